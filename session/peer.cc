@@ -1,0 +1,451 @@
+#include "session/peer.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+
+#include <chrono>
+#include <random>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "base/loop.h"
+#include "base/status_macros.h"
+#include "control/address.h"
+#include "control/control_client.h"
+#include "control/control_service.h"
+#include "control/session_host.h"
+#include "session/local_capabilities.h"
+#include "session/plan_rules.h"
+#include "session/session_core.h"
+#include "transfer/endpoint.h"
+
+namespace tensorferry {
+namespace {
+
+constexpr int kCallbackThreads = 2;
+constexpr size_t kMaxNameBytes = 128;
+
+uint64_t RandomEpoch() {
+  std::random_device random;
+  return (uint64_t{random()} << 32) | random();
+}
+
+// The address that a server listens on, with the port it was given.
+std::string WithPort(const std::string& address, int port) {
+  if (address.rfind("unix:", 0) == 0) return address;
+  return absl::StrCat(address.substr(0, address.rfind(':') + 1), port);
+}
+
+absl::Status CheckOptions(const PeerOptions& options) {
+  if (options.name.empty() || options.name.size() > kMaxNameBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("PeerOptions.name has ", options.name.size(),
+                     " bytes; it needs 1 to ", kMaxNameBytes));
+  }
+  if (options.heartbeat <= absl::ZeroDuration() ||
+      options.lease <= options.heartbeat) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "PeerOptions.heartbeat (", absl::FormatDuration(options.heartbeat),
+        ") must be positive and shorter than lease (",
+        absl::FormatDuration(options.lease), ")"));
+  }
+  return absl::OkStatus();
+}
+
+class PeerImpl final : public Peer, public SessionHost {
+ public:
+  explicit PeerImpl(PeerOptions options)
+      : options_(std::move(options)),
+        id_{options_.name, RandomEpoch()},
+        converters_(options_.converters != nullptr
+                        ? *options_.converters
+                        : ConverterRegistry::Global()),
+        backends_(options_.backends != nullptr ? *options_.backends
+                                               : BackendRegistry::Global()) {}
+  ~PeerImpl() override;
+
+  absl::Status Start();
+  void Mount(grpc::ServerBuilder& builder);
+  absl::Status Serve();
+
+  // Peer
+  const PeerId& id() const override { return id_; }
+  const std::string& control_address() const override { return address_; }
+  Capabilities GetCapabilities() const override {
+    return LocalCapabilities(id_, options_.limits, converters_, backends_);
+  }
+  void Accept(
+      std::function<void(std::shared_ptr<Session>)> on_session) override;
+  void Connect(std::string address, Offer offer, absl::Duration timeout,
+               Done<std::shared_ptr<Session>> done) override;
+  void Explain(std::string address, Offer offer, absl::Duration timeout,
+               Done<Explanation> done) override;
+  std::vector<SessionRecord> ListSessions() const override;
+  void Shutdown(absl::Duration drain, DoneStatus done) override;
+
+  // SessionHost
+  Capabilities GetCapabilities() override {
+    return std::as_const(*this).GetCapabilities();
+  }
+  Policy GetPolicy() override { return options_.policy; }
+  absl::StatusOr<Admitted> Admit(
+      const std::string& session_id, const SessionPlan& plan,
+      std::shared_ptr<ControlStream> stream) override;
+  std::pair<uint64_t, uint64_t> BytesMoved(
+      const std::string& session_id) override;
+
+ private:
+  std::shared_ptr<SessionCore> NewCore(Done<std::shared_ptr<Session>> on_open);
+  // UNAVAILABLE: the peer is shutting down.
+  absl::Status Remember(const std::shared_ptr<SessionCore>& core);
+  void Forget(SessionCore* core);
+  void Deliver(std::shared_ptr<Session> session);
+  void DialLanes(const std::shared_ptr<SessionCore>& core,
+                 ControlClient::Accepted accepted, absl::Time deadline);
+  absl::StatusOr<std::shared_ptr<ControlClient>> NewClient(
+      const std::string& address) const;
+  std::vector<std::shared_ptr<SessionCore>> Sessions() const;
+
+  const PeerOptions options_;
+  const PeerId id_;
+  const ConverterRegistry& converters_;
+  const BackendRegistry& backends_;
+  std::string address_;
+
+  // Destroyed by ~PeerImpl in an order of its own.
+  std::unique_ptr<ThreadPool> pool_;
+  Executor* executor_ = nullptr;
+  std::unique_ptr<Loop> loop_;
+  std::unique_ptr<Endpoint> endpoint_;
+  std::unique_ptr<ControlService> service_;
+  std::unique_ptr<grpc::Server> server_;
+
+  mutable absl::Mutex mu_;
+  // Every session from its first step until it has ended.
+  absl::flat_hash_map<SessionCore*, std::shared_ptr<SessionCore>> sessions_
+      ABSL_GUARDED_BY(mu_);
+  std::function<void(std::shared_ptr<Session>)> on_session_
+      ABSL_GUARDED_BY(mu_);
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  std::vector<DoneStatus> stopped_ ABSL_GUARDED_BY(mu_);
+};
+
+absl::Status PeerImpl::Start() {
+  FERRY_RETURN_IF_ERROR(CheckOptions(options_));
+  if (options_.executor == nullptr) {
+    pool_ = std::make_unique<ThreadPool>(kCallbackThreads);
+  }
+  executor_ = options_.executor != nullptr ? options_.executor : pool_.get();
+  loop_ = std::make_unique<Loop>(options_.clock);
+  FERRY_ASSIGN_OR_RETURN(endpoint_,
+                         Endpoint::Create({.name = options_.name,
+                                           .listen = options_.data,
+                                           .executor = executor_,
+                                           .clock = options_.clock,
+                                           .backends = &backends_,
+                                           .converters = &converters_}));
+  return absl::OkStatus();
+}
+
+void PeerImpl::Mount(grpc::ServerBuilder& builder) {
+  service_ = std::make_unique<ControlService>(
+      this, ControlServiceOptions{.heartbeat = options_.heartbeat,
+                                  .lease = options_.lease,
+                                  .max_sessions = options_.max_sessions,
+                                  .clock = options_.clock});
+  service_->RegisterOn(builder);
+  for (const auto& mount : options_.mount) mount(builder);
+}
+
+absl::Status PeerImpl::Serve() {
+  FERRY_RETURN_IF_ERROR(ValidateControlAddress(options_.control));
+  if (!IsLoopback(options_.control)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "PeerOptions.control '", options_.control,
+        "' is not a loopback address; without authentication the control "
+        "plane listens on 127.0.0.1, [::1] or unix: only"));
+  }
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::ServerBuilder builder;
+  // Two processes on one port would each get half of the callers.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  int port = 0;
+  builder.AddListeningPort(options_.control, grpc::InsecureServerCredentials(),
+                           &port);
+  Mount(builder);
+  server_ = builder.BuildAndStart();
+  if (server_ == nullptr || port == 0) {
+    return absl::UnavailableError(
+        absl::StrCat("cannot listen on ", options_.control,
+                     ": the address is in use or not this host's"));
+  }
+  address_ = WithPort(options_.control, port);
+  return absl::OkStatus();
+}
+
+PeerImpl::~PeerImpl() {
+  {
+    absl::MutexLock lock(&mu_);
+    stopping_ = true;
+  }
+  for (const auto& core : Sessions()) core->End(absl::OkStatus());
+  {
+    absl::MutexLock lock(&mu_);
+    mu_.Await(absl::Condition(
+        +[](PeerImpl* self) ABSL_EXCLUSIVE_LOCKS_REQUIRED(self->mu_) {
+          return self->sessions_.empty();
+        },
+        this));
+  }
+  // Callers' streams end first, then the service that they are on.
+  if (server_ != nullptr) {
+    server_->Shutdown(std::chrono::system_clock::now());
+    server_->Wait();
+  }
+  service_.reset();
+  server_.reset();
+  loop_.reset();  // with the clients that wait there for their end
+  endpoint_.reset();
+  pool_.reset();
+}
+
+std::shared_ptr<SessionCore> PeerImpl::NewCore(
+    Done<std::shared_ptr<Session>> on_open) {
+  return std::make_shared<SessionCore>(
+      SessionCore::Environment{
+          .executor = executor_,
+          .loop = loop_.get(),
+          .on_ended = [this](SessionCore* ended) { Forget(ended); }},
+      std::move(on_open));
+}
+
+absl::Status PeerImpl::Remember(const std::shared_ptr<SessionCore>& core) {
+  absl::MutexLock lock(&mu_);
+  if (stopping_) {
+    return absl::UnavailableError(
+        absl::StrCat("peer '", id_.name, "' is shutting down"));
+  }
+  sessions_[core.get()] = core;
+  return absl::OkStatus();
+}
+
+void PeerImpl::Forget(SessionCore* core) {
+  std::vector<DoneStatus> stopped;
+  {
+    absl::MutexLock lock(&mu_);
+    auto it = sessions_.find(core);
+    if (it == sessions_.end()) return;
+    // The caller stands in the session's own code: it must outlive that.
+    loop_->Post([kept = std::move(it->second)] {});
+    sessions_.erase(it);
+    if (sessions_.empty()) stopped.swap(stopped_);
+  }
+  for (DoneStatus& done : stopped) {
+    executor_->Run([done = std::move(done)]() mutable {
+      std::move(done)(absl::OkStatus());
+    });
+  }
+}
+
+std::vector<std::shared_ptr<SessionCore>> PeerImpl::Sessions() const {
+  absl::MutexLock lock(&mu_);
+  std::vector<std::shared_ptr<SessionCore>> result;
+  for (const auto& [key, core] : sessions_) result.push_back(core);
+  return result;
+}
+
+// ---- accepting ----
+
+void PeerImpl::Accept(
+    std::function<void(std::shared_ptr<Session>)> on_session) {
+  absl::MutexLock lock(&mu_);
+  on_session_ = std::move(on_session);
+}
+
+absl::StatusOr<SessionHost::Admitted> PeerImpl::Admit(
+    const std::string& session_id, const SessionPlan& plan,
+    std::shared_ptr<ControlStream> stream) {
+  {
+    absl::MutexLock lock(&mu_);
+    if (on_session_ == nullptr) {
+      return absl::UnavailableError(
+          absl::StrCat("peer '", id_.name, "' accepts no sessions"));
+    }
+  }
+  FERRY_ASSIGN_OR_RETURN(TransferRules rules,
+                         RulesFor(plan, Side::kCallee, session_id));
+  auto core =
+      NewCore([this, stream](absl::StatusOr<std::shared_ptr<Session>> session) {
+        if (!session.ok()) return;  // the caller hears of it by the goodbye
+        stream->SendOpened();
+        Deliver(*std::move(session));
+      });
+  core->Begin(session_id, plan, plan.caller, stream);
+  FERRY_RETURN_IF_ERROR(Remember(core));
+  auto expected = endpoint_->Expect(
+      std::move(rules),
+      [core](absl::Status up) {
+        if (!up.ok()) return core->End(std::move(up));
+        core->LanesReady();
+      },
+      [core](absl::Status down) { core->End(std::move(down)); });
+  if (!expected.ok()) {
+    core->End(expected.status());
+    return expected.status();
+  }
+  core->Attach(std::move(expected->link));
+  return Admitted{.ticket = {.session_id = session_id,
+                             .data_address = std::move(expected->address),
+                             .session_key = std::move(expected->key)},
+                  .events = core};
+}
+
+void PeerImpl::Deliver(std::shared_ptr<Session> session) {
+  std::function<void(std::shared_ptr<Session>)> on_session;
+  {
+    absl::MutexLock lock(&mu_);
+    on_session = on_session_;
+  }
+  executor_->Run([on_session = std::move(on_session),
+                  session = std::move(session)]() mutable {
+    on_session(std::move(session));
+  });
+}
+
+std::pair<uint64_t, uint64_t> PeerImpl::BytesMoved(
+    const std::string& session_id) {
+  for (const auto& core : Sessions()) {
+    if (core->id() != session_id) continue;
+    const LinkCounters counters = core->counters();
+    return {counters.bytes_sent, counters.bytes_received};
+  }
+  return {0, 0};
+}
+
+std::vector<SessionRecord> PeerImpl::ListSessions() const {
+  if (service_ == nullptr) return {};
+  return service_->sessions().List();
+}
+
+// ---- connecting ----
+
+absl::StatusOr<std::shared_ptr<ControlClient>> PeerImpl::NewClient(
+    const std::string& address) const {
+  FERRY_ASSIGN_OR_RETURN(
+      std::unique_ptr<ControlClient> client,
+      ControlClient::Create(
+          address, {.heartbeat = options_.heartbeat, .lease = options_.lease}));
+  // A client must not be destroyed by one of its own callbacks, which may well
+  // hold the last reference: the loop does it.
+  Loop* loop = loop_.get();
+  return std::shared_ptr<ControlClient>(
+      client.release(), [loop](ControlClient* client) {
+        loop->Post([client = std::unique_ptr<ControlClient>(client)] {});
+      });
+}
+
+void PeerImpl::Connect(std::string address, Offer offer, absl::Duration timeout,
+                       Done<std::shared_ptr<Session>> done) {
+  auto core =
+      NewCore([this, done = std::move(done)](
+                  absl::StatusOr<std::shared_ptr<Session>> session) mutable {
+        executor_->Run(
+            [done = std::move(done), session = std::move(session)]() mutable {
+              std::move(done)(std::move(session));
+            });
+      });
+  auto client = NewClient(address);
+  absl::Status begun = client.status();
+  if (begun.ok()) begun = Remember(core);
+  if (!begun.ok()) return core->End(std::move(begun));
+  core->KeepUntilEnded(*client);
+  const absl::Time deadline = options_.clock->Now() + timeout;
+  loop_->RunAt(deadline,
+               [weak = std::weak_ptr<SessionCore>(core), address, timeout] {
+                 auto core = weak.lock();
+                 if (core == nullptr) return;
+                 core->EndUnlessOpen(absl::DeadlineExceededError(
+                     absl::StrCat("no session with ", address, " within ",
+                                  absl::FormatDuration(timeout))));
+               });
+  (*client)->OpenSession(
+      offer, GetCapabilities(), core, timeout,
+      [this, core, deadline](absl::StatusOr<ControlClient::Accepted> accepted) {
+        if (!accepted.ok()) return core->End(accepted.status());
+        DialLanes(core, *std::move(accepted), deadline);
+      });
+}
+
+void PeerImpl::DialLanes(const std::shared_ptr<SessionCore>& core,
+                         ControlClient::Accepted accepted,
+                         absl::Time deadline) {
+  auto rules =
+      RulesFor(accepted.plan, Side::kCaller, accepted.ticket.session_id);
+  PeerId callee = accepted.plan.callee;
+  core->Begin(accepted.ticket.session_id, std::move(accepted.plan),
+              std::move(callee), std::move(accepted.stream));
+  if (!rules.ok()) return core->End(rules.status());
+  endpoint_->Dial(
+      accepted.ticket.data_address, accepted.ticket.session_key,
+      *std::move(rules), deadline - options_.clock->Now(),
+      [core](absl::Status down) { core->End(std::move(down)); },
+      [core](absl::StatusOr<std::shared_ptr<Link>> link) {
+        if (!link.ok()) return core->End(link.status());
+        core->Attach(*std::move(link));
+      });
+}
+
+void PeerImpl::Explain(std::string address, Offer offer, absl::Duration timeout,
+                       Done<Explanation> done) {
+  auto client = NewClient(address);
+  if (!client.ok()) return std::move(done)(client.status());
+  (*client)->Explain(
+      offer, GetCapabilities(), timeout,
+      [executor = executor_, kept = *client, done = std::move(done)](
+          absl::StatusOr<Explanation> explanation) mutable {
+        executor->Run([done = std::move(done),
+                       explanation = std::move(explanation)]() mutable {
+          std::move(done)(std::move(explanation));
+        });
+      });
+}
+
+void PeerImpl::Shutdown(absl::Duration drain, DoneStatus done) {
+  bool idle = false;
+  {
+    absl::MutexLock lock(&mu_);
+    stopping_ = true;
+    idle = sessions_.empty();
+    if (!idle) stopped_.push_back(std::move(done));
+  }
+  if (service_ != nullptr) service_->StartDrain();
+  if (idle) return std::move(done)(absl::OkStatus());
+  for (const auto& core : Sessions()) {
+    core->Close(drain, [](absl::StatusOr<SessionReport>) {});
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Peer>> Peer::Create(PeerOptions options) {
+  const bool listens = !options.control.empty();
+  auto peer = std::make_unique<PeerImpl>(std::move(options));
+  FERRY_RETURN_IF_ERROR(peer->Start());
+  if (listens) FERRY_RETURN_IF_ERROR(peer->Serve());
+  return peer;
+}
+
+absl::StatusOr<std::unique_ptr<Peer>> Peer::CreateOn(
+    grpc::ServerBuilder& builder, PeerOptions options) {
+  auto peer = std::make_unique<PeerImpl>(std::move(options));
+  FERRY_RETURN_IF_ERROR(peer->Start());
+  peer->Mount(builder);
+  return peer;
+}
+
+}  // namespace tensorferry

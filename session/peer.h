@@ -1,0 +1,100 @@
+#ifndef TENSORFERRY_SESSION_PEER_H_
+#define TENSORFERRY_SESSION_PEER_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "base/clock.h"
+#include "base/done.h"
+#include "base/executor.h"
+#include "control/capabilities.h"
+#include "control/negotiate.h"
+#include "control/offer.h"
+#include "control/session_table.h"
+#include "serialization/converter_registry.h"
+#include "session/session.h"
+#include "transfer/backend_registry.h"
+
+namespace grpc {
+class ServerBuilder;
+}  // namespace grpc
+
+namespace tensorferry {
+
+struct PeerOptions {
+  std::string name;  // 1 to 128 characters; not unique by itself, see PeerId
+  // Where the control plane listens: "127.0.0.1:0", "[::1]:0", "unix:PATH".
+  // Empty: nowhere; this peer only connects. Without authentication (which is
+  // still to come) anything but loopback is refused.
+  std::string control = "127.0.0.1:0";
+  std::string data = "127.0.0.1";  // interface that lanes listen on; loopback
+  Limits limits;
+  Policy policy;
+  absl::Duration heartbeat = absl::Seconds(4);
+  absl::Duration lease = absl::Seconds(15);  // silence that ends a session
+  int max_sessions = 256;
+  // Where callbacks and digests run; null: a pool of two threads of the peer's.
+  Executor* executor = nullptr;
+  Clock* clock = Clock::Real();
+  const ConverterRegistry* converters = nullptr;  // null: the global one
+  const BackendRegistry* backends = nullptr;      // null: the global one
+  // More services for the peer's own server (the catalog's, say).
+  std::vector<std::function<void(grpc::ServerBuilder&)>> mount;
+};
+
+// A process's endpoint: speaks the control plane, accepts sessions and opens
+// them. Thread-safe. Many peers may live in one process.
+//
+//   auto peer = Peer::Create({.name = "trainer"});
+//   (*peer)->Accept([](std::shared_ptr<Session> session) { ... });
+class Peer {
+ public:
+  // INVALID_ARGUMENT: an option, named. UNAVAILABLE: the address is in use or
+  // not ours. FAILED_PRECONDITION: this process cannot move tensors; says why.
+  static absl::StatusOr<std::unique_ptr<Peer>> Create(PeerOptions options);
+
+  // As Create, on a gRPC server of your own: call it before the server is
+  // built. At the end: Shutdown of the peer, then of the server, then destroy
+  // the peer. options.control is only reported, not listened on; health and
+  // reflection are the server's affair.
+  static absl::StatusOr<std::unique_ptr<Peer>> CreateOn(
+      grpc::ServerBuilder& builder, PeerOptions options);
+
+  virtual ~Peer() = default;  // Shutdown without draining; not in a callback
+
+  virtual const PeerId& id() const = 0;
+  // "127.0.0.1:40411", with the real port; empty if it listens nowhere.
+  virtual const std::string& control_address() const = 0;
+  virtual Capabilities GetCapabilities() const = 0;
+
+  // Sessions that others open are given to `on_session` from now on; before
+  // that they are refused with UNAVAILABLE. Runs on the executor. Dropping the
+  // session closes it.
+  virtual void Accept(
+      std::function<void(std::shared_ptr<Session>)> on_session) = 0;
+
+  // Negotiates with the peer at `address` and opens a session, within
+  // `timeout`. The callee's and the transport's statuses come through;
+  // FAILED_PRECONDITION names both epochs if the offer expected another one.
+  virtual void Connect(std::string address, Offer offer, absl::Duration timeout,
+                       Done<std::shared_ptr<Session>> done) = 0;
+
+  // What Connect would be answered, without opening anything.
+  virtual void Explain(std::string address, Offer offer, absl::Duration timeout,
+                       Done<Explanation> done) = 0;
+
+  virtual std::vector<SessionRecord> ListSessions() const = 0;  // accepted ones
+
+  // No new sessions; those open are drained for up to `drain` and then closed.
+  // Idempotent; every `done` runs.
+  virtual void Shutdown(absl::Duration drain, DoneStatus done) = 0;
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_SESSION_PEER_H_

@@ -1,0 +1,83 @@
+#include "session/plan_rules.h"
+
+#include <c10/core/Device.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+
+namespace tensorferry {
+namespace {
+
+absl::StatusOr<c10::Stream> MakeStream(const StreamSpec& spec) {
+  try {
+    const c10::Device device(ToString(spec.device));
+    const c10::impl::VirtualGuardImpl guard(device.type());
+    switch (spec.kind) {
+      case StreamKind::kDefault:
+        return guard.getDefaultStream(device);
+      case StreamKind::kPool:
+        return guard.getStreamFromGlobalPool(device);
+      case StreamKind::kHighPriority:
+        return guard.getStreamFromGlobalPool(device, /*isHighPriority=*/true);
+    }
+  } catch (const c10::Error& e) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("no stream on ", ToString(spec.device), ": ",
+                     e.what_without_backtrace()));
+  }
+  return absl::InternalError("unknown stream kind");
+}
+
+absl::StatusOr<StreamSet> MakeStreams(const std::vector<StreamSpec>& specs) {
+  StreamSet streams;
+  for (const StreamSpec& spec : specs) {
+    if (spec.device.is_cpu()) continue;
+    FERRY_ASSIGN_OR_RETURN(c10::Stream stream, MakeStream(spec));
+    streams.push_back(stream);
+  }
+  return streams;
+}
+
+// All paths that some device pair of the plan may take, best first.
+std::vector<std::string> PathsOf(const SessionPlan& plan) {
+  std::vector<std::string> paths;
+  for (const PathChoice& choice : plan.paths) {
+    for (const std::string& path : choice.ranked) {
+      if (std::find(paths.begin(), paths.end(), path) == paths.end()) {
+        paths.push_back(path);
+      }
+    }
+  }
+  return paths;
+}
+
+}  // namespace
+
+absl::StatusOr<TransferRules> RulesFor(const SessionPlan& plan, Side side,
+                                       std::string session_id) {
+  const bool caller = side == Side::kCaller;
+  TransferRules rules;
+  rules.session_id = std::move(session_id);
+  rules.peer_name = caller ? plan.callee.name : plan.caller.name;
+  rules.plan_digest = Digest(plan);
+  rules.wire_version = plan.wire_version;
+  rules.outgoing = caller ? plan.to_callee : plan.to_caller;
+  rules.incoming = caller ? plan.to_caller : plan.to_callee;
+  rules.limits = plan.limits;
+  rules.paths = PathsOf(plan);
+  rules.digests = plan.digests;
+  FERRY_ASSIGN_OR_RETURN(
+      rules.send_streams,
+      MakeStreams(caller ? plan.caller_streams : plan.callee_streams));
+  rules.receive_streams = rules.send_streams;
+  return rules;
+}
+
+}  // namespace tensorferry

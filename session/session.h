@@ -1,0 +1,92 @@
+#ifndef TENSORFERRY_SESSION_SESSION_H_
+#define TENSORFERRY_SESSION_SESSION_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "base/done.h"
+#include "control/session_plan.h"
+#include "serialization/message.h"
+#include "transfer/link.h"
+
+namespace tensorferry {
+
+// How a session ended, and what it moved.
+struct SessionReport {
+  absl::Status why;  // OK: closed as wished
+  LinkCounters counters;
+};
+
+struct CallOptions {
+  absl::Duration timeout = absl::Minutes(1);  // for request and reply together
+  Destination into;                           // for the reply's tensors
+  StreamSet streams;
+};
+
+// A plan that is alive: two peers, lanes between them, both directions at once.
+// It lives as long as its control stream. Thread-safe.
+//
+// Callbacks run on the peer's executor, each exactly once; a callback is the
+// fence after which nobody touches its operation's buffers. A session may be
+// destroyed in a callback.
+//
+//   session->Send({.tensors = {weights}}, {}, [](absl::StatusOr<Receipt> r) {
+//     ...  // OK: the receiver has every byte and verified the digests
+//   });
+class Session {
+ public:
+  virtual ~Session() = default;  // closes without draining
+
+  virtual const std::string& id() const = 0;
+  virtual const SessionPlan& plan() const = 0;
+  virtual const PeerId& remote() const = 0;
+  // Bytes and messages so far; grows while a transfer is under way.
+  virtual LinkCounters counters() const = 0;
+
+  // Sends one message. Headers leave in the order of Send; messages may
+  // complete in another. See Link::Send for what each status says of the other
+  // side. Once the session has ended this and all calls below answer
+  // FAILED_PRECONDITION, naming the reason, before they return.
+  virtual Operation Send(TensorMessage message, SendOptions options,
+                         Done<Receipt> done) = 0;
+
+  // Takes the oldest message that fits options.filter, or waits for one. Takes
+  // requests too: see Received::envelope and Reply.
+  virtual Operation Receive(ReceiveOptions options, Done<Received> done) = 0;
+
+  // Sends a request and waits for its reply. A reply error arrives as the
+  // status that the other side gave.
+  virtual Operation Call(TensorMessage request, CallOptions options,
+                         Done<Received> done) = 0;
+
+  // Answers a request. `request` is the envelope that came with it.
+  // INVALID_ARGUMENT: not a request.
+  virtual Operation Reply(const Envelope& request, TensorMessage reply,
+                          SendOptions options, Done<Receipt> done) = 0;
+  virtual Operation ReplyError(const Envelope& request, absl::Status error,
+                               Done<Receipt> done) = 0;
+
+  // Gives every message and request of `type` to `handler` instead of Receive,
+  // until the session ends. Handlers run on the executor, maybe several at
+  // once. FAILED_PRECONDITION: the type has a handler.
+  using Handler = std::function<void(Session&, Received)>;
+  virtual absl::Status Handle(uint32_t type, Handler handler) = 0;
+
+  // `on_end` runs once, when the session has ended for whatever reason; at once
+  // if it has.
+  virtual void OnEnd(absl::AnyInvocable<void(SessionReport) &&> on_end) = 0;
+
+  // Lets operations begun on both sides finish for up to `drain`, refuses new
+  // ones with FAILED_PRECONDITION, then ends the session; what is left is
+  // CANCELLED. Idempotent: every `done` runs, with the one report.
+  virtual void Close(absl::Duration drain, Done<SessionReport> done) = 0;
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_SESSION_SESSION_H_

@@ -1,0 +1,123 @@
+#ifndef TENSORFERRY_SESSION_SESSION_CORE_H_
+#define TENSORFERRY_SESSION_SESSION_CORE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "base/executor.h"
+#include "base/loop.h"
+#include "control/control_stream.h"
+#include "session/session.h"
+#include "transfer/link.h"
+
+namespace tensorferry {
+
+// A session from the first word of its control stream to the last callback of
+// its lanes. Its states only go forward:
+//
+//   opening  -> open      lanes attached, and the callee's lanes are up
+//   open     -> draining  either side asked for it
+//   any      -> ending    End: goodbye is said, the link is closing
+//   ending   -> ended     the link has let go of every buffer
+//
+// Peer owns it until it has ended; users hold a handle that ends it.
+class SessionCore final : public Session,
+                          public ControlEvents,
+                          public std::enable_shared_from_this<SessionCore> {
+ public:
+  // What a session needs of its peer; valid until `on_ended` has run.
+  struct Environment {
+    Executor* executor = nullptr;
+    Loop* loop = nullptr;
+    std::function<void(SessionCore*)> on_ended;
+  };
+  // `on_open` runs once: with what users hold, or why the session never opened.
+  SessionCore(Environment environment, Done<std::shared_ptr<Session>> on_open);
+
+  // Who agreed on what; before anything else happens to the session.
+  // The callee's side is ready when its lanes are up, the caller's when the
+  // callee has said so.
+  void Begin(std::string id, SessionPlan plan, PeerId remote,
+             std::shared_ptr<ControlStream> stream);
+  void Attach(std::shared_ptr<Link> link);
+  void LanesReady();
+  // Keeps something until the session has ended (the client whose stream this
+  // is); it is let go of on the loop.
+  void KeepUntilEnded(std::shared_ptr<void> kept);
+  // Ends the session. OK: as wished. Idempotent, the first reason counts.
+  void End(absl::Status why);
+  void EndUnlessOpen(absl::Status why);
+
+  // ControlEvents
+  void OnOpened() override { LanesReady(); }
+  void OnDrain() override;
+  void OnEnd(absl::Status why) override;
+
+  // Session
+  const std::string& id() const override { return id_; }
+  const SessionPlan& plan() const override { return plan_; }
+  const PeerId& remote() const override { return remote_; }
+  LinkCounters counters() const override;
+  Operation Send(TensorMessage message, SendOptions options,
+                 Done<Receipt> done) override;
+  Operation Receive(ReceiveOptions options, Done<Received> done) override;
+  Operation Call(TensorMessage request, CallOptions options,
+                 Done<Received> done) override;
+  Operation Reply(const Envelope& request, TensorMessage reply,
+                  SendOptions options, Done<Receipt> done) override;
+  Operation ReplyError(const Envelope& request, absl::Status error,
+                       Done<Receipt> done) override;
+  absl::Status Handle(uint32_t type, Handler handler) override;
+  void OnEnd(absl::AnyInvocable<void(SessionReport) &&> on_end) override;
+  void Close(absl::Duration drain, Done<SessionReport> done) override;
+
+ private:
+  enum class State { kOpening, kOpen, kDraining, kEnding, kEnded };
+
+  // The link while the session is open or draining, else why there is none.
+  absl::StatusOr<std::shared_ptr<Link>> LiveLink() const;
+  void OpenIfReady();
+  // What users hold: ends the session when the last copy goes.
+  std::shared_ptr<Session> MakeHandle();
+  void StartDrain(absl::Duration drain);
+  void AwaitHandled(uint32_t type, std::shared_ptr<Handler> handler);
+  void RunHandler(Handler& handler, Received received);
+  void Ended();
+  SessionReport ReportLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  const Environment environment_;
+  // Written by Begin, before anybody else can see the session.
+  std::string id_;
+  SessionPlan plan_;
+  PeerId remote_;
+  std::shared_ptr<ControlStream> stream_;
+
+  mutable absl::Mutex mu_;
+  State state_ ABSL_GUARDED_BY(mu_) = State::kOpening;
+  Done<std::shared_ptr<Session>> on_open_ ABSL_GUARDED_BY(mu_);
+  std::shared_ptr<Link> link_ ABSL_GUARDED_BY(mu_);
+  std::shared_ptr<void> kept_ ABSL_GUARDED_BY(mu_);
+  bool lanes_ready_ ABSL_GUARDED_BY(mu_) = false;
+  bool closing_ ABSL_GUARDED_BY(mu_) = false;
+  Loop::TimerId drain_timer_ ABSL_GUARDED_BY(mu_) = 0;
+  absl::Status why_ ABSL_GUARDED_BY(mu_);
+  LinkCounters final_counters_ ABSL_GUARDED_BY(mu_);
+  uint64_t next_call_ ABSL_GUARDED_BY(mu_) = 1;
+  absl::flat_hash_set<uint32_t> handled_types_ ABSL_GUARDED_BY(mu_);
+  std::vector<absl::AnyInvocable<void(SessionReport) &&>> on_end_
+      ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_SESSION_SESSION_CORE_H_
