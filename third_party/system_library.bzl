@@ -57,10 +57,12 @@ def _library(rctx, root, name, modules, first_linkopts):
             hdrs.append(folder + "/**")
     linkopts = list(first_linkopts)
     if modules:
-        # pkg-config names whole families; only what is used should be loaded.
+        # Not --as-needed: a test links our code as shared libraries that name
+        # no libraries of their own, and the gold linker, looking only at the
+        # test's own object files, would drop what just those libraries use.
         libraries = _query(rctx, root, ["--libs"] + modules)
         rpaths = ["-Wl,-rpath," + flag[2:] for flag in libraries if flag.startswith("-L")]
-        linkopts += rpaths + ["-Wl,--push-state,--as-needed"] + libraries + ["-Wl,--pop-state"]
+        linkopts += rpaths + libraries
     return """
 cc_library(
     name = "{name}",
