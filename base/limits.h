@@ -1,0 +1,37 @@
+#ifndef TENSORFERRY_BASE_LIMITS_H_
+#define TENSORFERRY_BASE_LIMITS_H_
+
+#include <cstdint>
+
+namespace tensorferry {
+
+// Bounds on what one session may ask of this process. All are checked before
+// memory is taken; passing one is RESOURCE_EXHAUSTED with its name. A session
+// runs under the smaller value of the two peers, field by field.
+struct Limits {
+  // One message.
+  uint64_t message_bytes = uint64_t{64} << 30;  // payload and storages
+  uint64_t manifest_bytes = uint64_t{32} << 20;
+  uint32_t tensors = 1 << 17;
+  uint32_t rank = 64;
+  uint32_t name_bytes = 4096;  // of one tensor
+
+  // One direction of one session.
+  uint32_t operations_in_flight = 64;  // begun, not yet acknowledged
+  uint64_t bytes_in_flight = uint64_t{8} << 30;
+  uint32_t operations_queued = 65536;  // waiting behind those in flight
+  uint64_t bytes_queued = uint64_t{256} << 30;
+  uint32_t headers_waiting = 1024;            // arrived, no Receive matches yet
+  uint64_t eager_bytes = uint64_t{16} << 20;  // promised before a grant
+
+  uint32_t body_lanes = 4;
+
+  friend bool operator==(const Limits&, const Limits&) = default;
+};
+
+// Field by field the smaller of the two.
+Limits Smaller(const Limits& a, const Limits& b);
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_BASE_LIMITS_H_

@@ -1,0 +1,71 @@
+#include "base/executor.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "absl/synchronization/notification.h"
+
+namespace tensorferry {
+namespace {
+
+TEST(InlineExecutorTest, RunsOnTheCallingThread) {
+  std::thread::id ran_on;
+  Executor::Inline()->Run([&] { ran_on = std::this_thread::get_id(); });
+  EXPECT_EQ(ran_on, std::this_thread::get_id());
+}
+
+TEST(ThreadPoolTest, RunsEveryTaskOnceBeforeItIsGone) {
+  std::atomic<int> ran{0};
+  {
+    ThreadPool pool(3);
+    for (int i = 0; i < 1000; ++i) pool.Run([&] { ++ran; });
+  }
+  EXPECT_EQ(ran, 1000);
+}
+
+TEST(ThreadPoolTest, StartsTasksInOrder) {
+  std::vector<int> order;
+  {
+    ThreadPool pool(1);
+    for (int i = 0; i < 5; ++i) pool.Run([&order, i] { order.push_back(i); });
+  }
+  EXPECT_THAT(order, ::testing::ElementsAre(0, 1, 2, 3, 4));
+}
+
+TEST(ThreadPoolTest, RunsTasksSideBySide) {
+  absl::Notification first, second;
+  ThreadPool pool(2);
+  pool.Run([&] {
+    second.WaitForNotification();
+    first.Notify();
+  });
+  pool.Run([&] { second.Notify(); });
+  first.WaitForNotification();
+}
+
+TEST(ThreadPoolTest, RunsWhatATaskAdds) {
+  bool ran = false;
+  {
+    ThreadPool pool(1);
+    pool.Run([&] { pool.Run([&] { ran = true; }); });
+  }
+  EXPECT_TRUE(ran);
+}
+
+TEST(ThreadPoolTest, TakesMoveOnlyTasks) {
+  auto value = std::make_unique<int>(7);
+  int seen = 0;
+  {
+    ThreadPool pool(1);
+    pool.Run([&seen, value = std::move(value)] { seen = *value; });
+  }
+  EXPECT_EQ(seen, 7);
+}
+
+}  // namespace
+}  // namespace tensorferry
