@@ -29,6 +29,7 @@ def download(requirement, folder):
   command = [sys.executable, "-m", "pip", "download", "--no-deps",
              "--require-hashes", "--only-binary=:all:", "--quiet",
              "--python-version=311", "--implementation=cp", "--abi=cp311",
+             "--abi=abi3",
              "--abi=none", f"--dest={folder}", f"--requirement={requirements}"]
   command += [f"--platform={name}" for name in PLATFORMS]
   if subprocess.run(command, stdout=sys.stderr, check=False).returncode:

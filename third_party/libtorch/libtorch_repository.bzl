@@ -12,25 +12,12 @@ _FILES = [
     "torch/lib/libgomp",
 ]
 
-# libtorch_cpu of a CUDA build loads these even where there is no GPU.
-_CUDA_LIBRARIES = [
-    Label("//third_party/cuda:cudart"),
-    Label("//third_party/cuda:cupti"),
-]
-
-def _write_cuda_libraries(rctx, built_with_cuda):
-    labels = [
-        "@%s//%s:%s" % (label.workspace_name, label.package, label.name)
-        for label in _CUDA_LIBRARIES
-    ] if built_with_cuda else []
-    rctx.file("cuda_libraries.bzl", "CUDA_LIBRARIES = %r\n" % labels)
-
 def _libtorch_repository_impl(rctx):
     rctx.symlink(rctx.attr._build_file, "BUILD.bazel")
     root = rctx.os.environ.get(_ROOT)
     if not root:
         fetch_wheel(rctx, "torch", "torch/", _FILES, ", or set %s to an installed libtorch" % _ROOT)
-        _write_cuda_libraries(rctx, True)
+        rctx.file("built_with_cuda.bzl", "BUILT_WITH_CUDA = True\n")
         return
     for file in ["lib/libtorch_cpu.so", "lib/libc10.so", "include/ATen/ATen.h", "include/tensorpipe/tensorpipe.h"]:
         if not rctx.path(root + "/" + file).exists:
@@ -38,7 +25,7 @@ def _libtorch_repository_impl(rctx):
                  (_ROOT, root, file))
     rctx.symlink(root + "/include", "include")
     rctx.symlink(root + "/lib", "lib")
-    _write_cuda_libraries(rctx, rctx.path(root + "/lib/libc10_cuda.so").exists)
+    rctx.file("built_with_cuda.bzl", "BUILT_WITH_CUDA = %s\n" % rctx.path(root + "/lib/libc10_cuda.so").exists)
 
 libtorch_repository = repository_rule(
     implementation = _libtorch_repository_impl,
