@@ -1,0 +1,50 @@
+#ifndef TENSORFERRY_CATALOG_ATOMIC_FILE_H_
+#define TENSORFERRY_CATALOG_ATOMIC_FILE_H_
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace tensorferry {
+
+// A file that appears under its name complete or not at all: written under
+// another name in the same folder, flushed to the disk, then renamed. Not
+// thread-safe. Dropped without Commit, it leaves nothing behind.
+class AtomicFile {
+ public:
+  // NOT_FOUND: no such folder. PERMISSION_DENIED. INVALID_ARGUMENT: `path` is
+  // there and is not a regular file, or names none.
+  static absl::StatusOr<std::unique_ptr<AtomicFile>> Create(
+      const std::string& path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  // RESOURCE_EXHAUSTED: the disk is full.
+  absl::Status Append(const void* data, size_t nbytes);
+  absl::Status Append(absl::string_view text) {
+    return Append(text.data(), text.size());
+  }
+
+  // Once, as the last call. OK: the file has its name, and a crash of the
+  // machine will not take it back. After an error from here on the old file or
+  // the new one is in place; before, always the old one.
+  absl::Status Commit();
+
+ private:
+  AtomicFile(std::string path, std::string folder, std::string partial, int fd);
+
+  const std::string path_, folder_, partial_;
+  int fd_;  // -1 after Commit
+};
+
+// The status for `error`, an errno, with what was tried: "cannot open /x".
+absl::Status FileError(int error, absl::string_view what);
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_CATALOG_ATOMIC_FILE_H_

@@ -1,0 +1,313 @@
+#include "catalog/safetensors.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <numeric>
+#include <utility>
+#include <vector>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "catalog/atomic_file.h"
+#include "catalog/safetensors_header.h"
+
+namespace tensorferry {
+namespace {
+
+constexpr uint64_t kLengthBytes = 8;
+constexpr size_t kMaxRead = size_t{1} << 30;
+
+// A file's pages; held by every tensor on them.
+class Mapping {
+ public:
+  static absl::StatusOr<std::shared_ptr<Mapping>> Create(int fd,
+                                                         uint64_t nbytes) {
+    void* pages = mmap(nullptr, nbytes, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_NORESERVE, fd, 0);
+    if (pages == MAP_FAILED) return FileError(errno, "cannot map it");
+    return std::make_shared<Mapping>(static_cast<std::byte*>(pages), nbytes);
+  }
+
+  Mapping(std::byte* pages, uint64_t nbytes) : pages_(pages), nbytes_(nbytes) {}
+  ~Mapping() { munmap(pages_, nbytes_); }
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
+
+  std::byte* at(uint64_t offset) const { return pages_ + offset; }
+
+ private:
+  std::byte* const pages_;
+  const uint64_t nbytes_;
+};
+
+struct OpenFile {
+  int fd = -1;
+  uint64_t nbytes = 0;
+};
+
+absl::StatusOr<OpenFile> OpenRegularFile(const std::string& path) {
+  // O_NONBLOCK: to open a pipe would wait for somebody to write to it.
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return FileError(errno, "cannot open it");
+  struct stat found;
+  if (fstat(fd, &found) == 0 && S_ISREG(found.st_mode)) {
+    return OpenFile{fd, static_cast<uint64_t>(found.st_size)};
+  }
+  close(fd);
+  return absl::InvalidArgumentError("not a regular file");
+}
+
+absl::Status ReadAt(int fd, uint64_t offset, void* into, uint64_t nbytes) {
+  char* next = static_cast<char*>(into);
+  while (nbytes > 0) {
+    const ssize_t got =
+        pread(fd, next, std::min<uint64_t>(nbytes, kMaxRead), offset);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) {
+      return FileError(errno, absl::StrCat("cannot read at offset ", offset));
+    }
+    if (got == 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("it ended at offset ", offset, " while it was read"));
+    }
+    next += got;
+    offset += got;
+    nbytes -= got;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> ReadHeaderText(const OpenFile& file) {
+  if (file.nbytes < kLengthBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("it has ", file.nbytes,
+                     " bytes, too few for the length "
+                     "of a header"));
+  }
+  std::array<uint8_t, kLengthBytes> bytes;
+  FERRY_RETURN_IF_ERROR(ReadAt(file.fd, 0, bytes.data(), kLengthBytes));
+  const uint64_t length = std::accumulate(
+      bytes.rbegin(), bytes.rend(), uint64_t{0},
+      [](uint64_t sum, uint8_t byte) { return sum << 8 | byte; });
+  if (length > kMaxSafetensorsHeader || length > file.nbytes - kLengthBytes) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "offset 0: the header should have ", length, " bytes; the file has ",
+        file.nbytes, ", and at most ", kMaxSafetensorsHeader, " are allowed"));
+  }
+  std::string text(length, '\0');
+  FERRY_RETURN_IF_ERROR(ReadAt(file.fd, kLengthBytes, &text[0], length));
+  return text;
+}
+
+absl::StatusOr<at::Tensor> ReadCopy(int fd, uint64_t data_start,
+                                    const SafetensorsEntry& entry) {
+  at::Tensor tensor =
+      at::empty(entry.shape, at::TensorOptions().dtype(entry.dtype));
+  FERRY_RETURN_IF_ERROR(ReadAt(fd, data_start + entry.begin,
+                               tensor.mutable_data_ptr(), entry.nbytes()));
+  return tensor;
+}
+
+at::Tensor ReadMapped(const std::shared_ptr<Mapping>& mapping,
+                      uint64_t data_start, const SafetensorsEntry& entry) {
+  return at::from_blob(
+      mapping->at(data_start + entry.begin), entry.shape, [mapping](void*) {},
+      at::TensorOptions().dtype(entry.dtype));
+}
+
+absl::StatusOr<NamedTensors> ReadTensors(const OpenFile& file,
+                                         SafetensorsMemory memory) {
+  NamedTensors contents;
+  FERRY_ASSIGN_OR_RETURN(contents.file_header, ReadHeaderText(file));
+  const uint64_t data_start = kLengthBytes + contents.file_header.size();
+  FERRY_ASSIGN_OR_RETURN(
+      SafetensorsHeader header,
+      ParseSafetensorsHeader(contents.file_header, file.nbytes - data_start));
+  std::shared_ptr<Mapping> mapping;
+  if (memory == SafetensorsMemory::kMapped) {
+    FERRY_ASSIGN_OR_RETURN(mapping, Mapping::Create(file.fd, file.nbytes));
+  }
+  for (SafetensorsEntry& entry : header.entries) {
+    const uint64_t align = c10::elementSize(entry.dtype);
+    if (mapping != nullptr && (data_start + entry.begin) % align == 0 &&
+        entry.nbytes() > 0) {
+      contents.tensors.push_back(ReadMapped(mapping, data_start, entry));
+    } else {
+      FERRY_ASSIGN_OR_RETURN(at::Tensor copy,
+                             ReadCopy(file.fd, data_start, entry));
+      contents.tensors.push_back(std::move(copy));
+    }
+    contents.names.push_back(std::move(entry.name));
+  }
+  contents.metadata = std::move(header.metadata);
+  return contents;
+}
+
+absl::Status AddContext(absl::Status status, absl::string_view context) {
+  if (status.ok()) return status;
+  return absl::Status(status.code(),
+                      absl::StrCat(context, ": ", status.message()));
+}
+
+// What libtorch throws where memory or a tensor's kind is the cause.
+template <class Function>
+auto GuardTorch(absl::StatusCode code, absl::string_view what,
+                Function function) -> decltype(function()) {
+  try {
+    return function();
+  } catch (const c10::Error& error) {
+    return absl::Status(
+        code, absl::StrCat(what, ": ", error.what_without_backtrace()));
+  } catch (const std::exception& error) {
+    return absl::Status(code, absl::StrCat(what, ": ", error.what()));
+  }
+}
+
+std::string TensorText(absl::string_view name) {
+  return absl::StrCat("tensor \"", absl::Utf8SafeCEscape(name), "\"");
+}
+
+absl::Status CheckWritable(absl::string_view name, const at::Tensor& tensor) {
+  if (name == "__metadata__") {
+    return absl::InvalidArgumentError(
+        "a tensor cannot be called \"__metadata__\" in a safetensors file");
+  }
+  if (tensor.layout() != c10::kStrided || tensor.is_nested() ||
+      tensor.is_meta()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        TensorText(name),
+        " is not dense: a safetensors file holds dense tensors only"));
+  }
+  if (SafetensorsDtype(tensor.scalar_type()).empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        TensorText(name), " has dtype ", c10::toString(tensor.scalar_type()),
+        ", which safetensors files do not have"));
+  }
+  return absl::OkStatus();
+}
+
+// What goes into a file: the header's text, and which tensor comes when.
+struct Layout {
+  std::string header;
+  std::vector<size_t> order;  // into NamedTensors::tensors
+};
+
+SafetensorsHeader Describe(const NamedTensors& contents,
+                           const std::vector<size_t>& order) {
+  SafetensorsHeader header;
+  header.metadata = contents.metadata;
+  uint64_t offset = 0;
+  for (size_t i : order) {
+    const at::Tensor& tensor = contents.tensors[i];
+    const uint64_t end = offset + ByteSize(tensor);
+    header.entries.push_back({contents.names[i], tensor.scalar_type(),
+                              tensor.sizes().vec(), offset, end});
+    offset = end;
+  }
+  return header;
+}
+
+// Whether the header that came with the tensors says what they are now.
+bool StillTrue(const NamedTensors& contents, const SafetensorsHeader& now) {
+  absl::StatusOr<SafetensorsHeader> then =
+      ParseSafetensorsHeader(contents.file_header, now.data_bytes());
+  if (!then.ok() || then->metadata != now.metadata) return false;
+  return std::equal(then->entries.begin(), then->entries.end(),
+                    now.entries.begin(), now.entries.end(),
+                    [](const SafetensorsEntry& a, const SafetensorsEntry& b) {
+                      return a.name == b.name && a.dtype == b.dtype &&
+                             a.shape == b.shape && a.begin == b.begin &&
+                             a.end == b.end;
+                    });
+}
+
+absl::StatusOr<Layout> PlanFile(const NamedTensors& contents) {
+  Layout layout;
+  layout.order.resize(contents.tensors.size());
+  std::iota(layout.order.begin(), layout.order.end(), 0);
+  if (!contents.file_header.empty() &&
+      StillTrue(contents, Describe(contents, layout.order))) {
+    layout.header = contents.file_header;
+    return layout;
+  }
+  // Wider elements first: then every tensor is aligned.
+  std::stable_sort(layout.order.begin(), layout.order.end(),
+                   [&contents](size_t a, size_t b) {
+                     return contents.tensors[a].element_size() >
+                            contents.tensors[b].element_size();
+                   });
+  layout.header = FormatSafetensorsHeader(Describe(contents, layout.order));
+  if (layout.header.size() > kMaxSafetensorsHeader) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the header would have ", layout.header.size(), " bytes, at most ",
+        kMaxSafetensorsHeader, " are allowed"));
+  }
+  return layout;
+}
+
+absl::Status AppendTensor(AtomicFile& file, const std::string& name,
+                          const at::Tensor& tensor) {
+  return GuardTorch(
+      absl::StatusCode::kInvalidArgument,
+      absl::StrCat(TensorText(name), " cannot be written"), [&] {
+        const at::Tensor dense =
+            tensor.detach().resolve_conj().resolve_neg().cpu().contiguous();
+        return file.Append(dense.const_data_ptr(), ByteSize(dense));
+      });
+}
+
+absl::Status WriteTensors(const std::string& path,
+                          const NamedTensors& contents) {
+  FERRY_RETURN_IF_ERROR(CheckNamed(contents));
+  for (size_t i = 0; i < contents.names.size(); ++i) {
+    FERRY_RETURN_IF_ERROR(
+        CheckWritable(contents.names[i], contents.tensors[i]));
+  }
+  FERRY_ASSIGN_OR_RETURN(Layout layout, PlanFile(contents));
+  FERRY_ASSIGN_OR_RETURN(std::unique_ptr<AtomicFile> file,
+                         AtomicFile::Create(path));
+  std::string length;
+  for (uint64_t i = 0; i < kLengthBytes; ++i) {
+    length += static_cast<char>(layout.header.size() >> (8 * i));
+  }
+  FERRY_RETURN_IF_ERROR(file->Append(length));
+  FERRY_RETURN_IF_ERROR(file->Append(layout.header));
+  for (size_t i : layout.order) {
+    FERRY_RETURN_IF_ERROR(
+        AppendTensor(*file, contents.names[i], contents.tensors[i]));
+  }
+  return file->Commit();
+}
+
+}  // namespace
+
+absl::StatusOr<NamedTensors> ReadSafetensors(const std::string& path,
+                                             SafetensorsMemory memory) {
+  absl::StatusOr<OpenFile> file = OpenRegularFile(path);
+  if (!file.ok()) return AddContext(file.status(), path);
+  absl::Cleanup close_file = [&file] { close(file->fd); };
+  absl::StatusOr<NamedTensors> contents =
+      GuardTorch(absl::StatusCode::kResourceExhausted, "no memory",
+                 [&] { return ReadTensors(*file, memory); });
+  if (!contents.ok()) return AddContext(contents.status(), path);
+  return contents;
+}
+
+absl::Status WriteSafetensors(const std::string& path,
+                              const NamedTensors& contents) {
+  return AddContext(WriteTensors(path, contents), path);
+}
+
+}  // namespace tensorferry
