@@ -1,10 +1,9 @@
 #include "session/peer.h"
 
-#include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
-#include <grpcpp/health_check_service_interface.h>
 
 #include <chrono>
+#include <map>
 #include <random>
 #include <utility>
 
@@ -18,6 +17,7 @@
 #include "control/control_client.h"
 #include "control/control_service.h"
 #include "control/session_host.h"
+#include "control/standard_services.h"
 #include "session/local_capabilities.h"
 #include "session/plan_rules.h"
 #include "session/session_core.h"
@@ -119,7 +119,8 @@ class PeerImpl final : public Peer, public SessionHost {
   // Destroyed by ~PeerImpl in an order of its own.
   std::unique_ptr<ThreadPool> pool_;
   Executor* executor_ = nullptr;
-  std::unique_ptr<Loop> loop_;
+  std::unique_ptr<Loop> control_loop_;  // of all clients
+  std::unique_ptr<Loop> loop_;          // timers, and the end of clients
   std::unique_ptr<Endpoint> endpoint_;
   std::unique_ptr<ControlService> service_;
   std::unique_ptr<grpc::Server> server_;
@@ -130,6 +131,9 @@ class PeerImpl final : public Peer, public SessionHost {
       ABSL_GUARDED_BY(mu_);
   std::function<void(std::shared_ptr<Session>)> on_session_
       ABSL_GUARDED_BY(mu_);
+  std::map<uint64_t, std::shared_ptr<ControlClient>> explaining_
+      ABSL_GUARDED_BY(mu_);
+  uint64_t next_explain_ ABSL_GUARDED_BY(mu_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::vector<DoneStatus> stopped_ ABSL_GUARDED_BY(mu_);
 };
@@ -140,6 +144,7 @@ absl::Status PeerImpl::Start() {
     pool_ = std::make_unique<ThreadPool>(kCallbackThreads);
   }
   executor_ = options_.executor != nullptr ? options_.executor : pool_.get();
+  control_loop_ = std::make_unique<Loop>(options_.clock);
   loop_ = std::make_unique<Loop>(options_.clock);
   FERRY_ASSIGN_OR_RETURN(endpoint_,
                          Endpoint::Create({.name = options_.name,
@@ -169,8 +174,7 @@ absl::Status PeerImpl::Serve() {
         "' is not a loopback address; without authentication the control "
         "plane listens on 127.0.0.1, [::1] or unix: only"));
   }
-  grpc::EnableDefaultHealthCheckService(true);
-  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  EnableHealthAndReflection();
   grpc::ServerBuilder builder;
   // Two processes on one port would each get half of the callers.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
@@ -189,9 +193,11 @@ absl::Status PeerImpl::Serve() {
 }
 
 PeerImpl::~PeerImpl() {
+  std::map<uint64_t, std::shared_ptr<ControlClient>> explaining;
   {
     absl::MutexLock lock(&mu_);
     stopping_ = true;
+    explaining.swap(explaining_);
   }
   for (const auto& core : Sessions()) core->End(absl::OkStatus());
   {
@@ -202,14 +208,19 @@ PeerImpl::~PeerImpl() {
         },
         this));
   }
-  // Callers' streams end first, then the service that they are on.
+  if (service_ != nullptr) {
+    service_->Shutdown(absl::UnavailableError(
+        absl::StrCat("peer '", id_.name, "' has shut down")));
+  }
   if (server_ != nullptr) {
     server_->Shutdown(std::chrono::system_clock::now());
     server_->Wait();
   }
   service_.reset();
   server_.reset();
-  loop_.reset();  // with the clients that wait there for their end
+  explaining.clear();  // what they still wait for is cancelled
+  loop_.reset();       // with the clients that wait there for their end
+  control_loop_.reset();
   endpoint_.reset();
   pool_.reset();
 }
@@ -404,14 +415,22 @@ void PeerImpl::Explain(std::string address, Offer offer, absl::Duration timeout,
                        Done<Explanation> done) {
   auto client = NewClient(address);
   if (!client.ok()) return std::move(done)(client.status());
+  uint64_t key;
+  {
+    absl::MutexLock lock(&mu_);
+    key = next_explain_++;
+    explaining_[key] = *client;
+  }
   (*client)->Explain(
       offer, GetCapabilities(), timeout,
-      [executor = executor_, kept = *client, done = std::move(done)](
+      [this, key, done = std::move(done)](
           absl::StatusOr<Explanation> explanation) mutable {
-        executor->Run([done = std::move(done),
-                       explanation = std::move(explanation)]() mutable {
+        executor_->Run([done = std::move(done),
+                        explanation = std::move(explanation)]() mutable {
           std::move(done)(std::move(explanation));
         });
+        absl::MutexLock lock(&mu_);
+        explaining_.erase(key);
       });
 }
 
