@@ -1,0 +1,21 @@
+#ifndef TENSORFERRY_CONTROL_ADDRESS_H_
+#define TENSORFERRY_CONTROL_ADDRESS_H_
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+
+namespace tensorferry {
+
+// Where a control service listens or is called: "127.0.0.1:4750",
+// "[::1]:4750", "host.name:4750" or "unix:/run/ferry.sock". Port 0 is any free
+// one. INVALID_ARGUMENT: not one of these, with what is wrong in it.
+absl::Status ValidateControlAddress(absl::string_view address);
+
+// Whether only processes of this host can reach `address`: 127.0.0.0/8, ::1,
+// "localhost" and unix sockets. Other names are not looked up and count as
+// reachable from outside, as does what is no address at all.
+bool IsLoopback(absl::string_view address);
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_CONTROL_ADDRESS_H_

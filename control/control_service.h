@@ -1,0 +1,58 @@
+#ifndef TENSORFERRY_CONTROL_CONTROL_SERVICE_H_
+#define TENSORFERRY_CONTROL_CONTROL_SERVICE_H_
+
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "base/clock.h"
+#include "control/session_host.h"
+#include "control/session_table.h"
+
+namespace grpc {
+class ServerBuilder;
+}  // namespace grpc
+
+namespace tensorferry {
+
+struct ControlServiceOptions {
+  // A heartbeat is sent this often (more often if the caller's lease asks it),
+  // and the session ends with UNAVAILABLE when nothing came for `lease`.
+  absl::Duration heartbeat = absl::Seconds(4);
+  absl::Duration lease = absl::Seconds(15);
+  int max_sessions = 256;
+  Clock* clock = nullptr;  // null: the real one
+};
+
+// The gRPC face of negotiation: tensorferry.control.v1.Control, with callback
+// reactors. Mount it on a server of your own, before the server is built:
+//
+//   ControlService control(&host, {});
+//   control.RegisterOn(builder);
+//
+// `host` must outlive the service. To end: Shutdown, then shut the server down
+// (it waits for streams that are still open), then destroy the service.
+class ControlService {
+ public:
+  ControlService(SessionHost* host, ControlServiceOptions options);
+  // Sessions still open end with UNAVAILABLE; each OnEnd has returned when this
+  // does. Must not run in a callback of ControlEvents.
+  ~ControlService();
+  ControlService(const ControlService&) = delete;
+  ControlService& operator=(const ControlService&) = delete;
+
+  void RegisterOn(grpc::ServerBuilder& builder);
+  // No new sessions (UNAVAILABLE); those that are open are asked to drain.
+  void StartDrain();
+  // As StartDrain, but says goodbye with `why` to all sessions. Does not wait.
+  void Shutdown(absl::Status why);
+  const SessionTable& sessions() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_CONTROL_CONTROL_SERVICE_H_

@@ -1,0 +1,195 @@
+#include "control/path_choice.h"
+
+#include <algorithm>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/string_view.h"
+
+namespace tensorferry {
+namespace {
+
+bool Allows(const std::vector<std::string>& names, const std::string& path) {
+  return names.empty() ||
+         std::find(names.begin(), names.end(), path) != names.end();
+}
+
+// Looks at one path after the other in the directions that are used.
+class PathJudge {
+ public:
+  PathJudge(const std::pair<DeviceId, DeviceId>& pair, const PairUse& use,
+            const Offer& offer, const Capabilities& caller,
+            const Capabilities& callee, const Policy& policy)
+      : offer_(offer), caller_(caller), callee_(callee), policy_(policy) {
+    const std::string& at_caller = pair.first.type;
+    const std::string& at_callee = pair.second.type;
+    if (use.to_callee) directions_.push_back({at_caller, at_callee});
+    if (use.to_caller && !(use.to_callee && at_caller == at_callee)) {
+      directions_.push_back({at_callee, at_caller});
+    }
+  }
+
+  // All paths that one of the two has in one of the directions.
+  std::set<std::string> Candidates() const {
+    std::set<std::string> names;
+    for (const Capabilities* peer : {&caller_, &callee_}) {
+      for (const PathCapability& path : peer->paths) {
+        for (const auto& [from, to] : directions_) {
+          if (path.from_type == from && path.to_type == to) {
+            names.insert(path.name);
+          }
+        }
+      }
+    }
+    return names;
+  }
+
+  // Why `name` is not taken; empty: it is.
+  std::string Refusal(const std::string& name) const {
+    if (!Allows(offer_.paths, name)) {
+      return absl::StrCat("the offer of ", Caller(), " allows only ",
+                          absl::StrJoin(offer_.paths, ", "));
+    }
+    if (!Allows(policy_.paths, name)) {
+      return absl::StrCat("the policy of ", Callee(), " allows only ",
+                          absl::StrJoin(policy_.paths, ", "));
+    }
+    for (const auto& [from, to] : directions_) {
+      for (bool at_caller : {true, false}) {
+        std::string refusal = RefusalOf(at_caller, name, from, to);
+        if (!refusal.empty()) return refusal;
+      }
+    }
+    return "";
+  }
+
+  // Only of paths that are taken.
+  int Priority(const std::string& name) const {
+    const auto& [from, to] = directions_.front();
+    return FindPath(callee_, name, from, to)->priority;
+  }
+
+ private:
+  std::string RefusalOf(bool at_caller, const std::string& name,
+                        const std::string& from, const std::string& to) const {
+    const PathCapability* path =
+        FindPath(at_caller ? caller_ : callee_, name, from, to);
+    std::string who = at_caller ? Caller() : Callee();
+    if (path == nullptr) {
+      return absl::StrCat(who, " does not have it for ", from, " -> ", to,
+                          "; link it in there");
+    }
+    if (!path->unusable.empty()) {
+      return absl::StrCat(who, " cannot use it: ", path->unusable);
+    }
+    return TooFar(path->reach);
+  }
+
+  std::string TooFar(PathCapability::Reach reach) const {
+    if (reach == PathCapability::Reach::kAnywhere) return "";
+    if (caller_.host_id.empty() || caller_.host_id != callee_.host_id) {
+      return absl::StrCat("it works within one host; ", Caller(),
+                          " is on host \"", caller_.host_id, "\", ", Callee(),
+                          " on host \"", callee_.host_id, "\"");
+    }
+    if (reach == PathCapability::Reach::kSameHostAndUser &&
+        caller_.user_id != callee_.user_id) {
+      return absl::StrCat("it works between processes of one user; ", Caller(),
+                          " runs as user ", caller_.user_id, ", ", Callee(),
+                          " as user ", callee_.user_id);
+    }
+    return "";
+  }
+
+  std::string Caller() const {
+    return absl::StrCat("caller \"", caller_.peer.name, "\"");
+  }
+  std::string Callee() const {
+    return absl::StrCat("callee \"", callee_.peer.name, "\"");
+  }
+
+  const Offer& offer_;
+  const Capabilities& caller_;
+  const Capabilities& callee_;
+  const Policy& policy_;
+  std::vector<std::pair<std::string, std::string>> directions_;
+};
+
+}  // namespace
+
+bool HasDevice(const Capabilities& peer, const DeviceId& device) {
+  for (const DeviceInfo& own : peer.devices) {
+    if (own.id == device) return true;
+  }
+  return false;
+}
+
+const PathCapability* FindPath(const Capabilities& peer,
+                               const std::string& name,
+                               const std::string& from_type,
+                               const std::string& to_type) {
+  for (const PathCapability& path : peer.paths) {
+    if (path.name == name && path.from_type == from_type &&
+        path.to_type == to_type) {
+      return &path;
+    }
+  }
+  return nullptr;
+}
+
+void AddPairs(const Placement& placement, bool to_callee,
+              const Capabilities& sender, const Capabilities& receiver,
+              DevicePairs* pairs) {
+  auto add = [&](const DeviceId& source, const DeviceId& target, bool needed) {
+    PairUse& use = (*pairs)[to_callee ? std::make_pair(source, target)
+                                      : std::make_pair(target, source)];
+    (to_callee ? use.to_callee : use.to_caller) = true;
+    use.needed |= needed;
+  };
+  auto both_have = [&](const DeviceId& source, const DeviceId& target) {
+    return HasDevice(sender, source) && HasDevice(receiver, target);
+  };
+  DeviceId cpu;  // lane 0 runs between the CPUs
+  if (both_have(cpu, cpu)) add(cpu, cpu, true);
+  for (const PlacementRule& rule : placement.rules) {
+    if (rule.kind == PlacementRule::Kind::kDevice) {
+      if (both_have(rule.source, rule.target)) {
+        add(rule.source, rule.target, true);
+      }
+    } else if (HasDevice(receiver, rule.target)) {
+      for (const DeviceInfo& source : sender.devices) {
+        add(source.id, rule.target, false);
+      }
+    }
+  }
+}
+
+PathChoice ChoosePaths(const std::pair<DeviceId, DeviceId>& pair,
+                       const PairUse& use, const Offer& offer,
+                       const Capabilities& caller, const Capabilities& callee,
+                       const Policy& policy) {
+  PathJudge judge(pair, use, offer, caller, callee, policy);
+  PathChoice choice;
+  choice.caller_device = pair.first;
+  choice.callee_device = pair.second;
+  for (const std::string& name : judge.Candidates()) {
+    std::string refusal = judge.Refusal(name);
+    if (refusal.empty()) {
+      choice.ranked.push_back(name);
+    } else {
+      choice.refused.push_back({name, std::move(refusal)});
+    }
+  }
+  // Candidates come sorted by name: that decides between equal priorities.
+  std::stable_sort(choice.ranked.begin(), choice.ranked.end(),
+                   [&](const std::string& a, const std::string& b) {
+                     return judge.Priority(a) > judge.Priority(b);
+                   });
+  return choice;
+}
+
+}  // namespace tensorferry

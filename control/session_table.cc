@@ -1,0 +1,107 @@
+#include "control/session_table.h"
+
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+
+namespace tensorferry {
+namespace {
+
+absl::Status NoSuchSession(const std::string& id) {
+  return absl::NotFoundError(absl::StrCat(
+      "no session \"", absl::Utf8SafeCEscape(id.substr(0, 64)), "\" here"));
+}
+
+std::string RandomId() {
+  char bytes[16];
+  // Fails only on a kernel without getrandom or on a bad buffer.
+  if (getentropy(bytes, sizeof(bytes)) != 0) std::abort();
+  return absl::BytesToHexString(absl::string_view(bytes, sizeof(bytes)));
+}
+
+}  // namespace
+
+SessionTable::SessionTable(Clock* clock, absl::Duration lease, int max_sessions)
+    : clock_(clock), lease_(lease), max_sessions_(max_sessions) {}
+
+absl::StatusOr<std::string> SessionTable::Add(const SessionPlan& plan) {
+  SessionRecord record;
+  record.id = RandomId();
+  record.plan = plan;
+  record.opened_at = clock_->Now();
+  record.lease_until = record.opened_at + lease_;
+  absl::MutexLock lock(&mu_);
+  if (sessions_.size() >= static_cast<size_t>(max_sessions_)) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "callee \"", plan.callee.name, "\" has ", sessions_.size(),
+        " sessions, its limit (max_sessions); close one or raise it there"));
+  }
+  std::string id = record.id;
+  sessions_.emplace(id, std::move(record));
+  return id;
+}
+
+absl::Status SessionTable::MarkOpen(const std::string& id) {
+  absl::MutexLock lock(&mu_);
+  auto session = sessions_.find(id);
+  if (session == sessions_.end()) return NoSuchSession(id);
+  if (session->second.state != SessionState::kOpening) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("session ", id, " is no longer opening"));
+  }
+  session->second.state = SessionState::kOpen;
+  return absl::OkStatus();
+}
+
+absl::Status SessionTable::MarkDraining(const std::string& id) {
+  absl::MutexLock lock(&mu_);
+  auto session = sessions_.find(id);
+  if (session == sessions_.end()) return NoSuchSession(id);
+  session->second.state = SessionState::kDraining;
+  return absl::OkStatus();
+}
+
+absl::Status SessionTable::Renew(const std::string& id) {
+  absl::Time until = clock_->Now() + lease_;
+  absl::MutexLock lock(&mu_);
+  auto session = sessions_.find(id);
+  if (session == sessions_.end()) return NoSuchSession(id);
+  session->second.lease_until = until;
+  return absl::OkStatus();
+}
+
+absl::Status SessionTable::Remove(const std::string& id) {
+  absl::MutexLock lock(&mu_);
+  return sessions_.erase(id) > 0 ? absl::OkStatus() : NoSuchSession(id);
+}
+
+std::vector<SessionRecord> SessionTable::List() const {
+  absl::MutexLock lock(&mu_);
+  std::vector<SessionRecord> records;
+  for (const auto& [id, record] : sessions_) records.push_back(record);
+  return records;
+}
+
+std::vector<SessionRecord> SessionTable::TakeExpired() {
+  absl::Time now = clock_->Now();
+  std::vector<SessionRecord> expired;
+  absl::MutexLock lock(&mu_);
+  for (auto session = sessions_.begin(); session != sessions_.end();) {
+    if (session->second.lease_until > now) {
+      ++session;
+      continue;
+    }
+    expired.push_back(std::move(session->second));
+    session = sessions_.erase(session);
+  }
+  return expired;
+}
+
+}  // namespace tensorferry

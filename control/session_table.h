@@ -1,0 +1,59 @@
+#ifndef TENSORFERRY_CONTROL_SESSION_TABLE_H_
+#define TENSORFERRY_CONTROL_SESSION_TABLE_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "base/clock.h"
+#include "control/session_plan.h"
+
+namespace tensorferry {
+
+enum class SessionState { kOpening, kOpen, kDraining };
+
+// One row of ListSessions.
+struct SessionRecord {
+  std::string id;
+  SessionPlan plan;
+  SessionState state = SessionState::kOpening;
+  absl::Time opened_at;
+  absl::Time lease_until;  // passes without a heartbeat: the session ends
+  uint64_t bytes_sent = 0, bytes_received = 0;
+};
+
+// The sessions that a callee has, each alive as long as its lease. Thread-safe.
+class SessionTable {
+ public:
+  SessionTable(Clock* clock, absl::Duration lease, int max_sessions);
+
+  // A new id: 16 random bytes in hex. RESOURCE_EXHAUSTED: max_sessions.
+  absl::StatusOr<std::string> Add(const SessionPlan& plan);
+  // All of these: NOT_FOUND: no such session.
+  // FAILED_PRECONDITION: it is not opening any more.
+  absl::Status MarkOpen(const std::string& id);
+  absl::Status MarkDraining(const std::string& id);  // from any state
+  absl::Status Renew(const std::string& id);         // a sign of life came
+  absl::Status Remove(const std::string& id);
+
+  std::vector<SessionRecord> List() const;
+  // Removes and returns the sessions whose lease has passed.
+  std::vector<SessionRecord> TakeExpired();
+
+ private:
+  Clock* const clock_;
+  const absl::Duration lease_;
+  const int max_sessions_;
+  mutable absl::Mutex mu_;
+  std::map<std::string, SessionRecord> sessions_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_CONTROL_SESSION_TABLE_H_
