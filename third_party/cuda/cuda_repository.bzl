@@ -19,12 +19,12 @@ def _cuda_repository_impl(rctx):
         instead = ", or set %s to an installed CUDA toolkit" % _ROOT
         fetch_wheel(
             rctx,
-            "nvidia-cuda-runtime",
+            rctx.attr.runtime,
             "nvidia/cu13/",
             ["nvidia/cu13/include/", "nvidia/cu13/lib/libcudart.so.13"],
             instead,
         )
-        fetch_wheel(rctx, "nvidia-cuda-cupti", "nvidia/cu13/", ["nvidia/cu13/lib/libcupti.so.13"], instead)
+        fetch_wheel(rctx, rctx.attr.cupti, "nvidia/cu13/", ["nvidia/cu13/lib/libcupti.so.13"], instead)
         return
     if not rctx.path(root + "/include/cuda_runtime_api.h").exists:
         fail("%s=%s has no include/cuda_runtime_api.h: set it to an installed CUDA toolkit." % (_ROOT, root))
@@ -38,5 +38,7 @@ cuda_repository = repository_rule(
     attrs = dict(
         wheel_attrs(),
         _build_file = attr.label(default = "//third_party/cuda:cuda.BUILD", allow_single_file = True),
+        cupti = attr.string(mandatory = True, doc = "A value of WHEELS."),
+        runtime = attr.string(mandatory = True, doc = "A value of WHEELS."),
     ),
 )

@@ -16,7 +16,7 @@ def _libtorch_repository_impl(rctx):
     rctx.symlink(rctx.attr._build_file, "BUILD.bazel")
     root = rctx.os.environ.get(_ROOT)
     if not root:
-        fetch_wheel(rctx, "torch", "torch/", _FILES, ", or set %s to an installed libtorch" % _ROOT)
+        fetch_wheel(rctx, rctx.attr.torch, "torch/", _FILES, ", or set %s to an installed libtorch" % _ROOT)
         rctx.file("built_with_cuda.bzl", "BUILT_WITH_CUDA = True\n")
         return
     for file in ["lib/libtorch_cpu.so", "lib/libc10.so", "include/ATen/ATen.h", "include/tensorpipe/tensorpipe.h"]:
@@ -33,5 +33,6 @@ libtorch_repository = repository_rule(
     attrs = dict(
         wheel_attrs(),
         _build_file = attr.label(default = "//third_party/libtorch:libtorch.BUILD", allow_single_file = True),
+        torch = attr.string(mandatory = True, doc = "A value of WHEELS."),
     ),
 )
