@@ -1,0 +1,66 @@
+#ifndef TENSORFERRY_TRANSFER_ENDPOINT_H_
+#define TENSORFERRY_TRANSFER_ENDPOINT_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "base/clock.h"
+#include "base/done.h"
+#include "base/executor.h"
+#include "serialization/converter_registry.h"
+#include "serialization/device_converter.h"
+#include "transfer/backend_registry.h"
+#include "transfer/link.h"
+#include "transfer/rules.h"
+
+namespace tensorferry {
+
+struct EndpointOptions {
+  std::string name;                  // of the peer, for errors
+  std::string listen = "127.0.0.1";  // interface for data; loopback only
+  Executor* executor = nullptr;      // user callbacks, digests; required
+  Clock* clock = Clock::Real();
+  const BackendRegistry* backends = nullptr;      // null: the global one
+  const ConverterRegistry* converters = nullptr;  // null: the global one
+  BufferSource* buffers = nullptr;                // null: libtorch's allocator
+};
+
+// Where data lanes of one process begin and end. Owns the loop that everything
+// in tensorpipe is entered from, and one tensorpipe::Context for each session,
+// so that a session which goes wrong takes no other with it. Thread-safe.
+class Endpoint {
+ public:
+  static absl::StatusOr<std::unique_ptr<Endpoint>> Create(
+      EndpointOptions options);
+  // Closes what is open and waits until the transport has let go of all
+  // buffers. Links must not be used afterwards. Not from a callback.
+  virtual ~Endpoint() = default;
+
+  // The callee's half: prepares lanes for a session and says where. The key (16
+  // random bytes) is made here; a lane that does not show it is dropped, and it
+  // is void 10 s after issue, or once all lanes are up. `on_up` runs once, when
+  // all lanes are up (OK) or never will be. `on_down` runs at most once, after
+  // on_up with OK, when the link ends by itself, with the reason.
+  struct Expected {
+    std::string address;  // "uv://127.0.0.1:40411"
+    std::string key;
+    std::shared_ptr<Link> link;  // Send and Receive before on_up are queued
+  };
+  virtual absl::StatusOr<Expected> Expect(TransferRules rules, DoneStatus on_up,
+                                          DoneStatus on_down) = 0;
+
+  // The caller's half: opens the lanes to a peer that expects them.
+  // UNAVAILABLE: nobody there; UNAUTHENTICATED: key refused;
+  // DEADLINE_EXCEEDED: not up within `timeout`; INVALID_ARGUMENT: address.
+  virtual void Dial(const std::string& address, const std::string& key,
+                    TransferRules rules, absl::Duration timeout,
+                    DoneStatus on_down, Done<std::shared_ptr<Link>> done) = 0;
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_TRANSFER_ENDPOINT_H_

@@ -1,0 +1,103 @@
+#ifndef TENSORFERRY_TRANSFER_LINK_H_
+#define TENSORFERRY_TRANSFER_LINK_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "base/done.h"
+#include "serialization/allocate.h"
+#include "serialization/message.h"
+#include "serialization/streams.h"
+#include "transfer/envelope.h"
+#include "transfer/receipt.h"
+#include "transfer/rules.h"
+
+namespace tensorferry {
+
+struct SendOptions {
+  absl::Duration timeout = absl::Minutes(1);
+  StreamSet streams;  // empty: those of the rules
+};
+
+struct ReceiveOptions {
+  absl::Duration timeout = absl::InfiniteDuration();
+  ReceiveFilter filter;
+  Destination into;
+  StreamSet streams;
+};
+
+struct Received {
+  TensorMessage message;
+  Envelope envelope;
+  Receipt receipt;
+  StreamSet ready_on;
+};
+
+// One Send or Receive under way. Dropping it does not cancel.
+class Operation {
+ public:
+  Operation() = default;
+  explicit Operation(std::function<void()> cancel)
+      : cancel_(std::move(cancel)) {}
+  // Asks the operation to end with CANCELLED. It may still end otherwise; its
+  // callback is the fence. Any thread, any time, also after the end.
+  void Cancel() {
+    if (cancel_) cancel_();
+  }
+
+ private:
+  std::function<void()> cancel_;
+};
+
+struct LinkCounters {
+  uint64_t bytes_sent = 0, bytes_received = 0;
+  uint64_t messages_sent = 0, messages_received = 0;
+};
+
+// The lanes of one session seen from one side: tensors in, tensors out, both
+// directions at once. Thread-safe. Speaks the transfer protocol of
+// docs/architecture.md; statuses are the contract's, with peer, operation and
+// tensor in the text.
+//
+// Callbacks run on the endpoint's executor, exactly once each. Destroying a
+// link closes it; pending callbacks then run with CANCELLED, never inside the
+// destructor.
+class Link {
+ public:
+  virtual ~Link() = default;
+
+  // Sends one message; headers leave in the order of Send. OK means that the
+  // receiver has every byte, in the tensors that its user sees, and found the
+  // digests equal.
+  // The tensors must not be written to before `done` has run.
+  // A status other than OK from before the header (INVALID_ARGUMENT,
+  // FAILED_PRECONDITION, RESOURCE_EXHAUSTED) says that nothing was sent; after
+  // it, the outcome at the receiver is unknown unless the text says refused.
+  virtual Operation Send(TensorMessage message, Envelope envelope,
+                         SendOptions options, Done<Receipt> done) = 0;
+
+  // Takes one message. After a status other than OK the content of
+  // options.into is unspecified.
+  virtual Operation Receive(ReceiveOptions options, Done<Received> done) = 0;
+
+  // No new sends (FAILED_PRECONDITION); those begun or queued go on, and
+  // Receive still takes what arrives. `drained` runs once none of this side's
+  // sends and no message whose header has arrived is left. Idempotent.
+  virtual void Drain(DoneStatus drained) = 0;
+
+  // Ends everything: pending operations get `why` (CANCELLED if it is OK), each
+  // after the transport has let go of its buffers; then `closed` runs.
+  // Idempotent: the first `why` counts, every `closed` runs.
+  virtual void Close(absl::Status why, DoneStatus closed) = 0;
+
+  virtual LinkCounters counters() const = 0;
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_TRANSFER_LINK_H_

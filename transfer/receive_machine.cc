@@ -1,0 +1,450 @@
+#include "transfer/receive_machine.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+
+namespace tensorferry {
+namespace {
+
+using Kind = ReceiveAction::Kind;
+
+ReceiveAction Make(Kind kind, OperationId id) {
+  ReceiveAction action;
+  action.kind = kind;
+  action.operation = id;
+  return action;
+}
+
+ReceiveAction MakeWithStatus(Kind kind, OperationId id, absl::Status status) {
+  ReceiveAction action = Make(kind, id);
+  action.status = std::move(status);
+  return action;
+}
+
+}  // namespace
+
+ReceiveMachine::ReceiveMachine(Settings settings)
+    : settings_(settings), parked_(settings.body_lanes + 1) {}
+
+bool ReceiveMachine::Fits(const ReceiveFilter& filter,
+                          const Header& header) const {
+  if (header.kind == Envelope::Kind::kReply) {
+    return filter.reply_to == header.call &&
+           (!filter.type || *filter.type == header.type);
+  }
+  if (filter.reply_to) return false;
+  if (filter.type) return *filter.type == header.type;
+  return header.type < settings_.reserved_types &&
+         std::find(filter.except_types.begin(), filter.except_types.end(),
+                   header.type) == filter.except_types.end();
+}
+
+bool ReceiveMachine::Names(const ReceiveFilter& filter) {
+  return filter.type || filter.reply_to;
+}
+
+// The oldest that names the message, else the oldest that fits; 0: none.
+ReceiveId ReceiveMachine::FindReceive(const Header& header) const {
+  ReceiveId any = 0;
+  for (ReceiveId id : unpaired_) {
+    const ReceiveFilter& filter = receives_.at(id).filter;
+    if (!Fits(filter, header)) continue;
+    if (Names(filter)) return id;
+    if (any == 0) any = id;
+  }
+  return any;
+}
+
+void ReceiveMachine::Receive(ReceiveId id, ReceiveFilter filter,
+                             absl::Time deadline, Actions& out) {
+  receives_[id] = {std::move(filter), deadline, 0};
+  if (deadline != absl::InfiniteFuture()) deadlines_.insert({deadline, id});
+  unpaired_.insert(id);
+  if (ended_) {
+    return FinishReceive(
+        id, absl::FailedPreconditionError("the link has ended"), out);
+  }
+  for (OperationId waiting : unclaimed_) {
+    Entry& entry = operations_.at(waiting);
+    if (!Fits(receives_.at(id).filter, entry.header)) continue;
+    Pair(waiting, entry, id, out);
+    return;
+  }
+}
+
+void ReceiveMachine::Pair(OperationId id, Entry& entry, ReceiveId receive,
+                          Actions& out) {
+  entry.receive = receive;
+  receives_.at(receive).operation = id;
+  unpaired_.erase(receive);
+  unclaimed_.erase(id);
+  if (entry.header.is_inline) return MaybeDeliver(id, entry, out);
+  entry.state = State::kAllocating;
+  ReceiveAction allocate = Make(Kind::kAllocate, id);
+  allocate.receive = receive;
+  out.push_back(std::move(allocate));
+}
+
+void ReceiveMachine::OnHeader(OperationId id, Header header, Actions& out) {
+  if (ended_) return;
+  if (id <= newest_) {
+    return Lie(id, absl::StrCat("HEADER after that of operation ", newest_),
+               out);
+  }
+  newest_ = id;
+  ReceiveId receive = header.refusal.ok() ? FindReceive(header) : 0;
+  absl::Status refusal = header.refusal;
+  if (refusal.ok() && receive == 0 &&
+      unclaimed_.size() >= settings_.limits.headers_waiting) {
+    refusal = absl::ResourceExhaustedError(
+        absl::StrCat(unclaimed_.size(),
+                     " messages wait for a Receive, the limit headers_waiting "
+                     "is ",
+                     settings_.limits.headers_waiting));
+  }
+  if (!refusal.ok()) {
+    out.push_back(MakeWithStatus(Kind::kRefuse, id, std::move(refusal)));
+    out.push_back(Make(Kind::kDrop, id));
+    return TakeParked(out);
+  }
+  Entry& entry = operations_[id];
+  entry.bodies.resize(header.body_nbytes.size());
+  entry.missing = static_cast<uint32_t>(entry.bodies.size());
+  entry.header = std::move(header);
+  if (receive == 0) {
+    unclaimed_.insert(id);
+  } else {
+    Pair(id, entry, receive, out);
+  }
+  TakeParked(out);
+}
+
+void ReceiveMachine::OnAllocated(OperationId id, absl::Status status,
+                                 Actions& out) {
+  Entry& entry = operations_.at(id);
+  entry.state = State::kReading;
+  if (entry.closed) return MaybeDrop(id, out);
+  if (!status.ok()) {
+    CloseOperation(id, entry, std::move(status), out);
+    return MaybeDrop(id, out);
+  }
+  entry.granted = true;
+  ReleaseWindow(entry);
+  out.push_back(Make(Kind::kGrant, id));
+  MaybeDeliver(id, entry, out);
+}
+
+void ReceiveMachine::OnBody(int lane, uint32_t generation, OperationId id,
+                            uint32_t body, uint32_t attempt, absl::Time now,
+                            Actions& out) {
+  if (ended_) return;
+  Parked arrived{true, generation, id, body, attempt, now};
+  if (!TakeBody(lane, arrived, out)) parked_[lane] = arrived;
+}
+
+// Whether the body's fate is known now.
+bool ReceiveMachine::TakeBody(int lane, const Parked& body, Actions& out) {
+  if (body.operation > newest_) return false;
+  auto found = operations_.find(body.operation);
+  if (found == operations_.end() || found->second.closed) {
+    Read(lane, body, BodyPlace::kSink, out);
+    return true;
+  }
+  Entry& entry = found->second;
+  if (body.body >= entry.bodies.size()) {
+    Lie(body.operation,
+        absl::StrCat("body ", body.body, " of ", entry.bodies.size()), out);
+    return true;
+  }
+  BodyEntry& known = entry.bodies[body.body];
+  if (known.state == BodyState::kReading) return false;
+  bool have = known.state == BodyState::kHave;
+  if (have &&
+      (body.attempt <= known.attempt || entry.state == State::kDelivering)) {
+    Read(lane, body, BodyPlace::kSink, out);
+    return true;
+  }
+  BodyPlace place = entry.granted ? BodyPlace::kRegion : BodyPlace::kStage;
+  uint64_t nbytes = entry.header.body_nbytes[body.body];
+  if (have) {
+    ++entry.missing;
+    known.state = BodyState::kMissing;
+    if (!entry.granted) Unstage(entry, nbytes);
+  }
+  if (place == BodyPlace::kStage &&
+      !Stage(body.operation, entry, nbytes, out)) {
+    return true;
+  }
+  if (place == BodyPlace::kRegion) ++entry.region_reads;
+  known.state = BodyState::kReading;
+  known.place = place;
+  known.lane = lane;
+  known.generation = body.generation;
+  known.attempt = body.attempt;
+  Read(lane, body, place, out);
+  return true;
+}
+
+bool ReceiveMachine::Stage(OperationId id, Entry& entry, uint64_t nbytes,
+                           Actions& out) {
+  uint64_t window = settings_.limits.eager_bytes;
+  if (nbytes > window || staged_bytes_ > window - nbytes) {
+    Lie(id,
+        absl::StrCat("a body of ", nbytes, " bytes before its GRANT, with ",
+                     staged_bytes_, " of eager_bytes = ", window, " in use"),
+        out);
+    return false;
+  }
+  entry.staged_bytes += nbytes;
+  staged_bytes_ += nbytes;
+  return true;
+}
+
+void ReceiveMachine::Unstage(Entry& entry, uint64_t nbytes) {
+  entry.staged_bytes -= nbytes;
+  staged_bytes_ -= nbytes;
+}
+
+void ReceiveMachine::Read(int lane, const Parked& body, BodyPlace place,
+                          Actions& out) {
+  ReceiveAction read = Make(Kind::kRead, body.operation);
+  read.lane = lane;
+  read.generation = body.generation;
+  read.body = body.body;
+  read.place = place;
+  out.push_back(std::move(read));
+}
+
+void ReceiveMachine::TakeParked(Actions& out) {
+  for (int lane = 1; lane < static_cast<int>(parked_.size()); ++lane) {
+    if (!parked_[lane].used) continue;
+    if (TakeBody(lane, parked_[lane], out)) parked_[lane].used = false;
+  }
+}
+
+void ReceiveMachine::OnBodyRead(OperationId id, uint32_t body, BodyPlace place,
+                                bool ok, Actions& out) {
+  auto found = operations_.find(id);
+  if (found == operations_.end() || place == BodyPlace::kSink) return;
+  Entry& entry = found->second;
+  BodyEntry& known = entry.bodies[body];
+  if (place == BodyPlace::kRegion) --entry.region_reads;
+  if (ok) {
+    known.state = BodyState::kHave;
+    --entry.missing;
+  } else {
+    known.state = BodyState::kMissing;
+    // What was granted since holds nothing of the window any more.
+    if (place == BodyPlace::kStage && !entry.granted && !entry.closed) {
+      Unstage(entry, entry.header.body_nbytes[body]);
+    }
+  }
+  if (entry.closed) {
+    MaybeDrop(id, out);
+  } else {
+    MaybeDeliver(id, entry, out);
+  }
+  TakeParked(out);
+}
+
+void ReceiveMachine::OnTrailer(OperationId id,
+                               absl::Span<const BodyAttempt> again,
+                               Actions& out) {
+  if (ended_) return;
+  if (id > newest_) return Lie(id, "TRAILER before its HEADER", out);
+  auto found = operations_.find(id);
+  if (found == operations_.end() || found->second.closed) return;
+  Entry& entry = found->second;
+  if (entry.header.is_inline) return Lie(id, "TRAILER without bodies", out);
+  for (const BodyAttempt& body : again) {
+    if (body.body >= entry.bodies.size()) {
+      return Lie(id,
+                 absl::StrCat("TRAILER for body ", body.body, " of ",
+                              entry.bodies.size()),
+                 out);
+    }
+    entry.bodies[body.body].wanted_attempt = body.attempt;
+  }
+  entry.has_trailer = true;
+  MaybeDeliver(id, entry, out);
+}
+
+// Only the attempt that the trailer names counts: see SendMachine::OnLaneEnded.
+bool ReceiveMachine::IsComplete(const Entry& entry) {
+  return entry.granted && entry.missing == 0 && entry.has_trailer &&
+         std::all_of(entry.bodies.begin(), entry.bodies.end(),
+                     [](const BodyEntry& body) {
+                       return body.attempt == body.wanted_attempt;
+                     });
+}
+
+void ReceiveMachine::MaybeDeliver(OperationId id, Entry& entry, Actions& out) {
+  if (entry.closed || entry.receive == 0) return;
+  if (!entry.header.is_inline) {
+    if (entry.state != State::kReading || !IsComplete(entry)) return;
+  }
+  entry.state = State::kDelivering;
+  ReceiveAction deliver = Make(Kind::kDeliver, id);
+  deliver.receive = entry.receive;
+  deadlines_.erase({receives_.at(entry.receive).deadline, entry.receive});
+  receives_.erase(entry.receive);  // its user hears from the delivery
+  out.push_back(std::move(deliver));
+}
+
+void ReceiveMachine::OnDelivered(OperationId id, absl::Status status,
+                                 Actions& out) {
+  if (!ended_) out.push_back(MakeWithStatus(Kind::kAck, id, std::move(status)));
+  out.push_back(Make(Kind::kDrop, id));
+  operations_.erase(id);
+}
+
+void ReceiveMachine::OnCancel(OperationId id, absl::Status why, Actions& out) {
+  if (ended_) return;
+  if (id > newest_) return Lie(id, "CANCEL before its HEADER", out);
+  auto found = operations_.find(id);
+  if (found == operations_.end()) return;
+  Entry& entry = found->second;
+  if (entry.closed || entry.state == State::kDelivering) return;
+  CloseOperation(
+      id, entry,
+      absl::Status(why.code(),
+                   absl::StrCat("given up by the sender: ", why.message())),
+      out);
+  MaybeDrop(id, out);
+}
+
+void ReceiveMachine::Cancel(ReceiveId id, absl::Status why, Actions& out) {
+  auto found = receives_.find(id);
+  if (found == receives_.end()) return;
+  OperationId operation = found->second.operation;
+  if (operation == 0) return FinishReceive(id, std::move(why), out);
+  Entry& entry = operations_.at(operation);
+  if (entry.closed) {
+    Fence(operation, entry, out);
+  } else {
+    CloseOperation(operation, entry, std::move(why), out);
+  }
+  MaybeDrop(operation, out);
+}
+
+// Says the last word on an operation that will not be delivered.
+void ReceiveMachine::CloseOperation(OperationId id, Entry& entry,
+                                    absl::Status status, Actions& out) {
+  entry.closed = true;
+  entry.status = std::move(status);
+  unclaimed_.erase(id);
+  ReleaseWindow(entry);
+  if (!ended_) {
+    out.push_back(MakeWithStatus(entry.granted ? Kind::kAck : Kind::kRefuse, id,
+                                 entry.status));
+  }
+  Fence(id, entry, out);
+  TakeParked(out);
+}
+
+// Makes the transport let go of the message's memory.
+void ReceiveMachine::Fence(OperationId id, const Entry& entry, Actions& out) {
+  if (entry.region_reads == 0 || ended_) return;
+  std::set<std::pair<int, uint32_t>> lanes;
+  for (const BodyEntry& body : entry.bodies) {
+    if (body.state == BodyState::kReading && body.place == BodyPlace::kRegion) {
+      lanes.insert({body.lane, body.generation});
+    }
+  }
+  for (const auto& [lane, generation] : lanes) {
+    ReceiveAction reset = Make(Kind::kResetLane, id);
+    reset.lane = lane;
+    reset.generation = generation;
+    out.push_back(std::move(reset));
+  }
+}
+
+void ReceiveMachine::MaybeDrop(OperationId id, Actions& out) {
+  auto found = operations_.find(id);
+  if (found == operations_.end()) return;
+  Entry& entry = found->second;
+  if (!entry.closed || entry.region_reads != 0 ||
+      entry.state == State::kAllocating || entry.state == State::kDelivering) {
+    return;
+  }
+  ReceiveId receive = entry.receive;
+  absl::Status status = std::move(entry.status);
+  operations_.erase(found);
+  out.push_back(Make(Kind::kDrop, id));
+  if (receive != 0) FinishReceive(receive, std::move(status), out);
+}
+
+void ReceiveMachine::FinishReceive(ReceiveId id, absl::Status status,
+                                   Actions& out) {
+  deadlines_.erase({receives_.at(id).deadline, id});
+  receives_.erase(id);
+  unpaired_.erase(id);
+  ReceiveAction finish;
+  finish.kind = Kind::kFinishReceive;
+  finish.receive = id;
+  finish.status = std::move(status);
+  out.push_back(std::move(finish));
+}
+
+void ReceiveMachine::OnLaneEnded(int lane, Actions& out) {
+  parked_[lane].used = false;
+  TakeParked(out);
+}
+
+void ReceiveMachine::OnTime(absl::Time now, Actions& out) {
+  while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
+    ReceiveId id = deadlines_.begin()->second;
+    deadlines_.erase(deadlines_.begin());
+    Cancel(id, absl::DeadlineExceededError("nothing was received in time"),
+           out);
+  }
+  for (const Parked& body : parked_) {
+    if (body.used && body.operation > newest_ &&
+        now - body.since >= settings_.body_without_header) {
+      Lie(body.operation, "a body without a HEADER", out);
+    }
+  }
+}
+
+absl::Time ReceiveMachine::next_deadline() const {
+  absl::Time next =
+      deadlines_.empty() ? absl::InfiniteFuture() : deadlines_.begin()->first;
+  for (const Parked& body : parked_) {
+    if (body.used && body.operation > newest_) {
+      next = std::min(next, body.since + settings_.body_without_header);
+    }
+  }
+  return next;
+}
+
+void ReceiveMachine::End(absl::Status why, Actions& out) {
+  if (ended_) return;
+  ended_ = true;
+  for (Parked& body : parked_) body.used = false;
+  std::vector<OperationId> operations;
+  for (const auto& [id, entry] : operations_) operations.push_back(id);
+  for (OperationId id : operations) {
+    Entry& entry = operations_.at(id);
+    if (!entry.closed && entry.state != State::kDelivering) {
+      CloseOperation(id, entry, why, out);
+    }
+    MaybeDrop(id, out);
+  }
+  std::vector<ReceiveId> unpaired(unpaired_.begin(), unpaired_.end());
+  for (ReceiveId id : unpaired) FinishReceive(id, why, out);
+}
+
+void ReceiveMachine::ReleaseWindow(Entry& entry) {
+  staged_bytes_ -= entry.staged_bytes;
+  entry.staged_bytes = 0;
+}
+
+void ReceiveMachine::Lie(OperationId id, absl::string_view what, Actions& out) {
+  out.push_back(MakeWithStatus(Kind::kEndLink, id,
+                               absl::InvalidArgumentError(absl::StrCat(
+                                   "the peer broke the transfer protocol: ",
+                                   what, " (operation ", id, ")"))));
+}
+
+}  // namespace tensorferry

@@ -1,0 +1,33 @@
+#ifndef TENSORFERRY_TRANSFER_RULES_H_
+#define TENSORFERRY_TRANSFER_RULES_H_
+
+#include <string>
+#include <vector>
+
+#include "base/limits.h"
+#include "base/placement.h"
+#include "serialization/streams.h"
+
+namespace tensorferry {
+
+// What transfer has to know of a session's plan, as seen from one side.
+// session/ fills it in; transfer knows nothing of negotiation.
+struct TransferRules {
+  std::string session_id;   // for errors
+  std::string peer_name;    // for errors
+  std::string plan_digest;  // every header must carry it
+  int wire_version = 1;
+  Placement outgoing, incoming;
+  Limits limits;
+  std::vector<std::string> paths;  // allowed, best first: "uv/cma", "uv/basic"
+  bool digests = true;
+  StreamSet send_streams, receive_streams;
+  // Sizes of steps, the same on both sides by protocol version 1.
+  uint64_t inline_bytes = 64
+                          << 10;    // a message up to this goes with its header
+  uint64_t piece_bytes = 32 << 20;  // no step of a transfer is longer
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_TRANSFER_RULES_H_
