@@ -1,0 +1,47 @@
+#ifndef TENSORFERRY_CATALOG_CATALOG_CLIENT_H_
+#define TENSORFERRY_CATALOG_CATALOG_CLIENT_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "base/done.h"
+#include "catalog/bundle.h"
+
+namespace tensorferry {
+
+// Which bundles and tensors to list; globs.
+struct ListFilter {
+  std::string bundle = "*";
+  std::string names = "*";
+};
+
+// Asks another peer what it has to give. Thread-safe. Results come on a gRPC
+// thread: be short.
+//
+// Statuses: INVALID_ARGUMENT (address, or an answer that is not well formed),
+// UNAVAILABLE (nobody there), DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED (the answer
+// would be too long; narrow the filter), UNIMPLEMENTED (it serves no catalog).
+class CatalogClient {
+ public:
+  // `address` is the peer's control address.
+  static absl::StatusOr<std::unique_ptr<CatalogClient>> Create(
+      const std::string& address);
+  // Calls under way end with CANCELLED, and their callbacks have run when this
+  // returns. Not in one of them.
+  ~CatalogClient();
+
+  void ListBundles(const ListFilter& filter, absl::Duration timeout,
+                   Done<std::vector<BundleInfo>> done);
+
+ private:
+  class Impl;
+  explicit CatalogClient(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_CATALOG_CATALOG_CLIENT_H_

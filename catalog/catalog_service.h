@@ -1,0 +1,33 @@
+#ifndef TENSORFERRY_CATALOG_CATALOG_SERVICE_H_
+#define TENSORFERRY_CATALOG_CATALOG_SERVICE_H_
+
+#include <memory>
+
+#include "catalog/catalog.h"
+
+namespace grpc {
+class ServerBuilder;
+}  // namespace grpc
+
+namespace tensorferry {
+
+// The gRPC face of a catalog: tensorferry.catalog.v1.Catalog. It lists; tensors
+// are pulled through sessions (catalog/serve.h).
+//
+// `catalog` must outlive the service, the service the server.
+class CatalogService {
+ public:
+  explicit CatalogService(const Catalog* catalog);
+  ~CatalogService();
+
+  // Before the server is built.
+  void RegisterOn(grpc::ServerBuilder& builder);
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_CATALOG_CATALOG_SERVICE_H_

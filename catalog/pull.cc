@@ -1,0 +1,190 @@
+#include "catalog/pull.h"
+
+#include <algorithm>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/placement.h"
+#include "base/status_macros.h"
+#include "catalog/bundle.h"
+#include "catalog/catalog.pb.h"
+#include "catalog/chain.h"
+#include "catalog/wire_types.h"
+
+namespace tensorferry {
+namespace {
+
+namespace pb = ::tensorferry::catalog::v1;
+
+// What every answer must be, whoever gave it.
+absl::Status CheckReply(const pb::PullReply& reply, const PullOptions& asked,
+                        const TensorMessage& message) {
+  uint64_t tensors = 0;
+  for (const pb::PulledBundle& bundle : reply.bundles()) {
+    FERRY_RETURN_IF_ERROR(CheckBundleName(bundle.name()));
+    if (!asked.bundle.empty() && bundle.name() != asked.bundle) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the peer answered with bundle \"", bundle.name(),
+                       "\", asked for was \"", asked.bundle, "\""));
+    }
+    tensors += bundle.tensors();
+  }
+  if (tensors != message.tensors.size() ||
+      message.names.size() != message.tensors.size()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the peer announced ", tensors, " tensors and sent ",
+        message.tensors.size(), " with ", message.names.size(), " names"));
+  }
+  for (const std::string& name : message.names) {
+    if (GlobMatches(asked.names, name)) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("the peer sent tensor \"", absl::Utf8SafeCEscape(name),
+                     "\", which \"", asked.names, "\" does not match"));
+  }
+  return absl::OkStatus();
+}
+
+// Keys that bundles disagree on.
+std::set<std::string> Contested(const pb::PullReply& reply) {
+  std::map<std::string, std::string> first;
+  std::set<std::string> contested;
+  for (const pb::PulledBundle& bundle : reply.bundles()) {
+    for (const auto& [key, text] : bundle.metadata()) {
+      if (first.emplace(key, text).first->second != text) contested.insert(key);
+    }
+  }
+  return contested;
+}
+
+std::map<std::string, std::string> MergedMetadata(const pb::PullReply& reply) {
+  const std::set<std::string> contested = Contested(reply);
+  std::map<std::string, std::string> merged;
+  for (const pb::PulledBundle& bundle : reply.bundles()) {
+    for (const auto& [key, text] : bundle.metadata()) {
+      merged[contested.count(key) > 0 ? absl::StrCat(bundle.name(), "/", key)
+                                      : key] = text;
+    }
+  }
+  return merged;
+}
+
+absl::StatusOr<pb::PullReply> ParseReply(const std::string& payload) {
+  pb::PullReply reply;
+  if (reply.ParseFromString(payload)) return reply;
+  return absl::InvalidArgumentError(absl::StrCat(
+      "the peer's answer of ", payload.size(), " bytes is no PullReply"));
+}
+
+absl::StatusOr<Pulled> ReadReply(Received received, const PullOptions& asked) {
+  FERRY_ASSIGN_OR_RETURN(pb::PullReply reply,
+                         ParseReply(received.message.payload));
+  FERRY_RETURN_IF_ERROR(CheckReply(reply, asked, received.message));
+  Pulled pulled;
+  for (const pb::PulledBundle& bundle : reply.bundles()) {
+    pulled.bundles.push_back({bundle.name(), bundle.version()});
+  }
+  pulled.contents.names = std::move(received.message.names);
+  pulled.contents.tensors = std::move(received.message.tensors);
+  pulled.contents.metadata = MergedMetadata(reply);
+  if (reply.bundles_size() == 1) {
+    pulled.contents.file_header = reply.bundles(0).file_header();
+  }
+  FERRY_RETURN_IF_ERROR(CheckNamed(pulled.contents));
+  pulled.receipt = std::move(received.receipt);
+  return pulled;
+}
+
+class PullOperation : public std::enable_shared_from_this<PullOperation> {
+ public:
+  PullOperation(std::shared_ptr<Session> session, PullOptions options,
+                Done<Pulled> done)
+      : session_(std::move(session)),
+        options_(std::move(options)),
+        deadline_(absl::Now() + options_.timeout),
+        done_(std::move(done)) {}
+
+  void Start() { options_.progress ? AskSize() : Fetch(); }
+  void Cancel() { chain_.Cancel(); }
+
+ private:
+  using Step = void (PullOperation::*)(Received);
+
+  // Sends the request; `then` gets the reply, `done_` what went wrong.
+  void Ask(bool without_tensors, Destination into, Step then) {
+    pb::PullRequest request;
+    request.set_bundle(options_.bundle);
+    request.set_names(options_.names);
+    request.set_without_tensors(without_tensors);
+    const absl::Duration left = deadline_ - absl::Now();
+    request.set_timeout_ms(absl::ToInt64Milliseconds(left));
+    TensorMessage message;
+    message.type = kPullType;
+    message.payload = request.SerializeAsString();
+    CallOptions call;
+    call.timeout = left;
+    call.into = std::move(into);
+    call.streams = options_.streams;
+    // Finish may run, and let go of the session, before Call returns.
+    const std::shared_ptr<Session> session = session_;
+    chain_.SetCurrent(session->Call(
+        std::move(message), std::move(call),
+        [self = shared_from_this(), then](absl::StatusOr<Received> received) {
+          if (!received.ok()) return self->Finish(received.status());
+          ((*self).*then)(*std::move(received));
+        }));
+  }
+
+  void AskSize() { Ask(true, {}, &PullOperation::OnSize); }
+
+  void OnSize(Received received) {
+    const absl::StatusOr<pb::PullReply> reply =
+        ParseReply(received.message.payload);
+    if (!reply.ok()) return Finish(reply.status());
+    total_ = reply->nbytes();
+    watch_.emplace(session_, ProgressWatch::Direction::kReceived, total_,
+                   options_.progress);
+    Fetch();
+  }
+
+  void Fetch() {
+    Ask(false, std::move(options_.into), &PullOperation::OnTensors);
+  }
+
+  void OnTensors(Received received) {
+    Finish(ReadReply(std::move(received), options_));
+  }
+
+  void Finish(absl::StatusOr<Pulled> pulled) {
+    watch_.reset();
+    if (pulled.ok() && options_.progress) options_.progress({total_, total_});
+    session_.reset();
+    std::move(done_)(std::move(pulled));
+  }
+
+  std::shared_ptr<Session> session_;
+  PullOptions options_;
+  const absl::Time deadline_;
+  Done<Pulled> done_;
+  Chain chain_;
+  uint64_t total_ = 0;
+  std::optional<ProgressWatch> watch_;
+};
+
+}  // namespace
+
+Operation Pull(std::shared_ptr<Session> session, PullOptions options,
+               Done<Pulled> done) {
+  if (options.names.empty()) options.names = "*";
+  auto operation = std::make_shared<PullOperation>(
+      std::move(session), std::move(options), std::move(done));
+  operation->Start();
+  return Operation([weak = std::weak_ptr<PullOperation>(operation)] {
+    if (auto alive = weak.lock()) alive->Cancel();
+  });
+}
+
+}  // namespace tensorferry

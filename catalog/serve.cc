@@ -1,0 +1,318 @@
+#include "catalog/serve.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "base/executor.h"
+#include "base/status_macros.h"
+#include "catalog/catalog.pb.h"
+#include "catalog/catalog_service.h"
+#include "catalog/select.h"
+#include "catalog/wire_types.h"
+
+namespace tensorferry {
+namespace {
+
+namespace pb = ::tensorferry::catalog::v1;
+
+// However long the asker says that it will wait.
+constexpr int64_t kLongestAnswerMs = 24 * 60 * 60 * 1000;
+
+SendOptions Within(int64_t timeout_ms) {
+  return {.timeout = absl::Milliseconds(
+              std::clamp<int64_t>(timeout_ms, 1, kLongestAnswerMs)),
+          .streams = {}};
+}
+
+template <class Proto>
+absl::StatusOr<Proto> ParsePayload(const std::string& payload,
+                                   absl::string_view what) {
+  Proto proto;
+  if (proto.ParseFromString(payload)) return proto;
+  return absl::InvalidArgumentError(
+      absl::StrCat("the payload of ", payload.size(), " bytes is no ", what));
+}
+
+TensorMessage Message(uint32_t type, const google::protobuf::Message& payload) {
+  TensorMessage message;
+  message.type = type;
+  message.payload = payload.SerializeAsString();
+  return message;
+}
+
+pb::PushReply ReplyTo(const Receipt& brought, uint64_t version) {
+  pb::PushReply reply;
+  reply.set_version(version);
+  reply.set_nbytes(brought.bytes);
+  reply.set_digest(brought.digest);
+  for (const PathUse& use : brought.paths) {
+    pb::PathUse* path = reply.add_paths();
+    path->set_path(use.path);
+    path->set_nbytes(use.bytes);
+  }
+  return reply;
+}
+
+}  // namespace
+
+// Handlers run on executors of many peers, so whatever they do ends before the
+// server does: `busy_` counts them.
+class CatalogServer::Impl : public std::enable_shared_from_this<Impl> {
+ public:
+  Impl(Catalog* catalog, CatalogServerOptions options)
+      : catalog_(catalog),
+        options_(std::move(options)),
+        service_(catalog),
+        writer_(std::make_unique<ThreadPool>(1)) {}
+
+  CatalogService& service() { return service_; }
+  absl::Status Serve(std::shared_ptr<Session> session);
+  void Stop();
+
+ private:
+  using HandlerFn = void (Impl::*)(Session&, Received,
+                                   const std::weak_ptr<Session>&);
+  Session::Handler Bind(HandlerFn handler, std::weak_ptr<Session> session);
+  bool Enter();
+  void Leave();
+  void Forget(Session* session);
+
+  void OnPull(Session& session, Received request,
+              const std::weak_ptr<Session>& handle);
+  void OnPushOffer(Session& session, Received request,
+                   const std::weak_ptr<Session>& handle);
+  void OnPush(Session& session, Received request,
+              const std::weak_ptr<Session>& handle);
+  void OnEcho(Session& session, Received request,
+              const std::weak_ptr<Session>& handle);
+
+  absl::Status CheckOffer(const std::string& payload) const;
+  absl::StatusOr<uint64_t> TakePush(TensorMessage message,
+                                    const pb::PushRequest& request);
+  void Refuse(Session& session, const Envelope& envelope, absl::Status why);
+  void Served(ServedRequest served) {
+    if (options_.on_served) options_.on_served(served);
+  }
+
+  Catalog* const catalog_;
+  const CatalogServerOptions options_;
+  CatalogService service_;
+  absl::Mutex mu_;
+  bool stopped_ ABSL_GUARDED_BY(mu_) = false;
+  int busy_ ABSL_GUARDED_BY(mu_) = 0;
+  std::map<Session*, std::shared_ptr<Session>> sessions_ ABSL_GUARDED_BY(mu_);
+  // Where pushes are taken, in the order of their arrival: disks are slow, and
+  // the file must be that of the newest version.
+  std::unique_ptr<ThreadPool> writer_ ABSL_GUARDED_BY(mu_);
+};
+
+bool CatalogServer::Impl::Enter() {
+  absl::MutexLock lock(&mu_);
+  if (!stopped_) ++busy_;
+  return !stopped_;
+}
+
+void CatalogServer::Impl::Leave() {
+  absl::MutexLock lock(&mu_);
+  --busy_;
+}
+
+void CatalogServer::Impl::Stop() {
+  std::map<Session*, std::shared_ptr<Session>> sessions;
+  std::unique_ptr<ThreadPool> writer;
+  {
+    absl::MutexLock lock(&mu_);
+    stopped_ = true;
+    mu_.Await(absl::Condition(
+        +[](int* busy) { return *busy == 0; }, &busy_));
+    sessions.swap(sessions_);
+    writer = std::move(writer_);
+  }
+}
+
+void CatalogServer::Impl::Forget(Session* session) {
+  std::shared_ptr<Session> forgotten;  // its destructor runs without the lock
+  absl::MutexLock lock(&mu_);
+  const auto found = sessions_.find(session);
+  if (found == sessions_.end()) return;
+  forgotten = std::move(found->second);
+  sessions_.erase(found);
+}
+
+Session::Handler CatalogServer::Impl::Bind(HandlerFn handler,
+                                           std::weak_ptr<Session> session) {
+  return [weak = weak_from_this(), handler, session = std::move(session)](
+             Session& at, Received request) {
+    const std::shared_ptr<Impl> self = weak.lock();
+    if (self == nullptr || !self->Enter()) {
+      at.ReplyError(request.envelope,
+                    absl::UnavailableError("the catalog is being closed"),
+                    [](absl::StatusOr<Receipt>) {});
+      return;
+    }
+    ((*self).*handler)(at, std::move(request), session);
+    self->Leave();
+  };
+}
+
+absl::Status CatalogServer::Impl::Serve(std::shared_ptr<Session> session) {
+  std::weak_ptr<Session> weak = session;
+  FERRY_RETURN_IF_ERROR(session->Handle(kPullType, Bind(&Impl::OnPull, weak)));
+  FERRY_RETURN_IF_ERROR(
+      session->Handle(kPushOfferType, Bind(&Impl::OnPushOffer, weak)));
+  FERRY_RETURN_IF_ERROR(session->Handle(kEchoType, Bind(&Impl::OnEcho, weak)));
+  if (options_.accept_push) {
+    FERRY_RETURN_IF_ERROR(
+        session->Handle(kPushType, Bind(&Impl::OnPush, weak)));
+  }
+  Session* const key = session.get();
+  {
+    absl::MutexLock lock(&mu_);
+    if (stopped_) return absl::UnavailableError("the catalog is being closed");
+    sessions_[key] = session;
+  }
+  session->OnEnd([weak_self = weak_from_this(), key](SessionReport) {
+    if (auto self = weak_self.lock()) self->Forget(key);
+  });
+  return absl::OkStatus();
+}
+
+void CatalogServer::Impl::Refuse(Session& session, const Envelope& envelope,
+                                 absl::Status why) {
+  session.ReplyError(envelope, std::move(why), [](absl::StatusOr<Receipt>) {});
+}
+
+void CatalogServer::Impl::OnPull(Session& session, Received request,
+                                 const std::weak_ptr<Session>&) {
+  absl::StatusOr<pb::PullRequest> asked =
+      ParsePayload<pb::PullRequest>(request.message.payload, "PullRequest");
+  absl::StatusOr<Selection> selection =
+      asked.ok() ? Select(*catalog_, asked->bundle(), asked->names())
+                 : asked.status();
+  if (!selection.ok()) {
+    Served({"pull", asked.ok() ? asked->bundle() : "", session.remote().name, 0,
+            selection.status()});
+    return Refuse(session, request.envelope, selection.status());
+  }
+  TensorMessage reply = Message(kPullType, selection->reply);
+  if (!asked->without_tensors()) {
+    reply.names = std::move(selection->names);
+    reply.tensors = std::move(selection->tensors);
+  }
+  ServedRequest served{"pull", asked->bundle(), session.remote().name,
+                       selection->reply.nbytes(), absl::OkStatus()};
+  session.Reply(request.envelope, std::move(reply), Within(asked->timeout_ms()),
+                [weak = weak_from_this(), served = std::move(served),
+                 counts = !asked->without_tensors()](
+                    absl::StatusOr<Receipt> receipt) mutable {
+                  const auto self = weak.lock();
+                  if (self == nullptr || !counts) return;
+                  served.status = receipt.status();
+                  self->Served(std::move(served));
+                });
+}
+
+absl::Status CatalogServer::Impl::CheckOffer(const std::string& payload) const {
+  FERRY_ASSIGN_OR_RETURN(pb::PushRequest request,
+                         ParsePayload<pb::PushRequest>(payload, "PushRequest"));
+  if (!options_.accept_push) {
+    return absl::PermissionDeniedError(
+        "this peer takes no pushes; `tensorferry serve` does with --accept "
+        "DIR");
+  }
+  return CheckBundleName(request.bundle());
+}
+
+void CatalogServer::Impl::OnPushOffer(Session& session, Received request,
+                                      const std::weak_ptr<Session>&) {
+  const absl::Status status = CheckOffer(request.message.payload);
+  if (!status.ok()) {
+    Served({"push", "", session.remote().name, 0, status});
+    return Refuse(session, request.envelope, status);
+  }
+  session.Reply(request.envelope, Message(kPushOfferType, pb::PushReply()), {},
+                [](absl::StatusOr<Receipt>) {});
+}
+
+absl::StatusOr<uint64_t> CatalogServer::Impl::TakePush(
+    TensorMessage message, const pb::PushRequest& request) {
+  FERRY_RETURN_IF_ERROR(CheckBundleName(request.bundle()));
+  NamedTensors contents;
+  contents.names = std::move(message.names);
+  contents.tensors = std::move(message.tensors);
+  contents.metadata = {request.metadata().begin(), request.metadata().end()};
+  contents.file_header = request.file_header();
+  FERRY_RETURN_IF_ERROR(CheckNamed(contents));
+  FERRY_RETURN_IF_ERROR(options_.accept_push(request.bundle(), contents));
+  return catalog_->Publish(request.bundle(), std::move(contents));
+}
+
+void CatalogServer::Impl::OnPush(Session& session, Received received,
+                                 const std::weak_ptr<Session>& handle) {
+  absl::StatusOr<pb::PushRequest> request =
+      ParsePayload<pb::PushRequest>(received.message.payload, "PushRequest");
+  if (!request.ok()) {
+    return Refuse(session, received.envelope, request.status());
+  }
+  ServedRequest served{"push", request->bundle(), session.remote().name,
+                       received.receipt.bytes, absl::OkStatus()};
+  auto take = [this, handle, received = std::move(received),
+               request = *std::move(request),
+               served = std::move(served)]() mutable {
+    const absl::StatusOr<uint64_t> version =
+        TakePush(std::move(received.message), request);
+    served.status = version.status();
+    if (const auto session = handle.lock(); session == nullptr) {
+    } else if (!version.ok()) {
+      Refuse(*session, received.envelope, version.status());
+    } else {
+      session->Reply(received.envelope,
+                     Message(kPushType, ReplyTo(received.receipt, *version)),
+                     Within(request.timeout_ms()),
+                     [](absl::StatusOr<Receipt>) {});
+    }
+    Served(std::move(served));
+  };
+  absl::MutexLock lock(&mu_);
+  writer_->Run(std::move(take));
+}
+
+void CatalogServer::Impl::OnEcho(Session& session, Received received,
+                                 const std::weak_ptr<Session>&) {
+  absl::StatusOr<pb::EchoRequest> request =
+      ParsePayload<pb::EchoRequest>(received.message.payload, "EchoRequest");
+  if (!request.ok()) {
+    return Refuse(session, received.envelope, request.status());
+  }
+  TensorMessage reply;
+  reply.type = kEchoType;
+  if (request->with_tensors()) {
+    reply.tensors = std::move(received.message.tensors);
+    reply.names = std::move(received.message.names);
+  }
+  session.Reply(received.envelope, std::move(reply),
+                Within(request->timeout_ms()), [](absl::StatusOr<Receipt>) {});
+}
+
+CatalogServer::CatalogServer(Catalog* catalog, CatalogServerOptions options)
+    : impl_(std::make_shared<Impl>(catalog, std::move(options))) {}
+
+CatalogServer::~CatalogServer() { impl_->Stop(); }
+
+void CatalogServer::MountOn(PeerOptions& options) {
+  options.mount.push_back([impl = impl_](grpc::ServerBuilder& builder) {
+    impl->service().RegisterOn(builder);
+  });
+}
+
+absl::Status CatalogServer::Serve(std::shared_ptr<Session> session) {
+  return impl_->Serve(std::move(session));
+}
+
+}  // namespace tensorferry

@@ -1,0 +1,68 @@
+#ifndef TENSORFERRY_CATALOG_SERVE_H_
+#define TENSORFERRY_CATALOG_SERVE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "catalog/catalog.h"
+#include "catalog/named_tensors.h"
+#include "session/peer.h"
+#include "session/session.h"
+
+namespace tensorferry {
+
+// One pull or push that was answered, for logs.
+struct ServedRequest {
+  std::string what;    // "pull", "push"
+  std::string bundle;  // empty: all
+  std::string peer;    // who asked
+  uint64_t nbytes = 0;
+  absl::Status status;
+};
+
+struct CatalogServerOptions {
+  // What is to happen with tensors that another peer pushes, before they are
+  // published as the bundle's next version; an error refuses them. Unset:
+  // pushes are refused with PERMISSION_DENIED before their tensors are sent.
+  // Called on a thread of the server's, one push after the other.
+  std::function<absl::Status(const std::string& bundle, const NamedTensors&)>
+      accept_push;
+  // On any thread; be short.
+  std::function<void(const ServedRequest&)> on_served;
+};
+
+// Lets other peers list, pull from and push to a catalog.
+//
+//   Catalog catalog;
+//   CatalogServer server(&catalog, {});
+//   PeerOptions options = {.name = "trainer"};
+//   server.MountOn(options);
+//   auto peer = Peer::Create(std::move(options));
+//   (*peer)->Accept([&](auto session) { server.Serve(std::move(session)); });
+//
+// `catalog` must outlive the server, the server the peer.
+class CatalogServer {
+ public:
+  CatalogServer(Catalog* catalog, CatalogServerOptions options);
+  ~CatalogServer();  // ends the sessions that it serves
+
+  // Adds the Catalog service to the peer that will be made from `options`.
+  void MountOn(PeerOptions& options);
+
+  // Answers the pulls and pushes of a session, and keeps it until it ends. A
+  // pull is answered from one moment's versions, also when newer ones are
+  // published while it runs.
+  // FAILED_PRECONDITION: something else handles these messages already.
+  absl::Status Serve(std::shared_ptr<Session> session);
+
+ private:
+  class Impl;
+  std::shared_ptr<Impl> impl_;  // shared with the sessions' handlers
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_CATALOG_SERVE_H_
