@@ -112,6 +112,7 @@ class CalleeSide
   void OnMessage(const pb::SessionRequest& request);
   void Handle(const pb::SessionRequest& request);
   void OnAnswer(absl::StatusOr<Answer> answer);
+  void Refuse();
   void Forget();
   void TellEnd();
   void GoodbyeCame(const pb::Goodbye& goodbye);
@@ -179,13 +180,13 @@ void CalleeSide::OnAnswer(absl::StatusOr<Answer> answer) {
   loop()->CancelTimer(open_timer_);
   if (!answer.ok()) {
     End(answer.status(), true);
-    return Resume();
+    return Refuse();
   }
   answer_ = *std::move(answer);
   if (ending()) {  // while the host made up its mind
     Forget();
     if (ended()) TellEnd();
-    return Resume();
+    return Refuse();
   }
   shared_->by_id[answer_->session_id] = this;
   SendFirst({Signal::Kind::kAccepted, {}});
@@ -193,6 +194,12 @@ void CalleeSide::OnAnswer(absl::StatusOr<Answer> answer) {
   GoLive(answer_->caller_lease);
   Resume();
   StartRead(&request_);
+}
+
+// What the host has said already is for a session that there will not be.
+void CalleeSide::Refuse() {
+  DropAllButGoodbye();
+  Resume();
 }
 
 void CalleeSide::OnMessage(const pb::SessionRequest& request) {

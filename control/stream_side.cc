@@ -86,6 +86,14 @@ void StreamSide::Resume() {
   Pump();
 }
 
+void StreamSide::DropAllButGoodbye() {
+  auto other = [](const Signal& signal) {
+    return signal.kind != Signal::Kind::kGoodbye;
+  };
+  outbox_.erase(std::remove_if(outbox_.begin(), outbox_.end(), other),
+                outbox_.end());
+}
+
 void StreamSide::GoLive(absl::Duration peer_lease) {
   tick_ = std::max(kShortestTick, std::min(tick_, peer_lease / 3));
   ScheduleTick();

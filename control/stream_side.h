@@ -56,6 +56,8 @@ class StreamSide : public std::enable_shared_from_this<StreamSide> {
   // Nothing is written, nor the wire closed, between these two.
   void Pause() { paused_ = true; }
   void Resume();
+  // Of what waits; for when there will be no session.
+  void DropAllButGoodbye();
   // Puts `signal` before all that waits.
   void SendFirst(Signal signal);
   // Begins heartbeats. `peer_lease`: how much silence the peer bears.

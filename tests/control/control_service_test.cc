@@ -1,0 +1,338 @@
+// The service and the client against each other, over real gRPC.
+#include "control/control_service.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/synchronization/notification.h"
+#include "base/loop.h"
+#include "control/control_client.h"
+#include "tests/control/test_peers.h"
+#include "tests/testing/status_matchers.h"
+
+namespace tensorferry {
+namespace testing {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+constexpr absl::Duration kTimeout = absl::Seconds(30);
+
+std::unique_ptr<ControlClient> Connect(const std::string& address,
+                                       ControlClientOptions options = {}) {
+  auto client = ControlClient::Create(address, options);
+  EXPECT_THAT(client, IsOk());
+  return *std::move(client);
+}
+
+absl::StatusOr<ControlClient::Accepted> Open(
+    ControlClient& client, const Offer& offer,
+    std::shared_ptr<HeardEvents> events,
+    const Capabilities& caller = PeerWith("alice", {})) {
+  return Await<ControlClient::Accepted>(
+      [&](Done<ControlClient::Accepted> done) {
+        client.OpenSession(offer, caller, std::move(events), kTimeout,
+                           std::move(done));
+      });
+}
+
+absl::StatusOr<std::vector<SessionRecord>> List(ControlClient& client) {
+  return Await<std::vector<SessionRecord>>(
+      [&](Done<std::vector<SessionRecord>> done) {
+        client.ListSessions(kTimeout, std::move(done));
+      });
+}
+
+absl::Status Close(ControlClient& client, const std::string& id) {
+  absl::Status status;
+  absl::Notification closed;
+  client.CloseSession(id, kTimeout, [&](absl::Status got) {
+    status = std::move(got);
+    closed.Notify();
+  });
+  closed.WaitForNotification();
+  return status;
+}
+
+// A caller's end of a session and the callee's.
+struct Session {
+  Session(ControlClient& client, FakeHost& host) {
+    events = std::make_shared<HeardEvents>();
+    auto opened = Open(client, Offer(), events);
+    EXPECT_THAT(opened, IsOk());
+    if (!opened.ok()) std::abort();
+    caller = *std::move(opened);
+    callee = host.Of(caller.ticket.session_id);
+  }
+  ControlClient::Accepted caller;
+  std::shared_ptr<HeardEvents> events;
+  FakeHost::Session callee;
+};
+
+class ControlServiceTest : public ::testing::Test {
+ protected:
+  FakeHost host_{PeerWith("bob", {"cuda:0"})};
+  TestServer server_{&host_};
+  std::unique_ptr<ControlClient> client_ = Connect(server_.address());
+};
+
+TEST_F(ControlServiceTest, TellsCapabilities) {
+  auto capabilities = Await<Capabilities>([&](Done<Capabilities> done) {
+    client_->GetCapabilities(kTimeout, std::move(done));
+  });
+  ASSERT_THAT(capabilities, IsOk());
+  EXPECT_EQ(capabilities->peer.name, "bob");
+  EXPECT_THAT(capabilities->devices, SizeIs(2));
+  EXPECT_EQ(capabilities->paths, host_.GetCapabilities().paths);
+}
+
+TEST_F(ControlServiceTest, ExplainsWithoutOpening) {
+  auto explanation = Await<Explanation>([&](Done<Explanation> done) {
+    client_->Explain(OfferOf({"cpu=cuda:0", "name:x=cuda:9"}),
+                     PeerWith("alice", {}), kTimeout, std::move(done));
+  });
+  ASSERT_THAT(explanation, IsOk());
+  EXPECT_EQ(explanation->plan.callee.name, "bob");
+  ASSERT_FALSE(explanation->objections.empty());
+  EXPECT_THAT(explanation->objections[0],
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("callee \"bob\" has no target cuda:9")));
+  EXPECT_EQ(host_.admitted(), 0);
+}
+
+TEST_F(ControlServiceTest, OpensASessionWithOnePlanOnBothSides) {
+  Session session(*client_, host_);
+  EXPECT_EQ(Digest(session.caller.plan), Digest(session.callee.plan));
+  EXPECT_EQ(session.caller.plan.caller.name, "alice");
+  EXPECT_EQ(session.caller.ticket.session_key, std::string(16, 'k'));
+  EXPECT_EQ(session.caller.ticket.data_address, "uv://127.0.0.1:1");
+
+  auto sessions = List(*client_);
+  ASSERT_THAT(sessions, IsOkAndHolds(SizeIs(1)));
+  const SessionRecord& record = sessions->front();
+  EXPECT_EQ(record.id, session.caller.ticket.session_id);
+  EXPECT_EQ(record.state, SessionState::kOpening);
+  EXPECT_EQ(Digest(record.plan), Digest(session.caller.plan));
+  EXPECT_EQ(record.bytes_sent, 11u);
+  EXPECT_EQ(record.bytes_received, 22u);
+
+  session.callee.stream->SendOpened();
+  session.events->AwaitOpened();
+  EXPECT_EQ(List(*client_)->front().state, SessionState::kOpen);
+}
+
+TEST_F(ControlServiceTest, RefusalCarriesEveryObjectionHoweverLong) {
+  std::vector<std::string> rules;
+  for (int i = 0; i < 60; ++i) {
+    rules.push_back("name:" + std::string(400, 'x') + std::to_string(i) +
+                    "=cuda:" + std::to_string(i + 1));
+  }
+  auto events = std::make_shared<HeardEvents>();
+  Offer offer = OfferOf(rules);
+  offer.to_caller = Placement();
+  auto refused = Open(*client_, offer, events);
+  EXPECT_THAT(refused, StatusIs(absl::StatusCode::kInvalidArgument,
+                                AllOf(HasSubstr("no target cuda:1;"),
+                                      HasSubstr("no target cuda:60;"))));
+  EXPECT_FALSE(events->ended());
+  EXPECT_THAT(List(*client_), IsOkAndHolds(IsEmpty()));
+}
+
+TEST_F(ControlServiceTest, RestartedPeerIsToldApartByBothEpochs) {
+  Offer offer;
+  offer.expected_epoch = 5;
+  EXPECT_THAT(Open(*client_, offer, std::make_shared<HeardEvents>()),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr("epoch 5,"), HasSubstr("epoch 1003"))));
+}
+
+TEST_F(ControlServiceTest, GoodbyeOfTheCallerEndsBothSidesWithItsStatus) {
+  for (const absl::Status& why :
+       {absl::OkStatus(), absl::DataLossError("digest differs")}) {
+    Session session(*client_, host_);
+    session.caller.stream->SendGoodbye(why);
+    session.caller.stream->SendGoodbye(absl::InternalError("too late"));
+    EXPECT_EQ(session.events->AwaitEnd(), why);
+    EXPECT_EQ(session.callee.events->AwaitEnd(), why);
+    EXPECT_THAT(List(*client_), IsOkAndHolds(IsEmpty()));
+  }
+}
+
+TEST_F(ControlServiceTest, GoodbyeOfTheCalleeEndsBothSidesWithItsStatus) {
+  for (const absl::Status& why :
+       {absl::OkStatus(), absl::ResourceExhaustedError("quota")}) {
+    Session session(*client_, host_);
+    session.callee.stream->SendGoodbye(why);
+    EXPECT_EQ(session.events->AwaitEnd(), why);
+    EXPECT_EQ(session.callee.events->AwaitEnd(), why);
+  }
+}
+
+TEST_F(ControlServiceTest, DrainIsAskedInBothDirections) {
+  Session session(*client_, host_);
+  session.caller.stream->SendDrain();
+  session.callee.events->AwaitDrain();
+  EXPECT_EQ(List(*client_)->front().state, SessionState::kDraining);
+  session.callee.stream->SendDrain();
+  session.events->AwaitDrain();
+}
+
+TEST_F(ControlServiceTest, CloseSessionEndsBothSides) {
+  Session session(*client_, host_);
+  Session other(*client_, host_);
+  const std::string& id = session.caller.ticket.session_id;
+  EXPECT_THAT(Close(*client_, id), IsOk());
+  EXPECT_THAT(session.events->AwaitEnd(),
+              StatusIs(absl::StatusCode::kCancelled, HasSubstr(id)));
+  EXPECT_THAT(session.callee.events->AwaitEnd(),
+              StatusIs(absl::StatusCode::kCancelled, HasSubstr(id)));
+  EXPECT_THAT(Close(*client_, id), StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_THAT(List(*client_), IsOkAndHolds(SizeIs(1)));
+  EXPECT_FALSE(other.events->ended());
+}
+
+TEST_F(ControlServiceTest, StartDrainAsksOpenSessionsAndTakesNoNewOnes) {
+  Session session(*client_, host_);
+  server_.control().StartDrain();
+  session.events->AwaitDrain();
+  EXPECT_THAT(Open(*client_, Offer(), std::make_shared<HeardEvents>()),
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("draining")));
+  EXPECT_FALSE(session.events->ended());
+  session.caller.stream->SendGoodbye(absl::OkStatus());
+  EXPECT_THAT(session.events->AwaitEnd(), IsOk());
+}
+
+TEST_F(ControlServiceTest, ShutdownSaysGoodbyeToAll) {
+  Session one(*client_, host_), other(*client_, host_);
+  server_.control().Shutdown(absl::UnavailableError("going to bed"));
+  for (const Session* session : {&one, &other}) {
+    EXPECT_EQ(session->events->AwaitEnd(),
+              absl::UnavailableError("going to bed"));
+    EXPECT_EQ(session->callee.events->AwaitEnd(),
+              absl::UnavailableError("going to bed"));
+  }
+}
+
+TEST_F(ControlServiceTest, DeadServerIsUnavailable) {
+  Session session(*client_, host_);
+  server_.Kill();
+  EXPECT_THAT(session.events->AwaitEnd(),
+              StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_THAT(session.callee.events->AwaitEnd(),
+              StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_THAT(List(*client_), StatusIs(absl::StatusCode::kUnavailable,
+                                       HasSubstr(server_.address())));
+}
+
+TEST_F(ControlServiceTest, DestroyedClientEndsItsSessions) {
+  Session session(*client_, host_);
+  client_.reset();
+  EXPECT_TRUE(session.events->ended());  // when the destructor returns
+  EXPECT_THAT(session.events->AwaitEnd(),
+              StatusIs(absl::StatusCode::kCancelled));
+  EXPECT_THAT(session.callee.events->AwaitEnd(),
+              StatusIs(absl::StatusCode::kUnavailable));
+  // Still safe to call.
+  session.caller.stream->SendDrain();
+  session.caller.stream->SendGoodbye(absl::OkStatus());
+}
+
+TEST_F(ControlServiceTest, ManySessionsOpenAndEndAtOnce) {
+  constexpr int kThreads = 4, kEach = 25;
+  std::atomic<int> good{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < kEach; ++i) {
+        Session session(*client_, host_);
+        session.callee.stream->SendOpened();
+        session.events->AwaitOpened();
+        auto& stream =
+            (i + t) % 2 == 0 ? session.caller.stream : session.callee.stream;
+        stream->SendGoodbye(absl::OkStatus());
+        if (session.events->AwaitEnd().ok() &&
+            session.callee.events->AwaitEnd().ok()) {
+          ++good;
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(good, kThreads * kEach);
+  EXPECT_THAT(server_.control().sessions().List(), IsEmpty());
+}
+
+TEST(ControlServiceHostTest, HostThatRefusesLeavesNoSession) {
+  FakeHost host(PeerWith("bob", {}));
+  host.open_at_once = true;  // goes nowhere
+  host.admit_status = absl::PermissionDeniedError("not you");
+  TestServer server(&host);
+  auto client = Connect(server.address());
+  auto events = std::make_shared<HeardEvents>();
+  EXPECT_THAT(Open(*client, Offer(), events),
+              StatusIs(absl::StatusCode::kPermissionDenied, "not you"));
+  EXPECT_FALSE(events->ended());
+  EXPECT_THAT(server.control().sessions().List(), IsEmpty());
+}
+
+TEST(ControlServiceHostTest, OpenedFromWithinAdmitFollowsTheAcceptance) {
+  FakeHost host(PeerWith("bob", {}));
+  host.open_at_once = true;
+  TestServer server(&host);
+  auto client = Connect(server.address());
+  Session session(*client, host);
+  session.events->AwaitOpened();
+}
+
+TEST(ControlServiceHostTest, GoodbyeFromWithinAdmitIsARefusal) {
+  FakeHost host(PeerWith("bob", {}));
+  host.goodbye_at_once = true;
+  TestServer server(&host);
+  auto client = Connect(server.address());
+  auto events = std::make_shared<HeardEvents>();
+  EXPECT_THAT(Open(*client, Offer(), events),
+              StatusIs(absl::StatusCode::kAborted, "not today"));
+  EXPECT_FALSE(events->ended());
+  auto list = server.control().sessions().List();
+  EXPECT_THAT(list, IsEmpty());
+}
+
+TEST(ControlServiceHostTest, MaxSessionsIsResourceExhaustedUntilOneEnds) {
+  FakeHost host(PeerWith("bob", {}));
+  ControlServiceOptions options;
+  options.max_sessions = 1;
+  TestServer server(&host, options);
+  auto client = Connect(server.address());
+  Session session(*client, host);
+  EXPECT_THAT(Open(*client, Offer(), std::make_shared<HeardEvents>()),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       AllOf(HasSubstr("\"bob\""), HasSubstr("max_sessions"))));
+  session.caller.stream->SendGoodbye(absl::OkStatus());
+  EXPECT_THAT(session.callee.events->AwaitEnd(), IsOk());
+  Session next(*client, host);
+}
+
+TEST(ControlServiceHostTest, ServerThatGoesFirstIsNoTrouble) {
+  FakeHost host(PeerWith("bob", {}));
+  auto server = std::make_unique<TestServer>(&host);
+  auto client = Connect(server->address());
+  Session session(*client, host);
+  server.reset();
+  EXPECT_THAT(session.events->AwaitEnd(), IsOk());
+  EXPECT_TRUE(host.AllEnded());
+  session.callee.stream->SendGoodbye(absl::OkStatus());  // nobody hears it
+}
+
+}  // namespace
+}  // namespace testing
+}  // namespace tensorferry
