@@ -1,0 +1,9 @@
+#!/bin/bash
+# Every kind of tensor arrives and the call is answered.
+set -euo pipefail
+output=$("$1" 2>&1)
+echo "$output"
+for line in "  dense " "  view " "  sparse " "  empty " "  fp8 " \
+            "sent 5 tensors" "1 doubled is 2" "OK"; do
+  grep -qF -- "$line" <<<"$output" || { echo "missing: '$line'"; exit 1; }
+done

@@ -1,0 +1,79 @@
+"""Checks the rooms' arrows: layers.py EDGES CONTROL_CLIENT NETWORK."""
+
+import pathlib
+import re
+import sys
+
+# Room -> rooms that it may depend on. third_party is open to all but where
+# FORBIDDEN says otherwise.
+ALLOWED = {
+    "base": set(),
+    "serialization": {"base"},
+    "transfer": {"base", "serialization"},
+    "control": {"base"},
+    "session": {"base", "control", "serialization", "transfer"},
+    "catalog": {"base", "control", "serialization", "transfer", "session"},
+    "cli": {"base", "control", "serialization", "transfer", "session",
+            "catalog"},
+}
+
+# Room -> third-party packages that it must not see directly.
+FORBIDDEN = {
+    "base": {"libtorch", "tensorpipe", "grpc", "protobuf"},
+    "serialization": {"grpc"},
+    "transfer": {"grpc"},
+    "control": {"libtorch", "tensorpipe"},
+}
+
+EDGE = re.compile(r'"([^"]+)" -> "([^"]+)"')
+
+
+def room_of(label):
+  """"//control:values" -> "control"; None outside our rooms."""
+  match = re.match(r"//([^/:]+)", label)
+  return match.group(1) if match else None
+
+
+def third_party_of(label):
+  match = re.match(r"//third_party/([^/:]+)", label)
+  return match.group(1) if match else None
+
+
+def check_edges(text):
+  edges = EDGE.findall(text)
+  rooms = {room_of(source) for source, _ in edges}
+  problems = [f"no edge leaves {room}/: the query is empty there"
+              for room in ALLOWED if room not in rooms]
+  for source, target in edges:
+    here, there = room_of(source), room_of(target)
+    if here not in ALLOWED or here == there:
+      continue
+    if there in ALLOWED and there not in ALLOWED[here]:
+      problems.append(f"{source} depends on {target}: no arrow goes from "
+                      f"{here}/ to {there}/")
+    if third_party_of(target) in FORBIDDEN.get(here, ()):
+      problems.append(f"{source} depends on {target}: {here}/ must not know it")
+  return problems
+
+
+def check_absent(labels, name, pattern):
+  if len(labels) < 5:
+    return [f"the closure of {name} has only {len(labels)} targets"]
+  return [f"{label} is in the closure of {name}"
+          for label in labels if re.search(pattern, label)]
+
+
+def main(edges, control_client, network):
+  read = lambda path: pathlib.Path(path).read_text()
+  problems = check_edges(read(edges))
+  problems += check_absent(read(control_client).split(), "//:control_client",
+                           r"libtorch|tensorpipe|cuda")
+  problems += check_absent(read(network).split(), "//cli:tensorferry",
+                           r"torch_rpc")
+  if problems:
+    sys.exit("\n".join(sorted(set(problems))))
+  print(f"{len(EDGE.findall(read(edges)))} edges, all of them allowed")
+
+
+if __name__ == "__main__":
+  main(*sys.argv[1:])

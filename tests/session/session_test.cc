@@ -1,0 +1,428 @@
+// Sessions between two peers in one process, over real gRPC and real lanes.
+#include "session/session.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/ones.h>
+#include <gmock/gmock.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/blocking_counter.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
+#include "session/blocking.h"
+#include "session/peer.h"
+#include "tests/testing/status_matchers.h"
+
+namespace tensorferry {
+namespace {
+
+using ::tensorferry::testing::IsOk;
+using ::tensorferry::testing::StatusIs;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+constexpr absl::Duration kPatience = absl::Seconds(30);
+
+// A callee that keeps the sessions it accepts, and a caller.
+class SessionTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    FERRY_ASSERT_OK_AND_ASSIGN(callee_, Peer::Create({.name = "callee"}));
+    FERRY_ASSERT_OK_AND_ASSIGN(caller_,
+                               Peer::Create({.name = "caller", .control = ""}));
+    AcceptAll(*callee_);
+  }
+  void TearDown() override { accepted_.clear(); }
+
+  void AcceptAll(Peer& peer) {
+    peer.Accept([this](std::shared_ptr<Session> session) {
+      absl::MutexLock lock(&mu_);
+      accepted_.push_back(std::move(session));
+    });
+  }
+
+  // The callee's half of the n-th session, once it is there.
+  std::shared_ptr<Session> Accepted(size_t n) {
+    absl::MutexLock lock(&mu_);
+    auto arrived = [this, n]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+      return accepted_.size() > n;
+    };
+    if (!mu_.AwaitWithTimeout(absl::Condition(&arrived), kPatience)) {
+      return nullptr;
+    }
+    return accepted_[n];
+  }
+
+  absl::StatusOr<std::shared_ptr<Session>> Connect(Offer offer = {}) {
+    return blocking::Connect(*caller_, callee_->control_address(),
+                             std::move(offer), kPatience);
+  }
+
+  absl::Mutex mu_;
+  std::vector<std::shared_ptr<Session>> accepted_;
+  std::unique_ptr<Peer> callee_, caller_;
+};
+
+TEST_F(SessionTest, CarriesAMessageInEachDirection) {
+  FERRY_ASSERT_OK_AND_ASSIGN(auto ours, Connect());
+  auto theirs = Accepted(0);
+  ASSERT_NE(theirs, nullptr);
+  EXPECT_EQ(ours->id(), theirs->id());
+  EXPECT_EQ(Digest(ours->plan()), Digest(theirs->plan()));
+  EXPECT_EQ(theirs->remote().name, "caller");
+
+  at::Tensor tensor = at::arange(1000, at::kFloat);
+  FERRY_ASSERT_OK_AND_ASSIGN(Receipt receipt,
+                             blocking::Send(*ours, {.type = 3,
+                                                    .id = -4,
+                                                    .payload = "bytes",
+                                                    .tensors = {tensor},
+                                                    .names = {"t"}}));
+  EXPECT_EQ(receipt.tensors, 1);
+  EXPECT_EQ(receipt.digest.size(), 32u);
+  FERRY_ASSERT_OK_AND_ASSIGN(Received received, blocking::Receive(*theirs));
+  EXPECT_EQ(received.message.type, 3u);
+  EXPECT_EQ(received.message.id, -4);
+  EXPECT_EQ(received.message.payload, "bytes");
+  EXPECT_THAT(received.message.names, ElementsAre("t"));
+  EXPECT_TRUE(at::equal(received.message.tensors.at(0), tensor));
+  EXPECT_EQ(received.receipt.digest, receipt.digest);
+
+  EXPECT_THAT(blocking::Send(*theirs, {.tensors = {tensor * 2}}), IsOk());
+  FERRY_ASSERT_OK_AND_ASSIGN(Received back, blocking::Receive(*ours));
+  EXPECT_TRUE(at::equal(back.message.tensors.at(0), tensor * 2));
+}
+
+TEST_F(SessionTest, CallReturnsTheReplyToThatCall) {
+  FERRY_ASSERT_OK_AND_ASSIGN(auto ours, Connect());
+  auto theirs = Accepted(0);
+  ASSERT_NE(theirs, nullptr);
+  ASSERT_THAT(theirs->Handle(8,
+                             [](Session& session, Received call) {
+                               session.Reply(
+                                   call.envelope,
+                                   {.id = call.message.id,
+                                    .tensors = {call.message.tensors[0] + 1}},
+                                   {}, [](absl::StatusOr<Receipt>) {});
+                             }),
+              IsOk());
+  absl::BlockingCounter ended(20);
+  for (int i = 0; i < 20; ++i) {
+    ours->Call({.type = 8, .id = i, .tensors = {at::full({3}, i)}}, {},
+               [&ended, i](absl::StatusOr<Received> reply) {
+                 EXPECT_THAT(reply, IsOk());
+                 if (reply.ok()) {
+                   EXPECT_EQ(reply->message.id, i);
+                   EXPECT_TRUE(at::equal(reply->message.tensors.at(0),
+                                         at::full({3}, i + 1)));
+                 }
+                 ended.DecrementCount();
+               });
+  }
+  ended.Wait();
+}
+
+TEST_F(SessionTest, AnErrorReplyIsTheCallersStatus) {
+  FERRY_ASSERT_OK_AND_ASSIGN(auto ours, Connect());
+  auto theirs = Accepted(0);
+  ASSERT_NE(theirs, nullptr);
+  ASSERT_THAT(theirs->Handle(8,
+                             [](Session& session, Received call) {
+                               session.ReplyError(
+                                   call.envelope,
+                                   absl::NotFoundError("no such layer"),
+                                   [](absl::StatusOr<Receipt>) {});
+                             }),
+              IsOk());
+  EXPECT_THAT(
+      blocking::Call(*ours, {.type = 8}),
+      StatusIs(absl::StatusCode::kNotFound, HasSubstr("no such layer")));
+}
+
+TEST_F(SessionTest, AHandlerThatThrowsIsAnInternalErrorToItsCaller) {
+  FERRY_ASSERT_OK_AND_ASSIGN(auto ours, Connect());
+  auto theirs = Accepted(0);
+  ASSERT_NE(theirs, nullptr);
+  ASSERT_THAT(theirs->Handle(8,
+                             [](Session&, Received) {
+                               throw std::runtime_error("out of cheese");
+                             }),
+              IsOk());
+  EXPECT_THAT(
+      blocking::Call(*ours, {.type = 8}),
+      StatusIs(absl::StatusCode::kInternal, HasSubstr("out of cheese")));
+}
+
+TEST_F(SessionTest, ACallThatNobodyAnswersEndsAtItsDeadline) {
+  FERRY_ASSERT_OK_AND_ASSIGN(auto ours, Connect());
+  ASSERT_NE(Accepted(0), nullptr);
+  EXPECT_THAT(
+      blocking::Call(*ours, {.type = 8}, {.timeout = absl::Milliseconds(50)}),
+      StatusIs(absl::StatusCode::kDeadlineExceeded));
+}
+
+TEST_F(SessionTest, ReceivesIntoTheCallersOwnTensor) {
+  FERRY_ASSERT_OK_AND_ASSIGN(auto ours, Connect());
+  auto theirs = Accepted(0);
+  ASSERT_NE(theirs, nullptr);
+  at::Tensor own = at::full({100000}, 0.0f);
+  const void* data = own.data_ptr();
+  absl::Notification sent;
+  ours->Send({.tensors = {at::full({100000}, 7.0f)}, .names = {"w"}}, {},
+             [&](absl::StatusOr<Receipt> receipt) {
+               EXPECT_THAT(receipt, IsOk());
+               sent.Notify();
+             });
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      Received received,
+      blocking::Receive(*theirs, {.into = {.tensors = {own}, .names = {"w"}}}));
+  sent.WaitForNotification();
+  EXPECT_EQ(received.message.tensors.at(0).data_ptr(), data);
+  EXPECT_TRUE(at::equal(own, at::full({100000}, 7.0f)));
+}
+
+TEST_F(SessionTest, CloseWithDrainLetsBothSidesFinish) {
+  FERRY_ASSERT_OK_AND_ASSIGN(auto ours, Connect());
+  auto theirs = Accepted(0);
+  ASSERT_NE(theirs, nullptr);
+  constexpr int kMessages = 50;
+  absl::BlockingCounter ended(4 * kMessages);
+  const at::Tensor tensor = at::ones({50000});
+  for (int i = 0; i < kMessages; ++i) {
+    for (Session* session : {ours.get(), theirs.get()}) {
+      session->Send({.tensors = {tensor}}, {},
+                    [&](absl::StatusOr<Receipt> receipt) {
+                      EXPECT_THAT(receipt, IsOk());
+                      ended.DecrementCount();
+                    });
+      session->Receive({}, [&](absl::StatusOr<Received> received) {
+        EXPECT_THAT(received, IsOk());
+        ended.DecrementCount();
+      });
+    }
+  }
+  FERRY_ASSERT_OK_AND_ASSIGN(SessionReport report,
+                             blocking::Close(*ours, kPatience));
+  ended.Wait();
+  EXPECT_THAT(report.why, IsOk());
+  EXPECT_EQ(report.counters.messages_sent, 50u);
+  EXPECT_EQ(report.counters.messages_received, 50u);
+}
+
+TEST_F(SessionTest, AfterTheEndEveryCallSaysWhy) {
+  FERRY_ASSERT_OK_AND_ASSIGN(auto ours, Connect());
+  auto theirs = Accepted(0);
+  ASSERT_NE(theirs, nullptr);
+  absl::Notification ended;
+  theirs->OnEnd([&](SessionReport report) {
+    EXPECT_THAT(report.why, IsOk());
+    ended.Notify();
+  });
+  ASSERT_THAT(blocking::Close(*ours, absl::ZeroDuration()), IsOk());
+  ASSERT_THAT(blocking::Close(*ours, absl::ZeroDuration()), IsOk());
+  ended.WaitForNotification();
+  for (Session* session : {ours.get(), theirs.get()}) {
+    EXPECT_THAT(
+        blocking::Send(*session, {}),
+        StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("ended")));
+    EXPECT_THAT(blocking::Receive(*session),
+                StatusIs(absl::StatusCode::kFailedPrecondition));
+    EXPECT_THAT(blocking::Call(*session, {}),
+                StatusIs(absl::StatusCode::kFailedPrecondition));
+    EXPECT_THAT(session->Handle(1, [](Session&, Received) {}),
+                StatusIs(absl::StatusCode::kFailedPrecondition));
+  }
+}
+
+TEST_F(SessionTest, PendingOperationsAreCancelledByClose) {
+  FERRY_ASSERT_OK_AND_ASSIGN(auto ours, Connect());
+  auto theirs = Accepted(0);
+  ASSERT_NE(theirs, nullptr);
+  absl::BlockingCounter ended(2);
+  for (Session* session : {ours.get(), theirs.get()}) {
+    session->Receive({}, [&](absl::StatusOr<Received> received) {
+      EXPECT_THAT(received, StatusIs(absl::StatusCode::kCancelled));
+      ended.DecrementCount();
+    });
+  }
+  ASSERT_THAT(blocking::Close(*ours, absl::ZeroDuration()), IsOk());
+  ended.Wait();
+}
+
+TEST_F(SessionTest, ManySessionsWorkAtOnce) {
+  constexpr int kSessions = 16;
+  std::vector<std::shared_ptr<Session>> sessions;
+  for (int i = 0; i < kSessions; ++i) {
+    FERRY_ASSERT_OK_AND_ASSIGN(auto session, Connect());
+    sessions.push_back(std::move(session));
+  }
+  absl::BlockingCounter ended(2 * kSessions);
+  for (int i = 0; i < kSessions; ++i) {
+    auto theirs = Accepted(i);
+    ASSERT_NE(theirs, nullptr);
+    theirs->Receive({}, [&](absl::StatusOr<Received> received) {
+      EXPECT_THAT(received, IsOk());
+      ended.DecrementCount();
+    });
+    sessions[i]->Send({.tensors = {at::ones({1 << 18})}}, {},
+                      [&](absl::StatusOr<Receipt> receipt) {
+                        EXPECT_THAT(receipt, IsOk());
+                        ended.DecrementCount();
+                      });
+  }
+  ended.Wait();
+  EXPECT_EQ(callee_->ListSessions().size(), size_t{kSessions});
+}
+
+TEST_F(SessionTest, MayBeDestroyedInItsOwnCallback) {
+  FERRY_ASSERT_OK_AND_ASSIGN(auto ours, Connect());
+  auto theirs = Accepted(0);
+  ASSERT_NE(theirs, nullptr);
+  absl::Notification ended;
+  theirs->OnEnd([&](SessionReport) { ended.Notify(); });
+  Session* raw = ours.get();
+  auto held = std::make_shared<std::shared_ptr<Session>>(std::move(ours));
+  raw->Send({.payload = "last words"}, {},
+            [held](absl::StatusOr<Receipt> receipt) {
+              EXPECT_THAT(receipt, IsOk());
+              held->reset();
+            });
+  ASSERT_THAT(blocking::Receive(*theirs), IsOk());
+  ended.WaitForNotification();
+}
+
+TEST_F(SessionTest, AStoppedPeerIsGoneAndItsOldEpochIsRefused) {
+  FERRY_ASSERT_OK_AND_ASSIGN(auto ours, Connect());
+  const uint64_t old_epoch = ours->remote().epoch;
+  const std::string address = callee_->control_address();
+  absl::Notification ended;
+  ours->OnEnd([&](SessionReport) { ended.Notify(); });
+  ASSERT_NE(Accepted(0), nullptr);
+  {
+    absl::MutexLock lock(&mu_);
+    accepted_.clear();
+  }
+  callee_.reset();
+  ended.WaitForNotification();
+
+  EXPECT_THAT(blocking::Connect(*caller_, address, {}, absl::Seconds(5)),
+              StatusIs(absl::StatusCode::kUnavailable));
+
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      callee_, Peer::Create({.name = "callee", .control = address}));
+  AcceptAll(*callee_);
+  Offer offer;
+  offer.expected_epoch = old_epoch;
+  EXPECT_THAT(blocking::Connect(*caller_, address, offer, kPatience),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr(absl::StrCat(old_epoch)),
+                             HasSubstr(absl::StrCat(callee_->id().epoch)))));
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      auto again, blocking::Connect(*caller_, address, {}, kPatience));
+  EXPECT_EQ(again->remote().epoch, callee_->id().epoch);
+}
+
+TEST_F(SessionTest, ExplainOpensNothing) {
+  Offer offer;
+  offer.to_callee.rules.push_back(
+      {.source = {"cpu", 0}, .target = {"cuda", 3}});
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      Explanation explanation,
+      blocking::Explain(*caller_, callee_->control_address(), offer,
+                        kPatience));
+  ASSERT_FALSE(explanation.objections.empty());
+  EXPECT_THAT(std::string(explanation.objections[0].message()),
+              HasSubstr("cuda:3"));
+  EXPECT_TRUE(callee_->ListSessions().empty());
+  EXPECT_THAT(Connect(offer), StatusIs(absl::StatusCode::kInvalidArgument,
+                                       HasSubstr("cuda:3")));
+}
+
+TEST_F(SessionTest, ShutdownDrainsEverySession) {
+  FERRY_ASSERT_OK_AND_ASSIGN(auto ours, Connect());
+  auto theirs = Accepted(0);
+  ASSERT_NE(theirs, nullptr);
+  absl::Notification received;
+  theirs->Receive({}, [&](absl::StatusOr<Received> message) {
+    EXPECT_THAT(message, IsOk());
+    received.Notify();
+  });
+  absl::Notification sent;
+  ours->Send({.tensors = {at::ones({1 << 20})}}, {},
+             [&](absl::StatusOr<Receipt> receipt) {
+               EXPECT_THAT(receipt, IsOk());
+               sent.Notify();
+             });
+  EXPECT_THAT(blocking::Shutdown(*caller_, kPatience), IsOk());
+  EXPECT_THAT(blocking::Shutdown(*caller_, kPatience), IsOk());
+  sent.WaitForNotification();
+  received.WaitForNotification();
+  EXPECT_THAT(Connect(), StatusIs(absl::StatusCode::kUnavailable));
+}
+
+TEST(PeerTest, WorksOnTheUsersOwnServer) {
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(),
+                           &port);
+  FERRY_ASSERT_OK_AND_ASSIGN(auto callee,
+                             Peer::CreateOn(builder, {.name = "guest"}));
+  absl::Notification accepted;
+  callee->Accept([&](std::shared_ptr<Session>) { accepted.Notify(); });
+  auto server = builder.BuildAndStart();
+  ASSERT_NE(server, nullptr);
+  FERRY_ASSERT_OK_AND_ASSIGN(auto caller,
+                             Peer::Create({.name = "caller", .control = ""}));
+  {
+    FERRY_ASSERT_OK_AND_ASSIGN(
+        auto session,
+        blocking::Connect(*caller, absl::StrCat("127.0.0.1:", port), {},
+                          kPatience));
+    accepted.WaitForNotification();
+  }
+  EXPECT_THAT(blocking::Shutdown(*callee, absl::ZeroDuration()), IsOk());
+  server->Shutdown();
+}
+
+TEST(PeerTest, RefusesWhatItCannotServe) {
+  EXPECT_THAT(Peer::Create({.name = ""}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("name")));
+  EXPECT_THAT(
+      Peer::Create({.name = "x", .control = "0.0.0.0:0"}),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("loopback")));
+  EXPECT_THAT(Peer::Create({.name = "x", .control = "not an address"}),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(
+      Peer::Create({.name = "x", .data = "8.8.8.8"}),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("loopback")));
+  FERRY_ASSERT_OK_AND_ASSIGN(auto first, Peer::Create({.name = "first"}));
+  EXPECT_THAT(
+      Peer::Create({.name = "second", .control = first->control_address()}),
+      StatusIs(absl::StatusCode::kUnavailable,
+               HasSubstr(first->control_address())));
+}
+
+TEST(PeerTest, WithoutAcceptItRefusesSessions) {
+  FERRY_ASSERT_OK_AND_ASSIGN(auto callee, Peer::Create({.name = "callee"}));
+  FERRY_ASSERT_OK_AND_ASSIGN(auto caller,
+                             Peer::Create({.name = "caller", .control = ""}));
+  EXPECT_THAT(
+      blocking::Connect(*caller, callee->control_address(), {}, kPatience),
+      StatusIs(absl::StatusCode::kUnavailable,
+               HasSubstr("accepts no sessions")));
+}
+
+}  // namespace
+}  // namespace tensorferry
