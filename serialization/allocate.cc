@@ -1,0 +1,159 @@
+#include "serialization/allocate.h"
+
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "serialization/destinations.h"
+#include "serialization/shared_region.h"
+#include "serialization/torch_errors.h"
+#include "serialization/torch_types.h"
+
+namespace tensorferry {
+
+class Allocator {
+ public:
+  Allocator(Manifest manifest, const AllocateOptions& options)
+      : options_(options),
+        converters_(options.converters != nullptr
+                        ? *options.converters
+                        : ConverterRegistry::Global()) {
+    result_.manifest_ = std::move(manifest);
+  }
+
+  absl::StatusOr<ReadBuffers> Run() {
+    FERRY_RETURN_IF_ERROR(CheckLimits());
+    FERRY_RETURN_IF_ERROR(PlanInto());
+    FERRY_RETURN_IF_ERROR(FindRegions());
+    FERRY_RETURN_IF_ERROR(CatchTorchErrors(
+        absl::StatusCode::kResourceExhausted,
+        [] { return "allocating a message"; }, [this] { return Fill(); }));
+    return std::move(result_);
+  }
+
+ private:
+  const Manifest& manifest() const { return result_.manifest_; }
+
+  absl::Status CheckLimits() const;
+  absl::Status PlanInto();
+  absl::Status FindRegions();
+  absl::Status Fill();
+  absl::StatusOr<c10::DataPtr> Memory(int buffer);
+  c10::Storage StorageOn(c10::DataPtr memory, int storage) const;
+  absl::Status FillPayload();
+
+  const AllocateOptions& options_;
+  const ConverterRegistry& converters_;
+  DestinationPlan plan_;
+  ReadBuffers result_;
+};
+
+// The manifest was checked against the limits of whoever decoded it.
+absl::Status Allocator::CheckLimits() const {
+  if (manifest().BytesOnWire() > options_.limits.message_bytes) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("message of ", manifest().BytesOnWire(),
+                     " bytes, over the limit message_bytes of ",
+                     options_.limits.message_bytes));
+  }
+  if (static_cast<uint32_t>(manifest().tensor_count()) >
+      options_.limits.tensors) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "message of ", manifest().tensor_count(),
+        " tensors, over the limit tensors of ", options_.limits.tensors));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Allocator::PlanInto() {
+  if (options_.into.empty() && options_.into.names.empty()) {
+    return absl::OkStatus();
+  }
+  return CatchTorchErrors(
+      absl::StatusCode::kInvalidArgument, [] { return "destination"; },
+      [this]() -> absl::Status {
+        FERRY_ASSIGN_OR_RETURN(plan_,
+                               PlanDestinations(manifest(), options_.into));
+        return absl::OkStatus();
+      });
+}
+
+// Devices, converters and streams of all buffers, before any memory is taken.
+absl::Status Allocator::FindRegions() {
+  result_.regions_.resize(manifest().buffer_count());
+  for (int b = 0; b < manifest().buffer_count(); ++b) {
+    Region& region = result_.regions_[b];
+    FERRY_ASSIGN_OR_RETURN(c10::Device device,
+                           TorchDeviceOf(manifest().buffer_target(b)));
+    FERRY_ASSIGN_OR_RETURN(region.converter, converters_.Find(device.type()));
+    FERRY_ASSIGN_OR_RETURN(region.stream,
+                           StreamForDevice(options_.streams, device));
+    region.nbytes = manifest().buffer_nbytes(b);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Allocator::Fill() {
+  int storages = manifest().storage_count();
+  std::vector<std::unique_ptr<SharedRegion>> shared(manifest().buffer_count());
+  result_.storages_.resize(storages);
+  for (int s = 0; s < storages; ++s) {
+    int buffer = manifest().storage_buffer(s);
+    Region& region = result_.regions_[buffer];
+    if (!plan_.direct.empty() && plan_.direct[s] != nullptr) {
+      region.data = plan_.direct[s];
+      continue;
+    }
+    if (manifest().buffer_storages(buffer) == 1) {
+      FERRY_ASSIGN_OR_RETURN(c10::DataPtr memory, Memory(buffer));
+      result_.storages_[s] = StorageOn(std::move(memory), s);
+      continue;
+    }
+    if (shared[buffer] == nullptr) {
+      FERRY_ASSIGN_OR_RETURN(c10::DataPtr memory, Memory(buffer));
+      shared[buffer] = std::make_unique<SharedRegion>(std::move(memory));
+    }
+    result_.storages_[s] =
+        StorageOn(shared[buffer]->Slice(manifest().storage_at(s)), s);
+  }
+  result_.destinations_ = std::move(plan_.by_tensor);
+  result_.copied_ = std::move(plan_.copied);
+  result_.bounced_ = plan_.bounced;
+  return FillPayload();
+}
+
+absl::StatusOr<c10::DataPtr> Allocator::Memory(int buffer) {
+  Region& region = result_.regions_[buffer];
+  FERRY_ASSIGN_OR_RETURN(
+      c10::DataPtr memory,
+      region.converter->AllocateToReceive(region.nbytes, region.device(),
+                                          region.stream, options_.source));
+  region.data = static_cast<std::byte*>(memory.get());
+  return memory;
+}
+
+// With libtorch's allocator a storage can be resized by its user; it then
+// leaves our memory.
+c10::Storage Allocator::StorageOn(c10::DataPtr memory, int storage) const {
+  c10::Allocator* allocator = c10::GetAllocator(memory.device().type());
+  return c10::Storage(c10::Storage::use_byte_size_t(),
+                      manifest().storage_nbytes(storage), std::move(memory),
+                      allocator, /*resizable=*/true);
+}
+
+absl::Status Allocator::FillPayload() {
+  uint64_t nbytes = manifest().payload_nbytes();
+  if (nbytes == 0) return absl::OkStatus();
+  result_.payload_ = std::make_unique<std::string>(nbytes, '\0');
+  result_.regions_.back().data =
+      reinterpret_cast<std::byte*>(result_.payload_->data());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ReadBuffers> Allocate(Manifest manifest,
+                                     const AllocateOptions& options) {
+  return Allocator(std::move(manifest), options).Run();
+}
+
+}  // namespace tensorferry

@@ -1,0 +1,81 @@
+#ifndef TENSORFERRY_SERIALIZATION_DEVICE_CONVERTER_H_
+#define TENSORFERRY_SERIALIZATION_DEVICE_CONVERTER_H_
+
+#include <c10/core/Allocator.h>
+#include <c10/core/Device.h>
+#include <c10/core/Storage.h>
+#include <c10/core/Stream.h>
+#include <tensorpipe/common/buffer.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/device_id.h"
+
+namespace tensorferry {
+
+// Bytes [begin, begin + nbytes) of a storage.
+struct ByteRange {
+  uint64_t begin = 0;
+  uint64_t nbytes = 0;
+};
+
+// A range of a storage that is ready to be read by the transport. `owner`
+// keeps `data` valid for as long as it lives: the storage itself, or a copy
+// where nobody owns the storage.
+struct SendBuffer {
+  std::byte* data = nullptr;
+  uint64_t nbytes = 0;
+  c10::DataPtr owner_data;     // a copy, if one was made
+  c10::Storage owner_storage;  // else the storage
+};
+
+// Where received bytes may be put, other than a plain allocation.
+class BufferSource {
+ public:
+  virtual ~BufferSource() = default;
+  // Memory of the CPU, aligned to `align` (a power of two); the deleter gives
+  // it back. RESOURCE_EXHAUSTED: none left.
+  virtual absl::StatusOr<c10::DataPtr> Take(size_t nbytes, size_t align) = 0;
+};
+
+// What a device type has to know to take part: makes a storage ready to be
+// sent and makes memory to receive into. Implementations are stateless or
+// thread-safe; any thread may call. Nothing here throws: what libtorch throws
+// is caught and returned as a status.
+//
+// Source of the idea: TensorpipeDeviceTypeConverter in PyTorch's
+// torch/csrc/distributed/rpc/tensorpipe_utils.h.
+class DeviceConverter {
+ public:
+  virtual ~DeviceConverter() = default;
+
+  // Makes `range` of `storage` readable by the transport in the order of
+  // `carrying`, the stream that the transfer is enqueued on, and valid until
+  // the result is destroyed. Copies only memory that nobody owns.
+  // INVALID_ARGUMENT: the range lies outside the storage.
+  virtual absl::StatusOr<SendBuffer> PrepareToSend(
+      const c10::Storage& storage, ByteRange range,
+      c10::Stream carrying) const = 0;
+
+  // Memory of `nbytes` on `device`, 64-byte aligned where the CPU is concerned,
+  // that may be written in the order of `receiving`. With 0 bytes the pointer
+  // may be null. `source` may be null; converters other than the CPU's may
+  // ignore it. RESOURCE_EXHAUSTED: the device has no memory left.
+  virtual absl::StatusOr<c10::DataPtr> AllocateToReceive(
+      uint64_t nbytes, c10::Device device, c10::Stream receiving,
+      BufferSource* source) const = 0;
+
+  // tensorpipe's view of memory of this type.
+  virtual tensorpipe::Buffer CarriedBuffer(std::byte* data,
+                                           c10::Stream stream) const = 0;
+
+  // The devices of this type that this process can use now.
+  virtual std::vector<DeviceInfo> Devices() const = 0;
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_SERIALIZATION_DEVICE_CONVERTER_H_

@@ -1,0 +1,80 @@
+#include "serialization/digest.h"
+
+#include <xxhash.h>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+namespace tensorferry {
+namespace {
+
+uint64_t DigestOfBytes(const std::byte* data, uint64_t nbytes) {
+  return XXH3_64bits(data, nbytes);
+}
+
+// Storage `storage`, and a tensor on it; the payload is the one after the last.
+std::string Describe(const Manifest& manifest, size_t storage) {
+  if (storage == static_cast<size_t>(manifest.storage_count())) {
+    return "payload";
+  }
+  for (int t = 0; t < manifest.tensor_count(); ++t) {
+    for (int v = manifest.first_view(t); v < manifest.first_view(t + 1); ++v) {
+      if (static_cast<size_t>(manifest.view(v).storage) == storage) {
+        return absl::StrCat("storage ", storage, " of ", manifest.Describe(t));
+      }
+    }
+  }
+  return absl::StrCat("storage ", storage);
+}
+
+}  // namespace
+
+std::vector<uint64_t> DigestOf(const Manifest& manifest,
+                               const std::vector<Region>& regions) {
+  std::vector<uint64_t> digests;
+  digests.reserve(manifest.storage_count() + 1);
+  for (int s = 0; s < manifest.storage_count(); ++s) {
+    const Region& region = regions[manifest.storage_buffer(s)];
+    digests.push_back(region.device().is_cpu()
+                          ? DigestOfBytes(region.data + manifest.storage_at(s),
+                                          manifest.storage_nbytes(s))
+                          : 0);
+  }
+  if (manifest.payload_nbytes() > 0) {
+    const Region& payload = regions.back();
+    digests.push_back(DigestOfBytes(payload.data, payload.nbytes));
+  }
+  return digests;
+}
+
+absl::Status CompareDigests(const Manifest& manifest,
+                            const std::vector<uint64_t>& sent,
+                            const std::vector<uint64_t>& received) {
+  if (sent.size() != received.size()) {
+    return absl::DataLossError(absl::StrCat(sent.size(), " digests were sent, ",
+                                            received.size(), " computed"));
+  }
+  for (size_t i = 0; i < sent.size(); ++i) {
+    // Where one side has no host memory there is nothing to compare.
+    if (sent[i] == received[i] || sent[i] == 0 || received[i] == 0) continue;
+    return absl::DataLossError(
+        absl::StrFormat("%s: digest %016x was sent, received bytes have %016x",
+                        Describe(manifest, i), sent[i], received[i]));
+  }
+  return absl::OkStatus();
+}
+
+std::string DigestSummary(const std::vector<uint64_t>& digests) {
+  // In the byte order of the wire, whatever the machine's.
+  std::string bytes;
+  bytes.reserve(digests.size() * 8);
+  for (uint64_t digest : digests) {
+    for (int shift = 0; shift < 64; shift += 8) {
+      bytes.push_back(static_cast<char>(digest >> shift));
+    }
+  }
+  XXH128_hash_t hash = XXH3_128bits(bytes.data(), bytes.size());
+  return absl::StrFormat("%016x%016x", hash.high64, hash.low64);
+}
+
+}  // namespace tensorferry

@@ -1,0 +1,108 @@
+#include "serialization/manifest.h"
+
+#include "absl/strings/str_cat.h"
+#include "serialization/name_table.h"
+
+namespace tensorferry {
+namespace {
+
+const DeviceId& HostDevice() {
+  static const DeviceId* const cpu = new DeviceId;
+  return *cpu;
+}
+
+}  // namespace
+
+absl::string_view Manifest::tensor_name(int tensor) const {
+  if (!named()) return "";
+  return absl::string_view(columns_.names)
+      .substr(first_name_[tensor], columns_.name_lengths[tensor]);
+}
+
+int Manifest::FindTensor(absl::string_view name) const {
+  if (!named()) return -1;
+  return FindName(name_table_, name,
+                  [this](int tensor) { return tensor_name(tensor); });
+}
+
+absl::Span<const int64_t> Manifest::sizes(int tensor) const {
+  if (!IsSparse(kind(tensor))) return view(first_view(tensor)).sizes;
+  uint32_t first = 0;
+  // Few messages carry sparse tensors, none thousands: not worth a column.
+  for (uint32_t i = 0; i < extra_[tensor]; ++i) {
+    first += static_cast<uint8_t>(columns_.sparse_ranks[i]);
+  }
+  return absl::MakeConstSpan(columns_.sparse_sizes)
+      .subspan(first,
+               static_cast<uint8_t>(columns_.sparse_ranks[extra_[tensor]]));
+}
+
+std::string Manifest::Describe(int tensor) const {
+  return DescribeTensor(tensor, tensor_name(tensor));
+}
+
+Manifest::View Manifest::view(int view) const {
+  uint8_t flags = columns_.view_flags[view];
+  size_t rank = static_cast<uint8_t>(columns_.ranks[view]);
+  View result;
+  result.dtype = static_cast<Dtype>(columns_.dtypes[view]);
+  result.conj = (flags & kConj) != 0;
+  result.neg = (flags & kNeg) != 0;
+  result.storage = static_cast<int>(columns_.view_storages[view]);
+  result.offset = columns_.offsets[view];
+  result.sizes =
+      absl::MakeConstSpan(columns_.sizes).subspan(first_dim_[view], rank);
+  if ((flags & kStrided) != 0) {
+    result.strides = absl::MakeConstSpan(columns_.strides)
+                         .subspan(first_stride_[view], rank);
+  }
+  return result;
+}
+
+Manifest::StorageEntry Manifest::storage(int storage) const {
+  StorageEntry entry;
+  entry.buffer = static_cast<int>(columns_.storage_buffers[storage]);
+  entry.source = buffer_source(entry.buffer);
+  entry.target = buffer_target(entry.buffer);
+  entry.nbytes = columns_.storage_nbytes[storage];
+  entry.at = storage_at_[storage];
+  return entry;
+}
+
+const DeviceId& Manifest::buffer_source(int buffer) const {
+  if (static_cast<size_t>(buffer) == columns_.buffer_sources.size()) {
+    return HostDevice();
+  }
+  return columns_.devices[columns_.buffer_sources[buffer]];
+}
+
+const DeviceId& Manifest::buffer_target(int buffer) const {
+  if (static_cast<size_t>(buffer) == columns_.buffer_targets.size()) {
+    return HostDevice();
+  }
+  return columns_.devices[columns_.buffer_targets[buffer]];
+}
+
+absl::Status CheckPlacement(const Manifest& manifest,
+                            const Placement& placement) {
+  for (int tensor = 0; tensor < manifest.tensor_count(); ++tensor) {
+    for (int v = manifest.first_view(tensor);
+         v < manifest.first_view(tensor + 1); ++v) {
+      int buffer = manifest.storage_buffer(manifest.view(v).storage);
+      const DeviceId& target = manifest.buffer_target(buffer);
+      auto agreed = placement.TargetFor(manifest.buffer_source(buffer),
+                                        manifest.tensor_name(tensor));
+      if (agreed.ok() && *agreed == target) continue;
+      return absl::FailedPreconditionError(absl::StrCat(
+          manifest.Describe(tensor), " on ",
+          ToString(manifest.buffer_source(buffer)), " is sent to ",
+          ToString(target), ", but ",
+          agreed.ok()
+              ? absl::StrCat("the agreed placement is ", ToString(*agreed))
+              : std::string(agreed.status().message())));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace tensorferry

@@ -1,0 +1,34 @@
+#include "serialization/name_table.h"
+
+#include <xxhash.h>
+
+#include <random>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+
+namespace tensorferry {
+
+uint64_t HashName(absl::string_view name) {
+  static const uint64_t seed = [] {
+    std::random_device device;
+    return uint64_t{device()} << 32 | device();
+  }();
+  return XXH3_64bits_withSeed(name.data(), name.size(), seed);
+}
+
+NameTable NameTableFor(size_t names) {
+  size_t slots = 2;
+  while (slots < 2 * names) slots *= 2;
+  return NameTable(slots, 0);
+}
+
+std::string DescribeTensor(int tensor, absl::string_view name) {
+  if (name.empty()) return absl::StrCat("tensor ", tensor);
+  constexpr size_t kShown = 128;
+  return absl::StrCat("tensor ", tensor, " \"",
+                      absl::CHexEscape(name.substr(0, kShown)),
+                      name.size() > kShown ? "..." : "", "\"");
+}
+
+}  // namespace tensorferry

@@ -1,0 +1,18 @@
+#include "serialization/streams.h"
+
+#include "absl/strings/str_cat.h"
+
+namespace tensorferry {
+
+absl::StatusOr<c10::Stream> StreamForDevice(const StreamSet& streams,
+                                            c10::Device device) {
+  if (device.is_cpu()) return c10::Stream(c10::Stream::DEFAULT, device);
+  for (const c10::Stream& stream : streams) {
+    if (stream.device() == device) return stream;
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat("no stream for device ", device.str(),
+                   "; add one to the options' streams"));
+}
+
+}  // namespace tensorferry

@@ -1,0 +1,39 @@
+#ifndef TENSORFERRY_SERIALIZATION_TORCH_ERRORS_H_
+#define TENSORFERRY_SERIALIZATION_TORCH_ERRORS_H_
+
+#include <c10/util/Exception.h>
+
+#include <exception>
+#include <new>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+
+namespace tensorferry {
+
+// The edge at which libtorch's exceptions end: runs `step`, which returns a
+// Status or StatusOr, and turns what it throws into a status of `code` whose
+// message starts with what `context()` returns; std::bad_alloc is
+// RESOURCE_EXHAUSTED.
+template <class Context, class Step>
+auto CatchTorchErrors(absl::StatusCode code, Context context, Step step)
+    -> decltype(step()) {
+  try {
+    return step();
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(context(), ": no memory left"));
+  } catch (const c10::Error& error) {
+    return absl::Status(
+        code, absl::StrCat(context(), ": ", error.what_without_backtrace()));
+  } catch (const std::exception& error) {
+    return absl::Status(code, absl::StrCat(context(), ": ", error.what()));
+  }
+}
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_SERIALIZATION_TORCH_ERRORS_H_
