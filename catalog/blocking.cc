@@ -46,4 +46,13 @@ absl::StatusOr<std::vector<BundleInfo>> ListBundles(CatalogClient& client,
       });
 }
 
+absl::StatusOr<absl::Duration> Echo(std::shared_ptr<Session> session,
+                                    at::Tensor tensor, bool and_back,
+                                    absl::Duration timeout) {
+  return Await<absl::Duration>([&](Done<absl::Duration> done) {
+    tensorferry::Echo(std::move(session), std::move(tensor), and_back, timeout,
+                      std::move(done));
+  });
+}
+
 }  // namespace tensorferry::blocking

@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "catalog/catalog_client.h"
+#include "catalog/echo.h"
 #include "catalog/pull.h"
 #include "catalog/push.h"
 
@@ -21,6 +22,9 @@ absl::StatusOr<Pushed> Push(std::shared_ptr<Session> session,
 absl::StatusOr<std::vector<BundleInfo>> ListBundles(CatalogClient& client,
                                                     const ListFilter& filter,
                                                     absl::Duration timeout);
+absl::StatusOr<absl::Duration> Echo(std::shared_ptr<Session> session,
+                                    at::Tensor tensor, bool and_back,
+                                    absl::Duration timeout);
 
 }  // namespace tensorferry::blocking
 

@@ -1,0 +1,27 @@
+#ifndef TENSORFERRY_CLI_AWAIT_H_
+#define TENSORFERRY_CLI_AWAIT_H_
+
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "absl/synchronization/notification.h"
+#include "base/done.h"
+
+namespace tensorferry::cli {
+
+// Runs `start`, which takes a Done<T>, and waits for that to be called.
+template <class T, class Start>
+absl::StatusOr<T> Await(Start start) {
+  absl::Notification ended;
+  absl::StatusOr<T> result;
+  start(Done<T>([&](absl::StatusOr<T> r) {
+    result = std::move(r);
+    ended.Notify();
+  }));
+  ended.WaitForNotification();
+  return result;
+}
+
+}  // namespace tensorferry::cli
+
+#endif  // TENSORFERRY_CLI_AWAIT_H_

@@ -1,0 +1,87 @@
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "base/status_macros.h"
+#include "cli/await.h"
+#include "cli/commands.h"
+#include "cli/values.h"
+#include "control/control_client.h"
+
+namespace tensorferry::cli {
+namespace {
+
+constexpr absl::Duration kTimeout = absl::Seconds(30);
+
+std::string Epoch(const PeerId& peer) {
+  return absl::StrCat(absl::Hex(peer.epoch, absl::kZeroPad16));
+}
+
+void ShowJson(const Capabilities& can, Json& json) {
+  json["name"] = can.peer.name;
+  json["epoch"] = Epoch(can.peer);
+  json["host_id"] = can.host_id;
+  json["user_id"] = can.user_id;
+  json["wire_versions"] = {can.wire_versions.lowest, can.wire_versions.highest};
+  json["devices"] = Json::array();
+  for (const DeviceInfo& device : can.devices) {
+    json["devices"].push_back({{"id", ToString(device.id)},
+                               {"name", device.name},
+                               {"total_bytes", device.total_bytes},
+                               {"free_bytes", device.free_bytes}});
+  }
+  json["paths"] = Json::array();
+  for (const PathCapability& path : can.paths) {
+    json["paths"].push_back({{"name", path.name},
+                             {"from", path.from_type},
+                             {"to", path.to_type},
+                             {"priority", path.priority},
+                             {"unusable", path.unusable}});
+  }
+}
+
+std::string ToText(const Capabilities& can) {
+  std::string text = absl::StrFormat(
+      "peer      %s (epoch %s)\nhost      %s, user %d\nprotocol  %d to %d\n",
+      can.peer.name, Epoch(can.peer), can.host_id, can.user_id,
+      can.wire_versions.lowest, can.wire_versions.highest);
+  for (const DeviceInfo& device : can.devices) {
+    absl::StrAppendFormat(
+        &text, "device    %s   %s%s\n", ToString(device.id), device.name,
+        device.total_bytes > 0
+            ? absl::StrCat("   ", ShowBytes(device.free_bytes), " free of ",
+                           ShowBytes(device.total_bytes))
+            : "");
+  }
+  for (const PathCapability& path : can.paths) {
+    absl::StrAppendFormat(&text, "path      %s   %s to %s%s\n", path.name,
+                          path.from_type, path.to_type,
+                          path.unusable.empty()
+                              ? ""
+                              : absl::StrCat("   not now: ", path.unusable));
+  }
+  return Printable(text);
+}
+
+absl::Status Describe(const Arguments& arguments, Output& output) {
+  FERRY_ASSIGN_OR_RETURN(auto client,
+                         ControlClient::Create(arguments.positional(0)));
+  FERRY_ASSIGN_OR_RETURN(Capabilities can,
+                         Await<Capabilities>([&](Done<Capabilities> done) {
+                           client->GetCapabilities(kTimeout, std::move(done));
+                         }));
+  ShowJson(can, output.json());
+  output.Print(ToText(can));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+Command DescribeCommand() {
+  return {"describe",
+          "Says what a peer can do: its devices, paths and limits.",
+          {"ADDRESS"},
+          {},
+          "  tensorferry describe 127.0.0.1:4750\n",
+          Describe};
+}
+
+}  // namespace tensorferry::cli

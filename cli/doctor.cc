@@ -1,0 +1,57 @@
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "cli/commands.h"
+#include "cli/findings.h"
+
+namespace tensorferry::cli {
+namespace {
+
+std::string ShowLevel(Finding::Level level) {
+  switch (level) {
+    case Finding::Level::kGood:
+      return "good";
+    case Finding::Level::kNote:
+      return "note";
+    case Finding::Level::kProblem:
+      return "problem";
+  }
+  return "unknown";
+}
+
+absl::Status Doctor(const Arguments&, Output& output) {
+  std::vector<std::string> problems;
+  output.json()["findings"] = Json::array();
+  for (const Finding& finding : CheckAll()) {
+    output.json()["findings"].push_back({{"what", finding.what},
+                                         {"level", ShowLevel(finding.level)},
+                                         {"found", finding.found},
+                                         {"meaning", finding.meaning}});
+    output.Print(Printable(
+        absl::StrFormat("%-9s%-15s%s\n%24s%s\n", ShowLevel(finding.level),
+                        finding.what, finding.found, "", finding.meaning)));
+    if (finding.level == Finding::Level::kProblem) {
+      problems.push_back(absl::StrCat(finding.what, ": ", finding.meaning));
+    }
+  }
+  if (problems.empty()) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrJoin(problems, "\n"));
+}
+
+}  // namespace
+
+Command DoctorCommand() {
+  return {"doctor",
+          "Says what this machine can do, and what each finding means.",
+          {},
+          {},
+          "Looks at addresses, copying between processes (cma), limits, "
+          "libtorch, the CUDA\ndriver and memory. OK unless there is a "
+          "`problem`: tensors cannot be moved then.\n\n"
+          "  tensorferry doctor\n",
+          Doctor};
+}
+
+}  // namespace tensorferry::cli

@@ -1,0 +1,236 @@
+#include "cli/findings.h"
+
+#include <ATen/ops/ones.h>
+#include <arpa/inet.h>
+#include <c10/core/CPUAllocator.h>
+#include <dlfcn.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+#include <sys/sysinfo.h>
+#include <torch/headeronly/version.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "cli/process_memory.h"
+#include "cli/values.h"
+
+namespace tensorferry::cli {
+namespace {
+
+using Level = Finding::Level;
+
+std::string ReadFile(const std::string& path) {
+  std::ifstream file(path);
+  std::string text{std::istreambuf_iterator<char>(file), {}};
+  return std::string(absl::StripAsciiWhitespace(text));
+}
+
+std::string ToText(const sockaddr* address) {
+  char text[INET6_ADDRSTRLEN] = "";
+  const void* bytes =
+      address->sa_family == AF_INET
+          ? static_cast<const void*>(
+                &reinterpret_cast<const sockaddr_in*>(address)->sin_addr)
+          : &reinterpret_cast<const sockaddr_in6*>(address)->sin6_addr;
+  inet_ntop(address->sa_family, bytes, text, sizeof(text));
+  return text;
+}
+
+// The value of a line "key: value" of /proc/meminfo.
+std::string MemInfo(const std::string& key) {
+  for (absl::string_view line :
+       absl::StrSplit(ReadFile("/proc/meminfo"), '\n')) {
+    if (!absl::StartsWith(line, key + ":")) continue;
+    line.remove_prefix(key.size() + 1);
+    return std::string(absl::StripAsciiWhitespace(line));
+  }
+  return "unknown";
+}
+
+}  // namespace
+
+Finding CheckAddresses() {
+  Finding finding = {"addresses", Level::kGood, "", ""};
+  ifaddrs* all = nullptr;
+  if (getifaddrs(&all) != 0) {
+    return {"addresses", Level::kProblem, std::strerror(errno),
+            "The network cannot be looked at, so no peer can listen."};
+  }
+  const absl::Cleanup free_all = [all] { freeifaddrs(all); };
+  std::vector<std::string> found;
+  bool has_loopback = false;
+  for (const ifaddrs* one = all; one != nullptr; one = one->ifa_next) {
+    if (one->ifa_addr == nullptr || (one->ifa_flags & IFF_UP) == 0) continue;
+    const int family = one->ifa_addr->sa_family;
+    if (family != AF_INET && family != AF_INET6) continue;
+    found.push_back(absl::StrCat(one->ifa_name, " ", ToText(one->ifa_addr)));
+    has_loopback |= (one->ifa_flags & IFF_LOOPBACK) != 0;
+  }
+  finding.found = found.empty() ? "none" : absl::StrJoin(found, ", ");
+  finding.meaning =
+      "Control and data listen on loopback, for peers on this host. The other "
+      "addresses are of no use before there is authentication.";
+  if (!has_loopback) {
+    finding.level = Level::kProblem;
+    finding.meaning = "There is no loopback: bring it up, `ip link set lo up`.";
+  }
+  return finding;
+}
+
+Finding CheckProcessMemory() {
+  const std::string scope = ReadFile("/proc/sys/kernel/yama/ptrace_scope");
+  const std::string setting =
+      absl::StrCat("ptrace_scope is ", scope.empty() ? "absent (0)" : scope);
+  const absl::Status child = ReadChildsMemory();
+  const absl::Status parent = LetChildReadMemory();
+  if (child.ok() && parent.ok()) {
+    return {"cma", Level::kGood,
+            absl::StrCat("process_vm_readv works both ways; ", setting),
+            "Two processes of one user copy tensors straight from memory to "
+            "memory: path uv/cma."};
+  }
+  return {
+      "cma", Level::kNote,
+      absl::StrCat("process_vm_readv of a child: ", child.ToString(),
+                   "; of a parent: ", parent.ToString(), "; ", setting),
+      "The path uv/cma may be refused, and uv/basic, through sockets, takes "
+      "its place, slower. Processes that are no relatives need "
+      "kernel.yama.ptrace_scope=0, and a container the capability "
+      "SYS_PTRACE or a seccomp profile that allows it."};
+}
+
+Finding CheckOpenFiles() {
+  // A session takes some ten sockets on each side.
+  constexpr rlim_t kFewest = 64, kComfortable = 1024;
+  rlimit limit = {};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  Finding finding = {
+      "open files", Level::kGood,
+      absl::StrCat("limit ", limit.rlim_cur, ", at most ", limit.rlim_max),
+      "Enough for some hundred sessions at once."};
+  if (limit.rlim_cur < kComfortable) {
+    finding.level = limit.rlim_cur < kFewest ? Level::kProblem : Level::kNote;
+    finding.meaning =
+        "A session takes some ten files on each side: raise it with "
+        "`ulimit -n`.";
+  }
+  return finding;
+}
+
+Finding CheckLibtorch() {
+  Dl_info where = {};
+  const bool known =
+      dladdr(reinterpret_cast<const void*>(&c10::GetDefaultCPUAllocator),
+             &where) != 0;
+  Finding finding = {
+      "libtorch", Level::kGood,
+      absl::StrCat("built for ", TORCH_VERSION_MAJOR, ".", TORCH_VERSION_MINOR,
+                   ".", TORCH_VERSION_PATCH, ", loaded from ",
+                   known ? where.dli_fname : "somewhere"),
+      "It computes. Both peers may have different versions of it: what goes "
+      "over the wire is tensorferry's own format."};
+  try {
+    if (at::ones({2, 2}).sum().item<float>() == 4) return finding;
+    finding.found += ", but 1 + 1 + 1 + 1 is not 4";
+  } catch (const std::exception& error) {
+    absl::StrAppend(&finding.found, ", but: ", error.what());
+  }
+  finding.level = Level::kProblem;
+  finding.meaning =
+      "The library that was found is not the one it was built "
+      "for, or is broken: look at LD_LIBRARY_PATH.";
+  return finding;
+}
+
+Finding CheckCudaDriver() {
+  void* const driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+  if (driver == nullptr) {
+    return {"gpu", Level::kNote, "no CUDA driver (libcuda.so.1)",
+            "Tensors stay on the CPU; whoever maps some to cuda:N is refused. "
+            "That is all right on a machine without a GPU."};
+  }
+  using Init = int (*)(unsigned);
+  using Number = int (*)(int*);
+  const auto init = reinterpret_cast<Init>(dlsym(driver, "cuInit"));
+  const auto version =
+      reinterpret_cast<Number>(dlsym(driver, "cuDriverGetVersion"));
+  const auto count =
+      reinterpret_cast<Number>(dlsym(driver, "cuDeviceGetCount"));
+  if (init == nullptr || version == nullptr || count == nullptr) {
+    return {"gpu", Level::kNote, "libcuda.so.1 lacks functions",
+            "It is no CUDA driver that can be used: install NVIDIA's."};
+  }
+  int api = 0, devices = 0;
+  const int error = init(0);
+  version(&api);
+  const std::string name =
+      absl::StrCat("CUDA driver for ", api / 1000, ".", api % 1000 / 10);
+  if (error != 0 || count(&devices) != 0 || devices == 0) {
+    return {"gpu", Level::kNote,
+            absl::StrCat(name, ", no GPU (cuInit returned ", error, ")"),
+            "Tensors stay on the CPU. In a container, pass the GPU through."};
+  }
+  return {"gpu", Level::kGood, absl::StrCat(name, ", ", devices, " GPUs"),
+          "//cli:tensorferry_cuda moves tensors of GPUs; //cli:tensorferry "
+          "only those of the CPU."};
+}
+
+Finding CheckSharedMemory() {
+  struct statvfs shm;
+  if (statvfs("/dev/shm", &shm) != 0) {
+    return {"shared memory", Level::kNote,
+            absl::StrCat("/dev/shm: ", std::strerror(errno)),
+            "Not needed by the paths of this build."};
+  }
+  return {"shared memory", Level::kGood,
+          absl::StrCat(
+              "/dev/shm has ", ShowBytes(uint64_t{shm.f_bavail} * shm.f_frsize),
+              " free of ", ShowBytes(uint64_t{shm.f_blocks} * shm.f_frsize)),
+          "Not needed by the paths of this build."};
+}
+
+Finding CheckHugePages() {
+  const std::string transparent =
+      ReadFile("/sys/kernel/mm/transparent_hugepage/enabled");
+  Finding finding = {"huge pages", Level::kGood,
+                     absl::StrCat("transparent: ",
+                                  transparent.empty() ? "unknown" : transparent,
+                                  ", reserved: ", MemInfo("HugePages_Total")),
+                     "Large tensors are received into huge pages where the "
+                     "kernel gives some."};
+  if (absl::StrContains(transparent, "[never]")) {
+    finding.level = Level::kNote;
+    finding.meaning =
+        "Receiving large tensors costs a page fault every 4 KiB; `madvise` or "
+        "`always` in /sys/kernel/mm/transparent_hugepage/enabled is faster.";
+  }
+  return finding;
+}
+
+Finding CheckMemory() {
+  return {"memory", Level::kGood,
+          absl::StrCat(MemInfo("MemAvailable"), " available of ",
+                       MemInfo("MemTotal"), ", ", get_nprocs(), " CPUs"),
+          "A pull needs what its tensors take, and a little."};
+}
+
+std::vector<Finding> CheckAll() {
+  return {CheckAddresses(),    CheckProcessMemory(), CheckOpenFiles(),
+          CheckLibtorch(),     CheckCudaDriver(),    CheckMemory(),
+          CheckSharedMemory(), CheckHugePages()};
+}
+
+}  // namespace tensorferry::cli

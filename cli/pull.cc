@@ -1,0 +1,72 @@
+#include "catalog/pull.h"
+
+#include <utility>
+
+#include "base/status_macros.h"
+#include "catalog/blocking.h"
+#include "catalog/safetensors.h"
+#include "cli/commands.h"
+#include "cli/connection.h"
+#include "cli/progress_line.h"
+#include "cli/receipt.h"
+
+namespace tensorferry::cli {
+namespace {
+
+absl::StatusOr<Pulled> PullFrom(const Arguments& arguments,
+                                TransferSettings settings) {
+  settings.offer.to_caller = settings.placement;
+  FERRY_ASSIGN_OR_RETURN(Connection connection,
+                         Connection::Open(arguments.positional(0),
+                                          settings.offer, settings.Left()));
+  PullOptions options;
+  options.bundle = arguments.Get("bundle");
+  options.names = arguments.Get("names", "*");
+  options.timeout = settings.Left();
+  options.progress = ProgressOnTerminal("pull");
+  absl::StatusOr<Pulled> pulled =
+      blocking::Pull(connection.session(), std::move(options));
+  connection.Close();
+  return pulled;
+}
+
+absl::Status Pull(const Arguments& arguments, Output& output) {
+  if (!arguments.Has("out")) {
+    return UsageError("--out FILE.safetensors is missing");
+  }
+  FERRY_ASSIGN_OR_RETURN(TransferSettings settings,
+                         TransferSettingsOf(arguments));
+  FERRY_ASSIGN_OR_RETURN(Pulled pulled,
+                         PullFrom(arguments, std::move(settings)));
+  FERRY_RETURN_IF_ERROR(
+      WriteSafetensors(arguments.Get("out"), pulled.contents));
+  ShowReceipt(pulled.receipt, pulled.bundles, output);
+  output.json()["out"] = arguments.Get("out");
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+Command PullCommand() {
+  std::vector<Flag> flags = {
+      {"out", "FILE", "The safetensors file to write. Needed."},
+      {"bundle", "NAME", "Which bundle. Default: all that the peer has."},
+      {"names", "GLOB", "Only tensors whose names match."}};
+  for (Flag& flag : TransferFlags()) flags.push_back(std::move(flag));
+  return {
+      "pull",
+      "Gets tensors from a peer and writes them to a file.",
+      {"ADDRESS"},
+      std::move(flags),
+      "All tensors are of one version, whatever is published meanwhile; the "
+      "receipt says\nwhich. The file appears when it is complete, and a whole "
+      "bundle that was read from\na file gives the same file, byte for byte. "
+      "Without --bundle, a tensor name that\ntwo bundles have is an error that "
+      "says to choose.\n\n"
+      "  tensorferry pull 127.0.0.1:4750 --out copy.safetensors\n"
+      "  tensorferry pull 127.0.0.1:4750 --out encoder.safetensors --bundle "
+      "model \\\n      --names 'encoder.*' --deadline 2m\n",
+      Pull};
+}
+
+}  // namespace tensorferry::cli

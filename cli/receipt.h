@@ -1,0 +1,21 @@
+#ifndef TENSORFERRY_CLI_RECEIPT_H_
+#define TENSORFERRY_CLI_RECEIPT_H_
+
+#include <string>
+#include <vector>
+
+#include "catalog/pull.h"
+#include "cli/output.h"
+#include "transfer/receipt.h"
+
+namespace tensorferry::cli {
+
+// Says what a pull or push moved: to people a few lines, to --json the keys
+// "bytes", "seconds", "tensors", "path" (the one that carried most), "paths",
+// "version" (null if the tensors are of several bundles), "bundles", "digest".
+void ShowReceipt(const Receipt& receipt,
+                 const std::vector<BundleVersion>& bundles, Output& output);
+
+}  // namespace tensorferry::cli
+
+#endif  // TENSORFERRY_CLI_RECEIPT_H_
