@@ -106,10 +106,10 @@ void StreamSide::ScheduleTick() {
 
 void StreamSide::Tick() {
   if (ending_) return;
+  ScheduleTick();
   messages_since_tick_ = 0;
-  if (outbox_.empty() && !writing_) Send({Signal::Kind::kHeartbeat, {}});
+  Send({Signal::Kind::kHeartbeat, {}});
   OnTick();
-  if (!ending_) ScheduleTick();
 }
 
 bool StreamSide::CountMessage() {

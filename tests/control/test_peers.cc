@@ -12,59 +12,6 @@
 
 namespace tensorferry {
 namespace testing {
-namespace {
-
-DeviceId Device(const std::string& text) {
-  auto device = ParseDeviceId(text);
-  if (!device.ok()) std::abort();
-  return *device;
-}
-
-}  // namespace
-
-Capabilities PeerWith(const std::string& name,
-                      const std::vector<std::string>& devices) {
-  Capabilities peer;
-  peer.peer = {name, 1000 + name.size()};
-  peer.host_id = "host-1";
-  peer.user_id = 7;
-  peer.devices.push_back({});
-  bool cuda = false;
-  for (const std::string& device : devices) {
-    DeviceInfo info;
-    info.id = Device(device);
-    cuda |= info.id.type == "cuda";
-    peer.devices.push_back(info);
-  }
-  peer.paths = {
-      {"uv/cma", "cpu", "cpu", 20, PathCapability::Reach::kSameHostAndUser, ""},
-      {"uv/basic", "cpu", "cpu", 10, PathCapability::Reach::kAnywhere, ""}};
-  if (!cuda) return peer;
-  for (const auto& [from, to] :
-       {std::pair("cpu", "cuda"), std::pair("cuda", "cpu"),
-        std::pair("cuda", "cuda")}) {
-    peer.paths.push_back(
-        {"uv/cuda", from, to, 5, PathCapability::Reach::kAnywhere, ""});
-  }
-  return peer;
-}
-
-Placement Rules(const std::vector<std::string>& rules) {
-  Placement placement;
-  for (const std::string& text : rules) {
-    auto rule = ParsePlacementRule(text);
-    if (!rule.ok()) std::abort();
-    placement.rules.push_back(*rule);
-  }
-  return placement;
-}
-
-Offer OfferOf(const std::vector<std::string>& rules_to_callee) {
-  Offer offer;
-  offer.to_callee = Rules(rules_to_callee);
-  return offer;
-}
-
 void HeardEvents::OnOpened() {
   Enter();
   Leave(&HeardEvents::opened_);

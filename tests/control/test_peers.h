@@ -1,4 +1,4 @@
-// Peers for tests of control/: values, a host that is no real peer, a server.
+// Peers for tests of control/: a host that is no real peer, a server.
 #ifndef TENSORFERRY_TESTS_CONTROL_TEST_PEERS_H_
 #define TENSORFERRY_TESTS_CONTROL_TEST_PEERS_H_
 
@@ -23,21 +23,13 @@
 #include "control/offer.h"
 #include "control/session_host.h"
 #include "grpcpp/server.h"
+#include "tests/control/test_values.h"
 
 namespace tensorferry {
 namespace testing {
 
 // Longer than any step takes, for waits that must end.
 inline constexpr absl::Duration kPatience = absl::Seconds(60);
-
-// "cpu", then `devices`; paths uv/cma (same host and user) and uv/basic from
-// cpu to cpu, and uv/cuda for all pairs with cuda if there is such a device.
-Capabilities PeerWith(const std::string& name,
-                      const std::vector<std::string>& devices);
-
-// Rules written as "cuda:0=cpu".
-Placement Rules(const std::vector<std::string>& rules);
-Offer OfferOf(const std::vector<std::string>& rules_to_callee);
 
 // Hears a control stream. Fails the test if calls overlap or follow OnEnd.
 class HeardEvents : public ControlEvents {

@@ -1,0 +1,604 @@
+#include "control/negotiate.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "tests/control/test_values.h"
+#include "tests/testing/status_matchers.h"
+
+namespace tensorferry {
+namespace testing {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::Field;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+using absl::StatusCode;
+
+// What is negotiated: alice calls bob. Each case spoils a part of it.
+struct Scene {
+  Offer offer = OfferOf({"cuda:0=cuda:1"});
+  Capabilities alice = PeerWith("alice", {"cuda:0", "cuda:1"});
+  Capabilities bob = PeerWith("bob", {"cuda:0", "cuda:1"});
+  Policy policy;
+
+  absl::StatusOr<SessionPlan> Negotiate() const {
+    return tensorferry::Negotiate(offer, alice, bob, policy);
+  }
+  Explanation Explain() const {
+    return tensorferry::Explain(offer, alice, bob, policy);
+  }
+};
+
+PathChoice ChoiceOf(const SessionPlan& plan, const DeviceId& caller,
+                    const DeviceId& callee) {
+  for (const PathChoice& choice : plan.paths) {
+    if (choice.caller_device == caller && choice.callee_device == callee) {
+      return choice;
+    }
+  }
+  ADD_FAILURE() << "no choice for " << ToString(caller) << " - "
+                << ToString(callee);
+  return {};
+}
+
+std::string Reason(const PathChoice& choice, const std::string& path) {
+  for (const PathRefusal& refusal : choice.refused) {
+    if (refusal.path == path) return refusal.reason;
+  }
+  return "not refused";
+}
+
+// The plan.
+
+TEST(NegotiateTest, AgreesOnAPlan) {
+  Scene scene;
+  auto plan = scene.Negotiate();
+  ASSERT_THAT(plan, IsOk());
+  EXPECT_EQ(plan->caller, scene.alice.peer);
+  EXPECT_EQ(plan->callee, scene.bob.peer);
+  EXPECT_EQ(plan->wire_version, 1);
+  EXPECT_EQ(plan->to_callee, Rules({"cuda:0=cuda:1"}));
+  EXPECT_TRUE(plan->digests);
+  EXPECT_THAT(plan->paths, SizeIs(2));  // cpu - cpu, cuda:0 - cuda:1
+}
+
+TEST(NegotiateTest, IsAFunctionOfItsArguments) {
+  Scene scene;
+  EXPECT_EQ(Digest(*scene.Negotiate()), Digest(*scene.Negotiate()));
+}
+
+TEST(NegotiateTest, ReverseOfAOneToOneMapIsItsInversion) {
+  Scene scene;
+  scene.offer = OfferOf({"cuda:0=cuda:1", "cuda:1=cuda:0"});
+  auto plan = scene.Negotiate();
+  ASSERT_THAT(plan, IsOk());
+  EXPECT_EQ(plan->to_caller, Rules({"cuda:1=cuda:0", "cuda:0=cuda:1"}));
+}
+
+TEST(NegotiateTest, NamedReverseIsTakenAsItIs) {
+  Scene scene;
+  scene.offer = OfferOf({"cuda:0=cpu", "cuda:1=cpu"});  // no inversion
+  scene.offer.to_caller = Rules({"name:grad.*=cuda:1", "cuda:0=cpu"});
+  auto plan = scene.Negotiate();
+  ASSERT_THAT(plan, IsOk());
+  EXPECT_EQ(plan->to_caller, *scene.offer.to_caller);
+}
+
+TEST(NegotiateTest, WithoutRulesThereIsThePairOfCpus) {
+  Scene scene;
+  scene.offer = Offer();
+  auto plan = scene.Negotiate();
+  ASSERT_THAT(plan, IsOk());
+  ASSERT_THAT(plan->paths, SizeIs(1));
+  EXPECT_THAT(plan->paths[0].ranked, ElementsAre("uv/cma", "uv/basic"));
+}
+
+TEST(NegotiateTest, NameRuleMayUseEveryDeviceOfTheSender) {
+  Scene scene;
+  scene.offer = OfferOf({"encoder.*=cuda:1"});
+  scene.offer.to_caller = Placement();
+  auto plan = scene.Negotiate();
+  ASSERT_THAT(plan, IsOk());
+  EXPECT_THAT(plan->paths, SizeIs(4));  // from cpu, cuda:0, cuda:1, and cpus
+}
+
+TEST(NegotiateTest, NameRuleNeedsAPathFromOneDeviceOnly) {
+  Scene scene;
+  scene.offer = OfferOf({"encoder.*=cuda:1"});
+  scene.offer.to_caller = Placement();
+  std::erase_if(scene.alice.paths, [](const PathCapability& path) {
+    return path.from_type == "cuda";
+  });
+  auto plan = scene.Negotiate();
+  ASSERT_THAT(plan, IsOk());
+  EXPECT_THAT(ChoiceOf(*plan, {"cpu", 0}, {"cuda", 1}).ranked,
+              ElementsAre("uv/cuda"));
+  EXPECT_THAT(ChoiceOf(*plan, {"cuda", 0}, {"cuda", 1}).ranked, IsEmpty());
+}
+
+// Versions.
+
+struct VersionCase {
+  VersionRange caller, callee;
+  int agreed;  // 0: none
+};
+
+TEST(NegotiateTest, AgreesOnTheHighestCommonVersion) {
+  for (const VersionCase& c : std::vector<VersionCase>{
+           {{1, 1}, {1, 1}, 1},
+           {{1, 2}, {1, 1}, 1},
+           {{1, 1}, {1, 2}, 1},
+           {{1, 3}, {2, 5}, 3},
+           {{2, 2}, {1, 3}, 2},
+           {{2, 3}, {1, 1}, 0},
+           {{1, 1}, {2, 2}, 0},
+       }) {
+    Scene scene;
+    scene.alice.wire_versions = c.caller;
+    scene.bob.wire_versions = c.callee;
+    auto plan = scene.Negotiate();
+    if (c.agreed > 0) {
+      ASSERT_THAT(plan, IsOk());
+      EXPECT_EQ(plan->wire_version, c.agreed);
+      continue;
+    }
+    EXPECT_THAT(
+        plan, StatusIs(StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr(absl::StrCat("caller \"alice\" speaks ",
+                                                    c.caller.lowest, "..",
+                                                    c.caller.highest)),
+                             HasSubstr(absl::StrCat("callee \"bob\" speaks ",
+                                                    c.callee.lowest, "..",
+                                                    c.callee.highest)))));
+  }
+}
+
+// Streams.
+
+TEST(NegotiateTest, EveryDeviceButTheCpuGetsAPoolStream) {
+  Scene scene;
+  auto plan = scene.Negotiate();
+  ASSERT_THAT(plan, IsOk());
+  EXPECT_THAT(plan->caller_streams,
+              ElementsAre(StreamSpec{{"cuda", 0}, StreamKind::kPool},
+                          StreamSpec{{"cuda", 1}, StreamKind::kPool}));
+}
+
+TEST(NegotiateTest, StreamsAreAsTheOfferNamesThem) {
+  Scene scene;
+  scene.offer.caller_streams = {{{"cuda", 1}, StreamKind::kHighPriority}};
+  scene.offer.callee_streams = {{{"cuda", 0}, StreamKind::kDefault}};
+  auto plan = scene.Negotiate();
+  ASSERT_THAT(plan, IsOk());
+  EXPECT_THAT(plan->caller_streams,
+              ElementsAre(StreamSpec{{"cuda", 0}, StreamKind::kPool},
+                          StreamSpec{{"cuda", 1}, StreamKind::kHighPriority}));
+  EXPECT_THAT(plan->callee_streams,
+              ElementsAre(StreamSpec{{"cuda", 0}, StreamKind::kDefault},
+                          StreamSpec{{"cuda", 1}, StreamKind::kPool}));
+}
+
+TEST(NegotiateTest, PeerWithoutAPoolUsesDefaultStreams) {
+  Scene scene;
+  scene.bob.streams_per_device = 0;
+  auto plan = scene.Negotiate();
+  ASSERT_THAT(plan, IsOk());
+  EXPECT_EQ(plan->callee_streams[0].kind, StreamKind::kDefault);
+  EXPECT_EQ(plan->caller_streams[0].kind, StreamKind::kPool);
+}
+
+// Limits.
+
+TEST(NegotiateTest, LimitsAreTheSmallestFieldByField) {
+  Scene scene;
+  scene.offer.limits.tensors = 10;
+  scene.alice.limits.rank = 8;
+  scene.bob.limits.body_lanes = 2;
+  scene.policy.limits.message_bytes = 1 << 20;
+  auto plan = scene.Negotiate();
+  ASSERT_THAT(plan, IsOk());
+  Limits want;
+  want.tensors = 10;
+  want.rank = 8;
+  want.body_lanes = 2;
+  want.message_bytes = 1 << 20;
+  EXPECT_EQ(plan->limits, want);
+}
+
+TEST(NegotiateTest, LimitsThatMayBeZero) {
+  Scene scene;
+  scene.offer.limits.eager_bytes = 0;
+  scene.offer.limits.operations_queued = 0;
+  scene.offer.limits.bytes_queued = 0;
+  scene.offer.limits.tensors = 0;
+  scene.offer.limits.rank = 0;
+  scene.offer.limits.name_bytes = 0;
+  EXPECT_THAT(scene.Negotiate(), IsOk());
+}
+
+// Paths.
+
+TEST(NegotiateTest, PathsAreRankedByTheCalleesPriority) {
+  Scene scene;
+  scene.offer = Offer();
+  scene.bob.paths[0].priority = 1;   // uv/cma
+  scene.bob.paths[1].priority = 30;  // uv/basic
+  EXPECT_THAT(scene.Negotiate()->paths[0].ranked,
+              ElementsAre("uv/basic", "uv/cma"));
+}
+
+struct RefusalCase {
+  std::string what;
+  std::function<void(Scene&)> spoil;
+  std::string path;
+  std::vector<std::string> reason_has;
+};
+
+TEST(NegotiateTest, EveryPathNotTakenSaysWhy) {
+  for (const RefusalCase& c : std::vector<RefusalCase>{
+           {"other host",
+            [](Scene& s) { s.bob.host_id = "host-2"; },
+            "uv/cma",
+            {"within one host", "alice", "\"host-1\"", "bob", "\"host-2\""}},
+           {"hosts unknown",
+            [](Scene& s) { s.alice.host_id = s.bob.host_id = ""; },
+            "uv/cma",
+            {"within one host"}},
+           {"other user",
+            [](Scene& s) { s.bob.user_id = 9; },
+            "uv/cma",
+            {"one user", "alice", "user 7", "bob", "user 9"}},
+           {"same host is not enough for the user's",
+            [](Scene& s) {
+              s.bob.user_id = 9;
+              s.alice.paths[0].reach = PathCapability::Reach::kSameHost;
+            },
+            "uv/cma",
+            {"one user"}},
+           {"unusable at the caller",
+            [](Scene& s) { s.alice.paths[0].unusable = "ptrace is off"; },
+            "uv/cma",
+            {"caller \"alice\" cannot use it: ptrace is off"}},
+           {"unusable at the callee",
+            [](Scene& s) { s.bob.paths[0].unusable = "ptrace is off"; },
+            "uv/cma",
+            {"callee \"bob\" cannot use it: ptrace is off"}},
+           {"missing at the caller",
+            [](Scene& s) { s.alice.paths.erase(s.alice.paths.begin()); },
+            "uv/cma",
+            {"caller \"alice\" does not have it for cpu -> cpu"}},
+           {"missing at the callee",
+            [](Scene& s) { s.bob.paths.erase(s.bob.paths.begin()); },
+            "uv/cma",
+            {"callee \"bob\" does not have it for cpu -> cpu"}},
+           {"not in the offer",
+            [](Scene& s) { s.offer.paths = {"uv/basic"}; },
+            "uv/cma",
+            {"offer of caller \"alice\" allows only uv/basic"}},
+           {"not in the policy",
+            [](Scene& s) { s.policy.paths = {"uv/basic"}; },
+            "uv/cma",
+            {"policy of callee \"bob\" allows only uv/basic"}},
+       }) {
+    SCOPED_TRACE(c.what);
+    Scene scene;
+    scene.offer = Offer();
+    c.spoil(scene);
+    auto plan = scene.Negotiate();
+    ASSERT_THAT(plan, IsOk());
+    PathChoice choice = ChoiceOf(*plan, {}, {});
+    EXPECT_THAT(choice.ranked, ElementsAre("uv/basic"));
+    for (const std::string& part : c.reason_has) {
+      EXPECT_THAT(Reason(choice, c.path), HasSubstr(part));
+    }
+  }
+}
+
+TEST(NegotiateTest, PathMustCarryBothDirectionsThatRulesUse) {
+  Scene scene;
+  scene.offer = OfferOf({"cuda:0=cpu"});  // inverted: cpu=cuda:0
+  std::erase_if(scene.bob.paths, [](const PathCapability& path) {
+    return path.from_type == "cpu" && path.to_type == "cuda";
+  });
+  EXPECT_THAT(scene.Negotiate(),
+              StatusIs(StatusCode::kFailedPrecondition,
+                       HasSubstr("callee \"bob\" does not have it for cpu -> "
+                                 "cuda")));
+  scene.offer.to_caller = Placement();  // that direction is not used any more
+  EXPECT_THAT(scene.Negotiate(), IsOk());
+}
+
+// Objections.
+
+struct ObjectionCase {
+  std::string what;
+  std::function<void(Scene&)> spoil;
+  StatusCode code;
+  std::vector<std::string> message_has;
+};
+
+std::vector<ObjectionCase> Objections() {
+  return {
+      {"other name",
+       [](Scene& s) { s.offer.expected_callee = "carol"; },
+       StatusCode::kFailedPrecondition,
+       {"\"carol\" was expected", "callee \"bob\" answered", "address"}},
+      {"other epoch",
+       [](Scene& s) { s.offer.expected_epoch = 41; },
+       StatusCode::kFailedPrecondition,
+       {"callee \"bob\"", "epoch 41", "epoch 1003", "restarted"}},
+      {"versions apart",
+       [](Scene& s) {
+         s.alice.wire_versions = {2, 4};
+       },
+       StatusCode::kFailedPrecondition,
+       {"caller \"alice\" speaks 2..4", "callee \"bob\" speaks 1..1"}},
+      {"caller without cpu",
+       [](Scene& s) { s.alice.devices.erase(s.alice.devices.begin()); },
+       StatusCode::kInvalidArgument,
+       {"caller \"alice\"", "cpu", "[cuda:0, cuda:1]"}},
+      {"callee declares a device twice",
+       [](Scene& s) { s.bob.devices.push_back(s.bob.devices[1]); },
+       StatusCode::kInvalidArgument,
+       {"callee \"bob\" declares cuda:0 twice"}},
+      {"invalid index",
+       [](Scene& s) { s.alice.devices[1].id.index = 128; },
+       StatusCode::kInvalidArgument,
+       {"caller \"alice\" declares an invalid device"}},
+      {"path declared twice",
+       [](Scene& s) { s.bob.paths.push_back(s.bob.paths[0]); },
+       StatusCode::kInvalidArgument,
+       {"callee \"bob\"", "uv/cma for cpu -> cpu twice"}},
+      {"priorities equal",
+       [](Scene& s) { s.bob.paths[0].priority = s.bob.paths[1].priority; },
+       StatusCode::kInvalidArgument,
+       {"callee \"bob\"", "uv/basic", "priority 10", "uv/cma", "differ"}},
+      {"source not declared",
+       [](Scene& s) {
+         s.offer.to_callee.rules.push_back(Rules({"cuda:5=cpu"}).rules[0]);
+       },
+       StatusCode::kInvalidArgument,
+       {"offer.to_callee.rules[1] (cuda:5=cpu)", "caller \"alice\"",
+        "no source cuda:5", "it has cpu, cuda:0, cuda:1"}},
+      {"target not declared",
+       [](Scene& s) { s.offer.to_callee = Rules({"cuda:0=cuda:6"}); },
+       StatusCode::kInvalidArgument,
+       {"offer.to_callee.rules[0]", "callee \"bob\"", "no target cuda:6",
+        "it has cpu, cuda:0, cuda:1"}},
+      {"source of the reverse not declared",
+       [](Scene& s) { s.offer.to_caller = Rules({"cuda:7=cpu"}); },
+       StatusCode::kInvalidArgument,
+       {"offer.to_caller.rules[0]", "callee \"bob\"", "no source cuda:7"}},
+      {"target of the reverse not declared",
+       [](Scene& s) { s.offer.to_caller = Rules({"cpu=cuda:8"}); },
+       StatusCode::kInvalidArgument,
+       {"offer.to_caller.rules[0]", "caller \"alice\"", "no target cuda:8"}},
+      {"one source twice",
+       [](Scene& s) {
+         s.offer.to_callee = Rules({"cuda:0=cuda:1", "cuda:0=cpu"});
+       },
+       StatusCode::kInvalidArgument,
+       {"rules[1] (cuda:0=cpu)", "never applies", "rules[0]"}},
+      {"one glob twice",
+       [](Scene& s) {
+         s.offer.to_callee = Rules({"w.*=cuda:1", "w.*=cpu"});
+         s.offer.to_caller = Placement();
+       },
+       StatusCode::kInvalidArgument,
+       {"rules[1] (w.*=cpu)", "never applies"}},
+      {"two sources, one target, no reverse",
+       [](Scene& s) {
+         s.offer.to_callee = Rules({"cuda:0=cpu", "cuda:1=cpu"});
+       },
+       StatusCode::kInvalidArgument,
+       {"offer.to_caller is not given", "cuda:0", "cuda:1", "cpu"}},
+      {"name rule, no reverse",
+       [](Scene& s) { s.offer.to_callee = Rules({"w.*=cuda:1"}); },
+       StatusCode::kInvalidArgument,
+       {"offer.to_caller is not given", "w.*=cuda:1"}},
+      {"stream for the cpu",
+       [](Scene& s) {
+         s.offer.caller_streams = {{{}, StreamKind::kPool}};
+       },
+       StatusCode::kInvalidArgument,
+       {"offer.caller_streams[0]", "CPU", "caller \"alice\""}},
+      {"stream for a device not there",
+       [](Scene& s) {
+         s.offer.callee_streams = {{{"cuda", 9}, StreamKind::kPool}};
+       },
+       StatusCode::kInvalidArgument,
+       {"offer.callee_streams[0]", "callee \"bob\"", "cuda:9"}},
+      {"two streams for a device",
+       [](Scene& s) {
+         s.offer.callee_streams = {{{"cuda", 1}, StreamKind::kPool},
+                                   {{"cuda", 1}, StreamKind::kDefault}};
+       },
+       StatusCode::kInvalidArgument,
+       {"offer.callee_streams[1]", "cuda:1", "already"}},
+      {"policy forbids the target",
+       [](Scene& s) {
+         s.policy.devices = {{}, {"cuda", 0}};
+       },
+       StatusCode::kPermissionDenied,
+       {"rules[0] (cuda:0=cuda:1)", "policy of callee \"bob\"",
+        "caller \"alice\"", "cuda:1", "only on cpu, cuda:0"}},
+      {"policy forbids where CPU tensors go",
+       [](Scene& s) {
+         s.policy.devices = {{"cuda", 1}};
+       },
+       StatusCode::kPermissionDenied,
+       {"without a rule for cpu", "policy of callee \"bob\""}},
+      {"no operation allowed",
+       [](Scene& s) { s.policy.limits.operations_in_flight = 0; },
+       StatusCode::kResourceExhausted,
+       {"limits.operations_in_flight", "policy of callee \"bob\"", "allows 0"}},
+      {"no lanes",
+       [](Scene& s) { s.offer.limits.body_lanes = 0; },
+       StatusCode::kResourceExhausted,
+       {"limits.body_lanes", "offer of caller \"alice\""}},
+      {"no bytes",
+       [](Scene& s) { s.alice.limits.message_bytes = 0; },
+       StatusCode::kResourceExhausted,
+       {"limits.message_bytes: caller \"alice\""}},
+      {"no pool stream",
+       [](Scene& s) {
+         s.bob.streams_per_device = 0;
+         s.offer.callee_streams = {{{"cuda", 1}, StreamKind::kHighPriority}};
+       },
+       StatusCode::kResourceExhausted,
+       {"offer.callee_streams[0]", "callee \"bob\"", "cuda:1"}},
+      {"no path between the CPUs",
+       [](Scene& s) { s.offer.paths = {"uv/cuda"}; },
+       StatusCode::kFailedPrecondition,
+       {"no path between cpu of caller \"alice\" and cpu of callee \"bob\"",
+        "not uv/cma: the offer", "not uv/basic: the offer"}},
+      {"no path for a device rule",
+       [](Scene& s) { s.policy.paths = {"uv/basic"}; },
+       StatusCode::kFailedPrecondition,
+       {"no path between cuda:0 of caller \"alice\" and cuda:1 of callee "
+        "\"bob\"",
+        "not uv/cuda: the policy"}},
+      {"no path at all",
+       [](Scene& s) {
+         std::erase_if(s.alice.paths, [](const PathCapability& path) {
+           return path.name == "uv/cuda";
+         });
+         s.bob.paths = s.alice.paths;
+       },
+       StatusCode::kFailedPrecondition,
+       {"no path between cuda:0", "neither has any", "cuda and cuda"}},
+      {"no path for a name rule",
+       [](Scene& s) {
+         s.offer.to_callee = Rules({"w.*=cuda:1"});
+         s.offer.to_caller = Placement();
+         s.offer.paths = {"uv/basic"};
+       },
+       StatusCode::kFailedPrecondition,
+       {"to_callee.rules[0] (w.*=cuda:1)", "any device of caller \"alice\"",
+        "cuda:1 of callee \"bob\""}},
+  };
+}
+
+TEST(NegotiateTest, EveryObjectionNamesPeerDeviceAndChange) {
+  for (const ObjectionCase& c : Objections()) {
+    SCOPED_TRACE(c.what);
+    Scene scene;
+    ASSERT_THAT(scene.Negotiate(), IsOk());
+    c.spoil(scene);
+    auto plan = scene.Negotiate();
+    EXPECT_THAT(plan, StatusIs(c.code));
+    for (const std::string& part : c.message_has) {
+      EXPECT_THAT(std::string(plan.status().message()), HasSubstr(part));
+    }
+  }
+}
+
+TEST(NegotiateTest, ObjectionsComeAllTogetherFirstCodeFirst) {
+  Scene scene;
+  scene.offer.expected_callee = "carol";
+  scene.offer.expected_epoch = 41;
+  scene.alice.wire_versions = {2, 4};
+  scene.bob.devices.push_back(scene.bob.devices[1]);
+  scene.offer.to_callee = Rules({"cuda:0=cuda:1", "cuda:5=cuda:6"});
+  scene.offer.to_caller = Rules({"cuda:7=cpu"});
+  scene.offer.caller_streams = {{{}, StreamKind::kPool}};
+  scene.policy.devices = {{}};
+  scene.policy.limits.body_lanes = 0;
+  scene.policy.paths = {"uv/basic"};
+  Explanation explanation = scene.Explain();
+  std::vector<StatusCode> codes;
+  std::vector<std::string> messages;
+  for (const absl::Status& objection : explanation.objections) {
+    if (codes.empty() || codes.back() != objection.code()) {
+      codes.push_back(objection.code());
+    }
+    messages.push_back(std::string(objection.message()));
+  }
+  EXPECT_THAT(
+      codes,
+      ElementsAre(StatusCode::kFailedPrecondition, StatusCode::kInvalidArgument,
+                  StatusCode::kPermissionDenied, StatusCode::kResourceExhausted,
+                  StatusCode::kFailedPrecondition));
+  EXPECT_THAT(messages, SizeIs(12));
+  auto plan = scene.Negotiate();
+  EXPECT_THAT(plan, StatusIs(StatusCode::kFailedPrecondition,
+                             absl::StrJoin(messages, "\n")));
+}
+
+TEST(NegotiateTest, EndlessObjectionsAreCounted) {
+  Scene scene;
+  std::vector<std::string> rules;
+  for (int i = 0; i < 100; ++i) {
+    rules.push_back(absl::StrCat("w", i, ".*=cuda:9"));
+  }
+  scene.offer = OfferOf(rules);
+  scene.offer.to_caller = Placement();
+  EXPECT_THAT(scene.Explain().objections, SizeIs(100));
+  EXPECT_THAT(scene.Negotiate(), StatusIs(StatusCode::kInvalidArgument,
+                                          HasSubstr("... and 36 more")));
+}
+
+TEST(NegotiateTest, TooManyPairsAreRefused) {
+  Scene scene;
+  auto gpus = [](int count) {
+    std::vector<std::string> devices;
+    for (int i = 0; i < count; ++i) devices.push_back(absl::StrCat("cuda:", i));
+    return devices;
+  };
+  scene.alice = PeerWith("alice", gpus(100));
+  scene.bob = PeerWith("bob", gpus(20));
+  std::vector<std::string> rules;
+  for (int i = 0; i < 20; ++i)
+    rules.push_back(absl::StrCat("w", i, "=cuda:", i));
+  scene.offer = OfferOf(rules);
+  scene.offer.to_caller = Placement();
+  EXPECT_THAT(scene.Negotiate(),
+              StatusIs(StatusCode::kResourceExhausted,
+                       AllOf(HasSubstr("2021 pairs"), HasSubstr("alice"),
+                             HasSubstr("bob"), HasSubstr("at most 1024"))));
+}
+
+// Explain.
+
+TEST(ExplainTest, HasNoObjectionsWhereNegotiateHasAPlan) {
+  Scene scene;
+  Explanation explanation = scene.Explain();
+  EXPECT_THAT(explanation.objections, IsEmpty());
+  EXPECT_EQ(Digest(explanation.plan), Digest(*scene.Negotiate()));
+}
+
+TEST(ExplainTest, FillsThePlanAsFarAsItCan) {
+  Scene scene;
+  scene.alice.wire_versions = {2, 2};
+  scene.offer.to_callee = Rules({"cuda:0=cuda:1", "cuda:5=cuda:6"});
+  scene.offer.to_caller = Placement();
+  scene.policy.limits.rank = 4;
+  Explanation explanation = scene.Explain();
+  const SessionPlan& plan = explanation.plan;
+  EXPECT_THAT(explanation.objections, SizeIs(3));
+  EXPECT_EQ(plan.callee, scene.bob.peer);
+  EXPECT_EQ(plan.wire_version, 0);
+  EXPECT_EQ(plan.to_callee, scene.offer.to_callee);
+  EXPECT_EQ(plan.limits.rank, 4u);
+  EXPECT_THAT(plan.caller_streams, SizeIs(2));
+  // The undeclared pair has no choice, the others do.
+  EXPECT_THAT(plan.paths, SizeIs(2));
+  EXPECT_THAT(ChoiceOf(plan, {"cuda", 0}, {"cuda", 1}).ranked,
+              ElementsAre("uv/cuda"));
+}
+
+}  // namespace
+}  // namespace testing
+}  // namespace tensorferry
