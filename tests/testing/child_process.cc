@@ -14,6 +14,22 @@
 
 namespace tensorferry {
 namespace testing {
+namespace {
+
+absl::Status WriteAll(int fd, const std::string& text) {
+  size_t written = 0;
+  while (written < text.size()) {
+    const ssize_t n = write(fd, text.data() + written, text.size() - written);
+    if (n < 0 && errno != EINTR) {
+      return absl::UnavailableError(
+          absl::StrCat("write: ", std::strerror(errno)));
+    }
+    if (n > 0) written += n;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
 
 absl::StatusOr<ChildProcess> ChildProcess::Start(
     const std::vector<std::string>& arguments) {
@@ -73,6 +89,10 @@ absl::StatusOr<std::string> ChildProcess::ReadLine() {
   }
 }
 
+absl::Status ChildProcess::WriteLine(const std::string& line) {
+  return WriteAll(input_, line + "\n");
+}
+
 void ChildProcess::CloseInput() {
   if (input_ >= 0) close(std::exchange(input_, -1));
 }
@@ -88,14 +108,7 @@ int ChildProcess::Wait() {
 }
 
 void WriteLine(const std::string& line) {
-  const std::string text = line + "\n";
-  size_t written = 0;
-  while (written < text.size()) {
-    const ssize_t n =
-        write(STDOUT_FILENO, text.data() + written, text.size() - written);
-    if (n < 0 && errno != EINTR) return;
-    if (n > 0) written += n;
-  }
+  WriteAll(STDOUT_FILENO, line + "\n").IgnoreError();
 }
 
 void AwaitInputClosed() {

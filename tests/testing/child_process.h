@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 namespace tensorferry {
@@ -25,6 +26,8 @@ class ChildProcess {
   pid_t pid() const { return pid_; }
   // The next line without its end. UNAVAILABLE: the child closed its output.
   absl::StatusOr<std::string> ReadLine();
+  // Writes a line to the child's standard input. UNAVAILABLE: it is closed.
+  absl::Status WriteLine(const std::string& line);
   // Ends the child's standard input, which it may wait for.
   void CloseInput();
   void Signal(int signal);
