@@ -40,27 +40,26 @@ bool ReceiveMachine::Fits(const ReceiveFilter& filter,
                    header.type) == filter.except_types.end();
 }
 
-bool ReceiveMachine::Names(const ReceiveFilter& filter) {
-  return filter.type || filter.reply_to;
+std::set<ReceiveId>& ReceiveMachine::UnpairedLike(ReceiveId id) {
+  const ReceiveFilter& filter = receives_.at(id).filter;
+  return filter.type || filter.reply_to ? naming_ : taking_any_;
 }
 
 // The oldest that names the message, else the oldest that fits; 0: none.
 ReceiveId ReceiveMachine::FindReceive(const Header& header) const {
-  ReceiveId any = 0;
-  for (ReceiveId id : unpaired_) {
-    const ReceiveFilter& filter = receives_.at(id).filter;
-    if (!Fits(filter, header)) continue;
-    if (Names(filter)) return id;
-    if (any == 0) any = id;
+  for (const std::set<ReceiveId>* unpaired : {&naming_, &taking_any_}) {
+    for (ReceiveId id : *unpaired) {
+      if (Fits(receives_.at(id).filter, header)) return id;
+    }
   }
-  return any;
+  return 0;
 }
 
 void ReceiveMachine::Receive(ReceiveId id, ReceiveFilter filter,
                              absl::Time deadline, Actions& out) {
   receives_[id] = {std::move(filter), deadline, 0};
   if (deadline != absl::InfiniteFuture()) deadlines_.insert({deadline, id});
-  unpaired_.insert(id);
+  UnpairedLike(id).insert(id);
   if (ended_) {
     return FinishReceive(
         id, absl::FailedPreconditionError("the link has ended"), out);
@@ -77,7 +76,7 @@ void ReceiveMachine::Pair(OperationId id, Entry& entry, ReceiveId receive,
                           Actions& out) {
   entry.receive = receive;
   receives_.at(receive).operation = id;
-  unpaired_.erase(receive);
+  UnpairedLike(receive).erase(receive);
   unclaimed_.erase(id);
   if (entry.header.is_inline) return MaybeDeliver(id, entry, out);
   entry.state = State::kAllocating;
@@ -378,8 +377,8 @@ void ReceiveMachine::MaybeDrop(OperationId id, Actions& out) {
 void ReceiveMachine::FinishReceive(ReceiveId id, absl::Status status,
                                    Actions& out) {
   deadlines_.erase({receives_.at(id).deadline, id});
+  UnpairedLike(id).erase(id);
   receives_.erase(id);
-  unpaired_.erase(id);
   ReceiveAction finish;
   finish.kind = Kind::kFinishReceive;
   finish.receive = id;
@@ -431,7 +430,8 @@ void ReceiveMachine::End(absl::Status why, Actions& out) {
     }
     MaybeDrop(id, out);
   }
-  std::vector<ReceiveId> unpaired(unpaired_.begin(), unpaired_.end());
+  std::vector<ReceiveId> unpaired(naming_.begin(), naming_.end());
+  unpaired.insert(unpaired.end(), taking_any_.begin(), taking_any_.end());
   for (ReceiveId id : unpaired) FinishReceive(id, why, out);
 }
 

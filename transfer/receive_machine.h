@@ -166,7 +166,7 @@ class ReceiveMachine {
   };
 
   bool Fits(const ReceiveFilter& filter, const Header& header) const;
-  static bool Names(const ReceiveFilter& filter);
+  std::set<ReceiveId>& UnpairedLike(ReceiveId id);
   ReceiveId FindReceive(const Header& header) const;
   void Pair(OperationId id, Entry& entry, ReceiveId receive, Actions& out);
   bool TakeBody(int lane, const Parked& body, Actions& out);
@@ -190,7 +190,8 @@ class ReceiveMachine {
   std::map<OperationId, Entry> operations_;
   std::set<OperationId> unclaimed_;  // kWaiting
   std::map<ReceiveId, Pending> receives_;
-  std::set<ReceiveId> unpaired_;
+  // Without a message: those that name what they want, and those that do not.
+  std::set<ReceiveId> naming_, taking_any_;
   std::set<std::pair<absl::Time, ReceiveId>> deadlines_;
   std::vector<Parked> parked_;  // by lane; [0] is not used
   uint64_t staged_bytes_ = 0;

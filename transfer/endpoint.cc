@@ -1,0 +1,186 @@
+#include "transfer/endpoint.h"
+
+#include <sys/random.h>
+
+#include <cerrno>
+#include <cstring>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "base/loop.h"
+#include "base/status_macros.h"
+#include "transfer/link_core.h"
+#include "transfer/reaper.h"
+
+namespace tensorferry {
+namespace {
+
+constexpr absl::Duration kExpectFor = absl::Seconds(10);
+constexpr size_t kKeyBytes = 16;
+
+absl::StatusOr<std::string> RandomKey() {
+  std::string key(kKeyBytes, '\0');
+  if (getrandom(key.data(), key.size(), 0) ==
+      static_cast<ssize_t>(key.size())) {
+    return key;
+  }
+  return absl::InternalError(
+      absl::StrCat("no random bytes for a key: ", std::strerror(errno)));
+}
+
+// What users hold of a link: the link goes when this does.
+class LinkHandle : public Link {
+ public:
+  explicit LinkHandle(std::shared_ptr<LinkCore> core)
+      : core_(std::move(core)) {}
+  ~LinkHandle() override { core_->Close(absl::OkStatus(), nullptr); }
+
+  Operation Send(TensorMessage message, Envelope envelope, SendOptions options,
+                 Done<Receipt> done) override {
+    return core_->Send(std::move(message), std::move(envelope),
+                       std::move(options), std::move(done));
+  }
+  Operation Receive(ReceiveOptions options, Done<Received> done) override {
+    return core_->Receive(std::move(options), std::move(done));
+  }
+  void Drain(DoneStatus drained) override { core_->Drain(std::move(drained)); }
+  void Close(absl::Status why, DoneStatus closed) override {
+    core_->Close(std::move(why), std::move(closed));
+  }
+  LinkCounters counters() const override { return core_->counters(); }
+
+ private:
+  const std::shared_ptr<LinkCore> core_;
+};
+
+class TensorpipeEndpoint : public Endpoint {
+ public:
+  explicit TensorpipeEndpoint(EndpointOptions options)
+      : options_(std::move(options)), loop_(options_.clock) {}
+
+  ~TensorpipeEndpoint() override {
+    std::vector<std::shared_ptr<LinkCore>> links;
+    {
+      absl::MutexLock lock(&mu_);
+      stopping_ = true;
+      for (auto& [key, link] : links_) links.push_back(link);
+    }
+    for (auto& link : links) {
+      link->Close(absl::CancelledError("the endpoint was closed"), nullptr);
+    }
+    links.clear();
+    auto none = [this] { return links_.empty(); };
+    absl::MutexLock lock(&mu_);
+    mu_.Await(absl::Condition(&none));
+  }
+
+  absl::StatusOr<Expected> Expect(TransferRules rules, DoneStatus on_up,
+                                  DoneStatus on_down) override {
+    FERRY_ASSIGN_OR_RETURN(std::string key, RandomKey());
+    auto link =
+        MakeLink(std::move(rules), key, std::move(on_up), std::move(on_down));
+    FERRY_ASSIGN_OR_RETURN(std::string address, link->PrepareToAccept());
+    FERRY_RETURN_IF_ERROR(Keep(link));
+    link->Accept(kExpectFor);
+    return Expected{std::move(address), std::move(key),
+                    std::make_shared<LinkHandle>(std::move(link))};
+  }
+
+  void Dial(const std::string& address, const std::string& key,
+            TransferRules rules, absl::Duration timeout, DoneStatus on_down,
+            Done<std::shared_ptr<Link>> done) override {
+    // The handle is made when the link is up; dropping it would close it.
+    struct Dialing {
+      Done<std::shared_ptr<Link>> done;
+      std::shared_ptr<LinkCore> link;
+    };
+    auto dialing = std::make_shared<Dialing>();
+    dialing->done = std::move(done);
+    auto on_up = [dialing](absl::Status status) {
+      std::shared_ptr<LinkCore> link = std::move(dialing->link);
+      Done<std::shared_ptr<Link>> done = std::move(dialing->done);
+      if (!status.ok()) return std::move(done)(std::move(status));
+      std::move(done)(std::make_shared<LinkHandle>(std::move(link)));
+    };
+    auto link = MakeLink(std::move(rules), key, on_up, std::move(on_down));
+    dialing->link = link;
+    absl::Status status = CheckLoopback(address);
+    if (status.ok()) status = link->PrepareToDial();
+    if (status.ok()) status = Keep(link);
+    if (status.ok()) return link->Dial(address, timeout);
+    options_.executor->Run([on_up, status]() mutable { on_up(status); });
+  }
+
+ private:
+  std::shared_ptr<LinkCore> MakeLink(TransferRules rules, std::string key,
+                                     DoneStatus on_up, DoneStatus on_down) {
+    LinkCore::Options options;
+    options.loop = &loop_;
+    options.executor = options_.executor;
+    options.backends = options_.backends == nullptr ? &BackendRegistry::Global()
+                                                    : options_.backends;
+    options.converters = options_.converters;
+    options.buffers = options_.buffers;
+    options.listen = options_.listen;
+    options.key = std::move(key);
+    options.rules = std::move(rules);
+    options.on_up = std::move(on_up);
+    options.on_down = std::move(on_down);
+    options.on_gone =
+        [this](LinkCore* link,
+               std::vector<std::shared_ptr<tensorpipe::Context>> contexts) {
+          for (auto& context : contexts) reaper_.Reap(std::move(context));
+          Forget(link);
+        };
+    return std::make_shared<LinkCore>(std::move(options));
+  }
+
+  absl::Status Keep(const std::shared_ptr<LinkCore>& link) {
+    absl::MutexLock lock(&mu_);
+    if (stopping_) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("endpoint ", options_.name, " is being closed"));
+    }
+    links_[link.get()] = link;
+    return absl::OkStatus();
+  }
+
+  void Forget(LinkCore* link) {
+    std::shared_ptr<LinkCore> last;  // goes after the lock
+    absl::MutexLock lock(&mu_);
+    auto found = links_.find(link);
+    last = std::move(found->second);
+    links_.erase(found);
+  }
+
+  const EndpointOptions options_;
+  absl::Mutex mu_;
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  std::map<LinkCore*, std::shared_ptr<LinkCore>> links_ ABSL_GUARDED_BY(mu_);
+  // In this order: the loop ends first, then nobody hands the reaper anything.
+  Reaper reaper_;
+  Loop loop_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Endpoint>> Endpoint::Create(
+    EndpointOptions options) {
+  if (options.executor == nullptr) {
+    return absl::InvalidArgumentError("EndpointOptions.executor is not set");
+  }
+  if (!absl::StartsWith(options.listen, "127.")) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("EndpointOptions.listen is \"", options.listen,
+                     "\"; data listens on loopback (127.x.x.x) only"));
+  }
+  return std::make_unique<TensorpipeEndpoint>(std::move(options));
+}
+
+}  // namespace tensorferry

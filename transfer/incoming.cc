@@ -1,0 +1,510 @@
+#include "transfer/incoming.h"
+
+#include <tensorpipe/common/cpu_buffer.h>
+
+#include <algorithm>
+#include <cstring>
+#include <exception>
+#include <new>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "serialization/allocate.h"
+#include "serialization/deserialize.h"
+#include "serialization/digest.h"
+#include "serialization/manifest.h"
+
+namespace tensorferry {
+namespace {
+
+ReceiveMachine::Settings SettingsOf(const LinkHost& host) {
+  ReceiveMachine::Settings settings;
+  settings.limits = host.rules.limits;
+  settings.body_lanes = host.lanes->body_lanes();
+  settings.reserved_types = kReservedTypes;
+  return settings;
+}
+
+bool SameDevice(const DeviceId& ours, const tensorpipe::Device& theirs) {
+  return ours.type == theirs.type && ours.index == theirs.index;
+}
+
+absl::Status WrongLength(absl::string_view what, uint64_t got, uint64_t want) {
+  return absl::DataLossError(
+      absl::StrCat(what, ": ", got, " bytes, want ", want));
+}
+
+uint64_t TotalOf(const tensorpipe::Descriptor& descriptor) {
+  uint64_t total = 0;
+  for (const auto& tensor : descriptor.tensors) total += tensor.length;
+  return total;
+}
+
+}  // namespace
+
+Incoming::Incoming(LinkHost* host) : host_(host), machine_(SettingsOf(*host)) {}
+
+template <class Event>
+void Incoming::Run(Event event) {
+  ReceiveMachine::Actions actions;
+  event(actions);
+  for (ReceiveAction& action : actions) Do(action);
+  host_->AfterEvent();
+}
+
+void Incoming::Do(ReceiveAction& action) {
+  switch (action.kind) {
+    case ReceiveAction::Kind::kAllocate:
+      return AllocateMemory(action);
+    case ReceiveAction::Kind::kGrant:
+      return host_->lanes->SendFrame(GrantFrame{action.operation});
+    case ReceiveAction::Kind::kRefuse:
+      return host_->lanes->SendFrame(
+          RefuseFrame{action.operation, std::move(action.status)});
+    case ReceiveAction::Kind::kAck:
+      return host_->lanes->SendFrame(
+          AckFrame{action.operation, std::move(action.status)});
+    case ReceiveAction::Kind::kRead:
+      return ReadBody(action);
+    case ReceiveAction::Kind::kDeliver:
+      return Deliver(action);
+    case ReceiveAction::Kind::kFinishReceive:
+      return FinishReceive(action.receive, action.status);
+    case ReceiveAction::Kind::kDrop: {
+      auto found = messages_.find(action.operation);
+      if (found == messages_.end()) return;
+      // Giving back much memory takes its time.
+      host_->Tell([message = std::move(found->second)] {});
+      messages_.erase(found);
+      return;
+    }
+    case ReceiveAction::Kind::kResetLane:
+      return host_->lanes->Reset(
+          action.lane, action.generation,
+          absl::CancelledError(absl::StrCat("ended to give back the memory of "
+                                            "operation ",
+                                            action.operation)));
+    case ReceiveAction::Kind::kEndLink:
+      return host_->EndSoon(std::move(action.status));
+  }
+}
+
+void Incoming::Receive(ReceiveId id, std::unique_ptr<Receiving> receiving) {
+  ReceiveFilter filter = receiving->options.filter;
+  absl::Time deadline = receiving->deadline;
+  receivings_[id] = std::move(receiving);
+  Run([&](auto& out) {
+    machine_.Receive(id, std::move(filter), deadline, out);
+  });
+}
+
+void Incoming::Cancel(ReceiveId id) {
+  Run([&](auto& out) {
+    machine_.Cancel(id, absl::CancelledError("cancelled by its receiver"), out);
+  });
+}
+
+// What the peer says of a message, held against the rules.
+absl::Status Incoming::Describe(const HeaderFrame& frame,
+                                const std::string& bytes,
+                                Message& message) const {
+  const TransferRules& rules = host_->rules;
+  if (frame.plan_digest != rules.plan_digest) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the header is of plan \"", frame.plan_digest,
+                     "\", this session's plan is \"", rules.plan_digest, "\""));
+  }
+  FERRY_ASSIGN_OR_RETURN(message.manifest,
+                         DecodeManifest(frame.manifest, rules.limits));
+  const Manifest& manifest = message.manifest;
+  FERRY_RETURN_IF_ERROR(CheckPlacement(manifest, rules.incoming));
+  if (frame.is_inline) {
+    if (bytes.size() != manifest.BytesOnWire()) {
+      return WrongLength("inline bytes", bytes.size(), manifest.BytesOnWire());
+    }
+    for (int i = 0; i < manifest.buffer_count(); ++i) {
+      if (manifest.buffer_nbytes(i) == 0 ||
+          manifest.buffer_target(i).is_cpu()) {
+        continue;
+      }
+      return absl::InvalidArgumentError(
+          absl::StrCat("buffer ", i, " is inline and goes to ",
+                       ToString(manifest.buffer_target(i))));
+    }
+    return absl::OkStatus();
+  }
+  std::vector<uint64_t> sizes(manifest.buffer_count());
+  for (int i = 0; i < manifest.buffer_count(); ++i) {
+    sizes[i] = manifest.buffer_nbytes(i);
+  }
+  message.cut = CutIntoBodies(sizes, rules.piece_bytes);
+  if (!message.cut.bodies.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError("a message without bytes is not inline");
+}
+
+void Incoming::OnHeader(HeaderFrame frame, std::string inline_bytes) {
+  auto message = std::make_shared<Message>();
+  ReceiveMachine::Header header;
+  header.refusal = Describe(frame, inline_bytes, *message);
+  header.type = message->manifest.type();
+  header.kind = frame.envelope.kind;
+  header.call = frame.envelope.call;
+  header.is_inline = frame.is_inline;
+  for (const Body& body : message->cut.bodies) {
+    header.body_nbytes.push_back(body.nbytes);
+  }
+  message->is_inline = frame.is_inline;
+  message->envelope = std::move(frame.envelope);
+  message->digests = std::move(frame.digests);
+  if (frame.is_inline) {
+    message->paths.Add("inline", inline_bytes.size());
+    bytes_received_ += inline_bytes.size();
+  }
+  message->inline_bytes = std::move(inline_bytes);
+  // A second header of an operation must not replace the first one's memory.
+  messages_.emplace(frame.operation, std::move(message));
+  Run([&](auto& out) {
+    machine_.OnHeader(frame.operation, std::move(header), out);
+  });
+}
+
+void Incoming::OnTrailer(TrailerFrame frame) {
+  auto found = messages_.find(frame.operation);
+  if (found != messages_.end() && !found->second->is_inline) {
+    found->second->digests = std::move(frame.digests);
+  }
+  Run([&](auto& out) {
+    machine_.OnTrailer(frame.operation, frame.again, out);
+  });
+}
+
+void Incoming::OnCancel(const CancelFrame& frame) {
+  Run([&](auto& out) {
+    machine_.OnCancel(frame.operation, frame.status, out);
+  });
+}
+
+void Incoming::OnBody(int lane, uint32_t generation, const BodyTag& tag) {
+  Run([&](auto& out) {
+    machine_.OnBody(lane, generation, tag.operation, tag.body, tag.attempt,
+                    host_->clock->Now(), out);
+  });
+}
+
+void Incoming::OnLaneEnded(int lane) {
+  Run([&](auto& out) { machine_.OnLaneEnded(lane, out); });
+}
+
+void Incoming::OnTime(absl::Time now) {
+  Run([&](auto& out) { machine_.OnTime(now, out); });
+}
+
+void Incoming::End(const absl::Status& why) {
+  Run([&](auto& out) { machine_.End(why, out); });
+}
+
+AllocateOptions Incoming::OptionsFor(const Receiving& receiving) const {
+  AllocateOptions options;
+  options.into = receiving.options.into;
+  options.limits = host_->rules.limits;
+  options.streams = receiving.options.streams.empty()
+                        ? host_->rules.receive_streams
+                        : receiving.options.streams;
+  options.source = host_->buffers;
+  options.converters = host_->converters;
+  return options;
+}
+
+void Incoming::AllocateMemory(const ReceiveAction& action) {
+  std::shared_ptr<Message> message = messages_.at(action.operation);
+  host_->Work([this, id = action.operation, message,
+               options = OptionsFor(*receivings_.at(action.receive))] {
+    auto buffers = std::make_shared<absl::StatusOr<ReadBuffers>>(
+        Allocate(message->manifest, options));
+    return LinkHost::Afterwards{
+        [this, id, message, buffers] {
+          absl::Status status = buffers->status();
+          if (status.ok()) message->buffers = *std::move(*buffers);
+          Run([&](auto& out) { machine_.OnAllocated(id, status, out); });
+        },
+        nullptr};
+  });
+}
+
+// ---- bodies
+
+// Whether a body is what the manifest says, before a byte of it is read.
+absl::Status Incoming::CheckBody(const tensorpipe::Descriptor& descriptor,
+                                 const Message& message, uint32_t body) const {
+  absl::Span<const Piece> pieces = message.cut.PiecesOf(body);
+  if (descriptor.tensors.size() != pieces.size()) {
+    return absl::DataLossError(absl::StrCat("body ", body, ": ",
+                                            descriptor.tensors.size(),
+                                            " pieces, want ", pieces.size()));
+  }
+  const Manifest& manifest = message.described();
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    const auto& tensor = descriptor.tensors[i];
+    const DeviceId& source = manifest.buffer_source(pieces[i].buffer);
+    const DeviceId& target = manifest.buffer_target(pieces[i].buffer);
+    if (tensor.length != pieces[i].nbytes) {
+      return WrongLength(absl::StrCat("body ", body, ", piece ", i),
+                         tensor.length, pieces[i].nbytes);
+    }
+    if (!SameDevice(source, tensor.sourceDevice) ||
+        !tensor.targetDevice.has_value() ||
+        !SameDevice(target, *tensor.targetDevice)) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "body ", body, ", piece ", i, ": not from ", ToString(source), " to ",
+          ToString(target), " as its manifest says"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// The bounds that hold for every body, also for one that is dropped.
+absl::Status Incoming::CheckAnyBody(
+    const tensorpipe::Descriptor& descriptor) const {
+  uint64_t most = host_->rules.piece_bytes;
+  bool good = descriptor.payloads.empty() && !descriptor.tensors.empty() &&
+              descriptor.tensors.size() <= kMaxPiecesInBody;
+  uint64_t room = most;
+  for (const auto& tensor : descriptor.tensors) {
+    good = good && tensor.length <= room && tensor.targetDevice.has_value();
+    if (!good) break;
+    room -= tensor.length;
+  }
+  if (good) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "the peer broke the transfer protocol: a body of ",
+      descriptor.tensors.size(), " pieces and ", descriptor.payloads.size(),
+      " payloads passes the limits (", kMaxPiecesInBody, " pieces, ", most,
+      " bytes, no payloads, all with a target)"));
+}
+
+absl::StatusOr<tensorpipe::Allocation> Incoming::PlaceInRegions(
+    const Message& message, uint32_t body) const {
+  tensorpipe::Allocation allocation;
+  for (const Piece& piece : message.cut.PiecesOf(body)) {
+    const Region& region = message.buffers->regions()[piece.buffer];
+    allocation.tensors.push_back({region.converter->CarriedBuffer(
+        region.data + piece.offset, region.stream)});
+  }
+  return allocation;
+}
+
+absl::StatusOr<tensorpipe::Allocation> Incoming::PlaceAside(
+    const tensorpipe::Descriptor& descriptor, Aside& aside) const {
+  tensorpipe::Allocation allocation;
+  uint64_t total = TotalOf(descriptor);
+  aside.bytes.reset(new (std::nothrow) std::byte[total]);
+  if (aside.bytes == nullptr) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("no memory for a body of ", total, " bytes"));
+  }
+  uint64_t at = 0;
+  for (const auto& tensor : descriptor.tensors) {
+    if (tensor.targetDevice->type == "cpu") {
+      allocation.tensors.push_back(
+          {tensorpipe::CpuBuffer{aside.bytes.get() + at}});
+      at += tensor.length;
+      continue;
+    }
+    FERRY_ASSIGN_OR_RETURN(
+        tensorpipe::Buffer buffer,
+        TakeDeviceMemory(*tensor.targetDevice, tensor.length, aside));
+    allocation.tensors.push_back({std::move(buffer)});
+  }
+  return allocation;
+}
+
+// For what was on its way to a device when its operation ended.
+absl::StatusOr<tensorpipe::Buffer> Incoming::TakeDeviceMemory(
+    const tensorpipe::Device& device, uint64_t nbytes, Aside& aside) const {
+  try {
+    const c10::Device target(device.toString());
+    const ConverterRegistry& registry = host_->converters == nullptr
+                                            ? ConverterRegistry::Global()
+                                            : *host_->converters;
+    FERRY_ASSIGN_OR_RETURN(const DeviceConverter* converter,
+                           registry.Find(target.type()));
+    FERRY_ASSIGN_OR_RETURN(
+        c10::Stream stream,
+        StreamForDevice(host_->rules.receive_streams, target));
+    FERRY_ASSIGN_OR_RETURN(
+        c10::DataPtr memory,
+        converter->AllocateToReceive(nbytes, target, stream, host_->buffers));
+    tensorpipe::Buffer buffer =
+        converter->CarriedBuffer(static_cast<std::byte*>(memory.get()), stream);
+    aside.device_memory.push_back(std::move(memory));
+    return buffer;
+  } catch (const std::exception& thrown) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "a body for device ", device.toString(), ": ", thrown.what()));
+  }
+}
+
+void Incoming::ReadBody(const ReceiveAction& action) {
+  const tensorpipe::Descriptor& descriptor =
+      host_->lanes->described(action.lane);
+  Aside aside;
+  std::string path;
+  uint64_t nbytes = TotalOf(descriptor);
+  absl::Status status = CheckAnyBody(descriptor);
+  absl::StatusOr<tensorpipe::Allocation> allocation;
+  if (status.ok() && action.place != BodyPlace::kSink) {
+    const Message& message = *messages_.at(action.operation);
+    status = CheckBody(descriptor, message, action.body);
+  }
+  if (status.ok()) {
+    const auto& tensor = descriptor.tensors[0];
+    path = host_->lanes->PathTo(
+        action.lane,
+        DeviceId{tensor.targetDevice->type, tensor.targetDevice->index},
+        DeviceId{tensor.sourceDevice.type, tensor.sourceDevice.index});
+    if (path.empty()) {
+      status = absl::FailedPreconditionError(absl::StrCat(
+          "no path of this session carries ", tensor.sourceDevice.toString(),
+          " to ", tensor.targetDevice->toString()));
+    }
+  }
+  if (status.ok()) {
+    allocation =
+        action.place == BodyPlace::kRegion
+            ? PlaceInRegions(*messages_.at(action.operation), action.body)
+            : PlaceAside(descriptor, aside);
+    status = allocation.status();
+  }
+  if (!status.ok()) {
+    // The body stays where it is; the link ends, and the lane with it.
+    host_->EndSoon(
+        LinkHost::About(absl::StrCat("operation ", action.operation), status));
+    host_->Later([this, action] { OnBodyRead(action, "", 0, {}, false); });
+    return;
+  }
+  host_->lanes->ReadBody(action.lane, *std::move(allocation),
+                         [this, action, path = std::move(path), nbytes,
+                          aside = std::move(aside)](bool ok) mutable {
+                           OnBodyRead(action, path, nbytes, std::move(aside),
+                                      ok);
+                         });
+}
+
+void Incoming::OnBodyRead(const ReceiveAction& action, const std::string& path,
+                          uint64_t nbytes, Aside aside, bool ok) {
+  if (ok) bytes_received_ += nbytes;
+  auto found = messages_.find(action.operation);
+  if (found != messages_.end() && action.place != BodyPlace::kSink) {
+    Message& message = *found->second;
+    message.paths.Add(path, ok ? nbytes : 0);
+    message.staged.erase(action.body);
+    if (ok && action.place == BodyPlace::kStage) {
+      message.staged[action.body] = std::move(aside.bytes);
+    }
+  }
+  Run([&](auto& out) {
+    machine_.OnBodyRead(action.operation, action.body, action.place, ok, out);
+  });
+}
+
+// ---- the end
+
+// Brings bytes that are not in their place there.
+absl::Status Incoming::Fill(Message& message, const AllocateOptions& options) {
+  if (message.is_inline) {
+    FERRY_ASSIGN_OR_RETURN(message.buffers,
+                           Allocate(std::move(message.manifest), options));
+    const char* from = message.inline_bytes.data();
+    for (const Region& region : message.buffers->regions()) {
+      if (region.nbytes == 0) continue;
+      std::memcpy(region.data, from, region.nbytes);
+      from += region.nbytes;
+    }
+    return absl::OkStatus();
+  }
+  for (auto& [body, bytes] : message.staged) {
+    const std::byte* from = bytes.get();
+    for (const Piece& piece : message.cut.PiecesOf(body)) {
+      const Region& region = message.buffers->regions()[piece.buffer];
+      std::memcpy(region.data + piece.offset, from, piece.nbytes);
+      from += piece.nbytes;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Received> Incoming::Verify(
+    OperationId id, Message& message, const AllocateOptions& options) const {
+  Received received;
+  Receipt& receipt = received.receipt;
+  FERRY_RETURN_IF_ERROR(Fill(message, options));
+  const Manifest& manifest = message.buffers->manifest();
+  if (host_->rules.digests) {
+    std::vector<uint64_t> digests =
+        DigestOf(manifest, message.buffers->regions());
+    FERRY_RETURN_IF_ERROR(CompareDigests(manifest, message.digests, digests));
+    receipt.digest = DigestSummary(digests);
+  }
+  receipt.operation = id;
+  receipt.bytes = manifest.BytesOnWire();
+  receipt.tensors = manifest.tensor_count();
+  receipt.bounced = message.buffers->bounced();
+  received.envelope = std::move(message.envelope);
+  received.ready_on = options.streams;
+  FERRY_ASSIGN_OR_RETURN(received.message,
+                         Deserialize(*std::move(message.buffers)));
+  return received;
+}
+
+void Incoming::Deliver(const ReceiveAction& action) {
+  auto arrived = messages_.find(action.operation);
+  std::shared_ptr<Message> message = std::move(arrived->second);
+  messages_.erase(arrived);
+  auto found = receivings_.find(action.receive);
+  std::shared_ptr<Receiving> receiving = std::move(found->second);
+  receivings_.erase(found);
+  std::vector<PathUse> paths = message->paths.Uses(
+      [this](const std::string& path) { return host_->lanes->GivenUp(path); });
+  host_->Work([this, id = action.operation, message = std::move(message),
+               receiving = std::move(receiving),
+               paths = std::move(paths)]() mutable {
+    absl::StatusOr<Received> received =
+        Verify(id, *message, OptionsFor(*receiving));
+    message.reset();
+    absl::Status status = received.status();
+    if (received.ok()) {
+      received->receipt.paths = std::move(paths);
+      received->receipt.time = host_->clock->Now() - receiving->start;
+    } else {
+      received = LinkHost::About(
+          absl::StrCat("operation ", id, " from ", host_->Whom()), status);
+    }
+    Done<Received> done = std::move(receiving->done);
+    receiving.reset();
+    return LinkHost::Afterwards{
+        [this, id, status] {
+          if (status.ok()) ++messages_received_;
+          Run([&](auto& out) { machine_.OnDelivered(id, status, out); });
+        },
+        [done = std::move(done), received = std::move(received)]() mutable {
+          std::move(done)(std::move(received));
+        }};
+  });
+}
+
+void Incoming::FinishReceive(ReceiveId id, const absl::Status& status) {
+  auto found = receivings_.find(id);
+  std::unique_ptr<Receiving> receiving = std::move(found->second);
+  receivings_.erase(found);
+  absl::Status result =
+      LinkHost::About(absl::StrCat("receive from ", host_->Whom()), status);
+  host_->Tell(
+      [receiving = std::move(receiving), result = std::move(result)]() mutable {
+        Done<Received> done = std::move(receiving->done);
+        receiving.reset();
+        std::move(done)(std::move(result));
+      });
+}
+
+}  // namespace tensorferry

@@ -1,0 +1,114 @@
+#ifndef TENSORFERRY_TRANSFER_INCOMING_H_
+#define TENSORFERRY_TRANSFER_INCOMING_H_
+
+#include <tensorpipe/core/message.h>
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "base/done.h"
+#include "serialization/buffers.h"
+#include "transfer/frame_codec.h"
+#include "transfer/link.h"
+#include "transfer/link_host.h"
+#include "transfer/path_tally.h"
+#include "transfer/pieces.h"
+#include "transfer/receive_machine.h"
+
+namespace tensorferry {
+
+// A Receive that waits for its message.
+struct Receiving {
+  ReceiveOptions options;
+  absl::Time start, deadline;
+  Done<Received> done;
+};
+
+// The receiving direction of a link: carries out what a ReceiveMachine decides.
+// Belongs to the loop.
+class Incoming {
+ public:
+  explicit Incoming(LinkHost* host);
+
+  void Receive(ReceiveId id, std::unique_ptr<Receiving> receiving);
+  void Cancel(ReceiveId id);
+  void OnHeader(HeaderFrame frame, std::string inline_bytes);
+  void OnTrailer(TrailerFrame frame);
+  void OnCancel(const CancelFrame& frame);
+  void OnBody(int lane, uint32_t generation, const BodyTag& tag);
+  void OnLaneEnded(int lane);
+  void OnTime(absl::Time now);
+  void End(const absl::Status& why);
+
+  absl::Time next_deadline() const { return machine_.next_deadline(); }
+  bool idle() const { return machine_.idle(); }
+  // Any thread.
+  uint64_t bytes_received() const { return bytes_received_; }
+  uint64_t messages_received() const { return messages_received_; }
+
+ private:
+  // A message that arrives. Shared with the work on the executor: allocating
+  // only reads the manifest, delivering has it all to itself.
+  struct Message {
+    Manifest manifest;  // until `buffers` has it
+    Envelope envelope;
+    bool is_inline = false;
+    std::string inline_bytes;
+    BodyCut cut;
+    std::optional<ReadBuffers> buffers;
+    std::map<uint32_t, std::unique_ptr<std::byte[]>> staged;  // by body
+    std::vector<uint64_t> digests;
+    PathTally paths;
+
+    const Manifest& described() const {
+      return buffers ? buffers->manifest() : manifest;
+    }
+  };
+  // Memory for a body that does not go to its place; released by the read.
+  struct Aside {
+    std::unique_ptr<std::byte[]> bytes;
+    std::vector<c10::DataPtr> device_memory;
+  };
+
+  template <class Event>
+  void Run(Event event);
+  void Do(ReceiveAction& action);
+  absl::Status Describe(const HeaderFrame& frame, const std::string& bytes,
+                        Message& message) const;
+  AllocateOptions OptionsFor(const Receiving& receiving) const;
+  void AllocateMemory(const ReceiveAction& action);
+  void ReadBody(const ReceiveAction& action);
+  absl::Status CheckBody(const tensorpipe::Descriptor& descriptor,
+                         const Message& message, uint32_t body) const;
+  absl::Status CheckAnyBody(const tensorpipe::Descriptor& descriptor) const;
+  absl::StatusOr<tensorpipe::Allocation> PlaceInRegions(const Message& message,
+                                                        uint32_t body) const;
+  absl::StatusOr<tensorpipe::Allocation> PlaceAside(
+      const tensorpipe::Descriptor& descriptor, Aside& aside) const;
+  absl::StatusOr<tensorpipe::Buffer> TakeDeviceMemory(
+      const tensorpipe::Device& device, uint64_t nbytes, Aside& aside) const;
+  void OnBodyRead(const ReceiveAction& action, const std::string& path,
+                  uint64_t nbytes, Aside aside, bool ok);
+  void Deliver(const ReceiveAction& action);
+  static absl::Status Fill(Message& message, const AllocateOptions& options);
+  absl::StatusOr<Received> Verify(OperationId id, Message& message,
+                                  const AllocateOptions& options) const;
+  void FinishReceive(ReceiveId id, const absl::Status& status);
+
+  LinkHost* const host_;
+  ReceiveMachine machine_;
+  std::map<OperationId, std::shared_ptr<Message>> messages_;
+  std::map<ReceiveId, std::unique_ptr<Receiving>> receivings_;
+  std::atomic<uint64_t> bytes_received_ = 0, messages_received_ = 0;
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_TRANSFER_INCOMING_H_

@@ -1,0 +1,140 @@
+#include "transfer/lane.h"
+
+#include <utility>
+
+#include "transfer/tensorpipe_status.h"
+
+namespace tensorferry {
+
+Lane::Lane(Loop* loop, std::shared_ptr<tensorpipe::Pipe> pipe, std::string name)
+    : loop_(loop), pipe_(std::move(pipe)), name_(std::move(name)) {}
+
+template <class Call>
+bool Lane::Guarded(Call call) {
+  try {
+    call();
+    return true;
+  } catch (...) {
+    Break(CurrentExceptionStatus(name_));
+    return false;
+  }
+}
+
+void Lane::Start(Callbacks callbacks) {
+  callbacks_ = std::move(callbacks);
+  ReadDescriptor();
+}
+
+void Lane::ReadDescriptor() {
+  if (ending_) return;
+  descriptor_pending_ = true;
+  Guarded([this] {
+    pipe_->readDescriptor(
+        [self = shared_from_this()](const tensorpipe::Error& error,
+                                    tensorpipe::Descriptor descriptor) {
+          self->loop_->Post(
+              [self, error, descriptor = std::move(descriptor)]() mutable {
+                self->OnDescriptor(error, std::move(descriptor));
+              });
+        });
+  });
+}
+
+void Lane::OnDescriptor(const tensorpipe::Error& error,
+                        tensorpipe::Descriptor descriptor) {
+  if (broken_) return;
+  descriptor_pending_ = false;
+  if (error) {
+    Fail(error);
+  } else if (!ending_) {
+    callbacks_.on_descriptor(std::move(descriptor));
+  }
+  MaybeEnd();
+}
+
+void Lane::Write(tensorpipe::Message message, Written done) {
+  if (ending_) return FailLater(std::move(done));
+  writes_.push_back(std::move(done));
+  Guarded([&] {
+    pipe_->write(std::move(message), [self = shared_from_this()](
+                                         const tensorpipe::Error& error) {
+      self->loop_->Post([self, error] { self->OnDone(self->writes_, error); });
+    });
+  });
+}
+
+void Lane::Read(tensorpipe::Allocation allocation, Written done) {
+  if (ending_) return FailLater(std::move(done));
+  reads_.push_back(std::move(done));
+  bool called = Guarded([&] {
+    pipe_->read(std::move(allocation), [self = shared_from_this()](
+                                           const tensorpipe::Error& error) {
+      self->loop_->Post([self, error] { self->OnDone(self->reads_, error); });
+    });
+  });
+  if (called) ReadDescriptor();
+}
+
+void Lane::FailLater(Written done) {
+  ++failing_;
+  loop_->Post([self = shared_from_this(), done = std::move(done)]() mutable {
+    --self->failing_;
+    std::move(done)(false);
+    self->MaybeEnd();
+  });
+}
+
+void Lane::OnDone(std::deque<Written>& pending,
+                  const tensorpipe::Error& error) {
+  if (broken_) return;
+  Written done = std::move(pending.front());
+  pending.pop_front();
+  if (error) Fail(error);
+  std::move(done)(!error);
+  MaybeEnd();
+}
+
+void Lane::Fail(const tensorpipe::Error& error) {
+  if (refused_channel_.empty()) refused_channel_ = RefusedChannel(error);
+  Close(ToStatus(error, name_));
+}
+
+void Lane::Close(absl::Status why) {
+  if (ending_) return;
+  ending_ = true;
+  why_ = std::move(why);
+  Guarded([this] { pipe_->close(); });
+  loop_->Post([self = shared_from_this()] { self->MaybeEnd(); });
+}
+
+// tensorpipe is in an unknown state and will not call back any more.
+void Lane::Break(absl::Status why) {
+  if (broken_) return;
+  broken_ = true;
+  if (!ending_) why_ = std::move(why);
+  ending_ = true;
+  loop_->Post([self = shared_from_this()] {
+    self->descriptor_pending_ = false;
+    for (auto* pending : {&self->reads_, &self->writes_}) {
+      while (!pending->empty()) {
+        Written done = std::move(pending->front());
+        pending->pop_front();
+        std::move(done)(false);
+      }
+    }
+    self->MaybeEnd();
+  });
+}
+
+void Lane::MaybeEnd() {
+  if (!ending_ || ended_ || descriptor_pending_ || failing_ != 0 ||
+      !reads_.empty() || !writes_.empty()) {
+    return;
+  }
+  ended_ = true;
+  Callbacks callbacks = std::move(callbacks_);
+  pipe_ = nullptr;
+  if (callbacks.on_ended) callbacks.on_ended(why_, refused_channel_);
+}
+
+}  // namespace tensorferry

@@ -1,0 +1,79 @@
+#ifndef TENSORFERRY_TRANSFER_LANE_H_
+#define TENSORFERRY_TRANSFER_LANE_H_
+
+#include <tensorpipe/core/message.h>
+#include <tensorpipe/core/pipe.h>
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "base/loop.h"
+
+namespace tensorferry {
+
+// One tensorpipe pipe, used from its loop only. tensorpipe calls back on
+// threads of its own and may throw; none of that gets past here: what it says
+// is posted to the loop, and every callback given to a lane runs there exactly
+// once.
+//
+// A lane ends once, by Close or because the transport failed. `on_ended` runs
+// after all other callbacks: from then on the transport holds no buffer.
+class Lane : public std::enable_shared_from_this<Lane> {
+ public:
+  using Written = absl::AnyInvocable<void(bool ok) &&>;
+
+  struct Callbacks {
+    // A message is described; Read must follow, or Close.
+    std::function<void(tensorpipe::Descriptor)> on_descriptor;
+    // Why it ended. `refused_channel`: see RefusedChannel.
+    std::function<void(absl::Status why, std::string refused_channel)> on_ended;
+  };
+
+  // `name` is for messages: "lane 2 to peer x".
+  Lane(Loop* loop, std::shared_ptr<tensorpipe::Pipe> pipe, std::string name);
+
+  void Start(Callbacks callbacks);
+  // The buffers in `message` must stay valid until `done` runs.
+  void Write(tensorpipe::Message message, Written done);
+  // Takes the message that was described last, and asks for the next.
+  void Read(tensorpipe::Allocation allocation, Written done);
+  // The first reason counts.
+  void Close(absl::Status why);
+
+  bool ending() const { return ending_; }
+  size_t writes_pending() const { return writes_.size(); }
+  // tensorpipe has thrown: its context must be leaked, joining it would hang.
+  bool broken() const { return broken_; }
+
+ private:
+  template <class Call>
+  bool Guarded(Call call);
+  void ReadDescriptor();
+  void OnDescriptor(const tensorpipe::Error& error,
+                    tensorpipe::Descriptor descriptor);
+  void OnDone(std::deque<Written>& pending, const tensorpipe::Error& error);
+  void Fail(const tensorpipe::Error& error);
+  void Break(absl::Status why);
+  void FailLater(Written done);
+  void MaybeEnd();
+
+  Loop* const loop_;
+  std::shared_ptr<tensorpipe::Pipe> pipe_;
+  const std::string name_;
+  Callbacks callbacks_;
+  // tensorpipe answers reads in their order, and writes in theirs.
+  std::deque<Written> reads_, writes_;
+  int failing_ = 0;  // calls that came too late and will be told so
+  bool descriptor_pending_ = false;
+  bool ending_ = false, ended_ = false, broken_ = false;
+  absl::Status why_;
+  std::string refused_channel_;
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_TRANSFER_LANE_H_

@@ -1,0 +1,176 @@
+#ifndef TENSORFERRY_TRANSFER_LANES_H_
+#define TENSORFERRY_TRANSFER_LANES_H_
+
+#include <tensorpipe/core/listener.h>
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "base/loop.h"
+#include "transfer/backend_registry.h"
+#include "transfer/frame_codec.h"
+#include "transfer/lane.h"
+#include "transfer/lane_context.h"
+#include "transfer/rules.h"
+
+namespace tensorferry {
+
+// All lanes between two peers: opens and proves them, opens the next generation
+// of a body lane that has ended, and carries frames and bodies. Belongs to its
+// loop.
+//
+// The accepting side listens on a port of its own until all lanes are up, and
+// again while a lane is to be opened anew; whoever connects has to show the key
+// before anything of his is looked at.
+class Lanes {
+ public:
+  // What happens, on the loop. None of it within a call of a Lanes method other
+  // than Accept and Dial.
+  class Owner {
+   public:
+    virtual ~Owner() = default;
+    virtual void OnUp() = 0;  // all lanes, once
+    virtual void OnFrame(Frame frame, std::string inline_bytes) = 0;
+    // A body is described on `lane`; see described().
+    virtual void OnBody(int lane, uint32_t generation, BodyTag tag) = 0;
+    virtual void OnLaneUp(int lane, uint32_t generation) = 0;
+    virtual void OnLaneEnded(int lane) = 0;
+    // Not to be repaired; the owner has to Close.
+    virtual void OnFailed(absl::Status why) = 0;
+    virtual void OnClosed() = 0;  // after Close: the transport holds nothing
+  };
+
+  struct Options {
+    Loop* loop = nullptr;
+    const BackendRegistry* backends = nullptr;
+    TransferRules rules;
+    std::string listen;  // an interface, for the accepting side
+    std::string key;
+    Owner* owner = nullptr;
+  };
+
+  explicit Lanes(Options options);
+
+  // First, on any thread. PrepareToAccept returns the address.
+  absl::Status Prepare();
+  absl::StatusOr<std::string> PrepareToAccept();
+
+  void Accept();
+  void Dial(const std::string& address);
+
+  void SendFrame(const Frame& frame, std::string inline_bytes = "");
+  void WriteBody(int lane, tensorpipe::Message message, Lane::Written done);
+  // What OnBody was about, until ReadBody.
+  const tensorpipe::Descriptor& described(int lane) const;
+  void ReadBody(int lane, tensorpipe::Allocation allocation,
+                Lane::Written done);
+  // Ends a generation of a lane. No effect if it has ended.
+  void Reset(int lane, uint32_t generation, absl::Status why);
+  void Close(absl::Status why);
+
+  int body_lanes() const { return static_cast<int>(slots_.size()) - 1; }
+  // The path between a local and a remote device on `lane`; empty: none.
+  std::string PathTo(int lane, const DeviceId& local,
+                     const DeviceId& remote) const;
+  // Why a path is not used any more, on either side; OK: it is.
+  absl::Status GivenUp(const std::string& path) const;
+  // Frames that the transport has not taken yet.
+  size_t frames_pending() const;
+
+  // To be joined, off the loop; after OnClosed. Empty if joining would hang.
+  std::vector<std::shared_ptr<tensorpipe::Context>> TakeContexts();
+
+ private:
+  // A connection, be it proved or not.
+  struct Connection {
+    std::shared_ptr<Lane> lane;
+    size_t context = 0;
+    int index = -1;  // of its slot; -1: a stranger
+    uint32_t generation = 0;
+    bool proved = false;
+    bool was_up = false;  // the slot's, when it ended
+  };
+
+  struct Slot {
+    Lane* lane = nullptr;  // proved and not ended
+    uint32_t generation = 0;
+    size_t context = 0;
+    std::vector<ChannelDescription> peer;
+    std::optional<tensorpipe::Descriptor> described;
+    std::optional<ReopenFrame> reopen;  // dialing side: heard from the peer
+    Lane* dialing = nullptr;
+    absl::Time reopen_by = absl::InfiniteFuture();
+  };
+
+  using FrameHandler =
+      std::function<void(absl::StatusOr<Frame>, std::string inline_bytes)>;
+
+  absl::Status AddContext();
+  absl::Status Listen();
+  void AcceptNext();
+  void OnAccept(const tensorpipe::Listener* listener, absl::Status status,
+                std::shared_ptr<tensorpipe::Pipe> pipe);
+  void StopListening();
+  Connection& Open(std::shared_ptr<tensorpipe::Pipe> pipe, size_t context,
+                   int index, uint32_t generation);
+  void DialLane(int index, uint32_t generation, const std::string& address);
+  HelloFrame MakeHello(int index, uint32_t generation) const;
+  void OnDescriptor(Lane* key, tensorpipe::Descriptor descriptor);
+  void ReadFrame(const std::shared_ptr<Lane>& lane,
+                 tensorpipe::Descriptor descriptor, bool proved,
+                 FrameHandler handler);
+  void OnBodyDescriptor(Connection& connection,
+                        tensorpipe::Descriptor descriptor);
+  void OnFirstFrame(Lane* key, absl::StatusOr<Frame> frame);
+  absl::Status CheckHello(const HelloFrame& hello) const;
+  absl::Status CheckReply(const Connection& connection,
+                          const HelloFrame& hello) const;
+  void Turn(Connection& connection, absl::Status why);
+  void Adopt(Connection& connection, HelloFrame hello);
+  void OnLaneFrame(Frame frame, std::string inline_bytes);
+  void OnReopen(const ReopenFrame& reopen);
+  void OnEnded(Lane* key, absl::Status why, const std::string& refused);
+  void OnSlotEnded(int index);
+  void GiveUp(size_t context, const std::string& channel, absl::Status why);
+  void ListenForLostLanes();
+  void SendReopen(int index);
+  void ArmReopenTimer();
+  void Fail(absl::Status why);
+  void MaybeClosed();
+  bool AllUp() const;
+  std::string NameOf(int index) const;
+  static void Write(Lane& lane, const Frame& frame, std::string inline_bytes,
+                    Lane::Written done);
+
+  const Options options_;
+  Loop* const loop_;
+  Owner* const owner_;
+  bool accepts_ = false;
+  bool up_ = false, failed_ = false, closing_ = false, closed_ = false;
+  bool broken_ = false;  // tensorpipe threw
+  std::vector<Slot> slots_;
+  std::map<Lane*, Connection> connections_;
+  std::deque<LaneContext> contexts_;  // the last one is for new lanes
+  std::shared_ptr<tensorpipe::Listener> listener_;
+  std::string address_;
+  int accepts_pending_ = 0;
+  Loop::TimerId reopen_timer_ = 0;
+  bool timer_pending_ = false;
+  std::set<std::string> without_;
+  std::map<std::string, absl::Status> given_up_;
+};
+
+// OK if `address` is "<transport>://" and a loopback address with a port.
+absl::Status CheckLoopback(absl::string_view address);
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_TRANSFER_LANES_H_

@@ -1,0 +1,383 @@
+#include "transfer/link_core.h"
+
+#include <algorithm>
+#include <utility>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+
+namespace tensorferry {
+namespace {
+
+Lanes::Options LanesOptions(LinkCore::Options& options, Lanes::Owner* owner) {
+  Lanes::Options lanes;
+  lanes.loop = options.loop;
+  lanes.backends = options.backends;
+  lanes.rules = options.rules;
+  lanes.listen = options.listen;
+  lanes.key = options.key;
+  lanes.owner = owner;
+  return lanes;
+}
+
+// Fills in what the members that are made next read.
+LinkHost* Furnish(LinkHost* host, const LinkCore::Options& options,
+                  Lanes* lanes) {
+  host->lanes = lanes;
+  host->clock = options.loop->clock();
+  host->rules = options.rules;
+  host->converters = options.converters;
+  host->buffers = options.buffers;
+  return host;
+}
+
+}  // namespace
+
+LinkCore::LinkCore(Options options)
+    : loop_(options.loop),
+      executor_(options.executor),
+      lanes_(LanesOptions(options, this)),
+      outgoing_(Furnish(this, options, &lanes_)),
+      incoming_(this),
+      on_up_(std::move(options.on_up)),
+      on_down_(std::move(options.on_down)),
+      on_gone_(std::move(options.on_gone)) {}
+
+// ---- opening
+
+absl::StatusOr<std::string> LinkCore::PrepareToAccept() {
+  return lanes_.PrepareToAccept();
+}
+
+absl::Status LinkCore::PrepareToDial() { return lanes_.Prepare(); }
+
+void LinkCore::Accept(absl::Duration timeout) {
+  Start(timeout, [this] { lanes_.Accept(); });
+}
+
+void LinkCore::Dial(std::string address, absl::Duration timeout) {
+  Start(timeout,
+        [this, address = std::move(address)] { lanes_.Dial(address); });
+}
+
+void LinkCore::Start(absl::Duration timeout, Task open) {
+  PostUnlessGone([this, timeout, open = std::move(open)]() mutable {
+    if (phase_ != Phase::kOpening) return;
+    open_by_ = clock->Now() + timeout;
+    std::move(open)();
+    AfterEvent();
+  });
+}
+
+bool LinkCore::PostUnlessGone(Task task) {
+  absl::MutexLock lock(&mu_);
+  if (gone_) return false;
+  loop_->Post([self = shared_from_this(), task = std::move(task)]() mutable {
+    std::move(task)();
+  });
+  return true;
+}
+
+// ---- the user's side
+
+Operation LinkCore::Send(TensorMessage message, Envelope envelope,
+                         SendOptions options, Done<Receipt> done) {
+  auto sending = std::make_unique<Sending>();
+  sending->start = clock->Now();
+  sending->deadline = sending->start + options.timeout;
+  absl::Status status;
+  {
+    absl::MutexLock lock(&mu_);
+    if (closing_ || draining_) {
+      status = absl::FailedPreconditionError(
+          absl::StrCat("the link to ", Whom(), " is ",
+                       closing_ ? "closed" : "being drained"));
+    }
+  }
+  if (status.ok()) {
+    status = Outgoing::Prepare(*this, std::move(message), envelope,
+                               options.streams, *sending);
+  }
+  if (!status.ok()) {
+    Tell([done = std::move(done), status]() mutable {
+      std::move(done)(std::move(status));
+    });
+    return Operation();
+  }
+  sending->done = std::move(done);
+  OperationId id;
+  {
+    // Ids and the loop's queue agree on the order.
+    absl::MutexLock lock(&mu_);
+    if (!gone_) {
+      id = ++last_send_;
+      loop_->Post([self = shared_from_this(), id,
+                   sending = std::move(sending)]() mutable {
+        self->outgoing_.Submit(id, std::move(sending));
+      });
+      return Operation([weak = weak_from_this(), id] {
+        auto self = weak.lock();
+        if (self == nullptr) return;
+        self->PostUnlessGone(
+            [core = self.get(), id] { core->outgoing_.Cancel(id); });
+      });
+    }
+  }
+  Tell([sending = std::move(sending)]() mutable {
+    std::move(sending->done)(
+        absl::FailedPreconditionError("the link is closed"));
+  });
+  return Operation();
+}
+
+Operation LinkCore::Receive(ReceiveOptions options, Done<Received> done) {
+  auto receiving = std::make_unique<Receiving>();
+  receiving->start = clock->Now();
+  receiving->deadline = receiving->start + options.timeout;
+  receiving->options = std::move(options);
+  receiving->done = std::move(done);
+  {
+    absl::MutexLock lock(&mu_);
+    if (!gone_ && !closing_) {
+      ReceiveId id = ++last_receive_;
+      loop_->Post([self = shared_from_this(), id,
+                   receiving = std::move(receiving)]() mutable {
+        self->incoming_.Receive(id, std::move(receiving));
+      });
+      return Operation([weak = weak_from_this(), id] {
+        auto self = weak.lock();
+        if (self == nullptr) return;
+        self->PostUnlessGone(
+            [core = self.get(), id] { core->incoming_.Cancel(id); });
+      });
+    }
+  }
+  Tell([receiving = std::move(receiving), whom = Whom()]() mutable {
+    std::move(receiving->done)(absl::FailedPreconditionError(
+        absl::StrCat("the link to ", whom, " is closed")));
+  });
+  return Operation();
+}
+
+void LinkCore::Drain(DoneStatus drained) {
+  {
+    absl::MutexLock lock(&mu_);
+    draining_ = true;
+  }
+  auto shared = std::make_shared<DoneStatus>(std::move(drained));
+  bool posted = PostUnlessGone([this, shared] {
+    drained_.push_back(std::move(*shared));
+    AfterEvent();
+  });
+  if (posted) return;
+  Tell([shared] { std::move (*shared)(absl::OkStatus()); });
+}
+
+void LinkCore::Close(absl::Status why, DoneStatus closed) {
+  {
+    absl::MutexLock lock(&mu_);
+    closing_ = true;
+  }
+  if (why.ok()) why = absl::CancelledError("the link was closed");
+  auto shared = std::make_shared<DoneStatus>(std::move(closed));
+  bool posted = PostUnlessGone([this, shared, why] {
+    if (*shared) closed_.push_back(std::move(*shared));
+    End(why, /*by_user=*/true);
+  });
+  if (posted || !*shared) return;
+  Tell([shared] { std::move (*shared)(absl::OkStatus()); });
+}
+
+LinkCounters LinkCore::counters() const {
+  return {outgoing_.bytes_sent(), incoming_.bytes_received(),
+          outgoing_.messages_sent(), incoming_.messages_received()};
+}
+
+// ---- LinkHost
+
+void LinkCore::Work(absl::AnyInvocable<Afterwards() &&> work) {
+  ++work_pending_;
+  executor_->Run([self = shared_from_this(), work = std::move(work)]() mutable {
+    Afterwards afterwards = std::move(work)();
+    Loop* loop = self->loop_;
+    loop->Post([self = std::move(self),
+                on_loop = std::move(afterwards.on_loop)]() mutable {
+      --self->work_pending_;
+      std::move(on_loop)();
+    });
+    if (afterwards.for_user) std::move(afterwards.for_user)();
+  });
+}
+
+void LinkCore::Tell(Task task) { executor_->Run(std::move(task)); }
+
+void LinkCore::Later(Task task) {
+  loop_->Post([self = shared_from_this(), task = std::move(task)]() mutable {
+    std::move(task)();
+  });
+}
+
+void LinkCore::EndSoon(absl::Status why) {
+  Later([this, why = std::move(why)] { End(why, /*by_user=*/false); });
+}
+
+void LinkCore::AfterEvent() {
+  MaybeDrained();
+  ArmTimer();
+  MaybeGone();
+}
+
+// ---- Lanes::Owner
+
+void LinkCore::OnUp() {
+  if (phase_ != Phase::kOpening) return;
+  phase_ = Phase::kUp;
+  open_by_ = absl::InfiniteFuture();
+  TellUp(absl::OkStatus());
+  outgoing_.OnUp();
+}
+
+struct LinkCore::FrameRouter {
+  LinkCore& core;
+  std::string& inline_bytes;
+
+  void operator()(HeaderFrame& frame) {
+    core.incoming_.OnHeader(std::move(frame), std::move(inline_bytes));
+  }
+  void operator()(TrailerFrame& frame) {
+    core.incoming_.OnTrailer(std::move(frame));
+  }
+  void operator()(CancelFrame& frame) { core.incoming_.OnCancel(frame); }
+  void operator()(GrantFrame& frame) { core.outgoing_.OnGrant(frame); }
+  void operator()(RefuseFrame& frame) { core.outgoing_.OnRefuse(frame); }
+  void operator()(AckFrame& frame) { core.outgoing_.OnAck(frame); }
+  // Those of the lanes do not come here.
+  void operator()(HelloFrame&) {}
+  void operator()(ReopenFrame&) {}
+  void operator()(RejectFrame&) {}
+};
+
+void LinkCore::OnFrame(Frame frame, std::string inline_bytes) {
+  if (phase_ == Phase::kEnding || phase_ == Phase::kGone) return;
+  std::visit(FrameRouter{*this, inline_bytes}, frame);
+}
+
+void LinkCore::OnBody(int lane, uint32_t generation, BodyTag tag) {
+  incoming_.OnBody(lane, generation, tag);
+}
+
+void LinkCore::OnLaneUp(int lane, uint32_t generation) {
+  outgoing_.OnLaneUp(lane, generation);
+}
+
+void LinkCore::OnLaneEnded(int lane) {
+  outgoing_.OnLaneEnded(lane);
+  incoming_.OnLaneEnded(lane);
+}
+
+void LinkCore::OnFailed(absl::Status why) {
+  End(std::move(why), /*by_user=*/false);
+}
+
+void LinkCore::OnClosed() {
+  lanes_closed_ = true;
+  MaybeGone();
+}
+
+// ---- the end
+
+void LinkCore::End(absl::Status why, bool by_user) {
+  if (phase_ == Phase::kEnding || phase_ == Phase::kGone) return;
+  bool was_up = phase_ == Phase::kUp;
+  phase_ = Phase::kEnding;
+  why_ = About(absl::StrCat("link to ", Whom()), why);
+  {
+    absl::MutexLock lock(&mu_);
+    closing_ = true;
+  }
+  open_by_ = absl::InfiniteFuture();
+  if (!was_up) {
+    TellUp(why_);
+  } else if (!by_user && on_down_) {
+    Tell([on_down = std::move(on_down_), why = why_]() mutable {
+      std::move(on_down)(std::move(why));
+    });
+  }
+  lanes_.Close(why_);
+  outgoing_.End(why_);
+  incoming_.End(why_);
+  AfterEvent();
+}
+
+void LinkCore::TellUp(absl::Status status) {
+  if (!on_up_) return;
+  Tell([on_up = std::move(on_up_), status = std::move(status)]() mutable {
+    std::move(on_up)(std::move(status));
+  });
+  on_up_ = nullptr;
+}
+
+// One timer for the earliest deadline. Most operations end long before theirs,
+// so it is moved only forward in time when it fires.
+void LinkCore::ArmTimer() {
+  absl::Time next = std::min(
+      {open_by_, outgoing_.next_deadline(), incoming_.next_deadline()});
+  if (next >= armed_for_) return;
+  if (timer_ != 0) loop_->CancelTimer(timer_);
+  armed_for_ = next;
+  timer_ = loop_->RunAt(next, [self = shared_from_this()] { self->OnTimer(); });
+}
+
+void LinkCore::OnTimer() {
+  timer_ = 0;
+  armed_for_ = absl::InfiniteFuture();
+  absl::Time now = clock->Now();
+  if (open_by_ <= now) {
+    open_by_ = absl::InfiniteFuture();
+    End(absl::DeadlineExceededError("not all lanes came up in time"),
+        /*by_user=*/false);
+  }
+  outgoing_.OnTime(now);
+  incoming_.OnTime(now);
+  AfterEvent();
+}
+
+void LinkCore::MaybeDrained() {
+  if (drained_.empty()) return;
+  bool ended = phase_ == Phase::kEnding || phase_ == Phase::kGone;
+  bool quiet =
+      outgoing_.idle() && incoming_.idle() && lanes_.frames_pending() == 0;
+  if (!quiet && !ended) return;
+  for (DoneStatus& drained : drained_) {
+    Tell([drained = std::move(drained),
+          status = ended ? why_ : absl::OkStatus()]() mutable {
+      std::move(drained)(std::move(status));
+    });
+  }
+  drained_.clear();
+}
+
+void LinkCore::MaybeGone() {
+  if (phase_ != Phase::kEnding || !lanes_closed_ || work_pending_ != 0 ||
+      !outgoing_.idle() || !incoming_.idle()) {
+    return;
+  }
+  phase_ = Phase::kGone;
+  if (timer_ != 0) loop_->CancelTimer(timer_);
+  // What was posted before this still finds the loop; nothing is after it.
+  {
+    absl::MutexLock lock(&mu_);
+    gone_ = true;
+  }
+  loop_->Post([self = shared_from_this()] {
+    for (DoneStatus& closed : self->closed_) {
+      self->Tell([closed = std::move(closed)]() mutable {
+        std::move(closed)(absl::OkStatus());
+      });
+    }
+    self->closed_.clear();
+    self->on_gone_(self.get(), self->lanes_.TakeContexts());
+  });
+}
+
+}  // namespace tensorferry

@@ -1,0 +1,127 @@
+#ifndef TENSORFERRY_TRANSFER_LINK_CORE_H_
+#define TENSORFERRY_TRANSFER_LINK_CORE_H_
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "base/loop.h"
+#include "transfer/incoming.h"
+#include "transfer/lanes.h"
+#include "transfer/link.h"
+#include "transfer/link_host.h"
+#include "transfer/outgoing.h"
+
+namespace tensorferry {
+
+// A link: its lanes, its two directions, and the user's side of it. Held by
+// its endpoint until it is closed, and by whatever is under way; the handle
+// that users get only points here.
+class LinkCore : public LinkHost,
+                 public Lanes::Owner,
+                 public std::enable_shared_from_this<LinkCore> {
+ public:
+  struct Options {
+    Loop* loop = nullptr;
+    Executor* executor = nullptr;
+    const BackendRegistry* backends = nullptr;
+    const ConverterRegistry* converters = nullptr;
+    BufferSource* buffers = nullptr;
+    std::string listen;
+    std::string key;
+    TransferRules rules;
+    // Once, on the executor: the link is up, or never will be.
+    DoneStatus on_up;
+    // At most once, on the executor: an up link has ended by itself.
+    DoneStatus on_down;
+    // Once, on the loop, as the last thing: the contexts to join.
+    std::function<void(LinkCore*,
+                       std::vector<std::shared_ptr<tensorpipe::Context>>)>
+        on_gone;
+  };
+
+  explicit LinkCore(Options options);
+  ~LinkCore() override = default;
+
+  // Then one of these, on any thread; where a peer can reach it.
+  absl::StatusOr<std::string> PrepareToAccept();
+  absl::Status PrepareToDial();
+  // Then one of these, on any thread.
+  void Accept(absl::Duration timeout);
+  void Dial(std::string address, absl::Duration timeout);
+
+  // The user's side; any thread.
+  Operation Send(TensorMessage message, Envelope envelope, SendOptions options,
+                 Done<Receipt> done);
+  Operation Receive(ReceiveOptions options, Done<Received> done);
+  void Drain(DoneStatus drained);
+  void Close(absl::Status why, DoneStatus closed);
+  LinkCounters counters() const;
+
+  // LinkHost
+  void Work(absl::AnyInvocable<Afterwards() &&> work) override;
+  void Tell(Task task) override;
+  void Later(Task task) override;
+  void EndSoon(absl::Status why) override;
+  void AfterEvent() override;
+
+  // Lanes::Owner
+  void OnUp() override;
+  void OnFrame(Frame frame, std::string inline_bytes) override;
+  void OnBody(int lane, uint32_t generation, BodyTag tag) override;
+  void OnLaneUp(int lane, uint32_t generation) override;
+  void OnLaneEnded(int lane) override;
+  void OnFailed(absl::Status why) override;
+  void OnClosed() override;
+
+ private:
+  struct FrameRouter;
+  enum class Phase { kOpening, kUp, kEnding, kGone };
+
+  void Start(absl::Duration timeout, Task open);
+  // `task` on the loop if there is still one to run on. Returns whether.
+  bool PostUnlessGone(Task task);
+  void End(absl::Status why, bool by_user);
+  void TellUp(absl::Status status);
+  void ArmTimer();
+  void OnTimer();
+  void MaybeDrained();
+  void MaybeGone();
+
+  // Set before the link starts, and not changed.
+  Loop* const loop_;
+  Executor* const executor_;
+
+  // The loop's.
+  Lanes lanes_;
+  Outgoing outgoing_;
+  Incoming incoming_;
+  Phase phase_ = Phase::kOpening;
+  absl::Status why_;
+  bool lanes_closed_ = false;
+  int work_pending_ = 0;
+  DoneStatus on_up_, on_down_;
+  decltype(Options::on_gone) on_gone_;
+  std::vector<DoneStatus> drained_, closed_;
+  absl::Time open_by_ = absl::InfiniteFuture();
+  absl::Time armed_for_ = absl::InfiniteFuture();
+  Loop::TimerId timer_ = 0;
+
+  // Guards what users see; taken before the loop's own lock.
+  mutable absl::Mutex mu_;
+  bool gone_ ABSL_GUARDED_BY(mu_) = false;
+  bool closing_ ABSL_GUARDED_BY(mu_) = false;
+  bool draining_ ABSL_GUARDED_BY(mu_) = false;
+  OperationId last_send_ ABSL_GUARDED_BY(mu_) = 0;
+  ReceiveId last_receive_ ABSL_GUARDED_BY(mu_) = 0;
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_TRANSFER_LINK_CORE_H_

@@ -1,0 +1,55 @@
+#ifndef TENSORFERRY_TRANSFER_LINK_HOST_H_
+#define TENSORFERRY_TRANSFER_LINK_HOST_H_
+
+#include <string>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "base/clock.h"
+#include "base/executor.h"
+#include "serialization/converter_registry.h"
+#include "serialization/device_converter.h"
+#include "transfer/lanes.h"
+#include "transfer/rules.h"
+
+namespace tensorferry {
+
+// What the two directions of a link share, and what they ask of the link.
+class LinkHost {
+ public:
+  // What is left to do after work on the executor: first on the loop, then,
+  // where the work was done, for the user.
+  struct Afterwards {
+    Task on_loop, for_user;
+  };
+
+  virtual ~LinkHost() = default;
+
+  // Runs `work` on the executor. The link does not close before `on_loop` has
+  // run. Loop only.
+  virtual void Work(absl::AnyInvocable<Afterwards() &&> work) = 0;
+  // Tells a user. Any thread.
+  virtual void Tell(Task task) = 0;
+  // Runs `task` on the loop in a later turn.
+  virtual void Later(Task task) = 0;
+  // Ends the link from the loop's next turn on.
+  virtual void EndSoon(absl::Status why) = 0;
+  // To be called on the loop after every event.
+  virtual void AfterEvent() = 0;
+
+  Lanes* lanes = nullptr;
+  Clock* clock = nullptr;
+  TransferRules rules;
+  const ConverterRegistry* converters = nullptr;  // null: the global one
+  BufferSource* buffers = nullptr;
+
+  // "peer x, session y", for messages.
+  std::string Whom() const;
+  // The status with what it is about in front.
+  static absl::Status About(const std::string& what,
+                            const absl::Status& status);
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_TRANSFER_LINK_HOST_H_

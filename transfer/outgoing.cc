@@ -1,0 +1,296 @@
+#include "transfer/outgoing.h"
+
+#include <tensorpipe/core/message.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "serialization/digest.h"
+#include "serialization/serialize.h"
+
+namespace tensorferry {
+namespace {
+
+SendMachine::Settings SettingsOf(const LinkHost& host) {
+  SendMachine::Settings settings;
+  settings.limits = host.rules.limits;
+  settings.body_lanes = host.lanes->body_lanes();
+  settings.digests = host.rules.digests;
+  return settings;
+}
+
+bool AllOnHost(const Manifest& manifest) {
+  for (int i = 0; i < manifest.buffer_count(); ++i) {
+    if (manifest.buffer_nbytes(i) == 0) continue;
+    if (!manifest.buffer_source(i).is_cpu()) return false;
+    if (!manifest.buffer_target(i).is_cpu()) return false;
+  }
+  return true;
+}
+
+std::string Gather(const WriteBuffers& buffers) {
+  std::string bytes;
+  bytes.reserve(buffers.nbytes());
+  for (const Region& region : buffers.regions()) {
+    bytes.append(reinterpret_cast<const char*>(region.data), region.nbytes);
+  }
+  return bytes;
+}
+
+BodyCut Cut(const Manifest& manifest, uint64_t body_bytes) {
+  std::vector<uint64_t> sizes(manifest.buffer_count());
+  for (int i = 0; i < manifest.buffer_count(); ++i) {
+    sizes[i] = manifest.buffer_nbytes(i);
+  }
+  return CutIntoBodies(sizes, body_bytes);
+}
+
+}  // namespace
+
+Outgoing::Outgoing(LinkHost* host) : host_(host), machine_(SettingsOf(*host)) {}
+
+absl::Status Outgoing::Prepare(const LinkHost& host, TensorMessage message,
+                               const Envelope& envelope,
+                               const StreamSet& streams, Sending& sending) {
+  SerializeOptions options;
+  options.placement = host.rules.outgoing;
+  options.limits = host.rules.limits;
+  options.streams = streams.empty() ? host.rules.send_streams : streams;
+  options.converters = host.converters;
+  FERRY_ASSIGN_OR_RETURN(sending.buffers,
+                         Serialize(std::move(message), options));
+  const Manifest& manifest = sending.buffers.manifest();
+  bool on_host = AllOnHost(manifest);
+  HeaderFrame& header = sending.header;
+  header.plan_digest = host.rules.plan_digest;
+  header.manifest = EncodeManifest(manifest);
+  header.envelope = envelope;
+  header.is_inline =
+      manifest.BytesOnWire() == 0 ||
+      (on_host && manifest.BytesOnWire() <= host.rules.inline_bytes);
+  if (!header.is_inline) {
+    sending.cut = Cut(manifest, host.rules.piece_bytes);
+    sending.may_be_eager = on_host;
+    return absl::OkStatus();
+  }
+  sending.inline_bytes = Gather(sending.buffers);
+  if (host.rules.digests) {
+    header.digests = DigestOf(manifest, sending.buffers.regions());
+    sending.digests = header.digests;
+  }
+  return absl::OkStatus();
+}
+
+template <class Event>
+void Outgoing::Run(Event event) {
+  SendMachine::Actions actions;
+  event(actions);
+  for (SendAction& action : actions) Do(action);
+  host_->AfterEvent();
+}
+
+void Outgoing::Do(SendAction& action) {
+  switch (action.kind) {
+    case SendAction::Kind::kHeader:
+      return SendHeader(action.operation);
+    case SendAction::Kind::kDigest:
+      return ComputeDigest(action.operation);
+    case SendAction::Kind::kWriteBody:
+      return WriteBody(action);
+    case SendAction::Kind::kTrailer:
+      return SendTrailer(action.operation);
+    case SendAction::Kind::kCancelFrame:
+      return host_->lanes->SendFrame(
+          CancelFrame{action.operation, std::move(action.status)});
+    case SendAction::Kind::kResetLane:
+      return host_->lanes->Reset(
+          action.lane, action.generation,
+          absl::CancelledError(absl::StrCat("ended to give back the buffers of "
+                                            "operation ",
+                                            action.operation)));
+    case SendAction::Kind::kFinish:
+      return Finish(action.operation, std::move(action.status));
+    case SendAction::Kind::kEndLink:
+      return host_->EndSoon(std::move(action.status));
+  }
+}
+
+void Outgoing::OnUp() {
+  Run([&](auto& out) { machine_.OnUp(out); });
+}
+
+void Outgoing::Submit(OperationId id, std::unique_ptr<Sending> sending) {
+  SendMachine::Request request;
+  request.is_inline = sending->header.is_inline;
+  request.may_be_eager = sending->may_be_eager;
+  request.nbytes = sending->buffers.nbytes();
+  request.deadline = sending->deadline;
+  for (const Body& body : sending->cut.bodies) {
+    request.body_nbytes.push_back(body.nbytes);
+  }
+  sending->header.operation = id;
+  sendings_[id] = std::move(sending);
+  Run([&](auto& out) { machine_.Submit(id, std::move(request), out); });
+}
+
+void Outgoing::Cancel(OperationId id) {
+  Run([&](auto& out) {
+    machine_.Cancel(id, absl::CancelledError("cancelled by its sender"), out);
+  });
+}
+
+void Outgoing::OnGrant(const GrantFrame& frame) {
+  Run([&](auto& out) { machine_.OnGrant(frame.operation, out); });
+}
+
+void Outgoing::OnRefuse(const RefuseFrame& frame) {
+  Run([&](auto& out) {
+    machine_.OnRefuse(frame.operation, frame.status, out);
+  });
+}
+
+void Outgoing::OnAck(const AckFrame& frame) {
+  Run([&](auto& out) { machine_.OnAck(frame.operation, frame.status, out); });
+}
+
+void Outgoing::OnLaneUp(int lane, uint32_t generation) {
+  Run([&](auto& out) { machine_.OnLaneUp(lane, generation, out); });
+}
+
+void Outgoing::OnLaneEnded(int lane) {
+  Run([&](auto& out) { machine_.OnLaneEnded(lane, out); });
+}
+
+void Outgoing::OnTime(absl::Time now) {
+  Run([&](auto& out) { machine_.OnTime(now, out); });
+}
+
+void Outgoing::End(const absl::Status& why) {
+  Run([&](auto& out) { machine_.End(why, out); });
+}
+
+// tensorpipe would throw, on a thread of its own, for a pair without a channel.
+absl::Status Outgoing::CheckPaths(const Manifest& manifest) const {
+  for (int i = 0; i < manifest.buffer_count(); ++i) {
+    if (manifest.buffer_nbytes(i) == 0) continue;
+    const DeviceId& source = manifest.buffer_source(i);
+    const DeviceId& target = manifest.buffer_target(i);
+    for (int lane = 1; lane <= host_->lanes->body_lanes(); ++lane) {
+      if (!host_->lanes->PathTo(lane, source, target).empty()) continue;
+      return absl::FailedPreconditionError(
+          absl::StrCat("no path of this session carries ", ToString(source),
+                       " to ", ToString(target)));
+    }
+  }
+  return absl::OkStatus();
+}
+
+void Outgoing::SendHeader(OperationId id) {
+  Sending& sending = *sendings_.at(id);
+  if (!sending.header.is_inline) {
+    absl::Status status = CheckPaths(sending.buffers.manifest());
+    // The peer never hears of it: this side speaks the last word for it.
+    if (!status.ok()) {
+      return host_->Later([this, refuse = RefuseFrame{id, std::move(status)}] {
+        OnRefuse(refuse);
+      });
+    }
+  } else {
+    sending.paths.Add("inline", sending.inline_bytes.size());
+    bytes_sent_ += sending.inline_bytes.size();
+  }
+  Frame frame = std::move(sending.header);
+  host_->lanes->SendFrame(frame, std::move(sending.inline_bytes));
+}
+
+// The buffers stay until OnDigest.
+void Outgoing::ComputeDigest(OperationId id) {
+  Sending* sending = sendings_.at(id).get();
+  host_->Work([this, id, sending] {
+    sending->digests =
+        DigestOf(sending->buffers.manifest(), sending->buffers.regions());
+    return LinkHost::Afterwards{
+        [this, id] { Run([&](auto& out) { machine_.OnDigest(id, out); }); },
+        nullptr};
+  });
+}
+
+void Outgoing::WriteBody(const SendAction& action) {
+  Sending& sending = *sendings_.at(action.operation);
+  const Manifest& manifest = sending.buffers.manifest();
+  tensorpipe::Message message;
+  message.metadata = EncodeBodyTag(
+      {action.operation, action.generation, action.body, action.attempt});
+  for (const Piece& piece : sending.cut.PiecesOf(action.body)) {
+    const Region& region = sending.buffers.regions()[piece.buffer];
+    const DeviceId& target = manifest.buffer_target(piece.buffer);
+    tensorpipe::Message::Tensor tensor;
+    tensor.buffer = region.converter->CarriedBuffer(region.data + piece.offset,
+                                                    region.stream);
+    tensor.length = piece.nbytes;
+    tensor.targetDevice = tensorpipe::Device(target.type, target.index);
+    message.tensors.push_back(std::move(tensor));
+  }
+  const Piece& first = sending.cut.PiecesOf(action.body).front();
+  std::string path =
+      host_->lanes->PathTo(action.lane, manifest.buffer_source(first.buffer),
+                           manifest.buffer_target(first.buffer));
+  uint64_t nbytes = sending.cut.bodies[action.body].nbytes;
+  host_->lanes->WriteBody(
+      action.lane, std::move(message),
+      [this, id = action.operation, lane = action.lane, body = action.body,
+       path = std::move(path), nbytes](bool ok) {
+        auto found = sendings_.find(id);
+        if (found != sendings_.end()) {
+          found->second->paths.Add(path, ok ? nbytes : 0);
+        }
+        if (ok) bytes_sent_ += nbytes;
+        Run([&](auto& out) {
+          machine_.OnBodyWritten(lane, id, body, ok, out);
+        });
+      });
+}
+
+void Outgoing::SendTrailer(OperationId id) {
+  TrailerFrame trailer;
+  trailer.operation = id;
+  trailer.digests = sendings_.at(id)->digests;
+  trailer.again = machine_.AttemptsOf(id);
+  host_->lanes->SendFrame(trailer);
+}
+
+void Outgoing::Finish(OperationId id, absl::Status status) {
+  auto found = sendings_.find(id);
+  std::unique_ptr<Sending> sending = std::move(found->second);
+  sendings_.erase(found);
+  absl::StatusOr<Receipt> result;
+  if (status.ok()) {
+    ++messages_sent_;
+    result = MakeReceipt(id, *sending);
+  } else {
+    result = LinkHost::About(absl::StrCat("send ", id, " to ", host_->Whom()),
+                             status);
+  }
+  host_->Tell(
+      [sending = std::move(sending), result = std::move(result)]() mutable {
+        Done<Receipt> done = std::move(sending->done);
+        sending.reset();  // the tensors are the user's again
+        std::move(done)(std::move(result));
+      });
+}
+
+Receipt Outgoing::MakeReceipt(OperationId id, const Sending& sending) const {
+  Receipt receipt;
+  receipt.operation = id;
+  receipt.bytes = sending.buffers.nbytes();
+  receipt.tensors = sending.buffers.manifest().tensor_count();
+  receipt.time = host_->clock->Now() - sending.start;
+  receipt.paths = sending.paths.Uses(
+      [this](const std::string& path) { return host_->lanes->GivenUp(path); });
+  if (host_->rules.digests) receipt.digest = DigestSummary(sending.digests);
+  return receipt;
+}
+
+}  // namespace tensorferry

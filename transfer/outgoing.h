@@ -1,0 +1,88 @@
+#ifndef TENSORFERRY_TRANSFER_OUTGOING_H_
+#define TENSORFERRY_TRANSFER_OUTGOING_H_
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "base/done.h"
+#include "serialization/buffers.h"
+#include "serialization/message.h"
+#include "serialization/streams.h"
+#include "transfer/frame_codec.h"
+#include "transfer/link_host.h"
+#include "transfer/path_tally.h"
+#include "transfer/pieces.h"
+#include "transfer/receipt.h"
+#include "transfer/send_machine.h"
+
+namespace tensorferry {
+
+// A message on its way out.
+struct Sending {
+  WriteBuffers buffers;
+  BodyCut cut;
+  HeaderFrame header;        // until it is sent
+  std::string inline_bytes;  // likewise
+  std::vector<uint64_t> digests;
+  bool may_be_eager = false;
+  absl::Time start, deadline;
+  PathTally paths;
+  Done<Receipt> done;
+};
+
+// The sending direction of a link: carries out what a SendMachine decides.
+// Belongs to the loop, but for Prepare.
+class Outgoing {
+ public:
+  explicit Outgoing(LinkHost* host);
+
+  // Serializes `message` into `sending`. Any thread: reads only what does not
+  // change. Statuses: those of Serialize.
+  static absl::Status Prepare(const LinkHost& host, TensorMessage message,
+                              const Envelope& envelope,
+                              const StreamSet& streams, Sending& sending);
+
+  void OnUp();
+  void Submit(OperationId id, std::unique_ptr<Sending> sending);
+  void Cancel(OperationId id);
+  void OnGrant(const GrantFrame& frame);
+  void OnRefuse(const RefuseFrame& frame);
+  void OnAck(const AckFrame& frame);
+  void OnLaneUp(int lane, uint32_t generation);
+  void OnLaneEnded(int lane);
+  void OnTime(absl::Time now);
+  void End(const absl::Status& why);
+
+  absl::Time next_deadline() const { return machine_.next_deadline(); }
+  bool idle() const { return machine_.idle(); }
+  // Any thread.
+  uint64_t bytes_sent() const { return bytes_sent_; }
+  uint64_t messages_sent() const { return messages_sent_; }
+
+ private:
+  template <class Event>
+  void Run(Event event);
+  void Do(SendAction& action);
+  absl::Status CheckPaths(const Manifest& manifest) const;
+  void SendHeader(OperationId id);
+  void ComputeDigest(OperationId id);
+  void WriteBody(const SendAction& action);
+  void SendTrailer(OperationId id);
+  void Finish(OperationId id, absl::Status status);
+  Receipt MakeReceipt(OperationId id, const Sending& sending) const;
+
+  LinkHost* const host_;
+  SendMachine machine_;
+  std::map<OperationId, std::unique_ptr<Sending>> sendings_;
+  std::atomic<uint64_t> bytes_sent_ = 0, messages_sent_ = 0;
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_TRANSFER_OUTGOING_H_
