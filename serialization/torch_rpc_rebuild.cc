@@ -39,9 +39,9 @@ absl::Status CheckWindow(const PickledWindow& window, c10::ScalarType type,
       ends_within(numel == 0 ? 0 : window.offset)) {
     return absl::OkStatus();
   }
-  return absl::InvalidArgumentError(
-      absl::StrCat("does not lie within the ", nbytes, " bytes of storage ",
-                   window.storage));
+  return absl::InvalidArgumentError(absl::StrCat("does not lie within the ",
+                                                 nbytes, " bytes of storage ",
+                                                 window.storage));
 }
 
 class Rebuilder {
@@ -52,9 +52,9 @@ class Rebuilder {
 
   absl::Status MakeStorages() {
     if (pickled_.storages.size() != received_.size()) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "the pickle has ", pickled_.storages.size(), " storages, but ",
-          received_.size(), " arrived"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("the pickle has ", pickled_.storages.size(),
+                       " storages, but ", received_.size(), " arrived"));
     }
     for (size_t i = 0; i < received_.size(); ++i) {
       FERRY_RETURN_IF_ERROR(MakeStorage(i));
@@ -84,9 +84,8 @@ class Rebuilder {
     uint64_t itemsize = c10::elementSize(claimed.dtype);
     if (static_cast<uint64_t>(claimed.numel) > received.nbytes / itemsize) {
       return absl::InvalidArgumentError(absl::StrCat(
-          "storage ", i, ": the pickle claims ", claimed.numel,
-          " elements of ", itemsize, " bytes, but ", received.nbytes,
-          " bytes arrived"));
+          "storage ", i, ": the pickle claims ", claimed.numel, " elements of ",
+          itemsize, " bytes, but ", received.nbytes, " bytes arrived"));
     }
     c10::DataPtr data = received.nbytes > 0
                             ? std::move(received.data)
@@ -149,17 +148,16 @@ class Rebuilder {
                                     const std::vector<at::Tensor>& parts) {
     const std::vector<int64_t>& sizes = tensor.parts[0].sizes;
     if (tensor.axis < 0 || tensor.axis >= static_cast<int64_t>(sizes.size())) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("is quantised along axis ", tensor.axis, " of ",
-                       sizes.size()));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "is quantised along axis ", tensor.axis, " of ", sizes.size()));
     }
     int64_t channels = sizes[tensor.axis];
     if (parts[1].numel() == channels && parts[2].numel() == channels) {
       return absl::OkStatus();
     }
-    return absl::InvalidArgumentError(absl::StrCat(
-        "has ", channels, " channels, but ", parts[1].numel(),
-        " scales and ", parts[2].numel(), " zero points"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("has ", channels, " channels, but ", parts[1].numel(),
+                     " scales and ", parts[2].numel(), " zero points"));
   }
 
   absl::StatusOr<at::Tensor> MakeQuantised(
@@ -219,10 +217,9 @@ absl::StatusOr<std::vector<at::Tensor>> RebuildTensors(
         absl::StatusCode::kInvalidArgument, [] { return "libtorch"; },
         [&] { return rebuilder.Make(pickled.tensors[i]); });
     if (!tensor.ok()) {
-      return absl::Status(
-          tensor.status().code(),
-          absl::StrCat("tensor ", i, " of the pickle: ",
-                       tensor.status().message()));
+      return absl::Status(tensor.status().code(),
+                          absl::StrCat("tensor ", i, " of the pickle: ",
+                                       tensor.status().message()));
     }
     made.push_back(*std::move(tensor));
   }
