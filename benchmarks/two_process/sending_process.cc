@@ -1,0 +1,123 @@
+#include "benchmarks/two_process/sending_process.h"
+
+#include <chrono>
+#include <sstream>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "benchmarks/two_process/bare.h"
+#include "benchmarks/two_process/cpu_time.h"
+#include "benchmarks/two_process/ferry.h"
+
+namespace tensorferry::benchmarks {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+absl::StatusOr<std::unique_ptr<Sender>> ConnectTo(Peer& peer,
+                                                  const std::string& contestant,
+                                                  const std::string& path,
+                                                  const std::string& control,
+                                                  const std::string& url) {
+  if (contestant == "bare") return ConnectBare(path, url, /*packed=*/false);
+  if (contestant == "bare_packed") {
+    return ConnectBare(path, url, /*packed=*/true);
+  }
+  return ConnectFerry(peer, control, path, contestant == "ferry_digest");
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<SendingProcess>> SendingProcess::Start(
+    const std::string& model) {
+  FERRY_ASSIGN_OR_RETURN(auto child, testing::ChildProcess::Start(
+                                         {"--receiver", "--model", model}));
+  auto process = std::unique_ptr<SendingProcess>(
+      new SendingProcess(std::move(child), model));
+  PeerOptions options;
+  options.name = "sender";
+  options.control = "";
+  FERRY_ASSIGN_OR_RETURN(process->peer_, Peer::Create(std::move(options)));
+  FERRY_RETURN_IF_ERROR(process->Connect());
+  return process;
+}
+
+absl::Status SendingProcess::Connect() {
+  FERRY_ASSIGN_OR_RETURN(std::string line, child_.ReadLine());
+  std::istringstream addresses(line);
+  std::string control, url;
+  addresses >> control;
+  for (const std::string& path : Paths()) {
+    addresses >> url;
+    for (const Contestant& contestant : Contestants()) {
+      FERRY_RETURN_IF_ERROR(child_.WriteLine(
+          absl::StrCat("connect ", contestant.name, " ", path)));
+      FERRY_ASSIGN_OR_RETURN(
+          (senders_[{contestant.name, path}]),
+          ConnectTo(*peer_, contestant.name, path, control, url));
+      FERRY_RETURN_IF_ERROR(Expect("connected"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SendingProcess::Expect(const std::string& line) {
+  FERRY_ASSIGN_OR_RETURN(std::string got, child_.ReadLine());
+  if (got == line) return absl::OkStatus();
+  return absl::InternalError(
+      absl::StrCat("the receiver says '", got, "' instead of '", line, "'"));
+}
+
+absl::Status SendingProcess::Load(const std::string& workload) {
+  if (loaded_ == workload) return absl::OkStatus();
+  contents_ = {};
+  FERRY_RETURN_IF_ERROR(child_.WriteLine(absl::StrCat("load ", workload)));
+  FERRY_ASSIGN_OR_RETURN(contents_, Fill(workload, model_));
+  fingerprint_ = Fingerprint(contents_.tensors);
+  loaded_ = workload;
+  return Expect("loaded");
+}
+
+absl::StatusOr<Turn> SendingProcess::TakeTurn(const std::string& contestant,
+                                              const std::string& path,
+                                              bool reuse, int messages) {
+  Sender& sender = *senders_[{contestant, path}];
+  const int untimed = messages > 1 ? 1 : 0;
+  const int all = untimed + messages;
+  FERRY_RETURN_IF_ERROR(child_.WriteLine(absl::StrCat(
+      "turn ", contestant, " ", path, reuse ? " reuse " : " fresh ", all)));
+  Turn turn;
+  const double before = CpuSeconds();
+  for (int i = 0; i < all; ++i) {
+    FERRY_RETURN_IF_ERROR(SendTimed(sender, turn.seconds));
+  }
+  turn.sender_cpu = (CpuSeconds() - before) / all;
+  turn.seconds.erase(turn.seconds.begin(), turn.seconds.begin() + untimed);
+  FERRY_RETURN_IF_ERROR(FinishTurn(&turn.receiver_cpu));
+  turn.receiver_cpu /= all;
+  return turn;
+}
+
+absl::Status SendingProcess::SendTimed(Sender& sender,
+                                       std::vector<double>& seconds) {
+  FERRY_RETURN_IF_ERROR(Expect("armed"));
+  const auto begin = Clock::now();
+  FERRY_RETURN_IF_ERROR(sender.Send(contents_));
+  seconds.push_back(
+      std::chrono::duration<double>(Clock::now() - begin).count());
+  return absl::OkStatus();
+}
+
+absl::Status SendingProcess::FinishTurn(double* receiver_cpu) {
+  FERRY_ASSIGN_OR_RETURN(std::string line, child_.ReadLine());
+  std::istringstream words(line);
+  std::string verb, fingerprint;
+  if (!(words >> verb >> *receiver_cpu >> fingerprint) || verb != "took") {
+    return absl::InternalError(absl::StrCat("the receiver says '", line, "'"));
+  }
+  if (fingerprint == fingerprint_) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat("the receiver has ", fingerprint,
+                                          ", sent was ", fingerprint_));
+}
+
+}  // namespace tensorferry::benchmarks

@@ -1,0 +1,64 @@
+#ifndef TENSORFERRY_BENCHMARKS_TWO_PROCESS_SENDING_PROCESS_H_
+#define TENSORFERRY_BENCHMARKS_TWO_PROCESS_SENDING_PROCESS_H_
+
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "benchmarks/two_process/contestant.h"
+#include "benchmarks/two_process/workload.h"
+#include "session/peer.h"
+#include "tests/testing/child_process.h"
+
+namespace tensorferry::benchmarks {
+
+// What one contestant's turn of a round has shown.
+struct Turn {
+  std::vector<double> seconds;  // of each message
+  // Of both processes, for each message: with what it takes to get ready for
+  // the next.
+  double sender_cpu = 0, receiver_cpu = 0;
+};
+
+// This process, which sends, and the other, which it starts and tells when to
+// receive what. All contestants are connected from the start.
+class SendingProcess {
+ public:
+  static absl::StatusOr<std::unique_ptr<SendingProcess>> Start(
+      const std::string& model);
+
+  // Makes both sides ready for messages of `workload`.
+  absl::Status Load(const std::string& workload);
+  const Contents& contents() const { return contents_; }
+
+  // Sends `messages`, one after the other, after one more that is not timed if
+  // there are several. DATA_LOSS: the last one did not arrive as it was.
+  absl::StatusOr<Turn> TakeTurn(const std::string& contestant,
+                                const std::string& path, bool reuse,
+                                int messages);
+
+ private:
+  SendingProcess(testing::ChildProcess child, std::string model)
+      : child_(std::move(child)), model_(std::move(model)) {}
+  absl::Status Connect();
+  absl::Status Expect(const std::string& line);
+  absl::Status SendTimed(Sender& sender, std::vector<double>& seconds);
+  absl::Status FinishTurn(double* receiver_cpu);
+
+  testing::ChildProcess child_;
+  const std::string model_;
+  std::unique_ptr<Peer> peer_;
+  std::map<std::pair<std::string, std::string>, std::unique_ptr<Sender>>
+      senders_;
+  std::string loaded_;
+  Contents contents_;
+  std::string fingerprint_;
+};
+
+}  // namespace tensorferry::benchmarks
+
+#endif  // TENSORFERRY_BENCHMARKS_TWO_PROCESS_SENDING_PROCESS_H_

@@ -1,0 +1,117 @@
+#include "benchmarks/two_process/workload.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <xxhash.h>
+
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "base/status_macros.h"
+#include "catalog/safetensors.h"
+
+namespace tensorferry::benchmarks {
+namespace {
+
+constexpr int64_t kKi = 1024, kMi = 1024 * kKi;
+
+const Workload* Find(absl::string_view name) {
+  for (const auto* workloads : {&AllWorkloads(), &SmokeWorkloads()}) {
+    for (const Workload& workload : *workloads) {
+      if (workload.name == name) return &workload;
+    }
+  }
+  return nullptr;
+}
+
+// Not compressible into equal pages, and different from tensor to tensor.
+at::Tensor Filled(int64_t bytes, uint64_t seed) {
+  at::Tensor tensor = at::empty({bytes / 4}, at::kFloat);
+  auto* words = static_cast<uint32_t*>(tensor.mutable_data_ptr());
+  for (int64_t i = 0; i < bytes / 4; ++i) {
+    words[i] = static_cast<uint32_t>((seed + i) * 2654435761u);
+  }
+  return tensor;
+}
+
+absl::StatusOr<Contents> ModelContents(const std::string& path) {
+  FERRY_ASSIGN_OR_RETURN(NamedTensors model, ReadSafetensors(path));
+  Contents contents{std::move(model.tensors), std::move(model.names)};
+  for (const at::Tensor& tensor : contents.tensors) {
+    contents.bytes += tensor.nbytes();
+  }
+  return contents;
+}
+
+}  // namespace
+
+const std::vector<Workload>& AllWorkloads() {
+  static const auto& workloads = *new std::vector<Workload>{
+      {"1KiB", 1, kKi, 21, 100},
+      {"64KiB", 1, 64 * kKi, 21, 100},
+      {"1MiB", 1, kMi, 21, 20},
+      {"16MiB", 1, 16 * kMi, 15, 8},
+      {"256MiB", 1, 256 * kMi, 9, 2},
+      {"1GiB", 1, 1024 * kMi, 7, 1},
+      {"1000x4KiB", 1000, 4 * kKi, 15, 8},
+      {"10000x256B", 10000, 256, 9, 3},
+      {"model", 0, 0, 11, 3},
+  };
+  return workloads;
+}
+
+const std::vector<Workload>& SmokeWorkloads() {
+  static const auto& workloads = *new std::vector<Workload>{
+      {"1KiB", 1, kKi, 1, 2},
+      {"64KiB", 1, 64 * kKi, 1, 2},
+      {"1MiB", 1, kMi, 1, 2},
+      {"100x256B", 100, 256, 1, 2},
+  };
+  return workloads;
+}
+
+absl::StatusOr<Contents> Fill(absl::string_view name,
+                              const std::string& model) {
+  const Workload* workload = Find(name);
+  if (workload == nullptr) {
+    return absl::NotFoundError(absl::StrCat("no workload '", name, "'"));
+  }
+  if (workload->tensors == 0) return ModelContents(model);
+  Contents contents;
+  for (int64_t i = 0; i < workload->tensors; ++i) {
+    contents.tensors.push_back(
+        Filled(workload->tensor_bytes, i * workload->tensor_bytes));
+    contents.names.push_back(absl::StrCat("layer.", i, ".weight"));
+  }
+  contents.bytes = workload->tensors * workload->tensor_bytes;
+  return contents;
+}
+
+Contents LikeThose(const Contents& contents) {
+  Contents result{{}, contents.names, contents.bytes};
+  for (const at::Tensor& tensor : contents.tensors) {
+    result.tensors.push_back(at::empty_like(tensor));
+  }
+  return result;
+}
+
+void Scribble(const std::vector<at::Tensor>& tensors, uint8_t byte) {
+  for (const at::Tensor& tensor : tensors) {
+    std::memset(tensor.mutable_data_ptr(), byte, tensor.nbytes());
+  }
+}
+
+std::string Fingerprint(const std::vector<at::Tensor>& tensors) {
+  XXH3_state_t* state = XXH3_createState();
+  XXH3_64bits_reset(state);
+  for (const at::Tensor& tensor : tensors) {
+    XXH3_64bits_update(state, tensor.const_data_ptr(), tensor.nbytes());
+  }
+  const uint64_t digest = XXH3_64bits_digest(state);
+  XXH3_freeState(state);
+  return absl::StrFormat("%016x", digest);
+}
+
+}  // namespace tensorferry::benchmarks
