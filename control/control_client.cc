@@ -84,11 +84,13 @@ struct Shared {
 
 template <class Request, class Response>
 struct UnaryCall {
-  grpc::ClientContext context;
+  std::shared_ptr<Shared> shared;
+  grpc::ClientContext context;  // holds the channel, too
   Request request;
   Response response;
   absl::AnyInvocable<void(absl::Status, const Response&) &&> done;
   CallRegistry::Id id = 0;
+  std::shared_ptr<UnaryCall> self;  // while gRPC has the call
 };
 
 absl::Status WithAddress(const grpc::Status& status,
@@ -107,16 +109,21 @@ void StartUnary(
     absl::Duration timeout, Start start,
     absl::AnyInvocable<void(absl::Status, const Response&) &&> done) {
   auto call = std::make_shared<UnaryCall<Request, Response>>();
+  call->shared = shared;
   call->request = std::move(request);
   call->done = std::move(done);
   call->context.set_deadline(
       absl::ToChronoTime(absl::Now() + std::min(timeout, kLongestTimeout)));
+  call->self = call;
   call->id = shared->calls.Add([call] { call->context.TryCancel(); });
-  auto on_done = [shared, call](const grpc::Status& status) {
-    shared->loop->Post([shared, call, status] {
-      std::move(call->done)(WithAddress(status, shared->address),
+  // gRPC's threads must not be left with a reference to the channel: the last
+  // channel takes its threads with it, and they cannot await themselves.
+  auto on_done = [raw = call.get()](const grpc::Status& status) {
+    Loop* loop = raw->shared->loop;
+    loop->Post([call = std::move(raw->self), status] {
+      std::move(call->done)(WithAddress(status, call->shared->address),
                             call->response);
-      shared->calls.Remove(call->id);
+      call->shared->calls.Remove(call->id);
     });
   };
   start(*shared->stub->async(), &call->context, &call->request, &call->response,
@@ -359,9 +366,9 @@ void CallerSide::OnEnded() {
   if (done_) {
     auto done = std::move(done_);
     done_ = nullptr;
-    std::move(done)(why());
+    std::move(done)(TakeWhy());
   } else {
-    events_->OnEnd(why());
+    events_->OnEnd(TakeWhy());
   }
   events_ = nullptr;
 }

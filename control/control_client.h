@@ -41,7 +41,7 @@ class ControlClient {
       const std::string& address, ControlClientOptions options = {});
   // Calls under way and sessions still open end with CANCELLED, and their
   // callbacks have run when this returns. Must not run on the client's loop,
-  // that is in one of its callbacks.
+  // that is in one of its callbacks, nor on a thread of gRPC's.
   ~ControlClient();
   ControlClient(const ControlClient&) = delete;
   ControlClient& operator=(const ControlClient&) = delete;

@@ -300,7 +300,7 @@ void CalleeSide::Forget() {
 
 void CalleeSide::TellEnd() {
   std::shared_ptr<ControlEvents> events = std::move(answer_->events);
-  events->OnEnd(why());
+  events->OnEnd(TakeWhy());
 }
 
 // On a gRPC thread.

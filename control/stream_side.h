@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <memory>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -83,7 +84,8 @@ class StreamSide : public std::enable_shared_from_this<StreamSide> {
   bool writing() const { return writing_; }
   bool ending() const { return ending_; }
   bool ended() const { return ended_; }
-  const absl::Status& why() const { return why_; }
+  // For who hears the end. Handed over rather than shared with it.
+  absl::Status TakeWhy() { return std::move(why_); }
   Loop* loop() const { return loop_; }
 
  private:

@@ -55,8 +55,15 @@ class LyingCallerTest : public ::testing::Test {
     return response.accepted().ticket().session_id();
   }
 
+  // The real clock runs; on a slow machine a minute is nothing.
+  static ControlServiceOptions Patient() {
+    ControlServiceOptions options;
+    options.lease = absl::Hours(1);
+    return options;
+  }
+
   FakeHost host_{PeerWith("bob", {"cuda:0"})};
-  TestServer server_{&host_};
+  TestServer server_{&host_, Patient()};
 };
 
 TEST_F(LyingCallerTest, FirstMessageMustBeOpen) {
@@ -336,8 +343,7 @@ class LyingCalleeTest : public ::testing::Test {
   // The callee writes this, then waits for the caller to leave.
   void Answer(std::vector<pb::SessionResponse> answers) {
     callee_.on_open = [answers = std::move(answers)](
-                          grpc::ServerContext* context,
-                          RawCallee::Stream* stream) {
+                          grpc::ServerContext*, RawCallee::Stream* stream) {
       for (const pb::SessionResponse& answer : answers) stream->Write(answer);
       pb::SessionRequest request;
       while (stream->Read(&request)) {

@@ -129,7 +129,7 @@ TEST(ProtoConversionTest, StatusTextIsMadeFitForTheWire) {
   for (const auto& [said, sent] :
        std::vector<std::pair<std::string, std::string>>{
            {"caf\xc3\xa9", "caf\xc3\xa9"},
-           {"\xff\xc3(", "??("},
+           {"\xff\xc3(", "?\?("},
            {"\xed\xa0\x80", "???"},      // a surrogate
            {"\xc0\x80", "??"},           // overlong
            {"\xf0\x9f\x9a", "???"},      // cut

@@ -126,7 +126,8 @@ TestServer::TestServer(SessionHost* host, ControlServiceOptions options)
 
 TestServer::~TestServer() {
   control_->Shutdown(absl::OkStatus());
-  Kill();
+  server_->Shutdown(std::chrono::system_clock::now() +
+                    std::chrono::seconds(30));
 }
 
 void TestServer::Kill() { server_->Shutdown(std::chrono::system_clock::now()); }
