@@ -5,6 +5,7 @@
 #include <chrono>
 #include <map>
 #include <random>
+#include <tuple>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -65,7 +66,8 @@ class PeerImpl final : public Peer, public SessionHost {
                         ? *options_.converters
                         : ConverterRegistry::Global()),
         backends_(options_.backends != nullptr ? *options_.backends
-                                               : BackendRegistry::Global()) {}
+                                               : BackendRegistry::Global()),
+        address_(options_.control) {}
   ~PeerImpl() override;
 
   absl::Status Start();
@@ -84,7 +86,7 @@ class PeerImpl final : public Peer, public SessionHost {
                Done<std::shared_ptr<Session>> done) override;
   void Explain(std::string address, Offer offer, absl::Duration timeout,
                Done<Explanation> done) override;
-  std::vector<SessionRecord> ListSessions() const override;
+  std::vector<SessionRecord> ListSessions() override;
   void Shutdown(absl::Duration drain, DoneStatus done) override;
 
   // SessionHost
@@ -129,6 +131,8 @@ class PeerImpl final : public Peer, public SessionHost {
   // Every session from its first step until it has ended.
   absl::flat_hash_map<SessionCore*, std::shared_ptr<SessionCore>> sessions_
       ABSL_GUARDED_BY(mu_);
+  absl::flat_hash_map<std::string, SessionCore*> accepted_
+      ABSL_GUARDED_BY(mu_);  // by id
   std::function<void(std::shared_ptr<Session>)> on_session_
       ABSL_GUARDED_BY(mu_);
   std::map<uint64_t, std::shared_ptr<ControlClient>> explaining_
@@ -247,6 +251,7 @@ absl::Status PeerImpl::Remember(const std::shared_ptr<SessionCore>& core) {
 
 void PeerImpl::Forget(SessionCore* core) {
   std::vector<DoneStatus> stopped;
+  Executor* executor = nullptr;
   {
     absl::MutexLock lock(&mu_);
     auto it = sessions_.find(core);
@@ -254,10 +259,13 @@ void PeerImpl::Forget(SessionCore* core) {
     // The caller stands in the session's own code: it must outlive that.
     loop_->Post([kept = std::move(it->second)] {});
     sessions_.erase(it);
+    accepted_.erase(core->id());
     if (sessions_.empty()) stopped.swap(stopped_);
+    executor = executor_;
   }
+  // The peer may be gone from here on.
   for (DoneStatus& done : stopped) {
-    executor_->Run([done = std::move(done)]() mutable {
+    executor->Run([done = std::move(done)]() mutable {
       std::move(done)(absl::OkStatus());
     });
   }
@@ -296,20 +304,22 @@ absl::StatusOr<SessionHost::Admitted> PeerImpl::Admit(
         stream->SendOpened();
         Deliver(*std::move(session));
       });
-  core->Begin(session_id, plan, plan.caller, stream);
   FERRY_RETURN_IF_ERROR(Remember(core));
   auto expected = endpoint_->Expect(
       std::move(rules),
       [core](absl::Status up) {
         if (!up.ok()) return core->End(std::move(up));
-        core->LanesReady();
+        core->CalleeReady();
       },
       [core](absl::Status down) { core->End(std::move(down)); });
   if (!expected.ok()) {
     core->End(expected.status());
     return expected.status();
   }
+  core->Begin(session_id, plan, plan.caller, stream);
   core->Attach(std::move(expected->link));
+  absl::MutexLock lock(&mu_);
+  if (sessions_.contains(core.get())) accepted_[session_id] = core.get();
   return Admitted{.ticket = {.session_id = session_id,
                              .data_address = std::move(expected->address),
                              .session_key = std::move(expected->key)},
@@ -322,6 +332,7 @@ void PeerImpl::Deliver(std::shared_ptr<Session> session) {
     absl::MutexLock lock(&mu_);
     on_session = on_session_;
   }
+  if (on_session == nullptr) return;  // no longer; dropping it ends it
   executor_->Run([on_session = std::move(on_session),
                   session = std::move(session)]() mutable {
     on_session(std::move(session));
@@ -330,17 +341,24 @@ void PeerImpl::Deliver(std::shared_ptr<Session> session) {
 
 std::pair<uint64_t, uint64_t> PeerImpl::BytesMoved(
     const std::string& session_id) {
-  for (const auto& core : Sessions()) {
-    if (core->id() != session_id) continue;
-    const LinkCounters counters = core->counters();
-    return {counters.bytes_sent, counters.bytes_received};
+  std::shared_ptr<SessionCore> core;
+  {
+    absl::MutexLock lock(&mu_);
+    auto it = accepted_.find(session_id);
+    if (it == accepted_.end()) return {0, 0};
+    core = sessions_.at(it->second);
   }
-  return {0, 0};
+  const LinkCounters counters = core->counters();
+  return {counters.bytes_sent, counters.bytes_received};
 }
 
-std::vector<SessionRecord> PeerImpl::ListSessions() const {
+std::vector<SessionRecord> PeerImpl::ListSessions() {
   if (service_ == nullptr) return {};
-  return service_->sessions().List();
+  std::vector<SessionRecord> records = service_->sessions().List();
+  for (SessionRecord& record : records) {
+    std::tie(record.bytes_sent, record.bytes_received) = BytesMoved(record.id);
+  }
+  return records;
 }
 
 // ---- connecting ----
@@ -349,8 +367,9 @@ absl::StatusOr<std::shared_ptr<ControlClient>> PeerImpl::NewClient(
     const std::string& address) const {
   FERRY_ASSIGN_OR_RETURN(
       std::unique_ptr<ControlClient> client,
-      ControlClient::Create(
-          address, {.heartbeat = options_.heartbeat, .lease = options_.lease}));
+      ControlClient::Create(address, {.heartbeat = options_.heartbeat,
+                                      .lease = options_.lease,
+                                      .loop = control_loop_.get()}));
   // A client must not be destroyed by one of its own callbacks, which may well
   // hold the last reference: the loop does it.
   Loop* loop = loop_.get();
@@ -376,14 +395,9 @@ void PeerImpl::Connect(std::string address, Offer offer, absl::Duration timeout,
   if (!begun.ok()) return core->End(std::move(begun));
   core->KeepUntilEnded(*client);
   const absl::Time deadline = options_.clock->Now() + timeout;
-  loop_->RunAt(deadline,
-               [weak = std::weak_ptr<SessionCore>(core), address, timeout] {
-                 auto core = weak.lock();
-                 if (core == nullptr) return;
-                 core->EndUnlessOpen(absl::DeadlineExceededError(
-                     absl::StrCat("no session with ", address, " within ",
-                                  absl::FormatDuration(timeout))));
-               });
+  core->OpenBefore(deadline,
+                   absl::StrCat("no session with ", address, " within ",
+                                absl::FormatDuration(timeout)));
   (*client)->OpenSession(
       offer, GetCapabilities(), core, timeout,
       [this, core, deadline](absl::StatusOr<ControlClient::Accepted> accepted) {
@@ -398,8 +412,10 @@ void PeerImpl::DialLanes(const std::shared_ptr<SessionCore>& core,
   auto rules =
       RulesFor(accepted.plan, Side::kCaller, accepted.ticket.session_id);
   PeerId callee = accepted.plan.callee;
-  core->Begin(accepted.ticket.session_id, std::move(accepted.plan),
-              std::move(callee), std::move(accepted.stream));
+  if (!core->Begin(accepted.ticket.session_id, std::move(accepted.plan),
+                   std::move(callee), std::move(accepted.stream))) {
+    return;  // ended meanwhile
+  }
   if (!rules.ok()) return core->End(rules.status());
   endpoint_->Dial(
       accepted.ticket.data_address, accepted.ticket.session_key,
@@ -414,7 +430,12 @@ void PeerImpl::DialLanes(const std::shared_ptr<SessionCore>& core,
 void PeerImpl::Explain(std::string address, Offer offer, absl::Duration timeout,
                        Done<Explanation> done) {
   auto client = NewClient(address);
-  if (!client.ok()) return std::move(done)(client.status());
+  if (!client.ok()) {
+    executor_->Run([done = std::move(done), why = client.status()]() mutable {
+      std::move(done)(std::move(why));
+    });
+    return;
+  }
   uint64_t key;
   {
     absl::MutexLock lock(&mu_);
@@ -435,16 +456,19 @@ void PeerImpl::Explain(std::string address, Offer offer, absl::Duration timeout,
 }
 
 void PeerImpl::Shutdown(absl::Duration drain, DoneStatus done) {
-  bool idle = false;
+  std::vector<std::shared_ptr<SessionCore>> sessions;
   {
     absl::MutexLock lock(&mu_);
     stopping_ = true;
-    idle = sessions_.empty();
-    if (!idle) stopped_.push_back(std::move(done));
+    for (const auto& [key, core] : sessions_) sessions.push_back(core);
+    if (!sessions.empty()) stopped_.push_back(std::move(done));
   }
-  if (service_ != nullptr) service_->StartDrain();
-  if (idle) return std::move(done)(absl::OkStatus());
-  for (const auto& core : Sessions()) {
+  if (sessions.empty()) {
+    executor_->Run([done = std::move(done)]() mutable {
+      std::move(done)(absl::OkStatus());
+    });
+  }
+  for (const auto& core : sessions) {
     core->Close(drain, [](absl::StatusOr<SessionReport>) {});
   }
 }

@@ -39,6 +39,8 @@ struct PeerOptions {
   absl::Duration lease = absl::Seconds(15);  // silence that ends a session
   int max_sessions = 256;
   // Where callbacks and digests run; null: a pool of two threads of the peer's.
+  // This, the clock and the registries must outlive the peer. With an executor
+  // of your own, callbacks that are queued there may run after ~Peer.
   Executor* executor = nullptr;
   Clock* clock = Clock::Real();
   const ConverterRegistry* converters = nullptr;  // null: the global one
@@ -55,7 +57,7 @@ struct PeerOptions {
 class Peer {
  public:
   // INVALID_ARGUMENT: an option, named. UNAVAILABLE: the address is in use or
-  // not ours. FAILED_PRECONDITION: this process cannot move tensors; says why.
+  // not ours.
   static absl::StatusOr<std::unique_ptr<Peer>> Create(PeerOptions options);
 
   // As Create, on a gRPC server of your own: call it before the server is
@@ -88,7 +90,7 @@ class Peer {
   virtual void Explain(std::string address, Offer offer, absl::Duration timeout,
                        Done<Explanation> done) = 0;
 
-  virtual std::vector<SessionRecord> ListSessions() const = 0;  // accepted ones
+  virtual std::vector<SessionRecord> ListSessions() = 0;  // accepted ones
 
   // No new sessions; those open are drained for up to `drain` and then closed.
   // Idempotent; every `done` runs.

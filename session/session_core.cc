@@ -19,37 +19,56 @@ SessionCore::SessionCore(Environment environment,
                          Done<std::shared_ptr<Session>> on_open)
     : environment_(std::move(environment)), on_open_(std::move(on_open)) {}
 
-void SessionCore::Begin(std::string id, SessionPlan plan, PeerId remote,
+bool SessionCore::Begin(std::string id, SessionPlan plan, PeerId remote,
                         std::shared_ptr<ControlStream> stream) {
-  id_ = std::move(id);
-  plan_ = std::move(plan);
-  remote_ = std::move(remote);
-  stream_ = std::move(stream);
-}
-
-void SessionCore::Attach(std::shared_ptr<Link> link) {
   absl::Status why;
   {
     absl::MutexLock lock(&mu_);
     if (state_ == State::kOpening) {
-      link_ = std::move(link);
-    } else {
+      id_ = std::move(id);
+      plan_ = std::move(plan);
+      remote_ = std::move(remote);
+      stream_ = std::move(stream);
+      return true;
+    }
+    why = why_;
+  }
+  stream->SendGoodbye(why);
+  return false;
+}
+
+void SessionCore::Attach(std::shared_ptr<Link> link) {
+  absl::Status why;
+  bool late = false;
+  {
+    absl::MutexLock lock(&mu_);
+    late = state_ != State::kOpening;
+    if (late) {
       why = why_;
+    } else {
+      link_ = link;
     }
   }
-  if (link != nullptr) {  // too late: the session ended meanwhile
-    link->Close(why, [link](absl::Status) {});
-    return;
+  if (late) return link->Close(why, [link](absl::Status) {});
+  OpenIfReady();
+}
+
+void SessionCore::CalleeReady() {
+  {
+    absl::MutexLock lock(&mu_);
+    callee_ready_ = true;
   }
   OpenIfReady();
 }
 
-void SessionCore::LanesReady() {
-  {
-    absl::MutexLock lock(&mu_);
-    lanes_ready_ = true;
-  }
-  OpenIfReady();
+void SessionCore::OpenBefore(absl::Time deadline, std::string what) {
+  absl::MutexLock lock(&mu_);
+  open_timer_ = environment_.loop->RunAt(
+      deadline, [weak = weak_from_this(), what = std::move(what)] {
+        if (auto self = weak.lock()) {
+          self->EndIf(State::kOpening, absl::DeadlineExceededError(what));
+        }
+      });
 }
 
 void SessionCore::KeepUntilEnded(std::shared_ptr<void> kept) {
@@ -59,46 +78,75 @@ void SessionCore::KeepUntilEnded(std::shared_ptr<void> kept) {
 
 void SessionCore::OpenIfReady() {
   Done<std::shared_ptr<Session>> on_open;
+  Loop::TimerId timer = 0;
+  bool peer_drains = false;
   {
     absl::MutexLock lock(&mu_);
-    if (state_ != State::kOpening || link_ == nullptr || !lanes_ready_) return;
+    if (state_ != State::kOpening || link_ == nullptr || !callee_ready_) return;
     state_ = State::kOpen;
     on_open = std::move(on_open_);
+    timer = open_timer_;
+    peer_drains = peer_drains_;
   }
+  environment_.loop->CancelTimer(timer);
   std::move(on_open)(MakeHandle());
+  if (peer_drains) DrainLink();
 }
 
-void SessionCore::EndUnlessOpen(absl::Status why) {
-  {
-    absl::MutexLock lock(&mu_);
-    if (state_ != State::kOpening) return;
-  }
-  End(std::move(why));
-}
-
-void SessionCore::End(absl::Status why) {
+// The goodbye goes first and the link closes once the stream has ended, so that
+// the peer hears why before its lanes break.
+void SessionCore::EndIf(State latest, absl::Status why) {
   Done<std::shared_ptr<Session>> on_open;
-  std::shared_ptr<Link> link;
-  Loop::TimerId timer = 0;
+  std::shared_ptr<ControlStream> stream;
+  Loop::TimerId open_timer = 0, drain_timer = 0;
   {
     absl::MutexLock lock(&mu_);
-    if (state_ >= State::kEnding) return;
+    if (state_ > latest) return;
     state_ = State::kEnding;
     why_ = why;
     on_open = std::move(on_open_);
-    link = link_;
-    timer = drain_timer_;
+    if (!stream_ended_) stream = stream_;
+    open_timer = open_timer_;
+    drain_timer = drain_timer_;
   }
-  environment_.loop->CancelTimer(timer);
-  if (stream_ != nullptr) stream_->SendGoodbye(why);
+  environment_.loop->CancelTimer(open_timer);
+  environment_.loop->CancelTimer(drain_timer);
+  if (stream != nullptr) stream->SendGoodbye(why);
   if (on_open) {
     std::move(on_open)(why.ok() ? absl::CancelledError(
                                       "the session was closed while it opened")
                                 : why);
   }
-  auto self = shared_from_this();
+  if (stream == nullptr) CloseLink();
+}
+
+void SessionCore::OnEnd(absl::Status why) {
+  bool ending = false;
+  {
+    absl::MutexLock lock(&mu_);
+    stream_ended_ = true;
+    ending = state_ >= State::kEnding;
+  }
+  if (ending) return CloseLink();
+  End(why.ok()
+          ? why
+          : absl::Status(why.code(),
+                         absl::StrCat("session ", id_, " with '", remote_.name,
+                                      "' ended: ", why.message())));
+}
+
+void SessionCore::CloseLink() {
+  std::shared_ptr<Link> link;
+  absl::Status why;
+  {
+    absl::MutexLock lock(&mu_);
+    if (std::exchange(link_closing_, true)) return;
+    link = link_;
+    why = why_;
+  }
   if (link == nullptr) return Ended();
-  link->Close(why, [self](absl::Status) { self->Ended(); });
+  link->Close(why,
+              [self = shared_from_this()](absl::Status) { self->Ended(); });
 }
 
 void SessionCore::Ended() {
@@ -110,8 +158,8 @@ void SessionCore::Ended() {
     absl::MutexLock lock(&mu_);
     state_ = State::kEnded;
     if (link_ != nullptr) final_counters_ = link_->counters();
-    link = std::move(link_);
-    kept = std::move(kept_);
+    link = std::exchange(link_, nullptr);
+    kept = std::exchange(kept_, nullptr);
     on_end = std::move(on_end_);
     report = ReportLocked();
   }
@@ -134,20 +182,61 @@ std::shared_ptr<Session> SessionCore::MakeHandle() {
 }
 
 void SessionCore::OnDrain() {
+  {
+    absl::MutexLock lock(&mu_);
+    if (peer_drains_ || state_ >= State::kEnding) return;
+    peer_drains_ = true;
+    if (state_ == State::kOpening) return;  // OpenIfReady comes back to it
+  }
+  DrainLink();
+}
+
+// No new sends from here on; goes on once those begun are through.
+void SessionCore::DrainLink() {
   std::shared_ptr<Link> link;
   {
     absl::MutexLock lock(&mu_);
-    if (state_ == State::kOpen) state_ = State::kDraining;
-    if (state_ != State::kDraining) return;
-    link = link_;
+    if (state_ >= State::kEnding) return;
+    state_ = State::kDraining;
+    if (!std::exchange(link_drains_, true)) link = link_;
   }
-  // Both sides are done once ours is: the peer asks after it has drained.
+  if (link == nullptr) return OnProgressOfDrain();
   link->Drain([self = shared_from_this()](absl::Status drained) {
-    if (drained.ok()) self->stream_->SendGoodbye(absl::OkStatus());
+    if (!drained.ok()) return;  // the link ended first
+    {
+      absl::MutexLock lock(&self->mu_);
+      self->link_drained_ = true;
+    }
+    self->OnProgressOfDrain();
   });
 }
 
-void SessionCore::OnEnd(absl::Status why) { End(std::move(why)); }
+// Ours first: once our sends and calls are through, the peer is asked for the
+// same, or told goodbye if it has asked.
+void SessionCore::OnProgressOfDrain() {
+  std::shared_ptr<ControlStream> stream;
+  bool goodbye = false;
+  {
+    absl::MutexLock lock(&mu_);
+    if (state_ != State::kDraining || !link_drained_ || calls_ > 0) return;
+    stream = stream_;
+    goodbye = peer_drains_;
+    if (!goodbye && std::exchange(drain_asked_, true)) return;
+  }
+  if (goodbye) {
+    stream->SendGoodbye(absl::OkStatus());
+  } else {
+    stream->SendDrain();
+  }
+}
+
+void SessionCore::CallEnded() {
+  {
+    absl::MutexLock lock(&mu_);
+    --calls_;
+  }
+  OnProgressOfDrain();
+}
 
 LinkCounters SessionCore::counters() const {
   absl::MutexLock lock(&mu_);
@@ -184,7 +273,8 @@ Operation SessionCore::Receive(ReceiveOptions options, Done<Received> done) {
   }
   if (!options.filter.type.has_value()) {
     absl::MutexLock lock(&mu_);
-    options.filter.except_types.assign(handled_types_.begin(),
+    options.filter.except_types.insert(options.filter.except_types.end(),
+                                       handled_types_.begin(),
                                        handled_types_.end());
   }
   return (*link)->Receive(std::move(options), std::move(done));
@@ -201,9 +291,14 @@ Operation SessionCore::Call(TensorMessage request, CallOptions options,
   {
     absl::MutexLock lock(&mu_);
     call = next_call_++;
+    ++calls_;
   }
   return StartCall(**link, call, std::move(request), std::move(options),
-                   std::move(done));
+                   [self = shared_from_this(), done = std::move(done)](
+                       absl::StatusOr<Received> reply) mutable {
+                     std::move(done)(std::move(reply));
+                     self->CallEnded();
+                   });
 }
 
 Operation SessionCore::Reply(const Envelope& request, TensorMessage reply,
@@ -268,11 +363,15 @@ void SessionCore::AwaitHandled(uint32_t type,
                                            absl::StatusOr<Received> received) {
     auto self = weak.lock();
     if (self == nullptr) return;
-    // A link that has closed refuses; anything else concerns one message
-    // only (its digest, its sender's cancellation).
-    if (absl::IsFailedPrecondition(received.status())) return;
-    self->AwaitHandled(type, handler);
-    if (received.ok()) self->RunHandler(*handler, *std::move(received));
+    if (received.ok()) {
+      self->AwaitHandled(type, handler);
+      return self->RunHandler(*handler, *std::move(received));
+    }
+    // One message went wrong, or the link is closing: then it refuses at once,
+    // and the session's end must get a turn before the next try.
+    self->environment_.loop->Post([weak, type, handler] {
+      if (auto self = weak.lock()) self->AwaitHandled(type, handler);
+    });
   });
 }
 
@@ -313,39 +412,35 @@ void SessionCore::Close(absl::Duration drain, Done<SessionReport> done) {
   OnEnd([done = std::move(done)](SessionReport report) mutable {
     std::move(done)(std::move(report));
   });
-  bool open = false;
+  bool drains = false;
   {
     absl::MutexLock lock(&mu_);
-    if (closing_) return;
-    closing_ = true;
-    open = state_ == State::kOpen || state_ == State::kDraining;
+    drains = drain > absl::ZeroDuration() &&
+             (state_ == State::kOpen || state_ == State::kDraining);
   }
-  if (open && drain > absl::ZeroDuration()) return StartDrain(drain);
-  End(absl::OkStatus());
+  if (!drains) return End(absl::OkStatus());
+  DrainBy(environment_.loop->clock()->Now() + drain);
+  DrainLink();
 }
 
-// Ours first: once our sends are through, the peer is asked for the same and
-// says goodbye when it is done (OnDrain there, OnEnd here).
-void SessionCore::StartDrain(absl::Duration drain) {
-  const absl::Time deadline = environment_.loop->clock()->Now() + drain;
-  std::shared_ptr<Link> link;
+// The earliest of all drain times counts.
+void SessionCore::DrainBy(absl::Time deadline) {
+  Loop::TimerId replaced = 0;
   {
     absl::MutexLock lock(&mu_);
-    if (state_ >= State::kEnding) return;
-    state_ = State::kDraining;
-    link = link_;
-    drain_timer_ =
-        environment_.loop->RunAt(deadline, [weak = weak_from_this(), drain] {
+    if (state_ >= State::kEnding || deadline >= drain_by_) return;
+    drain_by_ = deadline;
+    replaced = std::exchange(
+        drain_timer_,
+        environment_.loop->RunAt(deadline, [weak = weak_from_this()] {
           if (auto self = weak.lock()) {
             self->End(absl::CancelledError(absl::StrCat(
-                "session ", self->id_, " was closed; it did not drain within ",
-                absl::FormatDuration(drain))));
+                "session ", self->id_, " with '", self->remote_.name,
+                "' was closed, and did not drain in time")));
           }
-        });
+        }));
   }
-  link->Drain([self = shared_from_this()](absl::Status drained) {
-    if (drained.ok()) self->stream_->SendDrain();
-  });
+  environment_.loop->CancelTimer(replaced);
 }
 
 }  // namespace tensorferry

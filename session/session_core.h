@@ -25,9 +25,10 @@ namespace tensorferry {
 // A session from the first word of its control stream to the last callback of
 // its lanes. Its states only go forward:
 //
-//   opening  -> open      lanes attached, and the callee's lanes are up
+//   opening  -> open      lanes attached, and the callee says that they are up
 //   open     -> draining  either side asked for it
-//   any      -> ending    End: goodbye is said, the link is closing
+//   any      -> ending    End: goodbye is said; once the control stream has
+//                         ended, the link closes
 //   ending   -> ended     the link has let go of every buffer
 //
 // Peer owns it until it has ended; users hold a handle that ends it.
@@ -35,6 +36,8 @@ class SessionCore final : public Session,
                           public ControlEvents,
                           public std::enable_shared_from_this<SessionCore> {
  public:
+  enum class State { kOpening, kOpen, kDraining, kEnding, kEnded };
+
   // What a session needs of its peer; valid until `on_ended` has run.
   struct Environment {
     Executor* executor = nullptr;
@@ -44,22 +47,24 @@ class SessionCore final : public Session,
   // `on_open` runs once: with what users hold, or why the session never opened.
   SessionCore(Environment environment, Done<std::shared_ptr<Session>> on_open);
 
-  // Who agreed on what; before anything else happens to the session.
-  // The callee's side is ready when its lanes are up, the caller's when the
-  // callee has said so.
-  void Begin(std::string id, SessionPlan plan, PeerId remote,
+  // Who agreed on what; once. Returns whether the session goes on: not if it
+  // was ended meanwhile, and then the peer was told.
+  bool Begin(std::string id, SessionPlan plan, PeerId remote,
              std::shared_ptr<ControlStream> stream);
   void Attach(std::shared_ptr<Link> link);
-  void LanesReady();
+  // On the callee: its lanes are up. On the caller: the callee said so.
+  void CalleeReady();
+  // Ends the session with DEADLINE_EXCEEDED, `what` in the text, if it is not
+  // open by then.
+  void OpenBefore(absl::Time deadline, std::string what);
   // Keeps something until the session has ended (the client whose stream this
   // is); it is let go of on the loop.
   void KeepUntilEnded(std::shared_ptr<void> kept);
   // Ends the session. OK: as wished. Idempotent, the first reason counts.
-  void End(absl::Status why);
-  void EndUnlessOpen(absl::Status why);
+  void End(absl::Status why) { EndIf(State::kDraining, std::move(why)); }
 
   // ControlEvents
-  void OnOpened() override { LanesReady(); }
+  void OnOpened() override { CalleeReady(); }
   void OnDrain() override;
   void OnEnd(absl::Status why) override;
 
@@ -82,33 +87,47 @@ class SessionCore final : public Session,
   void Close(absl::Duration drain, Done<SessionReport> done) override;
 
  private:
-  enum class State { kOpening, kOpen, kDraining, kEnding, kEnded };
-
   // The link while the session is open or draining, else why there is none.
   absl::StatusOr<std::shared_ptr<Link>> LiveLink() const;
   void OpenIfReady();
   // What users hold: ends the session when the last copy goes.
   std::shared_ptr<Session> MakeHandle();
-  void StartDrain(absl::Duration drain);
+  // Ends it unless it has come further than `latest`.
+  void EndIf(State latest, absl::Status why);
+  void DrainBy(absl::Time deadline);
+  void DrainLink();
+  void OnProgressOfDrain();
+  void CallEnded();
   void AwaitHandled(uint32_t type, std::shared_ptr<Handler> handler);
   void RunHandler(Handler& handler, Received received);
+  void CloseLink();
   void Ended();
   SessionReport ReportLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const Environment environment_;
-  // Written by Begin, before anybody else can see the session.
+  // Written by Begin; what users hold exists only afterwards.
   std::string id_;
   SessionPlan plan_;
   PeerId remote_;
-  std::shared_ptr<ControlStream> stream_;
 
   mutable absl::Mutex mu_;
   State state_ ABSL_GUARDED_BY(mu_) = State::kOpening;
   Done<std::shared_ptr<Session>> on_open_ ABSL_GUARDED_BY(mu_);
+  std::shared_ptr<ControlStream> stream_ ABSL_GUARDED_BY(mu_);
   std::shared_ptr<Link> link_ ABSL_GUARDED_BY(mu_);
   std::shared_ptr<void> kept_ ABSL_GUARDED_BY(mu_);
-  bool lanes_ready_ ABSL_GUARDED_BY(mu_) = false;
-  bool closing_ ABSL_GUARDED_BY(mu_) = false;
+  Loop::TimerId open_timer_ ABSL_GUARDED_BY(mu_) = 0;
+  bool callee_ready_ ABSL_GUARDED_BY(mu_) = false;
+  bool stream_ended_ ABSL_GUARDED_BY(mu_) = false;
+  bool link_closing_ ABSL_GUARDED_BY(mu_) = false;
+  // The drain: we ask once our sends and calls are through, and say goodbye
+  // once they are if the peer has asked.
+  bool peer_drains_ ABSL_GUARDED_BY(mu_) = false;
+  bool link_drains_ ABSL_GUARDED_BY(mu_) = false;
+  bool link_drained_ ABSL_GUARDED_BY(mu_) = false;
+  bool drain_asked_ ABSL_GUARDED_BY(mu_) = false;
+  int calls_ ABSL_GUARDED_BY(mu_) = 0;  // own, without their replies
+  absl::Time drain_by_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
   Loop::TimerId drain_timer_ ABSL_GUARDED_BY(mu_) = 0;
   absl::Status why_ ABSL_GUARDED_BY(mu_);
   LinkCounters final_counters_ ABSL_GUARDED_BY(mu_);

@@ -204,9 +204,11 @@ void Incoming::End(const absl::Status& why) {
   Run([&](auto& out) { machine_.End(why, out); });
 }
 
-AllocateOptions Incoming::OptionsFor(const Receiving& receiving) const {
+AllocateOptions Incoming::OptionsFor(const Receiving& receiving,
+                                     const Message& message) const {
   AllocateOptions options;
-  options.into = receiving.options.into;
+  // An error has no tensors to put anywhere.
+  if (message.envelope.reply_error.ok()) options.into = receiving.options.into;
   options.limits = host_->rules.limits;
   options.streams = receiving.options.streams.empty()
                         ? host_->rules.receive_streams
@@ -218,18 +220,19 @@ AllocateOptions Incoming::OptionsFor(const Receiving& receiving) const {
 
 void Incoming::AllocateMemory(const ReceiveAction& action) {
   std::shared_ptr<Message> message = messages_.at(action.operation);
-  host_->Work([this, id = action.operation, message,
-               options = OptionsFor(*receivings_.at(action.receive))] {
-    auto buffers = std::make_shared<absl::StatusOr<ReadBuffers>>(
-        Allocate(message->manifest, options));
-    return LinkHost::Afterwards{
-        [this, id, message, buffers] {
-          absl::Status status = buffers->status();
-          if (status.ok()) message->buffers = *std::move(*buffers);
-          Run([&](auto& out) { machine_.OnAllocated(id, status, out); });
-        },
-        nullptr};
-  });
+  host_->Work(
+      [this, id = action.operation, message,
+       options = OptionsFor(*receivings_.at(action.receive), *message)] {
+        auto buffers = std::make_shared<absl::StatusOr<ReadBuffers>>(
+            Allocate(message->manifest, options));
+        return LinkHost::Afterwards{
+            [this, id, message, buffers] {
+              absl::Status status = buffers->status();
+              if (status.ok()) message->buffers = *std::move(*buffers);
+              Run([&](auto& out) { machine_.OnAllocated(id, status, out); });
+            },
+            nullptr};
+      });
 }
 
 // ---- bodies
@@ -470,7 +473,7 @@ void Incoming::Deliver(const ReceiveAction& action) {
                receiving = std::move(receiving),
                paths = std::move(paths)]() mutable {
     absl::StatusOr<Received> received =
-        Verify(id, *message, OptionsFor(*receiving));
+        Verify(id, *message, OptionsFor(*receiving, *message));
     message.reset();
     absl::Status status = received.status();
     if (received.ok()) {

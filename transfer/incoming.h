@@ -82,7 +82,8 @@ class Incoming {
   void Do(ReceiveAction& action);
   absl::Status Describe(const HeaderFrame& frame, const std::string& bytes,
                         Message& message) const;
-  AllocateOptions OptionsFor(const Receiving& receiving) const;
+  AllocateOptions OptionsFor(const Receiving& receiving,
+                             const Message& message) const;
   void AllocateMemory(const ReceiveAction& action);
   void ReadBody(const ReceiveAction& action);
   absl::Status CheckBody(const tensorpipe::Descriptor& descriptor,

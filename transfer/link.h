@@ -85,9 +85,9 @@ class Link {
   // options.into is unspecified.
   virtual Operation Receive(ReceiveOptions options, Done<Received> done) = 0;
 
-  // No new sends (FAILED_PRECONDITION); those begun or queued go on, and
-  // Receive still takes what arrives. `drained` runs once none of this side's
-  // sends and no message whose header has arrived is left. Idempotent.
+  // No new sends but replies (FAILED_PRECONDITION); those begun or queued go
+  // on, and Receive still takes what arrives. `drained` runs once none of this
+  // side's sends and no message whose header has arrived is left. Idempotent.
   virtual void Drain(DoneStatus drained) = 0;
 
   // Ends everything: pending operations get `why` (CANCELLED if it is OK), each

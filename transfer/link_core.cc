@@ -88,7 +88,9 @@ Operation LinkCore::Send(TensorMessage message, Envelope envelope,
   absl::Status status;
   {
     absl::MutexLock lock(&mu_);
-    if (closing_ || draining_) {
+    // Who drains still answers the calls that were begun.
+    const bool refuses = draining_ && envelope.kind != Envelope::Kind::kReply;
+    if (closing_ || refuses) {
       status = absl::FailedPreconditionError(
           absl::StrCat("the link to ", Whom(), " is ",
                        closing_ ? "closed" : "being drained"));

@@ -94,6 +94,12 @@ void ReceiveMachine::OnHeader(OperationId id, Header header, Actions& out) {
   newest_ = id;
   ReceiveId receive = header.refusal.ok() ? FindReceive(header) : 0;
   absl::Status refusal = header.refusal;
+  // Whoever calls waits for the reply before the request leaves.
+  if (refusal.ok() && receive == 0 && header.kind == Envelope::Kind::kReply) {
+    refusal =
+        absl::NotFoundError(absl::StrCat("nobody waits for the reply to call ",
+                                         header.call, ": the call has ended"));
+  }
   if (refusal.ok() && receive == 0 &&
       unclaimed_.size() >= settings_.limits.headers_waiting) {
     refusal = absl::ResourceExhaustedError(

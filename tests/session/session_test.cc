@@ -9,6 +9,9 @@
 #include <gmock/gmock.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <memory>
 #include <stdexcept>
@@ -84,15 +87,22 @@ TEST_F(SessionTest, CarriesAMessageInEachDirection) {
   EXPECT_EQ(theirs->remote().name, "caller");
 
   at::Tensor tensor = at::arange(1000, at::kFloat);
-  FERRY_ASSERT_OK_AND_ASSIGN(Receipt receipt,
-                             blocking::Send(*ours, {.type = 3,
-                                                    .id = -4,
-                                                    .payload = "bytes",
-                                                    .tensors = {tensor},
-                                                    .names = {"t"}}));
+  Receipt receipt;
+  absl::Notification sent;
+  ours->Send({.type = 3,
+              .id = -4,
+              .payload = "bytes",
+              .tensors = {tensor},
+              .names = {"t"}},
+             {}, [&](absl::StatusOr<Receipt> result) {
+               EXPECT_THAT(result, IsOk());
+               if (result.ok()) receipt = *std::move(result);
+               sent.Notify();
+             });
+  FERRY_ASSERT_OK_AND_ASSIGN(Received received, blocking::Receive(*theirs));
+  sent.WaitForNotification();
   EXPECT_EQ(receipt.tensors, 1);
   EXPECT_EQ(receipt.digest.size(), 32u);
-  FERRY_ASSERT_OK_AND_ASSIGN(Received received, blocking::Receive(*theirs));
   EXPECT_EQ(received.message.type, 3u);
   EXPECT_EQ(received.message.id, -4);
   EXPECT_EQ(received.message.payload, "bytes");
@@ -100,8 +110,13 @@ TEST_F(SessionTest, CarriesAMessageInEachDirection) {
   EXPECT_TRUE(at::equal(received.message.tensors.at(0), tensor));
   EXPECT_EQ(received.receipt.digest, receipt.digest);
 
-  EXPECT_THAT(blocking::Send(*theirs, {.tensors = {tensor * 2}}), IsOk());
+  absl::Notification sent_back;
+  theirs->Send({.tensors = {tensor * 2}}, {}, [&](absl::StatusOr<Receipt> r) {
+    EXPECT_THAT(r, IsOk());
+    sent_back.Notify();
+  });
   FERRY_ASSERT_OK_AND_ASSIGN(Received back, blocking::Receive(*ours));
+  sent_back.WaitForNotification();
   EXPECT_TRUE(at::equal(back.message.tensors.at(0), tensor * 2));
 }
 
@@ -372,6 +387,133 @@ TEST_F(SessionTest, ShutdownDrainsEverySession) {
   EXPECT_THAT(Connect(), StatusIs(absl::StatusCode::kUnavailable));
 }
 
+TEST_F(SessionTest, ShutdownOfTheCalleeFinishesWhatItSends) {
+  FERRY_ASSERT_OK_AND_ASSIGN(auto ours, Connect());
+  auto theirs = Accepted(0);
+  ASSERT_NE(theirs, nullptr);
+  constexpr int kMessages = 20;
+  absl::BlockingCounter ended(2 * kMessages);
+  for (int i = 0; i < kMessages; ++i) {
+    theirs->Send({.tensors = {at::ones({1 << 18})}}, {},
+                 [&](absl::StatusOr<Receipt> receipt) {
+                   EXPECT_THAT(receipt, IsOk());
+                   ended.DecrementCount();
+                 });
+    ours->Receive({}, [&](absl::StatusOr<Received> received) {
+      EXPECT_THAT(received, IsOk());
+      ended.DecrementCount();
+    });
+  }
+  EXPECT_THAT(blocking::Shutdown(*callee_, kPatience), IsOk());
+  ended.Wait();
+}
+
+TEST_F(SessionTest, CloseWaitsForTheReplyToACallThatWasBegun) {
+  FERRY_ASSERT_OK_AND_ASSIGN(auto ours, Connect());
+  auto theirs = Accepted(0);
+  ASSERT_NE(theirs, nullptr);
+  absl::Notification asked, may_answer;
+  ASSERT_THAT(theirs->Handle(8,
+                             [&](Session& session, Received call) {
+                               asked.Notify();
+                               may_answer.WaitForNotification();
+                               session.Reply(call.envelope, {.payload = "late"},
+                                             {},
+                                             [](absl::StatusOr<Receipt>) {});
+                             }),
+              IsOk());
+  absl::Notification replied, closed;
+  ours->Call({.type = 8}, {}, [&](absl::StatusOr<Received> reply) {
+    EXPECT_THAT(reply, IsOk());
+    if (reply.ok()) EXPECT_EQ(reply->message.payload, "late");
+    replied.Notify();
+  });
+  asked.WaitForNotification();
+  ours->Close(kPatience, [&](absl::StatusOr<SessionReport> report) {
+    EXPECT_THAT(report, IsOk());
+    if (report.ok()) EXPECT_THAT(report->why, IsOk());
+    closed.Notify();
+  });
+  EXPECT_THAT(blocking::Send(*ours, {}),
+              StatusIs(absl::StatusCode::kFailedPrecondition));
+  may_answer.Notify();
+  replied.WaitForNotification();
+  closed.WaitForNotification();
+}
+
+TEST_F(SessionTest, AnErrorReplyReachesACallerWithTensorsOfItsOwn) {
+  FERRY_ASSERT_OK_AND_ASSIGN(auto ours, Connect());
+  auto theirs = Accepted(0);
+  ASSERT_NE(theirs, nullptr);
+  ASSERT_THAT(theirs->Handle(8,
+                             [](Session& session, Received call) {
+                               session.ReplyError(
+                                   call.envelope,
+                                   absl::NotFoundError("no such layer"),
+                                   [](absl::StatusOr<Receipt>) {});
+                             }),
+              IsOk());
+  EXPECT_THAT(
+      blocking::Call(*ours, {.type = 8},
+                     {.into = {.tensors = {at::ones({3})}, .names = {"w"}}}),
+      StatusIs(absl::StatusCode::kNotFound, HasSubstr("no such layer")));
+}
+
+TEST_F(SessionTest, PeersMayGoWhileSessionsOpenAndMove) {
+  for (int round = 0; round < 5; ++round) {
+    FERRY_ASSERT_OK_AND_ASSIGN(auto caller,
+                               Peer::Create({.name = "hasty", .control = ""}));
+    absl::BlockingCounter ended(8);
+    for (int i = 0; i < 8; ++i) {
+      caller->Connect(callee_->control_address(), {}, kPatience,
+                      [&](absl::StatusOr<std::shared_ptr<Session>> session) {
+                        if (session.ok()) {
+                          (*session)->Send(
+                              {.tensors = {at::ones({1 << 16})}}, {},
+                              [kept = *session](absl::StatusOr<Receipt>) {});
+                        }
+                        ended.DecrementCount();
+                      });
+    }
+    caller.reset();
+    ended.Wait();
+  }
+}
+
+TEST_F(SessionTest, ListSessionsCountsBytes) {
+  FERRY_ASSERT_OK_AND_ASSIGN(auto ours, Connect());
+  auto theirs = Accepted(0);
+  ASSERT_NE(theirs, nullptr);
+  absl::Notification received;
+  theirs->Receive({}, [&](absl::StatusOr<Received> message) {
+    EXPECT_THAT(message, IsOk());
+    received.Notify();
+  });
+  ASSERT_THAT(blocking::Send(*ours, {.tensors = {at::ones({1 << 20})}}),
+              IsOk());
+  received.WaitForNotification();
+  auto records = callee_->ListSessions();
+  ASSERT_EQ(records.size(), 1u);
+  EXPECT_EQ(records[0].id, ours->id());
+  EXPECT_GE(records[0].bytes_received, uint64_t{4} << 20);
+}
+
+TEST_F(SessionTest, ConnectEndsAtItsDeadline) {
+  // A port that is bound but never answers: its backlog takes the connection.
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address = {.sin_family = AF_INET, .sin_port = 0};
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof(address);
+  ASSERT_EQ(bind(fd, reinterpret_cast<sockaddr*>(&address), length), 0);
+  ASSERT_EQ(listen(fd, 1), 0);
+  ASSERT_EQ(getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length), 0);
+  EXPECT_THAT(blocking::Connect(
+                  *caller_, absl::StrCat("127.0.0.1:", ntohs(address.sin_port)),
+                  {}, absl::Milliseconds(200)),
+              StatusIs(absl::StatusCode::kDeadlineExceeded));
+  close(fd);
+}
+
 TEST(PeerTest, WorksOnTheUsersOwnServer) {
   grpc::ServerBuilder builder;
   int port = 0;
@@ -379,8 +521,9 @@ TEST(PeerTest, WorksOnTheUsersOwnServer) {
                            &port);
   FERRY_ASSERT_OK_AND_ASSIGN(auto callee,
                              Peer::CreateOn(builder, {.name = "guest"}));
-  absl::Notification accepted;
-  callee->Accept([&](std::shared_ptr<Session>) { accepted.Notify(); });
+  callee->Accept([](std::shared_ptr<Session> session) {
+    session->OnEnd([session](SessionReport) {});  // keeps it until it ends
+  });
   auto server = builder.BuildAndStart();
   ASSERT_NE(server, nullptr);
   FERRY_ASSERT_OK_AND_ASSIGN(auto caller,
@@ -390,7 +533,6 @@ TEST(PeerTest, WorksOnTheUsersOwnServer) {
         auto session,
         blocking::Connect(*caller, absl::StrCat("127.0.0.1:", port), {},
                           kPatience));
-    accepted.WaitForNotification();
   }
   EXPECT_THAT(blocking::Shutdown(*callee, absl::ZeroDuration()), IsOk());
   server->Shutdown();
