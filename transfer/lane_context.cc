@@ -1,5 +1,7 @@
 #include "transfer/lane_context.h"
 
+#include <signal.h>
+
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -23,6 +25,24 @@ const Backend* Find(const std::vector<Backend>& backends,
   }
   return nullptr;
 }
+
+// libuv writes to sockets whose peer may be gone, and the system ends a process
+// for that with SIGPIPE. Threads inherit the mask of those that start them, so
+// tensorpipe's get one in which the signal is blocked, and an error instead;
+// the process's own handling of the signal stays as it is.
+class SigpipeBlocked {
+ public:
+  SigpipeBlocked() {
+    sigset_t sigpipe;
+    sigemptyset(&sigpipe);
+    sigaddset(&sigpipe, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &sigpipe, &before_);
+  }
+  ~SigpipeBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+ private:
+  sigset_t before_;
+};
 
 class Maker {
  public:
@@ -117,6 +137,7 @@ std::string LaneContext::PathTo(
 absl::StatusOr<LaneContext> MakeLaneContext(
     const BackendRegistry& backends, const std::vector<std::string>& paths,
     const std::set<std::string>& without, absl::string_view name) {
+  SigpipeBlocked inherited;
   try {
     Maker maker(backends, name);
     std::vector<std::string> refused;

@@ -1,0 +1,89 @@
+// The system refuses process_vm_readv while a link is up. A program of its own:
+// what a process has forbidden itself stays so.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <string>
+
+#include "tests/testing/status_matchers.h"
+#include "tests/transfer/link_fixture.h"
+
+namespace tensorferry {
+namespace {
+
+using ::tensorferry::testing::IsOk;
+using ::tensorferry::testing::StatusIs;
+using ::testing::HasSubstr;
+
+// For all threads of this process. Returns whether it worked.
+bool ForbidProcessVmReadv() {
+  sock_filter filter[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_vm_readv, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  sock_fprog program{4, filter};
+  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+                 SECCOMP_FILTER_FLAG_TSYNC, &program) == 0;
+}
+
+std::string WhyCmaIsUnusable() {
+  for (const PathInfo& path : BackendRegistry::Global().Paths()) {
+    if (path.name == "uv/cma") return path.unusable;
+  }
+  return "not registered";
+}
+
+void ExpectBothPaths(const Receipt& receipt) {
+  ASSERT_EQ(receipt.paths.size(), 2u);
+  EXPECT_EQ(receipt.paths[0].path, "uv/cma");
+  EXPECT_THAT(receipt.paths[0].status, StatusIs(absl::StatusCode::kUnavailable,
+                                                HasSubstr("process_vm_readv")));
+  EXPECT_EQ(receipt.paths[1].path, "uv/basic");
+  EXPECT_THAT(receipt.paths[1].status, IsOk());
+}
+
+using CmaRefusedTest = LinkTest;
+
+TEST_F(CmaRefusedTest, TransferGoesOnOverTheNextPathAndSaysWhy) {
+  if (!WhyCmaIsUnusable().empty()) GTEST_SKIP() << WhyCmaIsUnusable();
+  TransferRules rules = BasicRules();
+  rules.paths = {"uv/cma", "uv/basic"};
+  Connect(rules);
+  absl::StatusOr<Received> before = Transfer(PatternMessage(3 << 20, 1));
+  ASSERT_THAT(before, IsOk());
+  ASSERT_EQ(before->receipt.paths[0].path, "uv/cma");
+
+  if (!ForbidProcessVmReadv()) GTEST_SKIP() << "no seccomp here";
+  EXPECT_THAT(WhyCmaIsUnusable(), HasSubstr("process_vm_readv"));
+  for (bool callee_sends : {false, true}) {
+    Link& from = callee_sends ? callee() : caller();
+    Link& to = callee_sends ? caller() : callee();
+    for (int i = 0; i < 8; ++i) {  // so that every lane has its turn
+      Outcome<Received> received;
+      Outcome<Receipt> sent;
+      to.Receive({}, received.done());
+      from.Send(PatternMessage(3 << 20, i), {}, {}, sent.done());
+      absl::StatusOr<Receipt> receipt = sent.Wait();
+      absl::StatusOr<Received> message = received.Wait();
+      ASSERT_THAT(receipt, IsOk());
+      ASSERT_THAT(message, IsOk());
+      EXPECT_TRUE(SameBytes(message->message.tensors[0], Pattern(3 << 20, i)));
+      if (i > 0 || callee_sends) continue;
+      ExpectBothPaths(*receipt);
+      ExpectBothPaths(message->receipt);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tensorferry

@@ -1,0 +1,315 @@
+// A peer that has the key and speaks valid frames, but lies in them.
+#include <ATen/ops/empty.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <thread>
+#include <variant>
+#include <vector>
+
+#include "serialization/serialize.h"
+#include "tests/testing/status_matchers.h"
+#include "tests/transfer/link_fixture.h"
+#include "tests/transfer/raw_peer.h"
+
+namespace tensorferry {
+namespace {
+
+using ::tensorferry::testing::IsOk;
+using ::tensorferry::testing::StatusIs;
+using ::testing::HasSubstr;
+
+using absl::StatusCode;
+
+class LyingPeerTest : public LinkTest {
+ protected:
+  void Meet(TransferRules rules = BasicRules(), Clock* clock = Clock::Real()) {
+    EndpointOptions options;
+    options.executor = &executor_;
+    options.clock = clock;
+    absl::StatusOr<std::unique_ptr<Endpoint>> endpoint =
+        Endpoint::Create(options);
+    ASSERT_THAT(endpoint, IsOk());
+    endpoint_ = *std::move(endpoint);
+    StatusOutcome up;
+    absl::StatusOr<Endpoint::Expected> expected =
+        endpoint_->Expect(rules, up.done(), down_.done());
+    ASSERT_THAT(expected, IsOk());
+    link_ = expected->link;
+    absl::StatusOr<std::unique_ptr<RawPeer>> peer =
+        RawPeer::Connect(expected->address, expected->key, rules);
+    ASSERT_THAT(peer, IsOk());
+    peer_ = *std::move(peer);
+    ASSERT_THAT(up.Wait(), IsOk());
+  }
+
+  // The header of a message of `nbytes`, as an honest peer sends it.
+  HeaderFrame Header(uint64_t operation, int64_t nbytes) {
+    absl::StatusOr<WriteBuffers> buffers =
+        Serialize(TensorMessage{7, 0, "", {Pattern(nbytes, 1)}, {}}, {});
+    HeaderFrame header;
+    header.operation = operation;
+    header.plan_digest = BasicRules().plan_digest;
+    header.manifest = EncodeManifest(buffers->manifest());
+    return header;
+  }
+
+  template <class Expected>
+  Expected Next() {
+    absl::StatusOr<Frame> frame = peer_->Next();
+    EXPECT_THAT(frame, IsOk());
+    if (!frame.ok() || !std::holds_alternative<Expected>(*frame)) {
+      ADD_FAILURE() << "another frame";
+      return Expected();
+    }
+    return std::get<Expected>(*frame);
+  }
+
+  std::unique_ptr<Endpoint> endpoint_;
+  std::shared_ptr<Link> link_;
+  std::unique_ptr<RawPeer> peer_;
+  StatusOutcome down_;
+};
+
+TEST_F(LyingPeerTest, HonestHeaderIsAnswered) {
+  TransferRules rules = BasicRules();
+  rules.digests = false;
+  Meet(rules);
+  Outcome<Received> received;
+  link_->Receive({}, received.done());
+  HeaderFrame header = Header(1, 100);
+  header.is_inline = true;
+  peer_->Send(header, std::string(100, 'a'));
+  EXPECT_THAT(received.Wait(), IsOk());
+  EXPECT_THAT(Next<AckFrame>().status, IsOk());
+  link_->Receive({}, [](auto) {});
+  peer_->Send(Header(2, 1 << 20));
+  EXPECT_EQ(Next<GrantFrame>().operation, 2u);
+  peer_->SendBody(1, {2, 1, 0, 0}, {1 << 20});
+  peer_->Send(TrailerFrame{2, {}, {}});
+  EXPECT_THAT(Next<AckFrame>().status, IsOk());
+}
+
+struct Lie {
+  std::string name;
+  Frame frame;
+  StatusCode code = StatusCode::kInvalidArgument;
+  std::string text;
+};
+
+class LyingFrameTest : public LyingPeerTest,
+                       public ::testing::WithParamInterface<Lie> {};
+
+TEST_P(LyingFrameTest, EndsTheLinkWithAReason) {
+  Meet();
+  peer_->Send(GetParam().frame);
+  EXPECT_THAT(down_.Wait(),
+              StatusIs(GetParam().code, HasSubstr(GetParam().text)));
+}
+
+constexpr StatusCode kLie = StatusCode::kInvalidArgument;
+
+INSTANTIATE_TEST_SUITE_P(
+    All, LyingFrameTest,
+    ::testing::Values(
+        Lie{"Grant", GrantFrame{5}, kLie, "GRANT for an operation"},
+        Lie{"Zero", GrantFrame{0}, kLie, "grant.operation is 0"},
+        Lie{"Ack", AckFrame{5, {}}, kLie, "ACK for an operation"},
+        Lie{"Refuse", RefuseFrame{5, absl::AbortedError("")}, kLie, "REFUSE"},
+        Lie{"Cancel", CancelFrame{5, absl::AbortedError("")}, kLie,
+            "CANCEL before its HEADER"},
+        Lie{"Trailer", TrailerFrame{5, {}, {}}, kLie,
+            "TRAILER before its HEADER"},
+        Lie{"Reopen", ReopenFrame{1, 2, "uv://127.0.0.1:1"}, kLie, "REOPEN"},
+        Lie{"Hello", HelloFrame{"s", "k", 0, 1, 1, 2, {}, {}}, kLie, "HELLO"},
+        Lie{"Reject", RejectFrame{absl::AbortedError("")}, kLie, "REJECT"}),
+    [](const auto& info) { return info.param.name; });
+
+TEST_F(LyingPeerTest, GarbageEndsTheLink) {
+  Meet();
+  peer_->SendBytes("\xff\xfe garbage");
+  EXPECT_THAT(down_.Wait(),
+              StatusIs(StatusCode::kInvalidArgument, HasSubstr("no frame")));
+}
+
+TEST_F(LyingPeerTest, OversizedFrameEndsTheLinkBeforeItIsRead) {
+  TransferRules rules = BasicRules();
+  rules.limits.manifest_bytes = 1000;
+  Meet(rules);
+  tensorpipe::Message message;
+  static std::string much(8 << 20, 'x');
+  message.payloads.push_back({much.data(), much.size(), ""});
+  peer_->SendMessage(0, std::move(message));
+  EXPECT_THAT(down_.Wait(), StatusIs(StatusCode::kInvalidArgument,
+                                     HasSubstr("passes the limits")));
+}
+
+TEST_F(LyingPeerTest, SecondHeaderOfAnOperationEndsTheLink) {
+  Meet();
+  peer_->Send(Header(3, 1 << 20));
+  peer_->Send(Header(3, 1 << 20));
+  EXPECT_THAT(down_.Wait(), StatusIs(StatusCode::kInvalidArgument,
+                                     HasSubstr("HEADER after that of")));
+}
+
+TEST_F(LyingPeerTest, BadMessagesAreRefusedOneByOne) {
+  Meet();
+  HeaderFrame other_plan = Header(1, 100);
+  other_plan.plan_digest = "other";
+  peer_->Send(other_plan);
+  EXPECT_THAT(Next<RefuseFrame>().status,
+              StatusIs(StatusCode::kFailedPrecondition, HasSubstr("other")));
+  HeaderFrame no_manifest = Header(2, 100);
+  no_manifest.manifest = "nonsense";
+  peer_->Send(no_manifest);
+  EXPECT_THAT(Next<RefuseFrame>().status,
+              StatusIs(StatusCode::kInvalidArgument));
+  HeaderFrame short_bytes = Header(3, 100);
+  short_bytes.is_inline = true;
+  peer_->Send(short_bytes, "too short");
+  EXPECT_THAT(Next<RefuseFrame>().status,
+              StatusIs(StatusCode::kDataLoss, HasSubstr("9 bytes, want 100")));
+  // A digest that is not that of the bytes.
+  Outcome<Received> received;
+  link_->Receive({}, received.done());
+  HeaderFrame wrong_digest = Header(4, 100);
+  wrong_digest.is_inline = true;
+  wrong_digest.digests = {1234};
+  peer_->Send(wrong_digest, std::string(100, 'a'));
+  EXPECT_THAT(received.Wait(), StatusIs(StatusCode::kDataLoss));
+  EXPECT_THAT(Next<AckFrame>().status, StatusIs(StatusCode::kDataLoss));
+}
+
+TEST_F(LyingPeerTest, BodyThatIsNotWhatTheManifestSaysIsNotRead) {
+  struct Case {
+    BodyTag tag;
+    std::vector<size_t> pieces;
+    StatusCode code;
+    std::string text;
+  };
+  std::vector<Case> cases = {
+      {{1, 1, 0, 0}, {1000}, StatusCode::kDataLoss, "1000 bytes, want 1048576"},
+      {{1, 1, 0, 0}, {2 << 20}, StatusCode::kDataLoss, "2097152 bytes, want"},
+      {{1, 1, 0, 0}, {512 << 10, 512 << 10}, StatusCode::kDataLoss, "2 pieces"},
+      {{1, 1, 9, 0}, {1 << 20}, StatusCode::kInvalidArgument, "body 9 of 1"},
+      {{1, 7, 0, 0}, {1 << 20}, StatusCode::kInvalidArgument, "generation 7"},
+      {{1, 1, 0, 0}, {}, StatusCode::kInvalidArgument, "0 pieces"},
+      {{1, 1, 0, 0},
+       std::vector<size_t>(65, 10),
+       StatusCode::kInvalidArgument,
+       "65 pieces"},
+      {{1, 1, 0, 0}, {33 << 20}, StatusCode::kInvalidArgument, "limits"},
+  };
+  for (const Case& lie : cases) {
+    down_ = StatusOutcome();
+    Meet();
+    Outcome<Received> received;
+    link_->Receive({}, received.done());
+    peer_->Send(Header(1, 1 << 20));
+    EXPECT_EQ(Next<GrantFrame>().operation, 1u);
+    peer_->SendBody(1, lie.tag, lie.pieces);
+    EXPECT_THAT(down_.Wait(), StatusIs(lie.code, HasSubstr(lie.text)));
+    EXPECT_THAT(received.Wait(), StatusIs(lie.code));
+  }
+}
+
+TEST_F(LyingPeerTest, BodyWithoutATargetIsNotRead) {
+  Meet();
+  link_->Receive({}, [](auto) {});
+  peer_->Send(Header(1, 1 << 20));
+  Next<GrantFrame>();
+  peer_->SendBody(1, {1, 1, 0, 0}, {1 << 20}, /*target=*/false);
+  EXPECT_THAT(down_.Wait(), StatusIs(StatusCode::kInvalidArgument,
+                                     HasSubstr("with a target")));
+}
+
+TEST_F(LyingPeerTest, EagerBodyBeyondTheWindowEndsTheLink) {
+  TransferRules rules = BasicRules();
+  rules.limits.eager_bytes = 1 << 20;
+  Meet(rules);
+  peer_->Send(Header(1, 2 << 20));
+  peer_->SendBody(1, {1, 1, 0, 0}, {2 << 20});
+  EXPECT_THAT(down_.Wait(),
+              StatusIs(StatusCode::kInvalidArgument, HasSubstr("eager_bytes")));
+}
+
+TEST_F(LyingPeerTest, BodyWhoseHeaderNeverComesEndsTheLink) {
+  FakeClock clock;
+  Meet(BasicRules(), &clock);
+  peer_->SendBody(1, {1, 1, 0, 0}, {1 << 20});
+  std::atomic<bool> over = false;
+  std::thread time([&] {
+    while (!over) {
+      clock.Advance(absl::Seconds(1));
+      std::this_thread::yield();
+    }
+  });
+  EXPECT_THAT(down_.Wait(), StatusIs(StatusCode::kInvalidArgument,
+                                     HasSubstr("a body without a HEADER")));
+  over = true;
+  time.join();
+}
+
+TEST_F(LyingPeerTest, LateBodiesOfWhatIsOverAreDropped) {
+  Meet();
+  peer_->Send(Header(1, 1 << 20));
+  peer_->Send(CancelFrame{1, absl::CancelledError("changed my mind")});
+  EXPECT_THAT(Next<RefuseFrame>().status, StatusIs(StatusCode::kCancelled));
+  peer_->SendBody(1, {1, 1, 0, 0}, {1 << 20});
+  peer_->Send(TrailerFrame{1, {}, {}});
+  // The link lives.
+  peer_->Send(Header(2, 1 << 20));
+  link_->Receive({}, [](auto) {});
+  EXPECT_EQ(Next<GrantFrame>().operation, 2u);
+}
+
+TEST_F(LyingPeerTest, SecondGrantEndsTheLink) {
+  Meet();
+  Outcome<Receipt> sent;
+  link_->Send(PatternMessage(64 << 20, 1), {}, {}, sent.done());
+  Next<HeaderFrame>();
+  peer_->Send(GrantFrame{1});
+  peer_->Send(GrantFrame{1});
+  EXPECT_THAT(down_.Wait(), StatusIs(StatusCode::kInvalidArgument,
+                                     HasSubstr("second GRANT")));
+  EXPECT_THAT(sent.Wait(), StatusIs(StatusCode::kInvalidArgument));
+}
+
+TEST_F(LyingPeerTest, AckBeforeTheTrailerEndsTheLink) {
+  Meet();
+  Outcome<Receipt> sent;
+  link_->Send(PatternMessage(64 << 20, 1), {}, {}, sent.done());
+  Next<HeaderFrame>();
+  peer_->Send(AckFrame{1, {}});
+  EXPECT_THAT(down_.Wait(), StatusIs(StatusCode::kInvalidArgument,
+                                     HasSubstr("not sent yet")));
+  EXPECT_FALSE(sent.Wait().ok());
+}
+
+TEST_F(LyingPeerTest, PeerThatTakesNothingIsOutwaited) {
+  FakeClock clock;
+  Meet(BasicRules(), &clock);
+  SendOptions options;
+  options.timeout = absl::Seconds(3);
+  // More than the sockets hold, so that writes are stuck in the transport.
+  at::Tensor source = Pattern(256 << 20, 1);
+  TensorMessage message;
+  message.tensors = {source};
+  Outcome<Receipt> sent;
+  link_->Send(std::move(message), {}, options, sent.done());
+  Next<HeaderFrame>();
+  peer_->Send(GrantFrame{1});
+  while (link_->counters().bytes_sent == 0 &&
+         clock.Now() < absl::UnixEpoch() + absl::Seconds(5)) {
+    clock.Advance(absl::Milliseconds(100));
+    std::this_thread::yield();
+  }
+  clock.Advance(absl::Seconds(5));
+  EXPECT_THAT(sent.Wait(), StatusIs(StatusCode::kDeadlineExceeded));
+}
+
+}  // namespace
+}  // namespace tensorferry
