@@ -1,0 +1,281 @@
+#include "transfer/receive_machine.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+namespace tensorferry {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+std::string ToString(const ReceiveAction& action) {
+  using Kind = ReceiveAction::Kind;
+  auto code = [&] { return absl::StatusCodeToString(action.status.code()); };
+  switch (action.kind) {
+    case Kind::kAllocate:
+      return absl::StrCat("allocate ", action.operation, " for ",
+                          action.receive);
+    case Kind::kGrant:
+      return absl::StrCat("grant ", action.operation);
+    case Kind::kRefuse:
+      return absl::StrCat("refuse ", action.operation, " ", code());
+    case Kind::kAck:
+      return absl::StrCat("ack ", action.operation, " ", code());
+    case Kind::kRead:
+      return absl::StrCat(action.place == BodyPlace::kRegion  ? "read "
+                          : action.place == BodyPlace::kStage ? "stage "
+                                                              : "sink ",
+                          action.operation, ".", action.body, " lane ",
+                          action.lane);
+    case Kind::kDeliver:
+      return absl::StrCat("deliver ", action.operation, " to ", action.receive);
+    case Kind::kFinishReceive:
+      return absl::StrCat("finish ", action.receive, " ", code());
+    case Kind::kDrop:
+      return absl::StrCat("drop ", action.operation);
+    case Kind::kResetLane:
+      return absl::StrCat("reset lane ", action.lane, ".", action.generation);
+    case Kind::kEndLink:
+      return absl::StrCat("end: ", action.status.message());
+  }
+  return "?";
+}
+
+class ReceiveMachineTest : public ::testing::Test {
+ protected:
+  ReceiveMachineTest() {
+    ReceiveMachine::Settings settings;
+    settings.body_lanes = 2;
+    settings.limits.eager_bytes = 100;
+    settings.limits.headers_waiting = 2;
+    machine_ = std::make_unique<ReceiveMachine>(settings);
+  }
+
+  template <class Event>
+  std::vector<std::string> Did(Event event) {
+    ReceiveMachine::Actions actions;
+    event(actions);
+    std::vector<std::string> texts;
+    for (const ReceiveAction& action : actions) {
+      texts.push_back(ToString(action));
+    }
+    return texts;
+  }
+
+  std::vector<std::string> Receive(ReceiveId id, ReceiveFilter filter = {}) {
+    return Did([&](auto& out) {
+      machine_->Receive(id, filter, absl::UnixEpoch() + absl::Seconds(10), out);
+    });
+  }
+  std::vector<std::string> Header(OperationId id, std::vector<uint64_t> bodies,
+                                  uint32_t type = 0) {
+    ReceiveMachine::Header header;
+    header.type = type;
+    header.is_inline = bodies.empty();
+    header.body_nbytes = bodies;
+    return Did([&](auto& out) { machine_->OnHeader(id, header, out); });
+  }
+  std::vector<std::string> Allocated(OperationId id, absl::Status status = {}) {
+    return Did([&](auto& out) { machine_->OnAllocated(id, status, out); });
+  }
+  std::vector<std::string> Body(int lane, OperationId id, uint32_t body,
+                                uint32_t attempt = 0) {
+    return Did([&](auto& out) {
+      machine_->OnBody(lane, 1, id, body, attempt, absl::UnixEpoch(), out);
+    });
+  }
+  std::vector<std::string> BodyRead(OperationId id, uint32_t body,
+                                    BodyPlace place = BodyPlace::kRegion,
+                                    bool ok = true) {
+    return Did(
+        [&](auto& out) { machine_->OnBodyRead(id, body, place, ok, out); });
+  }
+  std::vector<std::string> Trailer(OperationId id,
+                                   std::vector<BodyAttempt> again = {}) {
+    return Did([&](auto& out) { machine_->OnTrailer(id, again, out); });
+  }
+  std::vector<std::string> Delivered(OperationId id) {
+    return Did([&](auto& out) { machine_->OnDelivered(id, {}, out); });
+  }
+  std::vector<std::string> Cancel(ReceiveId id) {
+    return Did([&](auto& out) {
+      machine_->Cancel(id, absl::CancelledError(""), out);
+    });
+  }
+  std::vector<std::string> LaneEnded(int lane) {
+    return Did([&](auto& out) { machine_->OnLaneEnded(lane, out); });
+  }
+
+  std::unique_ptr<ReceiveMachine> machine_;
+};
+
+TEST_F(ReceiveMachineTest, InlineMessageIsDeliveredAtOnce) {
+  Receive(1);
+  EXPECT_THAT(Header(1, {}), ElementsAre("deliver 1 to 1"));
+  EXPECT_THAT(Delivered(1), ElementsAre("ack 1 OK", "drop 1"));
+  EXPECT_TRUE(machine_->idle());
+}
+
+TEST_F(ReceiveMachineTest, GrantedBodiesGoToTheirPlace) {
+  Receive(1);
+  EXPECT_THAT(Header(1, {10, 10}), ElementsAre("allocate 1 for 1"));
+  EXPECT_THAT(Allocated(1), ElementsAre("grant 1"));
+  EXPECT_THAT(Body(1, 1, 0), ElementsAre("read 1.0 lane 1"));
+  EXPECT_THAT(Body(2, 1, 1), ElementsAre("read 1.1 lane 2"));
+  EXPECT_THAT(Trailer(1), IsEmpty());
+  EXPECT_THAT(BodyRead(1, 1), IsEmpty());
+  EXPECT_THAT(BodyRead(1, 0), ElementsAre("deliver 1 to 1"));
+  EXPECT_THAT(Delivered(1), ElementsAre("ack 1 OK", "drop 1"));
+}
+
+TEST_F(ReceiveMachineTest, EagerBodiesAreStagedUpToTheWindow) {
+  Header(1, {60, 60});
+  EXPECT_THAT(Body(1, 1, 0), ElementsAre("stage 1.0 lane 1"));
+  EXPECT_EQ(machine_->staged_bytes(), 60u);
+  EXPECT_THAT(Body(2, 1, 1), ElementsAre(HasSubstr("eager_bytes = 100")));
+}
+
+TEST_F(ReceiveMachineTest, GrantFreesTheWindow) {
+  Header(1, {60});
+  Body(1, 1, 0);
+  BodyRead(1, 0, BodyPlace::kStage);
+  Receive(1);
+  EXPECT_THAT(Allocated(1), ElementsAre("grant 1"));
+  EXPECT_EQ(machine_->staged_bytes(), 0u);
+  EXPECT_THAT(Trailer(1), ElementsAre("deliver 1 to 1"));
+}
+
+TEST_F(ReceiveMachineTest, BodyWaitsForItsHeader) {
+  EXPECT_THAT(Body(1, 1, 0), IsEmpty());
+  EXPECT_EQ(machine_->next_deadline(), absl::UnixEpoch() + absl::Seconds(5));
+  EXPECT_THAT(Header(1, {10}), ElementsAre("stage 1.0 lane 1"));
+  EXPECT_EQ(machine_->next_deadline(), absl::InfiniteFuture());
+}
+
+TEST_F(ReceiveMachineTest, BodyWithoutHeaderEndsTheLink) {
+  Body(1, 1, 0);
+  EXPECT_THAT(Did([&](auto& out) {
+                machine_->OnTime(absl::UnixEpoch() + absl::Seconds(5), out);
+              }),
+              ElementsAre(HasSubstr("a body without a HEADER")));
+}
+
+TEST_F(ReceiveMachineTest, SecondCopyWaitsForTheFirstAndTakesItsPlace) {
+  Receive(1);
+  Header(1, {10});
+  Allocated(1);
+  Body(1, 1, 0);
+  EXPECT_THAT(Body(2, 1, 0, /*attempt=*/1), IsEmpty());
+  EXPECT_THAT(BodyRead(1, 0, BodyPlace::kRegion, false),
+              ElementsAre("read 1.0 lane 2"));
+  EXPECT_THAT(LaneEnded(1), IsEmpty());
+  Trailer(1, {{0, 1}});
+  EXPECT_THAT(BodyRead(1, 0), ElementsAre("deliver 1 to 1"));
+}
+
+TEST_F(ReceiveMachineTest, OnlyTheAttemptThatTheTrailerNamesIsDelivered) {
+  Receive(1);
+  Header(1, {10});
+  Allocated(1);
+  Body(1, 1, 0);
+  BodyRead(1, 0);
+  EXPECT_THAT(Trailer(1, {{0, 1}}), IsEmpty());
+  EXPECT_THAT(Body(2, 1, 0, /*attempt=*/1), ElementsAre("read 1.0 lane 2"));
+  EXPECT_THAT(BodyRead(1, 0), ElementsAre("deliver 1 to 1"));
+  // From now on the memory is the user's.
+  EXPECT_THAT(Body(1, 1, 0, /*attempt=*/2), ElementsAre("sink 1.0 lane 1"));
+}
+
+TEST_F(ReceiveMachineTest, SecondCopyOfTheSameAttemptIsDropped) {
+  Receive(1);
+  Header(1, {10, 10});
+  Allocated(1);
+  Body(1, 1, 0);
+  BodyRead(1, 0);
+  EXPECT_THAT(Body(1, 1, 0), ElementsAre("sink 1.0 lane 1"));
+}
+
+TEST_F(ReceiveMachineTest, CancelIsFencedByTheLane) {
+  Receive(1);
+  Header(1, {10, 10});
+  Allocated(1);
+  Body(1, 1, 0);
+  EXPECT_THAT(Cancel(1), ElementsAre("ack 1 CANCELLED", "reset lane 1.1"));
+  EXPECT_THAT(BodyRead(1, 0, BodyPlace::kRegion, false),
+              ElementsAre("drop 1", "finish 1 CANCELLED"));
+  EXPECT_THAT(Body(2, 1, 1), ElementsAre("sink 1.1 lane 2"));
+}
+
+TEST_F(ReceiveMachineTest, CancelBeforeTheGrantRefuses) {
+  Receive(1);
+  Header(1, {10});
+  EXPECT_THAT(Cancel(1), ElementsAre("refuse 1 CANCELLED"));
+  EXPECT_THAT(Allocated(1), ElementsAre("drop 1", "finish 1 CANCELLED"));
+}
+
+TEST_F(ReceiveMachineTest, ReceiveWithoutAMessageEndsAtItsDeadline) {
+  Receive(1);
+  EXPECT_THAT(Did([&](auto& out) {
+                machine_->OnTime(absl::UnixEpoch() + absl::Seconds(10), out);
+              }),
+              ElementsAre("finish 1 DEADLINE_EXCEEDED"));
+}
+
+TEST_F(ReceiveMachineTest, SenderThatGivesUpIsAnswered) {
+  Header(1, {10});
+  EXPECT_THAT(Did([&](auto& out) {
+                machine_->OnCancel(1, absl::CancelledError(""), out);
+              }),
+              ElementsAre("refuse 1 CANCELLED", "drop 1"));
+  EXPECT_TRUE(machine_->idle());
+}
+
+TEST_F(ReceiveMachineTest, MessagesGoToTheReceiveThatNamesThemFirst) {
+  ReceiveFilter of_type_5;
+  of_type_5.type = 5;
+  ReceiveFilter but_6;
+  but_6.except_types = {6};
+  Receive(1, but_6);
+  Receive(2, of_type_5);
+  EXPECT_THAT(Header(1, {}, 5), ElementsAre("deliver 1 to 2"));
+  EXPECT_THAT(Header(2, {}, 6), IsEmpty());
+  EXPECT_THAT(Header(3, {}, 0x80000001), IsEmpty());
+  EXPECT_THAT(Header(4, {}, 7), ElementsAre("deliver 4 to 1"));
+  EXPECT_THAT(Header(5, {}, 8),
+              ElementsAre("refuse 5 RESOURCE_EXHAUSTED", "drop 5"));
+  EXPECT_THAT(Receive(3), ElementsAre("deliver 2 to 3"));
+}
+
+TEST_F(ReceiveMachineTest, LiesEndTheLink) {
+  Header(2, {10});
+  EXPECT_THAT(Header(2, {10}), ElementsAre(HasSubstr("HEADER after that of")));
+  EXPECT_THAT(Header(1, {10}), ElementsAre(HasSubstr("HEADER after that of")));
+  EXPECT_THAT(Trailer(3), ElementsAre(HasSubstr("TRAILER before")));
+  EXPECT_THAT(Trailer(2, {{7, 1}}), ElementsAre(HasSubstr("body 7 of 1")));
+  EXPECT_THAT(Body(1, 2, 1), ElementsAre(HasSubstr("body 1 of 1")));
+}
+
+TEST_F(ReceiveMachineTest, EndWaitsForTheTransport) {
+  Receive(1);
+  Header(1, {10});
+  Allocated(1);
+  Body(1, 1, 0);
+  Receive(2);
+  EXPECT_THAT(
+      Did([&](auto& out) { machine_->End(absl::UnavailableError(""), out); }),
+      ElementsAre("finish 2 UNAVAILABLE"));
+  EXPECT_THAT(BodyRead(1, 0, BodyPlace::kRegion, false),
+              ElementsAre("drop 1", "finish 1 UNAVAILABLE"));
+  EXPECT_THAT(Receive(3), ElementsAre("finish 3 FAILED_PRECONDITION"));
+}
+
+}  // namespace
+}  // namespace tensorferry
