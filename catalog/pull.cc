@@ -13,6 +13,7 @@
 #include "catalog/bundle.h"
 #include "catalog/catalog.pb.h"
 #include "catalog/chain.h"
+#include "catalog/payload.h"
 #include "catalog/wire_types.h"
 
 namespace tensorferry {
@@ -123,7 +124,7 @@ class PullOperation : public std::enable_shared_from_this<PullOperation> {
     request.set_timeout_ms(absl::ToInt64Milliseconds(left));
     TensorMessage message;
     message.type = kPullType;
-    message.payload = request.SerializeAsString();
+    message.payload = ToPayload(request);
     CallOptions call;
     call.timeout = left;
     call.into = std::move(into);

@@ -9,6 +9,7 @@
 #include "catalog/bundle.h"
 #include "catalog/catalog.pb.h"
 #include "catalog/chain.h"
+#include "catalog/payload.h"
 #include "catalog/wire_types.h"
 
 namespace tensorferry {
@@ -66,7 +67,7 @@ class PushOperation : public std::enable_shared_from_this<PushOperation> {
       request.set_file_header(contents_.file_header);
     }
     message.type = type;
-    message.payload = request.SerializeAsString();
+    message.payload = ToPayload(request);
     CallOptions call;
     call.timeout = left;
     call.streams = options_.streams;

@@ -13,6 +13,7 @@
 #include "base/status_macros.h"
 #include "catalog/catalog.pb.h"
 #include "catalog/catalog_service.h"
+#include "catalog/payload.h"
 #include "catalog/select.h"
 #include "catalog/wire_types.h"
 
@@ -42,7 +43,7 @@ absl::StatusOr<Proto> ParsePayload(const std::string& payload,
 TensorMessage Message(uint32_t type, const google::protobuf::Message& payload) {
   TensorMessage message;
   message.type = type;
-  message.payload = payload.SerializeAsString();
+  message.payload = ToPayload(payload);
   return message;
 }
 
