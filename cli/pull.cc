@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/status_macros.h"
+#include "catalog/atomic_file.h"
 #include "catalog/blocking.h"
 #include "catalog/safetensors.h"
 #include "cli/commands.h"
@@ -36,6 +37,8 @@ absl::Status Pull(const Arguments& arguments, Output& output) {
   }
   FERRY_ASSIGN_OR_RETURN(TransferSettings settings,
                          TransferSettingsOf(arguments));
+  // What cannot be written need not be pulled.
+  FERRY_RETURN_IF_ERROR(AtomicFile::Create(arguments.Get("out")).status());
   FERRY_ASSIGN_OR_RETURN(Pulled pulled,
                          PullFrom(arguments, std::move(settings)));
   FERRY_RETURN_IF_ERROR(

@@ -6,7 +6,6 @@
 
 #include "catalog/pull.h"
 #include "cli/output.h"
-#include "transfer/receipt.h"
 
 namespace tensorferry::cli {
 

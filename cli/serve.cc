@@ -153,12 +153,12 @@ absl::Status ServeUntilStopped(const Arguments& arguments, PeerOptions options,
     }
   });
   output.json()["address"] = peer->control_address();
-  output.Log(
-      absl::StrCat(peer->id().name, " is ready at ", peer->control_address()));
   if (arguments.Has("ready_file")) {
     FERRY_RETURN_IF_ERROR(
         WriteReadyFile(arguments.Get("ready_file"), peer->control_address()));
   }
+  output.Log(
+      absl::StrCat(peer->id().name, " is ready at ", peer->control_address()));
   stop.Await();
   output.Log(
       absl::StrCat("stopping: sessions have ", ShowTime(drain), " to finish"));
