@@ -9,10 +9,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
+#include <initializer_list>
 #include <memory>
 #include <string>
 #include <utility>
@@ -132,18 +134,23 @@ absl::Status PullTo(const std::string& out, const std::string& address) {
 
 absl::Status CompareFiles(const std::string& a, const std::string& b) {
   std::ifstream in_a(a, std::ios::binary), in_b(b, std::ios::binary);
-  std::istreambuf_iterator<char> x(in_a), y(in_b), end;
-  uint64_t byte = 0;
-  for (; x != end && y != end; ++x, ++y, ++byte) {
-    if (*x != *y) break;
+  std::string x(1 << 20, 0), y(1 << 20, 0);
+  uint64_t compared = 0;
+  while (true) {
+    in_a.read(x.data(), x.size());
+    in_b.read(y.data(), y.size());
+    const auto n = in_a.gcount();
+    if (n != in_b.gcount() || std::memcmp(x.data(), y.data(), n) != 0) {
+      return absl::DataLossError(
+          absl::StrCat(a, " and ", b, " differ after byte ", compared));
+    }
+    compared += n;
+    if (n == 0) break;
   }
-  if (x == end && y == end && byte > 0) {
-    std::printf("        %s and the original are identical, %.1f MB\n",
-                b.c_str(), byte / kMega);
-    return absl::OkStatus();
-  }
-  return absl::DataLossError(
-      absl::StrCat(a, " and ", b, " differ at byte ", byte));
+  if (compared == 0) return absl::DataLossError(absl::StrCat(a, " is empty"));
+  std::printf("        %s and the original are identical, %.1f MB\n", b.c_str(),
+              compared / kMega);
+  return absl::OkStatus();
 }
 
 int Report(const char* who, const absl::Status& status) {
