@@ -38,6 +38,7 @@ class Allocator {
   absl::Status CheckLimits() const;
   absl::Status PlanInto();
   absl::Status FindRegions();
+  absl::StatusOr<Region> RegionOn(const DeviceId& target) const;
   absl::Status Fill();
   absl::StatusOr<c10::DataPtr> Memory(int buffer);
   c10::Storage StorageOn(c10::DataPtr memory, int storage) const;
@@ -80,18 +81,29 @@ absl::Status Allocator::PlanInto() {
 }
 
 // Devices, converters and streams of all buffers, before any memory is taken.
+// Buffers are many, devices few: each device is looked up once in a run.
 absl::Status Allocator::FindRegions() {
   result_.regions_.resize(manifest().buffer_count());
+  const DeviceId* target = nullptr;
+  Region found;
   for (int b = 0; b < manifest().buffer_count(); ++b) {
-    Region& region = result_.regions_[b];
-    FERRY_ASSIGN_OR_RETURN(c10::Device device,
-                           TorchDeviceOf(manifest().buffer_target(b)));
-    FERRY_ASSIGN_OR_RETURN(region.converter, converters_.Find(device.type()));
-    FERRY_ASSIGN_OR_RETURN(region.stream,
-                           StreamForDevice(options_.streams, device));
-    region.nbytes = manifest().buffer_nbytes(b);
+    if (target != &manifest().buffer_target(b)) {
+      target = &manifest().buffer_target(b);
+      FERRY_ASSIGN_OR_RETURN(found, RegionOn(*target));
+    }
+    result_.regions_[b] = found;
+    result_.regions_[b].nbytes = manifest().buffer_nbytes(b);
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<Region> Allocator::RegionOn(const DeviceId& target) const {
+  Region region;
+  FERRY_ASSIGN_OR_RETURN(c10::Device device, TorchDeviceOf(target));
+  FERRY_ASSIGN_OR_RETURN(region.converter, converters_.Find(device.type()));
+  FERRY_ASSIGN_OR_RETURN(region.stream,
+                         StreamForDevice(options_.streams, device));
+  return region;
 }
 
 absl::Status Allocator::Fill() {

@@ -41,24 +41,6 @@ std::string Manifest::Describe(int tensor) const {
   return DescribeTensor(tensor, tensor_name(tensor));
 }
 
-Manifest::View Manifest::view(int view) const {
-  uint8_t flags = columns_.view_flags[view];
-  size_t rank = static_cast<uint8_t>(columns_.ranks[view]);
-  View result;
-  result.dtype = static_cast<Dtype>(columns_.dtypes[view]);
-  result.conj = (flags & kConj) != 0;
-  result.neg = (flags & kNeg) != 0;
-  result.storage = static_cast<int>(columns_.view_storages[view]);
-  result.offset = columns_.offsets[view];
-  result.sizes =
-      absl::MakeConstSpan(columns_.sizes).subspan(first_dim_[view], rank);
-  if ((flags & kStrided) != 0) {
-    result.strides = absl::MakeConstSpan(columns_.strides)
-                         .subspan(first_stride_[view], rank);
-  }
-  return result;
-}
-
 Manifest::StorageEntry Manifest::storage(int storage) const {
   StorageEntry entry;
   entry.buffer = static_cast<int>(columns_.storage_buffers[storage]);

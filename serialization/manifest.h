@@ -131,6 +131,24 @@ class Manifest {
   uint64_t bytes_on_wire_ = 0;
 };
 
+inline Manifest::View Manifest::view(int view) const {
+  uint8_t flags = columns_.view_flags[view];
+  size_t rank = static_cast<uint8_t>(columns_.ranks[view]);
+  View result;
+  result.dtype = static_cast<Dtype>(columns_.dtypes[view]);
+  result.conj = (flags & kConj) != 0;
+  result.neg = (flags & kNeg) != 0;
+  result.storage = static_cast<int>(columns_.view_storages[view]);
+  result.offset = columns_.offsets[view];
+  result.sizes =
+      absl::MakeConstSpan(columns_.sizes).subspan(first_dim_[view], rank);
+  if ((flags & kStrided) != 0) {
+    result.strides = absl::MakeConstSpan(columns_.strides)
+                         .subspan(first_stride_[view], rank);
+  }
+  return result;
+}
+
 // Deterministic: equal manifests give equal bytes. Format version 1, see
 // docs/wire_format.md.
 std::string EncodeManifest(const Manifest& manifest);

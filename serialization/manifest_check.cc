@@ -345,7 +345,7 @@ absl::Status ManifestChecker::CheckComposites() {
   size_t sparse_dim = 0;
   for (int t = 0; t < manifest_.tensor_count(); ++t) {
     TensorKind kind = manifest_.kind(t);
-    const DtypeInfo& dtype = InfoOf(manifest_.dtype(t));
+    const DtypeInfo& dtype = *FindDtype(c.dtypes[manifest_.first_view(t)]);
     if ((dtype.type_class == DtypeInfo::kQuantised) != IsQuantised(kind)) {
       return Invalid(Tensor(t), " of dtype ", dtype.name,
                      IsQuantised(kind) ? " is" : " is not", " quantised");

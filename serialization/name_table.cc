@@ -1,5 +1,7 @@
 #include "serialization/name_table.h"
 
+// Names are short: a call would cost as much as the hash.
+#define XXH_INLINE_ALL
 #include <xxhash.h>
 
 #include <random>

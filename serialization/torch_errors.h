@@ -16,8 +16,8 @@ namespace tensorferry {
 
 // The edge at which libtorch's exceptions end: runs `step`, which returns a
 // Status or StatusOr, and turns what it throws into a status of `code` whose
-// message starts with what `context()` returns; std::bad_alloc is
-// RESOURCE_EXHAUSTED.
+// message starts with what `context()` returns; a device or host without
+// memory is RESOURCE_EXHAUSTED.
 template <class Context, class Step>
 auto CatchTorchErrors(absl::StatusCode code, Context context, Step step)
     -> decltype(step()) {
@@ -26,6 +26,9 @@ auto CatchTorchErrors(absl::StatusCode code, Context context, Step step)
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError(
         absl::StrCat(context(), ": no memory left"));
+  } catch (const c10::OutOfMemoryError& error) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(context(), ": ", error.what_without_backtrace()));
   } catch (const c10::Error& error) {
     return absl::Status(
         code, absl::StrCat(context(), ": ", error.what_without_backtrace()));

@@ -372,6 +372,52 @@ TEST(DecodeManifestTest, RefusesBadDevices) {
   }
 }
 
+TEST(DecodeManifestTest, ReadsWhatProtobufWritesAndTheOtherWayRound) {
+  std::string bytes = EncodeManifest(SampleManifest());
+  wire::v1::Manifest wire;
+  ASSERT_TRUE(wire.ParseFromString(bytes));
+  EXPECT_EQ(wire.names(), "walispq");
+  EXPECT_EQ(wire.id(), -3);
+  EXPECT_EQ(wire.zero_points(0), -10);
+  EXPECT_EQ(wire.scales(0), 0.5);
+  EXPECT_EQ(wire.SerializeAsString(), bytes);
+}
+
+TEST(DecodeManifestTest, RefusesFieldsOutOfOrderOrTwice) {
+  std::string bytes = EncodeManifest(SampleManifest());
+  EXPECT_THAT(DecodeManifest(bytes + "\xf8\x01\x01", Limits()),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("field 31 after 31")));
+  EXPECT_THAT(DecodeManifest(bytes + "\x10\x07", Limits()),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("field 2 after 31")));
+}
+
+TEST(DecodeManifestTest, RefusesBrokenVarints) {
+  const std::string endless(11, '\xff');
+  for (const std::string& field :
+       {std::string("\x10"), std::string("\x10\xff"), "\x10" + endless,
+        "\x72\x0b" + endless, std::string("\x72\x02\xff\xff"),
+        std::string("\x72\x7f\x01"), std::string("\x92\x01\x01\x01"),
+        std::string("\x10\x80\x80\x80\x80\x10"),  // 2^32 as a type
+        std::string("\x11\x01"), endless}) {
+    EXPECT_THAT(DecodeManifest(field, Limits()),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         HasSubstr("not a manifest")));
+  }
+}
+
+TEST(DecodeManifestTest, CountsEntriesBeforeItTakesMemoryForThem) {
+  Limits limits;
+  limits.tensors = 10;
+  limits.rank = 2;
+  std::string sizes(61, '\x01');
+  std::string bytes = "\x72\x3d" + sizes;
+  EXPECT_THAT(DecodeManifest(bytes, limits),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("limit tensors")));
+}
+
 TEST(DecodeManifestTest, RefusesFieldsItDoesNotKnow) {
   std::string bytes = EncodeManifest(SampleManifest());
   EXPECT_THAT(DecodeManifest(bytes + "\xf8\x07\x01", Limits()),
