@@ -13,8 +13,8 @@
 #include "base/status_macros.h"
 #include "benchmarks/two_process/bare.h"
 #include "benchmarks/two_process/contestant.h"
-#include "benchmarks/two_process/cpu_time.h"
 #include "benchmarks/two_process/ferry.h"
+#include "benchmarks/two_process/process_usage.h"
 #include "benchmarks/two_process/workload.h"
 #include "session/peer.h"
 #include "tests/testing/child_process.h"
@@ -109,15 +109,16 @@ class ReceivingProcess {
     // Last turn's bytes must not pass for this one's.
     if (reuse) Scribble(own_.tensors, ++turn_);
     std::vector<at::Tensor> taken;
-    const double before = CpuSeconds();
+    const ProcessUsage before = ProcessUsage::Now();
     for (int i = 0; i < messages; ++i) {
       taken.clear();  // while nothing is under way
       receiver->Arm(own_, reuse);
       WriteLine("armed");
       FERRY_ASSIGN_OR_RETURN(taken, receiver->Take());
     }
-    const double cpu = CpuSeconds() - before;
-    WriteLine(absl::StrCat("took ", cpu, " ", Fingerprint(taken)));
+    const ProcessUsage each = ProcessUsage::Now().Each(before, messages);
+    WriteLine(absl::StrCat("took ", each.cpu_seconds, " ",
+                           each.context_switches, " ", Fingerprint(taken)));
     return absl::OkStatus();
   }
 

@@ -13,8 +13,8 @@ namespace tensorferry::benchmarks {
 //   load WORKLOAD             "loaded"
 //   turn CONTESTANT PATH fresh|reuse N
 //       "armed" before each of N messages, then "took CPU
-//       FINGERPRINT": CPU seconds of this process for the whole turn, and what
-//       the last message held
+//       SWITCHES FINGERPRINT": CPU seconds and context switches of this process
+//       for each message, and what the last one held
 //
 // Answers "error ..." and ends with exit code 1 where something goes wrong.
 int RunReceiver(const std::string& model);

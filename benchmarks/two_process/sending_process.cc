@@ -6,8 +6,8 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "benchmarks/two_process/bare.h"
-#include "benchmarks/two_process/cpu_time.h"
 #include "benchmarks/two_process/ferry.h"
+#include "benchmarks/two_process/process_usage.h"
 
 namespace tensorferry::benchmarks {
 namespace {
@@ -87,14 +87,13 @@ absl::StatusOr<Turn> SendingProcess::TakeTurn(const std::string& contestant,
   FERRY_RETURN_IF_ERROR(child_.WriteLine(absl::StrCat(
       "turn ", contestant, " ", path, reuse ? " reuse " : " fresh ", all)));
   Turn turn;
-  const double before = CpuSeconds();
+  const ProcessUsage before = ProcessUsage::Now();
   for (int i = 0; i < all; ++i) {
     FERRY_RETURN_IF_ERROR(SendTimed(sender, turn.seconds));
   }
-  turn.sender_cpu = (CpuSeconds() - before) / all;
+  turn.sender = ProcessUsage::Now().Each(before, all);
   turn.seconds.erase(turn.seconds.begin(), turn.seconds.begin() + untimed);
-  FERRY_RETURN_IF_ERROR(FinishTurn(&turn.receiver_cpu));
-  turn.receiver_cpu /= all;
+  FERRY_RETURN_IF_ERROR(FinishTurn(&turn.receiver));
   return turn;
 }
 
@@ -108,11 +107,13 @@ absl::Status SendingProcess::SendTimed(Sender& sender,
   return absl::OkStatus();
 }
 
-absl::Status SendingProcess::FinishTurn(double* receiver_cpu) {
+absl::Status SendingProcess::FinishTurn(ProcessUsage* receiver) {
   FERRY_ASSIGN_OR_RETURN(std::string line, child_.ReadLine());
   std::istringstream words(line);
   std::string verb, fingerprint;
-  if (!(words >> verb >> *receiver_cpu >> fingerprint) || verb != "took") {
+  if (!(words >> verb >> receiver->cpu_seconds >> receiver->context_switches >>
+        fingerprint) ||
+      verb != "took") {
     return absl::InternalError(absl::StrCat("the receiver says '", line, "'"));
   }
   if (fingerprint == fingerprint_) return absl::OkStatus();

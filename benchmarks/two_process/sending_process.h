@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "benchmarks/two_process/contestant.h"
+#include "benchmarks/two_process/process_usage.h"
 #include "benchmarks/two_process/workload.h"
 #include "session/peer.h"
 #include "tests/testing/child_process.h"
@@ -19,9 +20,8 @@ namespace tensorferry::benchmarks {
 // What one contestant's turn of a round has shown.
 struct Turn {
   std::vector<double> seconds;  // of each message
-  // Of both processes, for each message: with what it takes to get ready for
-  // the next.
-  double sender_cpu = 0, receiver_cpu = 0;
+  // For each message, with what it takes to get ready for the next.
+  ProcessUsage sender, receiver;
 };
 
 // This process, which sends, and the other, which it starts and tells when to
@@ -47,7 +47,7 @@ class SendingProcess {
   absl::Status Connect();
   absl::Status Expect(const std::string& line);
   absl::Status SendTimed(Sender& sender, std::vector<double>& seconds);
-  absl::Status FinishTurn(double* receiver_cpu);
+  absl::Status FinishTurn(ProcessUsage* receiver);
 
   testing::ChildProcess child_;
   const std::string model_;

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Prints the Markdown tables of docs/performance.md: table.py RESULT.json
+"""Prints a Markdown table of docs/performance.md: table.py RESULT.json
 
-RESULT.json is what two_process writes with --benchmark_out_format=json.
+RESULT.json is what two_process or serialize_benchmark has written for
+--benchmark_out=RESULT.json --benchmark_out_format=json.
 """
 
 import json
@@ -65,12 +66,26 @@ def print_table(path, runs):
   print()
 
 
+def print_items(runs):
+  """Of benchmarks that count tensors: BM_Serialize/150."""
+  names = list(dict.fromkeys(run["name"].split("/")[0] for run in runs))
+  counts = list(dict.fromkeys(run["name"].split("/")[1] for run in runs))
+  each = {run["name"]: 1e9 / run["items_per_second"] for run in runs}
+  print("| ns a tensor | " + " | ".join(f"{int(c):,}" for c in counts) + " |")
+  print("| --- |" + " --- |" * len(counts))
+  for name in names:
+    cells = [short(each[f"{name}/{count}"]) for count in counts]
+    print(f"| {name.removeprefix('BM_')} | " + " | ".join(cells) + " |")
+
+
 def main(result):
   with open(result) as file:
     benchmarks = json.load(file)["benchmarks"]
   failed = [run for run in benchmarks if run.get("error_occurred")]
   if failed:
     sys.exit(f"{failed[0]['name']}: {failed[0]['error_message']}")
+  if all(run["name"].startswith("BM_") for run in benchmarks):
+    return print_items(benchmarks)
   paths = {}
   for run in benchmarks:
     paths.setdefault("/".join(run["name"].split("/")[:2]), []).append(run)

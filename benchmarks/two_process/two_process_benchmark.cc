@@ -29,10 +29,12 @@ struct Arguments {
 
 // What all of one contestant's turns have shown.
 struct Record {
+  explicit Record(std::string contestant) : name(std::move(contestant)) {}
+
   std::string name;
-  std::vector<double> seconds;  // of every message
-  std::vector<double> medians;  // of every round
-  std::vector<double> sender_cpu, receiver_cpu;
+  std::vector<double> seconds;                             // of every message
+  std::vector<double> medians;                             // of every round
+  std::vector<double> sender_cpu, receiver_cpu, switches;  // of every round
 };
 
 class TwoProcessBenchmark {
@@ -62,12 +64,12 @@ class TwoProcessBenchmark {
     records_.clear();
     for (const Contestant& contestant : Contestants()) {
       if (contestant.only_many && workload_.tensors < 2) continue;
-      records_.push_back({contestant.name, {}, {}, {}, {}});
+      records_.emplace_back(contestant.name);
     }
   }
 
   void ClearRecords() {
-    for (Record& record : records_) record = {record.name, {}, {}, {}, {}};
+    for (Record& record : records_) record = Record(record.name);
   }
 
   absl::Status Round(SendingProcess& process, size_t round) {
@@ -79,8 +81,10 @@ class TwoProcessBenchmark {
       record.medians.push_back(Median(turn.seconds));
       record.seconds.insert(record.seconds.end(), turn.seconds.begin(),
                             turn.seconds.end());
-      record.sender_cpu.push_back(turn.sender_cpu);
-      record.receiver_cpu.push_back(turn.receiver_cpu);
+      record.sender_cpu.push_back(turn.sender.cpu_seconds);
+      record.receiver_cpu.push_back(turn.receiver.cpu_seconds);
+      record.switches.push_back(turn.sender.context_switches +
+                                turn.receiver.context_switches);
     }
     return absl::OkStatus();
   }
@@ -99,6 +103,7 @@ class TwoProcessBenchmark {
       set("gb_per_s", bytes / p50 * 1e-9);
       set("sender_cpu_s_per_gb", Median(record.sender_cpu) / bytes * 1e9);
       set("receiver_cpu_s_per_gb", Median(record.receiver_cpu) / bytes * 1e9);
+      set("context_switches", Median(record.switches));
       set("time_over_bare", OverFirst(record));
     }
   }
