@@ -33,6 +33,7 @@ namespace {
 using ::tensorferry::testing::IsOk;
 using ::tensorferry::testing::StatusIs;
 using ::testing::AllOf;
+using ::testing::AnyOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
@@ -261,14 +262,17 @@ TEST_F(SessionTest, AfterTheEndEveryCallSaysWhy) {
   }
 }
 
-TEST_F(SessionTest, PendingOperationsAreCancelledByClose) {
+TEST_F(SessionTest, PendingOperationsEndWithClose) {
   FERRY_ASSERT_OK_AND_ASSIGN(auto ours, Connect());
   auto theirs = Accepted(0);
   ASSERT_NE(theirs, nullptr);
   absl::BlockingCounter ended(2);
   for (Session* session : {ours.get(), theirs.get()}) {
     session->Receive({}, [&](absl::StatusOr<Received> received) {
-      EXPECT_THAT(received, StatusIs(absl::StatusCode::kCancelled));
+      // The peer's lanes may break before our own are closed.
+      EXPECT_THAT(received,
+                  AnyOf(StatusIs(absl::StatusCode::kCancelled),
+                        StatusIs(absl::StatusCode::kUnavailable)));
       ended.DecrementCount();
     });
   }

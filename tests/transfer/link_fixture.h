@@ -69,6 +69,7 @@ class LinkTest : public ::testing::Test {
                                     ReceiveOptions options = {});
 
   // Declared first: outlives the endpoints.
+  FakeClock fake_clock_;
   ThreadPool executor_{2};
   std::unique_ptr<InProcessPair> pair_;
 };

@@ -237,7 +237,7 @@ TEST_F(LyingPeerTest, EagerBodyBeyondTheWindowEndsTheLink) {
 }
 
 TEST_F(LyingPeerTest, BodyWhoseHeaderNeverComesEndsTheLink) {
-  FakeClock clock;
+  FakeClock& clock = fake_clock_;
   Meet(BasicRules(), &clock);
   peer_->SendBody(1, {1, 1, 0, 0}, {1 << 20});
   std::atomic<bool> over = false;
@@ -290,7 +290,7 @@ TEST_F(LyingPeerTest, AckBeforeTheTrailerEndsTheLink) {
 }
 
 TEST_F(LyingPeerTest, PeerThatTakesNothingIsOutwaited) {
-  FakeClock clock;
+  FakeClock& clock = fake_clock_;
   Meet(BasicRules(), &clock);
   SendOptions options;
   options.timeout = absl::Seconds(3);

@@ -143,10 +143,10 @@ TEST_F(SendMachineTest, EagerBodiesGoUpToTheWindow) {
   EXPECT_THAT(Submit(1, {60, 60}, /*eager=*/true),
               ElementsAre("header 1", "write 1.0 attempt 0 lane 1.1"));
   EXPECT_EQ(machine_->eager_bytes(), 60u);
-  // The grant gives the window back, and the second message the first's place.
+  // The grant gives the window back: there is room for the second message.
   Submit(2, {70}, /*eager=*/true);
-  EXPECT_THAT(Grant(1), ElementsAre("write 2.0 attempt 0 lane 1.1",
-                                    "write 1.1 attempt 0 lane 1.1"));
+  EXPECT_THAT(Grant(1), ElementsAre("write 1.1 attempt 0 lane 1.1",
+                                    "write 2.0 attempt 0 lane 1.1"));
   EXPECT_EQ(machine_->eager_bytes(), 70u);
 }
 
