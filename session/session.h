@@ -83,7 +83,8 @@ class Session {
 
   // Lets operations begun on both sides finish for up to `drain`, refuses new
   // ones with FAILED_PRECONDITION, then ends the session; what is left is
-  // CANCELLED. Idempotent: every `done` runs, with the one report.
+  // CANCELLED, or UNAVAILABLE where the peer's lanes broke first. Idempotent:
+  // every `done` runs, with the one report.
   virtual void Close(absl::Duration drain, Done<SessionReport> done) = 0;
 };
 
