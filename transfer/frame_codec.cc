@@ -17,6 +17,7 @@ namespace wire = transfer::v1;
 constexpr size_t kMaxText = 4096;      // of a status, an address, a descriptor
 constexpr size_t kMaxShortText = 256;  // names, digests, ids
 constexpr uint32_t kMaxLanes = 1024;
+constexpr uint32_t kMaxDevices = 128;
 constexpr int kMaxChannels = 1024;
 constexpr size_t kMaxBodyTag = 64;
 // Everything in a frame but a manifest and digests.
@@ -142,8 +143,7 @@ struct Encoder {
   }
 };
 
-absl::StatusOr<Frame> Decode(wire::Hello& in) {
-  HelloFrame hello;
+absl::Status CheckHello(const wire::Hello& in) {
   FERRY_RETURN_IF_ERROR(
       CheckText("hello.session_id", in.session_id(), kMaxShortText));
   FERRY_RETURN_IF_ERROR(CheckText("hello.key", in.key(), kMaxShortText));
@@ -161,6 +161,37 @@ absl::StatusOr<Frame> Decode(wire::Hello& in) {
   if (in.channels_size() > kMaxChannels || in.given_up_size() > kMaxChannels) {
     return Bad("hello.channels", absl::StrCat("are more than ", kMaxChannels));
   }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ChannelDescription> Decode(wire::Channel& in) {
+  FERRY_RETURN_IF_ERROR(
+      CheckText("hello.channels.name", in.name(), kMaxShortText));
+  FERRY_RETURN_IF_ERROR(
+      CheckText("hello.channels.device_type", in.device_type(), kMaxShortText));
+  FERRY_RETURN_IF_ERROR(
+      CheckText("hello.channels.descriptor", in.descriptor(), kMaxText));
+  if (in.device_index() >= kMaxDevices) {
+    return Bad("hello.channels.device_index", "is too large");
+  }
+  return ChannelDescription{
+      std::move(*in.mutable_name()), std::move(*in.mutable_device_type()),
+      static_cast<int>(in.device_index()), std::move(*in.mutable_descriptor())};
+}
+
+absl::StatusOr<GivenUpPath> Decode(wire::GivenUp& in) {
+  GivenUpPath path;
+  FERRY_RETURN_IF_ERROR(
+      CheckText("hello.given_up.path", in.path(), kMaxShortText));
+  FERRY_RETURN_IF_ERROR(
+      ErrorFromWire("hello.given_up.why", in.why(), path.why));
+  path.path = std::move(*in.mutable_path());
+  return path;
+}
+
+absl::StatusOr<Frame> Decode(wire::Hello& in) {
+  FERRY_RETURN_IF_ERROR(CheckHello(in));
+  HelloFrame hello;
   hello.session_id = std::move(*in.mutable_session_id());
   hello.key = std::move(*in.mutable_key());
   hello.lane = in.lane();
@@ -168,26 +199,12 @@ absl::StatusOr<Frame> Decode(wire::Hello& in) {
   hello.wire_version = static_cast<int>(in.wire_version());
   hello.lanes = in.lanes();
   for (wire::Channel& channel : *in.mutable_channels()) {
-    FERRY_RETURN_IF_ERROR(
-        CheckText("hello.channels.name", channel.name(), kMaxShortText));
-    FERRY_RETURN_IF_ERROR(CheckText("hello.channels.device_type",
-                                    channel.device_type(), kMaxShortText));
-    FERRY_RETURN_IF_ERROR(
-        CheckText("hello.channels.descriptor", channel.descriptor(), kMaxText));
-    if (channel.device_index() >= kMaxLanes) {
-      return Bad("hello.channels.device_index", "is too large");
-    }
-    hello.channels.push_back({std::move(*channel.mutable_name()),
-                              std::move(*channel.mutable_device_type()),
-                              static_cast<int>(channel.device_index()),
-                              std::move(*channel.mutable_descriptor())});
+    FERRY_ASSIGN_OR_RETURN(ChannelDescription decoded, Decode(channel));
+    hello.channels.push_back(std::move(decoded));
   }
   for (wire::GivenUp& path : *in.mutable_given_up()) {
-    FERRY_RETURN_IF_ERROR(
-        CheckText("hello.given_up.path", path.path(), kMaxShortText));
-    absl::Status why;
-    FERRY_RETURN_IF_ERROR(ErrorFromWire("hello.given_up.why", path.why(), why));
-    hello.given_up.push_back({std::move(*path.mutable_path()), std::move(why)});
+    FERRY_ASSIGN_OR_RETURN(GivenUpPath decoded, Decode(path));
+    hello.given_up.push_back(std::move(decoded));
   }
   return hello;
 }

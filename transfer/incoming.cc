@@ -348,36 +348,47 @@ absl::StatusOr<tensorpipe::Buffer> Incoming::TakeDeviceMemory(
   }
 }
 
+// Checks the body that waits on the action's lane, and finds its place.
+absl::StatusOr<tensorpipe::Allocation> Incoming::Place(
+    const ReceiveAction& action, const tensorpipe::Descriptor& descriptor,
+    Aside& aside) const {
+  FERRY_RETURN_IF_ERROR(CheckAnyBody(descriptor));
+  if (action.place == BodyPlace::kSink) return PlaceAside(descriptor, aside);
+  const Message& message = *messages_.at(action.operation);
+  FERRY_RETURN_IF_ERROR(CheckBody(descriptor, message, action.body));
+  return action.place == BodyPlace::kRegion
+             ? PlaceInRegions(message, action.body)
+             : PlaceAside(descriptor, aside);
+}
+
+// tensorpipe would throw, on a thread of its own, for a pair without a channel.
+absl::StatusOr<std::string> Incoming::PathOf(
+    int lane, const tensorpipe::Descriptor& descriptor) const {
+  std::string path;
+  for (const auto& tensor : descriptor.tensors) {
+    const tensorpipe::Device& target = *tensor.targetDevice;
+    path = host_->lanes->PathTo(
+        lane, DeviceId{target.type, target.index},
+        DeviceId{tensor.sourceDevice.type, tensor.sourceDevice.index});
+    if (!path.empty()) continue;
+    return absl::FailedPreconditionError(absl::StrCat(
+        "no path of this session carries ", tensor.sourceDevice.toString(),
+        " to ", target.toString()));
+  }
+  return path;
+}
+
 void Incoming::ReadBody(const ReceiveAction& action) {
   const tensorpipe::Descriptor& descriptor =
       host_->lanes->described(action.lane);
   Aside aside;
-  std::string path;
-  uint64_t nbytes = TotalOf(descriptor);
-  absl::Status status = CheckAnyBody(descriptor);
-  absl::StatusOr<tensorpipe::Allocation> allocation;
-  if (status.ok() && action.place != BodyPlace::kSink) {
-    const Message& message = *messages_.at(action.operation);
-    status = CheckBody(descriptor, message, action.body);
-  }
+  absl::StatusOr<std::string> path;
+  absl::StatusOr<tensorpipe::Allocation> allocation =
+      Place(action, descriptor, aside);
+  absl::Status status = allocation.status();
   if (status.ok()) {
-    const auto& tensor = descriptor.tensors[0];
-    path = host_->lanes->PathTo(
-        action.lane,
-        DeviceId{tensor.targetDevice->type, tensor.targetDevice->index},
-        DeviceId{tensor.sourceDevice.type, tensor.sourceDevice.index});
-    if (path.empty()) {
-      status = absl::FailedPreconditionError(absl::StrCat(
-          "no path of this session carries ", tensor.sourceDevice.toString(),
-          " to ", tensor.targetDevice->toString()));
-    }
-  }
-  if (status.ok()) {
-    allocation =
-        action.place == BodyPlace::kRegion
-            ? PlaceInRegions(*messages_.at(action.operation), action.body)
-            : PlaceAside(descriptor, aside);
-    status = allocation.status();
+    path = PathOf(action.lane, descriptor);
+    status = path.status();
   }
   if (!status.ok()) {
     // The body stays where it is; the link ends, and the lane with it.
@@ -386,12 +397,12 @@ void Incoming::ReadBody(const ReceiveAction& action) {
     host_->Later([this, action] { OnBodyRead(action, "", 0, {}, false); });
     return;
   }
-  host_->lanes->ReadBody(action.lane, *std::move(allocation),
-                         [this, action, path = std::move(path), nbytes,
-                          aside = std::move(aside)](bool ok) mutable {
-                           OnBodyRead(action, path, nbytes, std::move(aside),
-                                      ok);
-                         });
+  host_->lanes->ReadBody(
+      action.lane, *std::move(allocation),
+      [this, action, path = *std::move(path), nbytes = TotalOf(descriptor),
+       aside = std::move(aside)](bool ok) mutable {
+        OnBodyRead(action, path, nbytes, std::move(aside), ok);
+      });
 }
 
 void Incoming::OnBodyRead(const ReceiveAction& action, const std::string& path,

@@ -93,6 +93,11 @@ class Incoming {
                                                         uint32_t body) const;
   absl::StatusOr<tensorpipe::Allocation> PlaceAside(
       const tensorpipe::Descriptor& descriptor, Aside& aside) const;
+  absl::StatusOr<tensorpipe::Allocation> Place(
+      const ReceiveAction& action, const tensorpipe::Descriptor& descriptor,
+      Aside& aside) const;
+  absl::StatusOr<std::string> PathOf(
+      int lane, const tensorpipe::Descriptor& descriptor) const;
   absl::StatusOr<tensorpipe::Buffer> TakeDeviceMemory(
       const tensorpipe::Device& device, uint64_t nbytes, Aside& aside) const;
   void OnBodyRead(const ReceiveAction& action, const std::string& path,

@@ -186,19 +186,19 @@ void Lanes::DialLane(int index, uint32_t generation,
   Connection& connection =
       Open(std::move(pipe), contexts_.size() - 1, index, generation);
   slots_[index].dialing = connection.lane.get();
-  HelloFrame hello = MakeHello(index, generation);
+  HelloFrame hello = MakeHello(connection);
   hello.key = options_.key;
   Write(*connection.lane, std::move(hello), "", [](bool) {});
 }
 
-HelloFrame Lanes::MakeHello(int index, uint32_t generation) const {
+HelloFrame Lanes::MakeHello(const Connection& connection) const {
   HelloFrame hello;
   hello.session_id = options_.rules.session_id;
-  hello.lane = index;
-  hello.generation = generation;
+  hello.lane = connection.index;
+  hello.generation = connection.generation;
   hello.wire_version = options_.rules.wire_version;
   hello.lanes = static_cast<uint32_t>(slots_.size());
-  hello.channels = contexts_.back().Describe();
+  hello.channels = contexts_[connection.context].Describe();
   for (const auto& [path, why] : given_up_)
     hello.given_up.push_back({path, why});
   return hello;
@@ -227,29 +227,34 @@ void Lanes::OnDescriptor(Lane* key, tensorpipe::Descriptor descriptor) {
 
 // A frame is the metadata, or the first payload if there is none; the bytes of
 // an inline message are the payload after it.
+absl::Status Lanes::CheckFrame(const tensorpipe::Descriptor& descriptor,
+                               bool proved) const {
+  const bool apart = descriptor.metadata.empty();
+  const size_t frames = apart ? 1 : 0;
+  const auto& payloads = descriptor.payloads;
+  const TransferRules& rules = options_.rules;
+  const size_t most = proved ? MaxFrameBytes(rules.limits) : kFirstFrame;
+  const bool good = descriptor.tensors.empty() && payloads.size() >= frames &&
+                    payloads.size() <= frames + (proved ? 1 : 0) &&
+                    (!apart || payloads[0].length <= most) &&
+                    (payloads.size() == frames ||
+                     payloads.back().length <= rules.inline_bytes);
+  if (good) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "frame: a message of ", payloads.size(), " payloads and ",
+      descriptor.tensors.size(), " tensors that passes the limits"));
+}
+
 void Lanes::ReadFrame(const std::shared_ptr<Lane>& lane,
                       tensorpipe::Descriptor descriptor, bool proved,
                       FrameHandler handler) {
   struct Incoming {
     std::string frame, bytes;
   };
-  const Limits& limits = options_.rules.limits;
-  bool apart = descriptor.metadata.empty();
-  size_t frames = apart ? 1 : 0;
+  absl::Status status = CheckFrame(descriptor, proved);
+  if (!status.ok()) return handler(std::move(status), "");
+  const bool apart = descriptor.metadata.empty();
   const auto& payloads = descriptor.payloads;
-  size_t most = proved ? MaxFrameBytes(limits) : kFirstFrame;
-  bool good = descriptor.tensors.empty() && payloads.size() >= frames &&
-              payloads.size() <= frames + (proved ? 1 : 0) &&
-              (!apart || payloads[0].length <= most) &&
-              (payloads.size() == frames ||
-               payloads.back().length <= options_.rules.inline_bytes);
-  if (!good) {
-    return handler(
-        absl::InvalidArgumentError(absl::StrCat(
-            "frame: a message of ", payloads.size(), " payloads and ",
-            descriptor.tensors.size(), " tensors that passes the limits")),
-        "");
-  }
   auto incoming = std::make_shared<Incoming>();
   incoming->frame = std::move(descriptor.metadata);
   tensorpipe::Allocation allocation;
@@ -257,11 +262,11 @@ void Lanes::ReadFrame(const std::shared_ptr<Lane>& lane,
     incoming->frame.resize(payloads[0].length);
     allocation.payloads.push_back({incoming->frame.data()});
   }
-  if (payloads.size() > frames) {
+  if (payloads.size() > allocation.payloads.size()) {
     incoming->bytes.resize(payloads.back().length);
     allocation.payloads.push_back({incoming->bytes.data()});
   }
-  bool complete = allocation.payloads.empty();
+  const bool complete = allocation.payloads.empty();
   auto decode = [this, incoming, handler = std::move(handler)] {
     handler(DecodeFrame(incoming->frame, options_.rules.limits),
             std::move(incoming->bytes));
@@ -296,8 +301,9 @@ void Lanes::OnFirstFrame(Lane* key, absl::StatusOr<Frame> frame) {
   if (connection.lane->ending()) return;
   if (!frame.ok()) return Turn(connection, frame.status());
   if (auto* reject = std::get_if<RejectFrame>(&*frame)) {
-    return Turn(connection, accepts_ ? absl::InvalidArgumentError("REJECT")
-                                     : reject->status);
+    return Turn(connection,
+                accepts_ ? absl::InvalidArgumentError("REJECT of a dialer")
+                         : reject->status);
   }
   auto* hello = std::get_if<HelloFrame>(&*frame);
   if (hello == nullptr) {
@@ -378,7 +384,7 @@ void Lanes::Adopt(Connection& connection, HelloFrame hello) {
     given_up_.emplace(std::move(path.path), std::move(path.why));
   }
   if (accepts_) {
-    Write(*connection.lane, MakeHello(index, slot.generation), "", [](bool) {});
+    Write(*connection.lane, MakeHello(connection), "", [](bool) {});
   }
   if (AllUp()) StopListening();
   if (index > 0 && PathTo(index, DeviceId(), DeviceId()).empty()) {

@@ -122,8 +122,10 @@ class Lanes {
   Connection& Open(std::shared_ptr<tensorpipe::Pipe> pipe, size_t context,
                    int index, uint32_t generation);
   void DialLane(int index, uint32_t generation, const std::string& address);
-  HelloFrame MakeHello(int index, uint32_t generation) const;
+  HelloFrame MakeHello(const Connection& connection) const;
   void OnDescriptor(Lane* key, tensorpipe::Descriptor descriptor);
+  absl::Status CheckFrame(const tensorpipe::Descriptor& descriptor,
+                          bool proved) const;
   void ReadFrame(const std::shared_ptr<Lane>& lane,
                  tensorpipe::Descriptor descriptor, bool proved,
                  FrameHandler handler);
