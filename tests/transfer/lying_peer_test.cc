@@ -236,23 +236,6 @@ TEST_F(LyingPeerTest, EagerBodyBeyondTheWindowEndsTheLink) {
               StatusIs(StatusCode::kInvalidArgument, HasSubstr("eager_bytes")));
 }
 
-TEST_F(LyingPeerTest, BodyWhoseHeaderNeverComesEndsTheLink) {
-  FakeClock& clock = fake_clock_;
-  Meet(BasicRules(), &clock);
-  peer_->SendBody(1, {1, 1, 0, 0}, {1 << 20});
-  std::atomic<bool> over = false;
-  std::thread time([&] {
-    while (!over) {
-      clock.Advance(absl::Seconds(1));
-      std::this_thread::yield();
-    }
-  });
-  EXPECT_THAT(down_.Wait(), StatusIs(StatusCode::kInvalidArgument,
-                                     HasSubstr("a body without a HEADER")));
-  over = true;
-  time.join();
-}
-
 TEST_F(LyingPeerTest, LateBodiesOfWhatIsOverAreDropped) {
   Meet();
   peer_->Send(Header(1, 1 << 20));
