@@ -1,0 +1,270 @@
+#include "control/callee_side.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "control/grpc_status.h"
+#include "control/negotiate.h"
+#include "control/proto_conversion.h"
+
+namespace tensorferry {
+namespace {
+
+namespace pb = ::tensorferry::control::v1;
+using control_proto::FromProto;
+using control_proto::ToProto;
+
+// Streams that have not said `open` yet, beyond those that may become sessions.
+constexpr size_t kMaxUnopened = 64;
+
+}  // namespace
+
+void CalleeSide::Start() {
+  Begin();
+  shared_->loop.Post([self = Self()] { self->Register(); });
+  StartRead(&request_);
+}
+
+void CalleeSide::Register() {
+  shared_->sides.insert(this);
+  if (shared_->shutdown) return End(*shared_->shutdown, true);
+  if (shared_->sides.size() > shared_->MostStreams()) {
+    return End(
+        absl::ResourceExhaustedError(absl::StrCat(
+            "more than ", shared_->MostStreams(), " control streams at once")),
+        true);
+  }
+  absl::Duration patience = shared_->options.lease;
+  open_timer_ = loop()->RunAt(
+      loop()->clock()->Now() + patience, [self = Self(), patience] {
+        self->End(absl::DeadlineExceededError(absl::StrCat(
+                      "no `open` within ", absl::FormatDuration(patience))),
+                  true);
+      });
+}
+
+void CalleeSide::OnReadDone(bool ok) {
+  if (!ok) return loop()->Post([self = Self()] { self->OnReadFailed(); });
+  // Negotiation and the host's Admit take their time; the loop has none.
+  if (request_.has_open() && !open_came_.exchange(true)) {
+    loop()->Post([self = Self()] { self->Pause(); });
+    auto answer = shared_->Open(request_.open(), handle());
+    loop()->Post([self = Self(), answer = std::move(answer)]() mutable {
+      self->OnAnswer(std::move(answer));
+    });
+    return;
+  }
+  loop()->Post([self = Self(), request = std::move(request_)] {
+    self->OnMessage(request);
+  });
+}
+
+void CalleeSide::OnWriteDone(bool ok) {
+  loop()->Post([self = Self(), ok] { self->WriteDone(ok); });
+}
+
+void CalleeSide::OnDone() {
+  loop()->Post([self = Self()] { self->WireDone(); });
+}
+
+void CalleeSide::OnReadFailed() {
+  End(absl::UnavailableError(
+          "the caller closed or lost its control stream without a goodbye"),
+      false);
+  WireBroken();
+}
+
+void CalleeSide::OnAnswer(absl::StatusOr<Answer> answer) {
+  loop()->CancelTimer(open_timer_);
+  if (!answer.ok()) {
+    End(answer.status(), true);
+    return Refuse();
+  }
+  answer_ = *std::move(answer);
+  if (ending()) {  // while the host made up its mind
+    Forget();
+    if (ended()) TellEnd();
+    return Refuse();
+  }
+  if (!shared_->table.Renew(answer_->session_id).ok()) {
+    End(absl::UnavailableError("the callee took longer than its lease to "
+                               "admit the session"),
+        true);
+    return Refuse();
+  }
+  shared_->by_id[answer_->session_id] = this;
+  SendFirst({Signal::Kind::kAccepted, {}});
+  if (shared_->draining) Send({Signal::Kind::kDrain, {}});
+  GoLive(answer_->caller_lease);
+  Resume();
+  StartRead(&request_);
+}
+
+// What the host has said already is for a session that there will not be.
+void CalleeSide::Refuse() {
+  DropAllButGoodbye();
+  Resume();
+}
+
+void CalleeSide::OnMessage(const pb::SessionRequest& request) {
+  if (ending()) return;
+  if (CountMessage()) Handle(request);
+  if (!ending()) StartRead(&request_);
+}
+
+void CalleeSide::Handle(const pb::SessionRequest& request) {
+  if (!answer_) {
+    return End(absl::InvalidArgumentError(
+                   "the first message of a session must be `open`"),
+               true);
+  }
+  shared_->table.Renew(answer_->session_id).IgnoreError();
+  switch (request.message_case()) {
+    case pb::SessionRequest::kHeartbeat:
+      return;
+    case pb::SessionRequest::kDrain:
+      shared_->table.MarkDraining(answer_->session_id).IgnoreError();
+      return answer_->events->OnDrain();
+    case pb::SessionRequest::kGoodbye:
+      return GoodbyeCame(request.goodbye());
+    case pb::SessionRequest::kOpen:
+      return End(absl::InvalidArgumentError(
+                     "a second `open`: a stream carries one session"),
+                 true);
+    case pb::SessionRequest::MESSAGE_NOT_SET:
+      return End(
+          absl::InvalidArgumentError("an empty message on the control stream"),
+          true);
+  }
+}
+
+void CalleeSide::GoodbyeCame(const pb::Goodbye& goodbye) {
+  absl::Status said;
+  absl::Status valid = FromProto(goodbye.status(), "goodbye.status", &said);
+  End(valid.ok() ? said : valid, !valid.ok());
+}
+
+void CalleeSide::StartWriteOf(const Signal& signal) {
+  response_.Clear();
+  switch (signal.kind) {
+    case Signal::Kind::kAccepted:
+      *response_.mutable_accepted() = answer_->accepted;
+      // The key has no business in here any longer.
+      answer_->accepted.Clear();
+      break;
+    case Signal::Kind::kOpened:
+      shared_->table.MarkOpen(answer_->session_id).IgnoreError();
+      response_.mutable_opened();
+      break;
+    case Signal::Kind::kHeartbeat:
+      response_.mutable_heartbeat();
+      break;
+    case Signal::Kind::kDrain:
+      shared_->table.MarkDraining(answer_->session_id).IgnoreError();
+      response_.mutable_drain();
+      break;
+    case Signal::Kind::kGoodbye:
+      *response_.mutable_goodbye()->mutable_status() = ToProto(signal.status);
+      break;
+    case Signal::Kind::kOpen:
+      break;  // the caller's
+  }
+  StartWrite(&response_);
+}
+
+void CalleeSide::CloseWire(const absl::Status& why) {
+  finished_ = true;
+  Finish(ToGrpcStatus(why));
+}
+
+// Until Finish there is no OnDone, and the context is there.
+void CalleeSide::CancelWire() {
+  if (!finished_) context_->TryCancel();
+}
+
+void CalleeSide::OnEnding() {
+  loop()->CancelTimer(open_timer_);
+  if (answer_) Forget();
+}
+
+void CalleeSide::OnEnded() {
+  if (answer_) TellEnd();
+}
+
+void CalleeSide::OnGone() {
+  shared_->sides.erase(this);
+  absl::MutexLock lock(&shared_->mu);
+  --shared_->streams;
+}
+
+void CalleeSide::Forget() {
+  shared_->table.Remove(answer_->session_id).IgnoreError();
+  shared_->by_id.erase(answer_->session_id);
+}
+
+void CalleeSide::TellEnd() {
+  std::shared_ptr<ControlEvents> events = std::move(answer_->events);
+  events->OnEnd(TakeWhy());
+}
+
+size_t ServiceShared::MostStreams() const {
+  return static_cast<size_t>(options.max_sessions) + kMaxUnopened;
+}
+
+// On a gRPC thread.
+absl::StatusOr<Answer> ServiceShared::Open(
+    const pb::Open& open, std::shared_ptr<ControlStream> stream) {
+  FERRY_ASSIGN_OR_RETURN(Offer offer, FromProto(open.offer(), "open.offer"));
+  FERRY_ASSIGN_OR_RETURN(Capabilities caller,
+                         FromProto(open.caller(), "open.caller"));
+  Capabilities callee = host->GetCapabilities();
+  if (draining) {
+    return absl::UnavailableError(
+        absl::StrCat("callee \"", callee.peer.name,
+                     "\" is draining and opens no sessions; try another"));
+  }
+  FERRY_ASSIGN_OR_RETURN(SessionPlan plan,
+                         Negotiate(offer, caller, callee, host->GetPolicy()));
+  Answer answer;
+  FERRY_ASSIGN_OR_RETURN(answer.session_id, table.Add(plan));
+  auto admitted = host->Admit(answer.session_id, plan, std::move(stream));
+  if (!admitted.ok()) {
+    table.Remove(answer.session_id).IgnoreError();
+    return admitted.status();
+  }
+  admitted->ticket.session_id = answer.session_id;
+  *answer.accepted.mutable_plan() = ToProto(plan);
+  answer.accepted.set_plan_digest(Digest(plan));
+  *answer.accepted.mutable_ticket() = ToProto(admitted->ticket);
+  answer.accepted.set_lease_ms(control_proto::LeaseMs(options.lease));
+  answer.events = std::move(admitted->events);
+  answer.caller_lease = control_proto::LeaseOf(open.lease_ms());
+  return answer;
+}
+
+void ServiceShared::Sweep() {
+  for (const SessionRecord& expired : table.TakeExpired()) {
+    auto side = by_id.find(expired.id);
+    if (side == by_id.end()) continue;
+    side->second->End(
+        absl::UnavailableError(absl::StrCat(
+            "caller \"", expired.plan.caller.name, "\" was silent for ",
+            absl::FormatDuration(options.lease), ", so session ", expired.id,
+            " ended")),
+        true);
+  }
+  absl::Duration pause = std::max(
+      absl::Milliseconds(10), std::min(options.heartbeat, options.lease / 4));
+  loop.RunAt(loop.clock()->Now() + pause, [this] { Sweep(); });
+}
+
+void ServiceShared::AwaitNoStreams() {
+  absl::MutexLock lock(&mu);
+  auto none = [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return streams == 0; };
+  mu.Await(absl::Condition(&none));
+}
+
+}  // namespace tensorferry

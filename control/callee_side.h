@@ -1,0 +1,123 @@
+// Internal to control/: the callee's side of a control stream.
+#ifndef TENSORFERRY_CONTROL_CALLEE_SIDE_H_
+#define TENSORFERRY_CONTROL_CALLEE_SIDE_H_
+
+#include <atomic>
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "base/loop.h"
+#include "control/control.grpc.pb.h"
+#include "control/control_service.h"
+#include "control/control_stream.h"
+#include "control/session_host.h"
+#include "control/session_table.h"
+#include "control/stream_side.h"
+#include "grpcpp/server_context.h"
+#include "grpcpp/support/server_callback.h"
+
+namespace tensorferry {
+
+// What an accepted `open` led to.
+struct Answer {
+  std::string session_id;
+  control::v1::Accepted accepted;
+  std::shared_ptr<ControlEvents> events;
+  absl::Duration caller_lease;
+};
+
+class CalleeSide;
+
+// What the sessions share. Everything but the atomics and what is thread-safe
+// by itself belongs to the loop.
+struct ServiceShared {
+  ServiceShared(SessionHost* host_in, const ControlServiceOptions& options_in)
+      : host(host_in),
+        options(options_in),
+        table(options_in.clock, options_in.lease, options_in.max_sessions),
+        loop(options_in.clock) {}
+
+  absl::StatusOr<Answer> Open(const control::v1::Open& open,
+                              std::shared_ptr<ControlStream> stream);
+  // Of sessions, and of streams that have not said `open` yet.
+  size_t MostStreams() const;
+  void Sweep();
+  void AwaitNoStreams();
+
+  SessionHost* const host;
+  const ControlServiceOptions options;
+  SessionTable table;
+  std::atomic<bool> draining{false};
+
+  std::set<CalleeSide*> sides;  // each keeps itself alive while in here
+  std::map<std::string, CalleeSide*> by_id;
+  std::optional<absl::Status> shutdown;
+
+  absl::Mutex mu;
+  int streams ABSL_GUARDED_BY(mu) = 0;
+  Loop loop;  // the first to go: its tasks use the others
+};
+
+// The callee's side of one session.
+class CalleeSide
+    : public StreamSide,
+      public grpc::ServerBidiReactor<control::v1::SessionRequest,
+                                     control::v1::SessionResponse> {
+ public:
+  CalleeSide(ServiceShared* shared, grpc::CallbackServerContext* context)
+      : StreamSide(Role::kCallee, &shared->loop, shared->options.heartbeat),
+        shared_(shared),
+        context_(context) {}
+
+  void Start();
+
+  // gRPC's threads.
+  void OnReadDone(bool ok) override;
+  void OnWriteDone(bool ok) override;
+  void OnDone() override;
+
+ private:
+  std::shared_ptr<CalleeSide> Self() {
+    return std::static_pointer_cast<CalleeSide>(shared_from_this());
+  }
+
+  void Register();
+  void OnReadFailed();
+  void OnMessage(const control::v1::SessionRequest& request);
+  void Handle(const control::v1::SessionRequest& request);
+  void OnAnswer(absl::StatusOr<Answer> answer);
+  void Refuse();
+  void Forget();
+  void TellEnd();
+  void GoodbyeCame(const control::v1::Goodbye& goodbye);
+
+  void StartWriteOf(const Signal& signal) override;
+  void CloseWire(const absl::Status& why) override;
+  void CancelWire() override;
+  void OnEnding() override;
+  void OnEnded() override;
+  void OnGone() override;
+
+  ServiceShared* const shared_;
+  grpc::CallbackServerContext* const context_;
+  std::atomic<bool> open_came_{false};
+  control::v1::SessionRequest request_;    // gRPC's while a read is under way
+  control::v1::SessionResponse response_;  // gRPC's while a write is under way
+  // The loop's.
+  bool finished_ = false;  // context_ may be gone
+  Loop::TimerId open_timer_ = 0;
+  std::optional<Answer> answer_;
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_CONTROL_CALLEE_SIDE_H_
