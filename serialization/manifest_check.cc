@@ -49,6 +49,7 @@ class ManifestChecker {
     FERRY_RETURN_IF_ERROR(CheckTensors());
     FERRY_RETURN_IF_ERROR(CheckNames());
     FERRY_RETURN_IF_ERROR(CheckColumnLengths());
+    FERRY_RETURN_IF_ERROR(CheckDims());
     FERRY_RETURN_IF_ERROR(CheckDevices());
     FERRY_RETURN_IF_ERROR(CheckStorages());
     FERRY_RETURN_IF_ERROR(CheckViews());
@@ -63,6 +64,7 @@ class ManifestChecker {
   absl::Status CheckTensors();
   absl::Status CheckNames();
   absl::Status CheckColumnLengths();
+  absl::Status CheckDims();
   absl::Status CheckDevices();
   absl::Status CheckStorages();
   absl::Status CheckBuffer(uint32_t storage);
@@ -152,7 +154,6 @@ absl::Status ManifestChecker::CheckNames() {
 absl::Status ManifestChecker::CheckColumnLengths() {
   const ManifestColumns& c = columns();
   size_t views = manifest_.first_view_.back();
-  size_t dims = 0, strides = 0, sparse_dims = 0;
   struct {
     absl::string_view name;
     size_t got, want;
@@ -174,6 +175,14 @@ absl::Status ManifestChecker::CheckColumnLengths() {
       return WrongLength(column.name, column.got, column.want);
     }
   }
+  return absl::OkStatus();
+}
+
+// Where each view's sizes and strides begin, and that they end with the column.
+absl::Status ManifestChecker::CheckDims() {
+  const ManifestColumns& c = columns();
+  size_t views = c.ranks.size();
+  size_t dims = 0, strides = 0, sparse_dims = 0;
   manifest_.first_dim_.resize(views);
   manifest_.first_stride_.resize(views);
   for (size_t v = 0; v < views; ++v) {

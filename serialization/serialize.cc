@@ -80,7 +80,7 @@ class Serializer {
     uint64_t nbytes() const { return end > begin ? end - begin : 0; }
   };
   struct View {
-    c10::TensorImpl* tensor;
+    const c10::TensorImpl* tensor;
     uint32_t group;
   };
   struct Device {
@@ -113,7 +113,10 @@ class Serializer {
   absl::StatusOr<uint8_t> SourceOf(c10::Device device);
   absl::StatusOr<uint8_t> TargetOf(uint8_t source, int tensor);
   uint8_t InternDevice(const DeviceId& id);
-  absl::Status Describe(View& view);
+  absl::Status Describe(const View& view);
+  absl::Status DescribeWindow(const DtypeInfo& dtype,
+                              const c10::TensorImpl& tensor, uint8_t flags,
+                              Group& group);
   void MakeOffsetsRelative();
   void AssignBuffers();
   uint32_t BufferFor(const Group& group);
@@ -272,12 +275,11 @@ uint8_t Serializer::InternDevice(const DeviceId& id) {
   return static_cast<uint8_t>(devices_.size() - 1);
 }
 
-absl::Status Serializer::Describe(View& view) {
+absl::Status Serializer::Describe(const View& view) {
   Group& group = groups_[view.group];
-  c10::TensorImpl* tensor = view.tensor;
+  const c10::TensorImpl* tensor = view.tensor;
   FERRY_ASSIGN_OR_RETURN(Dtype dtype,
                          DtypeOf(c10::typeMetaToScalarType(tensor->dtype())));
-  const DtypeInfo& info = InfoOf(dtype);
   uint8_t flags =
       (tensor->is_conj() ? kConj : 0) | (tensor->is_neg() ? kNeg : 0);
   if (group.views == 1 &&
@@ -287,36 +289,41 @@ absl::Status Serializer::Describe(View& view) {
     tensor = result_.tensors_.back().unsafeGetTensorImpl();
     group.storage = tensor->storage();
   }
-  absl::Span<const int64_t> sizes = SpanOf(tensor->sizes());
-  absl::Span<const int64_t> strides = SpanOf(tensor->strides());
-  if (!AreContiguous(sizes, strides)) {
+  columns_.view_storages.push_back(view.group);
+  columns_.dtypes.push_back(static_cast<char>(dtype));
+  return DescribeWindow(InfoOf(dtype), *tensor, flags, group);
+}
+
+absl::Status Serializer::DescribeWindow(const DtypeInfo& dtype,
+                                        const c10::TensorImpl& tensor,
+                                        uint8_t flags, Group& group) {
+  absl::Span<const int64_t> sizes = SpanOf(tensor.sizes());
+  absl::Span<const int64_t> strides = SpanOf(tensor.strides());
+  if (AreContiguous(sizes, strides)) {
+    strides = {};
+  } else {
     flags |= kStrided;
     columns_.strides.insert(columns_.strides.end(), strides.begin(),
                             strides.end());
-  } else {
-    strides = {};
   }
-  columns_.dtypes.push_back(static_cast<char>(dtype));
   columns_.view_flags.push_back(static_cast<char>(flags));
   columns_.ranks.push_back(static_cast<char>(
       std::min<size_t>(sizes.size(), std::numeric_limits<uint8_t>::max())));
   columns_.sizes.insert(columns_.sizes.end(), sizes.begin(), sizes.end());
-  columns_.view_storages.push_back(view.group);
-  bool is_empty = tensor->numel() == 0;
-  int64_t offset = is_empty ? 0 : tensor->storage_offset();
+  int64_t offset = tensor.numel() == 0 ? 0 : tensor.storage_offset();
   columns_.offsets.push_back(offset);
   uint64_t end;
-  if (!EndOf(info, offset, sizes, strides, &end) ||
+  if (!EndOf(dtype, offset, sizes, strides, &end) ||
       end > group.storage.nbytes()) {
     return absl::InvalidArgumentError(
         absl::StrCat(Tensor(current_), " does not lie in its storage of ",
                      group.storage.nbytes(), " bytes"));
   }
-  if (!is_empty) {
-    group.begin =
-        std::min(group.begin, static_cast<uint64_t>(offset) * info.itemsize);
+  if (end > 0) {
+    uint64_t begin = static_cast<uint64_t>(offset) * dtype.itemsize;
+    group.begin = std::min(group.begin, begin);
     group.end = std::max(group.end, end);
-    group.alignment = std::max(group.alignment, info.itemsize);
+    group.alignment = std::max(group.alignment, dtype.itemsize);
   }
   return absl::OkStatus();
 }
