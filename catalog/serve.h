@@ -55,7 +55,8 @@ class CatalogServer {
   // Answers the pulls and pushes of a session, and keeps it until it ends. A
   // pull is answered from one moment's versions, also when newer ones are
   // published while it runs.
-  // FAILED_PRECONDITION: something else handles these messages already.
+  // FAILED_PRECONDITION: something else handles these messages already. If the
+  // session has ended, what Session::Handle says of that.
   absl::Status Serve(std::shared_ptr<Session> session);
 
  private:
