@@ -85,6 +85,11 @@ absl::StatusOr<Arguments> Arguments::Parse(
   Arguments arguments;
   FERRY_RETURN_IF_ERROR(arguments.ParseWords(flags, words));
   FERRY_RETURN_IF_ERROR(arguments.AddFromEnvironment(flags, environment));
+  for (const Flag& flag : flags) {
+    if (!flag.needed || arguments.Has(flag.name)) continue;
+    return UsageError(
+        absl::StrCat("--", flag.name, " ", flag.value, " is missing"));
+  }
   const size_t got = arguments.positionals_.size();
   if (got < positionals.size()) {
     return UsageError(absl::StrCat(positionals[got], " is missing"));

@@ -18,6 +18,7 @@ struct Flag {
   std::string value;  // what help calls it: "PATH"; empty: a switch
   std::string help;
   bool repeated = false;
+  bool needed = false;
 };
 
 // INVALID_ARGUMENT, marked as the user's mistake on the command line.
@@ -37,8 +38,9 @@ class Arguments {
  public:
   // `words` are those after the command's name: "--name VALUE", "--name=VALUE",
   // "--switch", and what belongs to `positionals`; after "--" only these.
-  // UsageError: an unknown flag, one twice that is not repeated, no value or
-  // one too many, a positional too many or too few.
+  // UsageError: an unknown flag, one twice that is not repeated, a needed one
+  // that is missing, no value or one too many, a positional too many or too
+  // few.
   static absl::StatusOr<Arguments> Parse(
       const std::vector<Flag>& flags,
       const std::vector<std::string>& positionals,

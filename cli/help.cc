@@ -27,7 +27,8 @@ std::string UsageLine(const Command& command) {
     absl::StrAppend(&line, " ", positional);
   }
   for (const Flag& flag : FlagsOf(command)) {
-    absl::StrAppend(&line, " [", Shown(flag), "]", flag.repeated ? "..." : "");
+    absl::StrAppend(&line, flag.needed ? " " : " [", Shown(flag),
+                    flag.needed ? "" : "]", flag.repeated ? "..." : "");
   }
   return line;
 }

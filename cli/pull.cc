@@ -32,9 +32,6 @@ absl::StatusOr<Pulled> PullFrom(const Arguments& arguments,
 }
 
 absl::Status Pull(const Arguments& arguments, Output& output) {
-  if (!arguments.Has("out")) {
-    return UsageError("--out FILE.safetensors is missing");
-  }
   FERRY_ASSIGN_OR_RETURN(TransferSettings settings,
                          TransferSettingsOf(arguments));
   // What cannot be written need not be pulled.
@@ -52,7 +49,7 @@ absl::Status Pull(const Arguments& arguments, Output& output) {
 
 Command PullCommand() {
   std::vector<Flag> flags = {
-      {"out", "FILE", "The safetensors file to write. Needed."},
+      {"out", "FILE.safetensors", "The file to write.", false, true},
       {"bundle", "NAME", "Which bundle. Default: all that the peer has."},
       {"names", "GLOB", "Only tensors whose names match."}};
   for (Flag& flag : TransferFlags()) flags.push_back(std::move(flag));

@@ -91,10 +91,6 @@ absl::Status SetDataAddress(const Arguments& arguments, PeerOptions& options) {
 }
 
 absl::StatusOr<PeerOptions> PeerOptionsOf(const Arguments& arguments) {
-  for (const char* needed : {"name", "control"}) {
-    if (arguments.Has(needed)) continue;
-    return UsageError(absl::StrCat("--", needed, " is missing"));
-  }
   PeerOptions options;
   options.name = arguments.Get("name");
   options.control = arguments.Get("control");
@@ -186,10 +182,10 @@ Command ServeCommand() {
       "serve",
       "Lets others list, pull and push; runs until SIGTERM.",
       {},
-      {{"name", "NAME", "What the others call this peer. Needed."},
+      {{"name", "NAME", "What the others call this peer.", false, true},
        {"control", "HOST:PORT",
-        "Where it is asked, by gRPC; port 0 is any free one. Loopback only. "
-        "Needed."},
+        "Where it is asked, by gRPC; port 0 is any free one. Loopback only.",
+        false, true},
        {"data", "HOST:PORT|HOST:LOW-HIGH",
         "Where tensors come and go. Loopback only, and any free port, as yet."},
        {"advertise", "HOST",

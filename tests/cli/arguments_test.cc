@@ -84,6 +84,16 @@ TEST(ArgumentsTest, SaysWhatIsWrongAndWhatWasMeant) {
   EXPECT_THAT(Parse({"a", "b"}, {"ADDRESS"}), IsUsageErrorThatSays("\"b\""));
 }
 
+TEST(ArgumentsTest, ANeededFlagMayNotBeMissing) {
+  const std::vector<Flag> flags = {{"out", "FILE", "", false, true}};
+  const auto parse = [&flags](std::optional<std::string> variable) {
+    return Arguments::Parse(flags, {}, {},
+                            [&](const std::string&) { return variable; });
+  };
+  EXPECT_THAT(parse({}), IsUsageErrorThatSays("--out FILE is missing"));
+  EXPECT_THAT(parse("x"), IsOk());
+}
+
 TEST(ArgumentsTest, VariablesStandInForFlagsThatAreNotGiven) {
   FERRY_ASSERT_OK_AND_ASSIGN(Arguments arguments,
                              Parse({"--out", "flag"}, {},

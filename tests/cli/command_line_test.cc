@@ -66,7 +66,7 @@ TEST(CommandLineTest, WrongUsageIsExitCodeTwoAndOneSentenceWithAHint) {
       {{"pull", "127.0.0.1:1", "--out", "x", "--digest", "yes"}, "on or off"},
       {{"pull", "127.0.0.1:1", "--out", "x", "--map", "cpu"}, "--map"},
       {{"push", "model.bin", "127.0.0.1:1"}, "FILE.safetensors"},
-      {{"serve", "--name", "a"}, "--control is missing"},
+      {{"serve", "--name", "a"}, "--control HOST:PORT is missing"},
       {{"serve", "--name", "a", "--control", "127.0.0.1:0", "--data", "x:y"},
        "HOST:LOW-HIGH"},
       {{"list"}, "ADDRESS is missing"},
