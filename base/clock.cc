@@ -1,17 +1,34 @@
 #include "base/clock.h"
 
 #include <algorithm>
+#include <chrono>
+
+#include "absl/time/clock.h"
 
 namespace tensorferry {
 namespace {
 
+using Steady = std::chrono::steady_clock;
+
 class RealClock : public Clock {
  public:
-  absl::Time Now() const override { return absl::Now(); }
-  bool AwaitUntil(absl::Mutex* mu, const absl::Condition& condition,
-                  absl::Time deadline) override {
-    return mu->AwaitWithDeadline(condition, deadline);
+  absl::Time Now() const override {
+    return wall_start_ + absl::FromChrono(Steady::now() - steady_start_);
   }
+  // Not with absl's mutex, whose waits end by the wall clock.
+  void WaitUntil(std::unique_lock<std::mutex>& lock,
+                 std::condition_variable& wake, absl::Time deadline) override {
+    const absl::Duration left = deadline - Now();
+    if (left >= kForever) return wake.wait(lock);
+    wake.wait_until(lock, Steady::now() + absl::ToChronoNanoseconds(left));
+  }
+
+ private:
+  // Far from where std::chrono overflows.
+  static constexpr absl::Duration kForever = absl::Hours(24 * 365 * 10);
+
+  const absl::Time wall_start_ = absl::Now();
+  const Steady::time_point steady_start_ = Steady::now();
 };
 
 }  // namespace
@@ -26,48 +43,51 @@ absl::Time FakeClock::Now() const {
   return now_;
 }
 
-// A waiter is registered before it waits and holds `mu` from there on, so that
-// Advance either happened before (its condition sees the new time) or locks
-// `mu` after the wait has begun, and unlocking evaluates the condition again.
-bool FakeClock::AwaitUntil(absl::Mutex* mu, const absl::Condition& condition,
-                           absl::Time deadline) {
-  while (!condition.Eval()) {
-    if (Now() >= deadline) return false;
-    Register(mu);
-    auto woken = [&] { return condition.Eval() || Now() >= deadline; };
-    mu->Await(absl::Condition(&woken));
-    // Advance may be about to lock `mu`: it must be gone before we forget it,
-    // and cannot go while we hold it.
-    mu->Unlock();
-    Unregister(mu);
-    mu->Lock();
-  }
-  return true;
+// A waiter is registered before it looks at the time and holds its mutex from
+// there on, so that Advance either happened before (it sees the new time) or
+// notifies after the wait has begun.
+void FakeClock::WaitUntil(std::unique_lock<std::mutex>& lock,
+                          std::condition_variable& wake, absl::Time deadline) {
+  Waiter waiter{lock.mutex(), &wake};
+  Register(&waiter);
+  if (Now() < deadline) wake.wait(lock);
+  // Advance may be about to lock the mutex: it must be through before we
+  // forget it, and cannot be while we hold it.
+  lock.unlock();
+  Unregister(&waiter);
+  lock.lock();
 }
 
 void FakeClock::Advance(absl::Duration by) {
-  std::vector<absl::Mutex*> waiters;
+  std::vector<Waiter*> waiters;
   {
     absl::MutexLock lock(&mu_);
     now_ += by;
-    ++advancing_;
     waiters = waiters_;
+    for (Waiter* waiter : waiters) ++waiter->waking;
   }
-  for (absl::Mutex* waiter : waiters) absl::MutexLock wake(waiter);
-  absl::MutexLock lock(&mu_);
-  --advancing_;
+  for (Waiter* waiter : waiters) {
+    {
+      std::lock_guard<std::mutex> lock(*waiter->mu);
+      waiter->wake->notify_all();
+    }
+    absl::MutexLock lock(&mu_);
+    --waiter->waking;
+  }
 }
 
-void FakeClock::Register(absl::Mutex* waiter) {
+void FakeClock::Register(Waiter* waiter) {
   absl::MutexLock lock(&mu_);
   waiters_.push_back(waiter);
 }
 
-void FakeClock::Unregister(absl::Mutex* waiter) {
-  auto quiet = [this] { return advancing_ == 0; };
+// Taken off the list first: time that runs without pause must not wake it for
+// ever.
+void FakeClock::Unregister(Waiter* waiter) {
   absl::MutexLock lock(&mu_);
-  mu_.Await(absl::Condition(&quiet));
   waiters_.erase(std::find(waiters_.begin(), waiters_.end(), waiter));
+  mu_.Await(absl::Condition(
+      +[](Waiter* waiter) { return waiter->waking == 0; }, waiter));
 }
 
 }  // namespace tensorferry

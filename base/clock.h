@@ -1,6 +1,8 @@
 #ifndef TENSORFERRY_BASE_CLOCK_H_
 #define TENSORFERRY_BASE_CLOCK_H_
 
+#include <condition_variable>
+#include <mutex>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -15,12 +17,17 @@ class Clock {
  public:
   virtual ~Clock() = default;
   virtual absl::Time Now() const = 0;
-  // absl::Mutex::AwaitWithDeadline against this clock. `mu` must be held.
-  // Returns whether `condition` is true.
-  virtual bool AwaitUntil(absl::Mutex* mu, const absl::Condition& condition,
-                          absl::Time deadline) = 0;
+  // Returns once `wake` is notified or Now() has reached `deadline`, or earlier
+  // for no reason: look at your condition again. `lock` is held on entry and on
+  // return, and guards the condition.
+  virtual void WaitUntil(std::unique_lock<std::mutex>& lock,
+                         std::condition_variable& wake,
+                         absl::Time deadline) = 0;
 
-  static Clock* Real();  // lives for ever
+  // Steady: starts at the wall clock's time, and neither it nor its waits move
+  // when that one is set. Stands still while the machine is suspended. Lives
+  // for ever.
+  static Clock* Real();
 };
 
 // Stands still until advanced. Outlives all that waits on it. Advance must not
@@ -29,18 +36,22 @@ class FakeClock : public Clock {
  public:
   explicit FakeClock(absl::Time now = absl::UnixEpoch()) : now_(now) {}
   absl::Time Now() const override;
-  bool AwaitUntil(absl::Mutex* mu, const absl::Condition& condition,
-                  absl::Time deadline) override;
+  void WaitUntil(std::unique_lock<std::mutex>& lock,
+                 std::condition_variable& wake, absl::Time deadline) override;
   void Advance(absl::Duration by);
 
  private:
-  void Register(absl::Mutex* waiter);
-  void Unregister(absl::Mutex* waiter);
+  struct Waiter {
+    std::mutex* const mu;
+    std::condition_variable* const wake;
+    int waking = 0;  // calls of Advance that are about to wake it
+  };
+  void Register(Waiter* waiter);
+  void Unregister(Waiter* waiter);
 
   mutable absl::Mutex mu_;
   absl::Time now_ ABSL_GUARDED_BY(mu_);
-  std::vector<absl::Mutex*> waiters_ ABSL_GUARDED_BY(mu_);
-  int advancing_ ABSL_GUARDED_BY(mu_) = 0;  // calls of Advance under way
+  std::vector<Waiter*> waiters_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace tensorferry

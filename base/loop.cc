@@ -6,29 +6,31 @@ Loop::Loop(Clock* clock) : clock_(clock), thread_([this] { Work(); }) {}
 
 Loop::~Loop() {
   {
-    absl::MutexLock lock(&mu_);
+    std::lock_guard<std::mutex> lock(mu_);
     stopping_ = true;
+    wake_.notify_one();
   }
   thread_.join();
 }
 
 void Loop::Post(Task task) {
-  absl::MutexLock lock(&mu_);
+  std::lock_guard<std::mutex> lock(mu_);
   tasks_.push_back(std::move(task));
+  wake_.notify_one();
 }
 
 Loop::TimerId Loop::RunAt(absl::Time at, Task task) {
-  absl::MutexLock lock(&mu_);
+  std::lock_guard<std::mutex> lock(mu_);
   TimerId id = next_timer_++;
-  timers_.emplace(std::make_pair(at, id), std::move(task));
+  auto timer = timers_.emplace(std::make_pair(at, id), std::move(task)).first;
   timer_times_.emplace(id, at);
-  timers_changed_ = true;
+  if (timer == timers_.begin()) wake_.notify_one();
   return id;
 }
 
 void Loop::CancelTimer(TimerId id) {
   Task dropped;  // destroyed after the lock: what it holds may call us
-  absl::MutexLock lock(&mu_);
+  std::lock_guard<std::mutex> lock(mu_);
   auto time = timer_times_.find(id);
   if (time == timer_times_.end()) return;
   auto timer = timers_.find({time->second, id});
@@ -42,31 +44,35 @@ void Loop::Work() {
 }
 
 Task Loop::NextTask() {
-  auto woken = [this] {
-    return stopping_ || timers_changed_ || !tasks_.empty();
-  };
-  absl::MutexLock lock(&mu_);
+  std::unique_lock<std::mutex> lock(mu_);
   while (true) {
-    timers_changed_ = false;
-    absl::Time next_timer = absl::InfiniteFuture();
-    if (!timers_.empty()) {
-      auto first = timers_.begin();
-      next_timer = first->first.first;
-      if (next_timer <= clock_->Now()) {
-        Task task = std::move(first->second);
-        timer_times_.erase(first->first.second);
-        timers_.erase(first);
-        return task;
-      }
-    }
+    if (Task timer = TakeDueTimer()) return timer;
     if (!tasks_.empty()) {
+      first_late_timer_ = next_timer_;
       Task task = std::move(tasks_.front());
       tasks_.pop_front();
       return task;
     }
     if (stopping_) return nullptr;
-    clock_->AwaitUntil(&mu_, absl::Condition(&woken), next_timer);
+    clock_->WaitUntil(lock, wake_,
+                      timers_.empty() ? absl::InfiniteFuture()
+                                      : timers_.begin()->first.first);
   }
+}
+
+// The earliest that is due and, while tasks wait, not late.
+Task Loop::TakeDueTimer() {
+  const absl::Time now = clock_->Now();
+  for (auto timer = timers_.begin(); timer != timers_.end(); ++timer) {
+    const auto [due, id] = timer->first;
+    if (due > now) break;
+    if (!tasks_.empty() && id >= first_late_timer_) continue;
+    Task task = std::move(timer->second);
+    timer_times_.erase(id);
+    timers_.erase(timer);
+    return task;
+  }
+  return nullptr;
 }
 
 }  // namespace tensorferry

@@ -1,15 +1,16 @@
 #ifndef TENSORFERRY_BASE_LOOP_H_
 #define TENSORFERRY_BASE_LOOP_H_
 
+#include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <mutex>
 #include <thread>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "base/clock.h"
 #include "base/executor.h"
@@ -17,8 +18,9 @@
 namespace tensorferry {
 
 // One thread that runs tasks in the order of Post and timers when they are
-// due. Objects that belong to a loop are touched only from its thread and so
-// need no lock. Tasks must not block and must not throw.
+// due. Timers go ahead of tasks, but never starve them. Objects that belong to
+// a loop are touched only from its thread and so need no lock. Tasks must not
+// block and must not throw.
 class Loop : public Executor {
  public:
   using TimerId = uint64_t;  // 0 is no timer
@@ -46,15 +48,19 @@ class Loop : public Executor {
  private:
   void Work();
   Task NextTask();
+  Task TakeDueTimer() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   Clock* const clock_;
-  absl::Mutex mu_;
+  std::mutex mu_;  // a Clock waits with it
+  std::condition_variable wake_;
   std::deque<Task> tasks_ ABSL_GUARDED_BY(mu_);
   std::map<std::pair<absl::Time, TimerId>, Task> timers_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_map<TimerId, absl::Time> timer_times_ ABSL_GUARDED_BY(mu_);
   TimerId next_timer_ ABSL_GUARDED_BY(mu_) = 1;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
-  bool timers_changed_ ABSL_GUARDED_BY(mu_) = false;
+  // Those set since the last task wait for the next one, so that timers that
+  // set timers do not starve tasks.
+  TimerId first_late_timer_ ABSL_GUARDED_BY(mu_) = 1;
   std::thread thread_;
 };
 

@@ -2,9 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <condition_variable>
+#include <memory>
+#include <mutex>
 #include <thread>
 
 #include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
 
 namespace tensorferry {
 namespace {
@@ -16,23 +20,32 @@ TEST(FakeClockTest, StandsStillUntilAdvanced) {
   EXPECT_EQ(clock.Now(), absl::UnixEpoch() + absl::Seconds(3));
 }
 
-TEST(FakeClockTest, ReturnsAtOnceWhenTheConditionHolds) {
+// Waits until `deadline`, or for `done` to be true. Returns whether it is.
+bool Await(Clock& clock, const bool& done, std::mutex& mu,
+           std::condition_variable& wake, absl::Time deadline) {
+  std::unique_lock<std::mutex> lock(mu);
+  while (!done && clock.Now() < deadline) clock.WaitUntil(lock, wake, deadline);
+  return done;
+}
+
+TEST(FakeClockTest, ReturnsAtOnceWhenTheDeadlineHasPassed) {
   FakeClock clock;
-  absl::Mutex mu;
-  bool done = true;
-  absl::MutexLock lock(&mu);
-  EXPECT_TRUE(clock.AwaitUntil(&mu, absl::Condition(&done), clock.Now()));
+  std::mutex mu;
+  std::condition_variable wake;
+  std::unique_lock<std::mutex> lock(mu);
+  clock.WaitUntil(lock, wake, clock.Now());
+  EXPECT_TRUE(lock.owns_lock());
 }
 
 TEST(FakeClockTest, EndsAWaitWhenItsDeadlineIsReached) {
   FakeClock clock;
-  absl::Mutex mu;
+  std::mutex mu;
+  std::condition_variable wake;
   bool never = false;
   absl::Notification ended;
   std::thread waiter([&] {
-    absl::MutexLock lock(&mu);
-    EXPECT_FALSE(clock.AwaitUntil(&mu, absl::Condition(&never),
-                                  absl::UnixEpoch() + absl::Seconds(10)));
+    EXPECT_FALSE(
+        Await(clock, never, mu, wake, absl::UnixEpoch() + absl::Seconds(10)));
     ended.Notify();
   });
   clock.Advance(absl::Seconds(9));
@@ -41,45 +54,77 @@ TEST(FakeClockTest, EndsAWaitWhenItsDeadlineIsReached) {
   waiter.join();
 }
 
-TEST(FakeClockTest, EndsAWaitWhenItsConditionComesTrue) {
+TEST(FakeClockTest, EndsAWaitThatIsNotified) {
   FakeClock clock;
-  absl::Mutex mu;
+  std::mutex mu;
+  std::condition_variable wake;
   bool done = false;
   std::thread waiter([&] {
-    absl::MutexLock lock(&mu);
-    EXPECT_TRUE(
-        clock.AwaitUntil(&mu, absl::Condition(&done), absl::InfiniteFuture()));
+    EXPECT_TRUE(Await(clock, done, mu, wake, absl::InfiniteFuture()));
   });
   {
-    absl::MutexLock lock(&mu);
+    std::lock_guard<std::mutex> lock(mu);
     done = true;
+    wake.notify_one();
   }
   waiter.join();
 }
 
-// A mutex that was waited with may die right after; Advance must not touch it.
+TEST(FakeClockTest, TimeThatRunsWithoutPauseDoesNotHoldUpWaiters) {
+  FakeClock clock;
+  absl::Notification over;
+  std::thread time([&] {
+    while (!over.HasBeenNotified()) clock.Advance(absl::Seconds(1));
+  });
+  std::mutex mu;
+  std::condition_variable wake;
+  bool never = false;
+  for (int i = 0; i < 1000; ++i) {
+    EXPECT_FALSE(Await(clock, never, mu, wake, clock.Now() + absl::Seconds(5)));
+  }
+  over.Notify();
+  time.join();
+}
+
+// What was waited with may die right after; Advance must not touch it.
 TEST(FakeClockTest, ForgetsMutexesThatDie) {
   FakeClock clock;
   std::thread waiters([&] {
     for (int i = 1; i <= 200; ++i) {
-      auto mu = std::make_unique<absl::Mutex>();
+      auto mu = std::make_unique<std::mutex>();
+      auto wake = std::make_unique<std::condition_variable>();
       bool never = false;
-      absl::MutexLock lock(mu.get());
-      clock.AwaitUntil(mu.get(), absl::Condition(&never),
-                       absl::UnixEpoch() + absl::Seconds(i));
+      Await(clock, never, *mu, *wake, absl::UnixEpoch() + absl::Seconds(i));
     }
   });
   for (int i = 0; i < 200; ++i) clock.Advance(absl::Seconds(1));
   waiters.join();
 }
 
-TEST(RealClockTest, GoesOn) {
-  absl::Time before = Clock::Real()->Now();
-  absl::Mutex mu;
+TEST(RealClockTest, GoesOnAndStartsAtTheWallClocksTime) {
+  const absl::Time before = Clock::Real()->Now();
+  EXPECT_LT(absl::AbsDuration(before - absl::Now()), absl::Hours(1));
+  std::mutex mu;
+  std::condition_variable wake;
   bool never = false;
-  absl::MutexLock lock(&mu);
-  EXPECT_FALSE(Clock::Real()->AwaitUntil(&mu, absl::Condition(&never), before));
-  EXPECT_GE(Clock::Real()->Now(), before);
+  EXPECT_FALSE(
+      Await(*Clock::Real(), never, mu, wake, before + absl::Milliseconds(1)));
+  EXPECT_GE(Clock::Real()->Now(), before + absl::Milliseconds(1));
+}
+
+TEST(RealClockTest, WaitsWithoutADeadlineUntilItIsNotified) {
+  std::mutex mu;
+  std::condition_variable wake;
+  bool done = false;
+  std::thread waiter([&] {
+    EXPECT_TRUE(Await(*Clock::Real(), done, mu, wake, absl::InfiniteFuture()));
+  });
+  {
+    std::lock_guard<std::mutex> lock(mu);
+    done = true;
+    wake.notify_one();
+  }
+  waiter.join();
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -135,10 +136,24 @@ TEST(LoopTest, TasksMayPostAndSetTimers) {
   fired.WaitForNotification();
 }
 
+TEST(LoopTest, TimersThatSetTimersInThePastDoNotStarveTasks) {
+  FakeClock clock;
+  Loop loop(&clock);
+  bool over = false;
+  std::function<void()> again = [&] {
+    if (!over) loop.RunAt(clock.Now() - absl::Seconds(1), [&] { again(); });
+  };
+  loop.Post([&] { again(); });
+  for (int i = 0; i < 10; ++i) Drain(loop);
+  loop.Post([&] { over = true; });
+  Drain(loop);
+}
+
 TEST(LoopTest, FiresOnTheRealClock) {
   Loop loop;
   absl::Notification fired;
-  loop.RunAt(absl::Now() + absl::Milliseconds(1), [&] { fired.Notify(); });
+  loop.RunAt(loop.clock()->Now() + absl::Milliseconds(1),
+             [&] { fired.Notify(); });
   fired.WaitForNotification();
 }
 
