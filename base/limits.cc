@@ -10,6 +10,7 @@ Limits Smaller(const Limits& a, const Limits& b) {
     smaller.*field = std::min(a.*field, b.*field);
   };
   take(&Limits::message_bytes);
+  take(&Limits::payload_bytes);
   take(&Limits::manifest_bytes);
   take(&Limits::tensors);
   take(&Limits::rank);

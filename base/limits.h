@@ -10,7 +10,8 @@ namespace tensorferry {
 // runs under the smaller value of the two peers, field by field.
 struct Limits {
   // One message.
-  uint64_t message_bytes = uint64_t{64} << 30;  // payload and storages
+  uint64_t message_bytes = uint64_t{64} << 30;   // payload and storages
+  uint64_t payload_bytes = uint64_t{256} << 20;  // taken before it arrives
   uint64_t manifest_bytes = uint64_t{32} << 20;
   uint32_t tensors = 1 << 17;
   uint32_t rank = 64;
