@@ -1,4 +1,4 @@
-"""Checks the rooms' arrows: layers.py EDGES CONTROL_CLIENT NETWORK."""
+"""Checks the rooms' arrows: layers.py EDGES CONTROL_CLIENT NETWORK PUBLIC."""
 
 import pathlib
 import re
@@ -24,6 +24,9 @@ FORBIDDEN = {
     "transfer": {"grpc"},
     "control": {"libtorch", "tensorpipe"},
 }
+
+# Of our own, besides the front door: the command itself.
+PUBLIC = {"//cli:tensorferry"}
 
 EDGE = re.compile(r'"([^"]+)" -> "([^"]+)"')
 
@@ -63,13 +66,24 @@ def check_absent(labels, name, pattern):
           for label in labels if re.search(pattern, label)]
 
 
-def main(edges, control_client, network):
+def check_public(labels):
+  """Users come in through the root package only."""
+  if "//third_party/absl:absl" not in labels:
+    return ["the query for public targets is empty"]
+  return [f"{label} is public: the front door is the root BUILD.bazel"
+          for label in labels
+          if room_of(label) not in (None, "third_party")
+          and label not in PUBLIC]
+
+
+def main(edges, control_client, network, public):
   read = lambda path: pathlib.Path(path).read_text()
   problems = check_edges(read(edges))
   problems += check_absent(read(control_client).split(), "//:control_client",
                            r"libtorch|tensorpipe|cuda")
   problems += check_absent(read(network).split(), "//cli:tensorferry",
                            r"torch_rpc")
+  problems += check_public(read(public).split())
   if problems:
     sys.exit("\n".join(sorted(set(problems))))
   print(f"{len(EDGE.findall(read(edges)))} edges, all of them allowed")

@@ -45,13 +45,21 @@ _CC_RULES = [
 ]
 
 def bazel_builtins():
-    """Declares rules_cc, rules_java, rules_proto and remote_coverage_tools."""
+    """Declares rules_cc, rules_java, rules_proto, rules_shell and remote_coverage_tools."""
     _stand_in(
         name = "rules_cc",
         files = {
             "BUILD.bazel": "",
             "cc/BUILD.bazel": "",
             "cc/defs.bzl": "\n".join(["%s = native.%s" % (rule, rule) for rule in _CC_RULES]),
+        },
+    )
+    _stand_in(
+        name = "rules_shell",
+        files = {
+            "BUILD.bazel": "",
+            "shell/BUILD.bazel": "",
+            "shell/sh_test.bzl": "sh_test = native.sh_test",
         },
     )
     _stand_in(
