@@ -1,6 +1,7 @@
 #!/bin/bash
 # Builds and runs a workspace that depends on this checkout, with absl and gRPC
-# bound to labels of its own, and reads what an unbound one is told.
+# bound to labels of its own and an installed libtorch and CUDA, and reads what
+# one that lacks them is told.
 set -euo pipefail
 
 here=tests/outside_workspace
@@ -15,6 +16,15 @@ cp $here/outside.BUILD "$outside/BUILD.bazel"
 cp $here/program.cc "$outside"
 cd "$outside"
 
+# As a Python package of torch lies on a disk.
+installed=$TEST_TMPDIR/torch
+mkdir -p "$installed/lib"
+ln -s "$fetched/ferry_libtorch/include" "$installed/include"
+ln -s "$fetched"/ferry_libtorch/lib/*.so* "$installed/lib"
+touch "$installed/lib/libc10_cuda.so" # tells that it was built with CUDA
+export TENSORFERRY_LIBTORCH_ROOT=$installed
+export TENSORFERRY_CUDA_ROOT=$fetched/ferry_cuda
+
 # If tensorferry's own absl or gRPC were used after all, this would end it.
 export TENSORFERRY_ABSL_ROOT=/nonexistent TENSORFERRY_GRPC_ROOT=/nonexistent
 
@@ -25,20 +35,33 @@ trap 'bazel shutdown' EXIT
 options=(
   --cxxopt=-std=c++20 --host_cxxopt=-std=c++20
   --disk_cache="$(cd ~ && pwd)/.cache/tensorferry/bazel"
-  --override_repository=ferry_libtorch="$fetched/ferry_libtorch"
-  --override_repository=ferry_cuda="$fetched/ferry_cuda"
 )
 bound=(
   --@tensorferry//third_party/absl=//:absl
   --@tensorferry//third_party/grpc=//:grpc
   --@tensorferry//third_party/grpc:cpp_plugin=@my_grpc//:cpp_plugin
+  --@tensorferry//third_party/grpc:reflection=@my_grpc//:reflection
 )
 
 bazel run "${options[@]}" "${bound[@]}" //:program
 
-if bazel build "${options[@]}" //:program 2>output; then
-  echo "a wrong TENSORFERRY_ABSL_ROOT went unnoticed"
-  exit 1
-fi
-grep 'TENSORFERRY_[A-Z]*_ROOT=/nonexistent has no .*: set it to' output ||
-  { cat output; exit 1; }
+# The whole front door can be loaded from here.
+bazel build --nobuild "${options[@]}" "${bound[@]}" \
+  @tensorferry//:catalog @tensorferry//:control_service \
+  @tensorferry//:serialization @tensorferry//:testing @tensorferry//:torch_rpc
+
+# expect_error TEXT BAZEL_ARGUMENT...
+expect_error() {
+  local text=$1
+  shift
+  if bazel build --nobuild "${options[@]}" "$@" //:program 2>output; then
+    echo "it went unnoticed that $text"
+    exit 1
+  fi
+  grep "$text" output || { cat output; exit 1; }
+}
+expect_error 'TENSORFERRY_[A-Z]*_ROOT=/nonexistent has no .*: set it to'
+export TENSORFERRY_LIBTORCH_ROOT=/nonexistent
+expect_error 'TENSORFERRY_LIBTORCH_ROOT=/nonexistent has no lib/libtorch_cpu.so: set it to' "${bound[@]}"
+export TENSORFERRY_LIBTORCH_ROOT=$installed TENSORFERRY_CUDA_ROOT=/nonexistent
+expect_error 'TENSORFERRY_CUDA_ROOT=/nonexistent has no include/cuda_runtime_api.h: set it to' "${bound[@]}"

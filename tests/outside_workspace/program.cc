@@ -3,7 +3,6 @@
 #include <ATen/ops/ones.h>
 
 #include <cstdio>
-#include <cstring>
 #include <memory>
 #include <utility>
 
@@ -13,9 +12,9 @@
 #include "absl/time/time.h"
 #include "control/capabilities.h"
 #include "control/control_client.h"
-#include "serialization/allocate.h"
-#include "serialization/deserialize.h"
-#include "serialization/serialize.h"
+#include "serialization/converter_registry.h"
+#include "serialization/device_converter.h"
+#include "session/blocking.h"
 
 #if !defined(BOUND_ABSL) || !defined(BOUND_GRPC)
 #error "tensorferry was built with another absl or gRPC than it is bound to"
@@ -38,21 +37,36 @@ bool ControlAnswers() {
   return absl::IsUnavailable(status);
 }
 
-// Sends a tensor to itself: what is sent is what arrives.
-bool TensorComesBack() {
-  const at::Tensor sent = at::ones({2, 3});
-  auto write = tensorferry::Serialize({.tensors = {sent}}, {});
-  if (!write.ok()) return false;
-  auto read = tensorferry::Allocate(write->manifest(), {});
-  if (!read.ok()) return false;
-  for (size_t i = 0; i < write->regions().size(); ++i) {
-    std::memcpy(read->regions()[i].data, write->regions()[i].data,
-                write->regions()[i].nbytes);
-  }
-  auto received = tensorferry::Deserialize(*std::move(read));
-  const bool equal = received.ok() && received->tensors.at(0).equal(sent);
-  std::printf("serialization: %s\n", equal ? "the tensor came back" : "wrong");
-  return equal;
+// The front door has what the author of a converter needs.
+bool ConvertersAreFound() {
+  auto converter =
+      tensorferry::ConverterRegistry::Global().Find(c10::DeviceType::CPU);
+  return converter.ok() && !(*converter)->Devices().empty();
 }
 
-int main() { return ControlAnswers() && TensorComesBack() ? 0 : 1; }
+// The README's ten lines, and a peer to talk to.
+bool TensorArrives() {
+  auto receiver = tensorferry::Peer::Create({.name = "receiver"}).value();
+  const at::Tensor weights = at::ones({2, 3});
+  bool equal = false;
+  absl::Notification received;
+  receiver->Accept([&](std::shared_ptr<tensorferry::Session> session) {
+    auto message = tensorferry::blocking::Receive(*session);
+    equal = message.ok() && message->message.tensors.at(0).equal(weights);
+    received.Notify();
+  });
+  auto peer = tensorferry::Peer::Create({.name = "trainer"}).value();
+  auto session =
+      tensorferry::blocking::Connect(*peer, receiver->control_address(), {},
+                                     absl::Seconds(10))
+          .value();
+  auto receipt = tensorferry::blocking::Send(
+      *session, {.type = 1, .tensors = {weights}, .names = {"weights"}});
+  received.WaitForNotification();
+  std::printf("session: %s\n", receipt.status().ToString().c_str());
+  return receipt.ok() && equal;
+}
+
+int main() {
+  return ControlAnswers() && ConvertersAreFound() && TensorArrives() ? 0 : 1;
+}

@@ -3,14 +3,12 @@
     ferry_fuzz_test(
         name = "manifest_fuzz",
         srcs = ["manifest_fuzz.cc"],  # defines LLVMFuzzerTestOneInput
-        corpus = glob(["corpus/manifest/**"]),
-        deps = ["//serialization:manifest"],
+        corpus = glob(["corpus/**"]),
+        deps = ["//serialization"],
     )
 
-`bazel test` runs it once on each file of the corpus. To fuzz, with clang:
-
-    tools/bazel run --config=fuzz //tests/fuzz:manifest_fuzz -- \\
-        $PWD/tests/fuzz/corpus/manifest -max_total_time=60
+`bazel test` runs it once on each file of the corpus; `tools/fuzz 60 manifest`
+fuzzes it for a minute, with clang.
 """
 
 load("@rules_cc//cc:defs.bzl", "cc_test")
