@@ -104,6 +104,7 @@ class LinkCore : public LinkHost,
   Incoming incoming_;
   Phase phase_ = Phase::kOpening;
   absl::Status why_;
+  bool doomed_ = false;  // End is on its way
   bool lanes_closed_ = false;
   int work_pending_ = 0;
   DoneStatus on_up_, on_down_;

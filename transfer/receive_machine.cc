@@ -404,9 +404,10 @@ void ReceiveMachine::OnTime(absl::Time now, Actions& out) {
     Cancel(id, absl::DeadlineExceededError("nothing was received in time"),
            out);
   }
-  for (const Parked& body : parked_) {
+  for (Parked& body : parked_) {
     if (body.used && body.operation > newest_ &&
         now - body.since >= settings_.body_without_header) {
+      body.used = false;
       Lie(body.operation, "a body without a HEADER", out);
     }
   }

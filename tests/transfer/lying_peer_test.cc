@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <memory>
 #include <string>
 #include <thread>
@@ -27,6 +26,11 @@ using absl::StatusCode;
 class LyingPeerTest : public LinkTest {
  protected:
   void Meet(TransferRules rules = BasicRules(), Clock* clock = Clock::Real()) {
+    MakeEndpoint(clock);
+    MeetAnother(rules);
+  }
+
+  void MakeEndpoint(Clock* clock) {
     EndpointOptions options;
     options.executor = &executor_;
     options.clock = clock;
@@ -34,7 +38,12 @@ class LyingPeerTest : public LinkTest {
         Endpoint::Create(options);
     ASSERT_THAT(endpoint, IsOk());
     endpoint_ = *std::move(endpoint);
+  }
+
+  // A new link, with a new peer.
+  void MeetAnother(const TransferRules& rules) {
     StatusOutcome up;
+    down_ = StatusOutcome();
     absl::StatusOr<Endpoint::Expected> expected =
         endpoint_->Expect(rules, up.done(), down_.done());
     ASSERT_THAT(expected, IsOk());
@@ -204,7 +213,6 @@ TEST_F(LyingPeerTest, BodyThatIsNotWhatTheManifestSaysIsNotRead) {
       {{1, 1, 0, 0}, {33 << 20}, StatusCode::kInvalidArgument, "limits"},
   };
   for (const Case& lie : cases) {
-    down_ = StatusOutcome();
     Meet();
     Outcome<Received> received;
     link_->Receive({}, received.done());
@@ -234,6 +242,21 @@ TEST_F(LyingPeerTest, EagerBodyBeyondTheWindowEndsTheLink) {
   peer_->SendBody(1, {1, 1, 0, 0}, {2 << 20});
   EXPECT_THAT(down_.Wait(),
               StatusIs(StatusCode::kInvalidArgument, HasSubstr("eager_bytes")));
+}
+
+TEST_F(LyingPeerTest, BodyWhoseHeaderNeverComesEndsItsLinkAlone) {
+  Meet(BasicRules(), &fake_clock_);
+  std::shared_ptr<Link> liar_link = link_;
+  std::unique_ptr<RawPeer> liar = std::move(peer_);
+  StatusOutcome liar_down = std::move(down_);
+  MeetAnother(BasicRules());
+  liar->SendBody(1, {1, 1, 0, 0}, {1 << 20});
+  ASSERT_TRUE(PassTimeUntil(liar_down, fake_clock_));
+  EXPECT_THAT(liar_down.Wait(), StatusIs(StatusCode::kInvalidArgument,
+                                         HasSubstr("a body without a HEADER")));
+  link_->Receive({}, [](auto) {});
+  peer_->Send(Header(1, 1 << 20));
+  EXPECT_EQ(Next<GrantFrame>().operation, 1u);
 }
 
 TEST_F(LyingPeerTest, LateBodiesOfWhatIsOverAreDropped) {

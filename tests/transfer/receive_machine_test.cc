@@ -166,6 +166,12 @@ TEST_F(ReceiveMachineTest, BodyWithoutHeaderEndsTheLink) {
                 machine_->OnTime(absl::UnixEpoch() + absl::Seconds(5), out);
               }),
               ElementsAre(HasSubstr("a body without a HEADER")));
+  // Said once; no timer is asked for any more.
+  EXPECT_EQ(machine_->next_deadline(), absl::InfiniteFuture());
+  EXPECT_THAT(Did([&](auto& out) {
+                machine_->OnTime(absl::UnixEpoch() + absl::Seconds(6), out);
+              }),
+              IsEmpty());
 }
 
 TEST_F(ReceiveMachineTest, SecondCopyWaitsForTheFirstAndTakesItsPlace) {
