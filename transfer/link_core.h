@@ -74,6 +74,7 @@ class LinkCore : public LinkHost,
   // Lanes::Owner
   void OnUp() override;
   void OnFrame(Frame frame, std::string inline_bytes) override;
+  void OnFrameWritten() override { AfterEvent(); }
   void OnBody(int lane, uint32_t generation, BodyTag tag) override;
   void OnLaneUp(int lane, uint32_t generation) override;
   void OnLaneEnded(int lane) override;
