@@ -30,6 +30,14 @@ bool AllOnHost(const Manifest& manifest) {
   return true;
 }
 
+// The peer takes a longer one for a lie.
+absl::Status CheckLength(const std::string& manifest, const Limits& limits) {
+  if (manifest.size() <= limits.manifest_bytes) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "the manifest has ", manifest.size(),
+      " bytes, over the limit manifest_bytes of ", limits.manifest_bytes));
+}
+
 std::string Gather(const WriteBuffers& buffers) {
   std::string bytes;
   bytes.reserve(buffers.nbytes());
@@ -66,6 +74,7 @@ absl::Status Outgoing::Prepare(const LinkHost& host, TensorMessage message,
   HeaderFrame& header = sending.header;
   header.plan_digest = host.rules.plan_digest;
   header.manifest = EncodeManifest(manifest);
+  FERRY_RETURN_IF_ERROR(CheckLength(header.manifest, host.rules.limits));
   header.envelope = envelope;
   header.is_inline =
       manifest.BytesOnWire() == 0 ||
@@ -88,6 +97,13 @@ void Outgoing::Run(Event event) {
   SendMachine::Actions actions;
   event(actions);
   for (SendAction& action : actions) Do(action);
+  while (!unsendable_.empty()) {
+    RefuseFrame refuse = std::move(unsendable_.back());
+    unsendable_.pop_back();
+    actions.clear();
+    machine_.OnRefuse(refuse.operation, std::move(refuse.status), actions);
+    for (SendAction& action : actions) Do(action);
+  }
   host_->AfterEvent();
 }
 
@@ -191,12 +207,7 @@ void Outgoing::SendHeader(OperationId id) {
   Sending& sending = *sendings_.at(id);
   if (!sending.header.is_inline) {
     absl::Status status = CheckPaths(sending.buffers.manifest());
-    // The peer never hears of it: this side speaks the last word for it.
-    if (!status.ok()) {
-      return host_->Later([this, refuse = RefuseFrame{id, std::move(status)}] {
-        OnRefuse(refuse);
-      });
-    }
+    if (!status.ok()) return unsendable_.push_back({id, std::move(status)});
   } else {
     sending.paths.Add("inline", sending.inline_bytes.size());
     bytes_sent_ += sending.inline_bytes.size();
