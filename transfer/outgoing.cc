@@ -9,6 +9,7 @@
 #include "base/status_macros.h"
 #include "serialization/digest.h"
 #include "serialization/serialize.h"
+#include "transfer/manifest_bodies.h"
 
 namespace tensorferry {
 namespace {
@@ -19,15 +20,6 @@ SendMachine::Settings SettingsOf(const LinkHost& host) {
   settings.body_lanes = host.lanes->body_lanes();
   settings.digests = host.rules.digests;
   return settings;
-}
-
-bool AllOnHost(const Manifest& manifest) {
-  for (int i = 0; i < manifest.buffer_count(); ++i) {
-    if (manifest.buffer_nbytes(i) == 0) continue;
-    if (!manifest.buffer_source(i).is_cpu()) return false;
-    if (!manifest.buffer_target(i).is_cpu()) return false;
-  }
-  return true;
 }
 
 // The peer takes a longer one for a lie.
@@ -45,14 +37,6 @@ std::string Gather(const WriteBuffers& buffers) {
     bytes.append(reinterpret_cast<const char*>(region.data), region.nbytes);
   }
   return bytes;
-}
-
-BodyCut Cut(const Manifest& manifest, uint64_t body_bytes) {
-  std::vector<uint64_t> sizes(manifest.buffer_count());
-  for (int i = 0; i < manifest.buffer_count(); ++i) {
-    sizes[i] = manifest.buffer_nbytes(i);
-  }
-  return CutIntoBodies(sizes, body_bytes);
 }
 
 }  // namespace
@@ -80,7 +64,7 @@ absl::Status Outgoing::Prepare(const LinkHost& host, TensorMessage message,
       manifest.BytesOnWire() == 0 ||
       (on_host && manifest.BytesOnWire() <= host.rules.inline_bytes);
   if (!header.is_inline) {
-    sending.cut = Cut(manifest, host.rules.piece_bytes);
+    sending.cut = BodiesOf(manifest, host.rules.piece_bytes);
     sending.may_be_eager = on_host;
     return absl::OkStatus();
   }

@@ -244,6 +244,58 @@ TEST_F(LyingPeerTest, EagerBodyBeyondTheWindowEndsTheLink) {
               StatusIs(StatusCode::kInvalidArgument, HasSubstr("eager_bytes")));
 }
 
+TEST_F(LyingPeerTest, OperationBeyondTheLimitEndsTheLink) {
+  TransferRules rules = BasicRules();
+  rules.limits.operations_in_flight = 2;
+  Meet(rules);
+  for (int i = 1; i <= 3; ++i) peer_->Send(Header(i, 1 << 20));
+  EXPECT_THAT(down_.Wait(), StatusIs(StatusCode::kInvalidArgument,
+                                     HasSubstr("operations_in_flight is 2")));
+}
+
+TEST_F(LyingPeerTest, BytesBeyondTheLimitAreRefused) {
+  TransferRules rules = BasicRules();
+  rules.limits.bytes_in_flight = 3 << 20;
+  Meet(rules);
+  peer_->Send(Header(1, 2 << 20));
+  peer_->Send(Header(2, 2 << 20));
+  RefuseFrame refused = Next<RefuseFrame>();
+  EXPECT_EQ(refused.operation, 2u);
+  EXPECT_THAT(refused.status, StatusIs(StatusCode::kResourceExhausted,
+                                       HasSubstr("bytes_in_flight")));
+}
+
+TEST_F(LyingPeerTest, ManifestsThatWaitAreBounded) {
+  TransferRules rules = BasicRules();
+  const HeaderFrame header = Header(1, 1 << 20);
+  rules.limits.manifest_bytes = 2 * header.manifest.size();
+  Meet(rules);
+  for (int i = 1; i <= 3; ++i) peer_->Send(Header(i, 1 << 20));
+  RefuseFrame refused = Next<RefuseFrame>();
+  EXPECT_EQ(refused.operation, 3u);
+  EXPECT_THAT(refused.status, StatusIs(StatusCode::kResourceExhausted,
+                                       HasSubstr("manifest_bytes")));
+}
+
+TEST_F(LyingPeerTest, BodyForADeviceBeforeItsGrantIsNotRead) {
+  TransferRules rules = BasicRules();
+  PlacementRule to_cuda;
+  to_cuda.target = {"cuda", 0};
+  rules.incoming.rules = {to_cuda};
+  Meet(rules);
+  SerializeOptions options;
+  options.placement = rules.incoming;
+  absl::StatusOr<WriteBuffers> buffers =
+      Serialize(TensorMessage{7, 0, "", {Pattern(1 << 20, 1)}, {}}, options);
+  ASSERT_THAT(buffers, IsOk());
+  HeaderFrame header = Header(1, 1 << 20);
+  header.manifest = EncodeManifest(buffers->manifest());
+  peer_->Send(header);
+  peer_->SendBody(1, {1, 1, 0, 0}, {1 << 20});
+  EXPECT_THAT(down_.Wait(), StatusIs(StatusCode::kInvalidArgument,
+                                     HasSubstr("device before its GRANT")));
+}
+
 TEST_F(LyingPeerTest, BodyWhoseHeaderNeverComesEndsItsLinkAlone) {
   Meet(BasicRules(), &fake_clock_);
   std::shared_ptr<Link> liar_link = link_;
