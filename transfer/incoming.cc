@@ -14,6 +14,7 @@
 #include "serialization/deserialize.h"
 #include "serialization/digest.h"
 #include "serialization/manifest.h"
+#include "transfer/manifest_bodies.h"
 
 namespace tensorferry {
 namespace {
@@ -134,11 +135,7 @@ absl::Status Incoming::Describe(const HeaderFrame& frame,
     }
     return absl::OkStatus();
   }
-  std::vector<uint64_t> sizes(manifest.buffer_count());
-  for (int i = 0; i < manifest.buffer_count(); ++i) {
-    sizes[i] = manifest.buffer_nbytes(i);
-  }
-  message.cut = CutIntoBodies(sizes, rules.piece_bytes);
+  message.cut = BodiesOf(manifest, rules.piece_bytes);
   if (!message.cut.bodies.empty()) return absl::OkStatus();
   return absl::InvalidArgumentError("a message without bytes is not inline");
 }
@@ -151,6 +148,9 @@ void Incoming::OnHeader(HeaderFrame frame, std::string inline_bytes) {
   header.kind = frame.envelope.kind;
   header.call = frame.envelope.call;
   header.is_inline = frame.is_inline;
+  header.may_be_eager = AllOnHost(message->manifest);
+  header.nbytes = message->manifest.BytesOnWire();
+  header.manifest_nbytes = frame.manifest.size();
   for (const Body& body : message->cut.bodies) {
     header.body_nbytes.push_back(body.nbytes);
   }
@@ -418,7 +418,8 @@ void Incoming::OnBodyRead(const ReceiveAction& action, const std::string& path,
     }
   }
   Run([&](auto& out) {
-    machine_.OnBodyRead(action.operation, action.body, action.place, ok, out);
+    machine_.OnBodyRead(action.lane, action.operation, action.body,
+                        action.place, ok, out);
   });
 }
 

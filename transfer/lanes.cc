@@ -555,7 +555,8 @@ void Lanes::Write(Lane& lane, const Frame& frame, std::string inline_bytes,
 
 void Lanes::SendFrame(const Frame& frame, std::string inline_bytes) {
   if (slots_[0].lane == nullptr) return;
-  Write(*slots_[0].lane, frame, std::move(inline_bytes), [](bool) {});
+  Write(*slots_[0].lane, frame, std::move(inline_bytes),
+        [this](bool) { owner_->OnFrameWritten(); });
 }
 
 void Lanes::WriteBody(int lane, tensorpipe::Message message,

@@ -39,6 +39,7 @@ class Lanes {
     virtual ~Owner() = default;
     virtual void OnUp() = 0;  // all lanes, once
     virtual void OnFrame(Frame frame, std::string inline_bytes) = 0;
+    virtual void OnFrameWritten() = 0;  // that SendFrame was given
     // A body is described on `lane`; see described().
     virtual void OnBody(int lane, uint32_t generation, BodyTag tag) = 0;
     virtual void OnLaneUp(int lane, uint32_t generation) = 0;

@@ -20,22 +20,28 @@
 namespace tensorferry {
 
 struct SendOptions {
+  // From the call, waiting in line included; then DEADLINE_EXCEEDED.
   absl::Duration timeout = absl::Minutes(1);
-  StreamSet streams;  // empty: those of the rules
+  // That the tensors are ready on, one for each device; empty: the rules'.
+  StreamSet streams;
 };
 
 struct ReceiveOptions {
+  // From the call to the start of the delivery; then DEADLINE_EXCEEDED.
+  // Infinite: ends with a message, Cancel or the end of the link.
   absl::Duration timeout = absl::InfiniteDuration();
-  ReceiveFilter filter;
+  ReceiveFilter filter;  // default: any message or request of a user's type
+  // Tensors to fill, the link's alone until the callback; empty: new ones.
   Destination into;
+  // That tensors on devices are filled on; empty: the rules'.
   StreamSet streams;
 };
 
 struct Received {
-  TensorMessage message;
-  Envelope envelope;
-  Receipt receipt;
-  StreamSet ready_on;
+  TensorMessage message;  // its tensors are the user's
+  Envelope envelope;      // as sent; look at reply_error of a reply first
+  Receipt receipt;        // its time counts from the call of Receive
+  StreamSet ready_on;     // work on these streams finds the bytes in place
 };
 
 // One Send or Receive under way. Dropping it does not cancel.
@@ -54,15 +60,19 @@ class Operation {
   std::function<void()> cancel_;
 };
 
+// Since the link was made. They only grow, each by itself.
 struct LinkCounters {
+  // Of messages, manifests and frames not included; also of those that failed
+  // later, and again if sent again.
   uint64_t bytes_sent = 0, bytes_received = 0;
-  uint64_t messages_sent = 0, messages_received = 0;
+  uint64_t messages_sent = 0;      // acknowledged with OK
+  uint64_t messages_received = 0;  // delivered with OK
 };
 
 // The lanes of one session seen from one side: tensors in, tensors out, both
 // directions at once. Thread-safe. Speaks the transfer protocol of
-// docs/architecture.md; statuses are the contract's, with peer, operation and
-// tensor in the text.
+// docs/wire_format_transfer.md; statuses are the contract's, with peer,
+// operation and tensor in the text.
 //
 // Callbacks run on the endpoint's executor, exactly once each. Destroying a
 // link closes it; pending callbacks then run with CANCELLED, never inside the
@@ -71,13 +81,14 @@ class Link {
  public:
   virtual ~Link() = default;
 
-  // Sends one message; headers leave in the order of Send. OK means that the
-  // receiver has every byte, in the tensors that its user sees, and found the
-  // digests equal.
-  // The tensors must not be written to before `done` has run.
-  // A status other than OK from before the header (INVALID_ARGUMENT,
-  // FAILED_PRECONDITION, RESOURCE_EXHAUSTED) says that nothing was sent; after
-  // it, the outcome at the receiver is unknown unless the text says refused.
+  // Sends one message; headers leave in the order of Send, so messages that
+  // nobody receives hold up those behind them once they fill a limit in
+  // flight. OK means that the receiver has every byte, in the tensors that its
+  // user sees, and found the digests equal. The tensors must not be written to
+  // before `done` has run. A status other than OK from before the header
+  // (INVALID_ARGUMENT, FAILED_PRECONDITION, RESOURCE_EXHAUSTED) says that
+  // nothing was sent; after it, the outcome at the receiver is unknown unless
+  // the text says refused.
   virtual Operation Send(TensorMessage message, Envelope envelope,
                          SendOptions options, Done<Receipt> done) = 0;
 

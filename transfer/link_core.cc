@@ -220,6 +220,7 @@ void LinkCore::Later(Task task) {
 }
 
 void LinkCore::EndSoon(absl::Status why) {
+  doomed_ = true;
   Later([this, why = std::move(why)] { End(why, /*by_user=*/false); });
 }
 
@@ -260,7 +261,7 @@ struct LinkCore::FrameRouter {
 };
 
 void LinkCore::OnFrame(Frame frame, std::string inline_bytes) {
-  if (phase_ == Phase::kEnding || phase_ == Phase::kGone) return;
+  if (doomed_ || phase_ == Phase::kEnding || phase_ == Phase::kGone) return;
   std::visit(FrameRouter{*this, inline_bytes}, frame);
 }
 
@@ -292,6 +293,7 @@ void LinkCore::End(absl::Status why, bool by_user) {
   if (phase_ == Phase::kEnding || phase_ == Phase::kGone) return;
   bool was_up = phase_ == Phase::kUp;
   phase_ = Phase::kEnding;
+  doomed_ = false;
   why_ = About(absl::StrCat("link to ", Whom()), why);
   {
     absl::MutexLock lock(&mu_);
@@ -322,6 +324,7 @@ void LinkCore::TellUp(absl::Status status) {
 // One timer for the earliest deadline. Most operations end long before theirs,
 // so it is moved only forward in time when it fires.
 void LinkCore::ArmTimer() {
+  if (doomed_) return;
   absl::Time next = std::min(
       {open_by_, outgoing_.next_deadline(), incoming_.next_deadline()});
   if (next >= armed_for_) return;
@@ -333,6 +336,7 @@ void LinkCore::ArmTimer() {
 void LinkCore::OnTimer() {
   timer_ = 0;
   armed_for_ = absl::InfiniteFuture();
+  if (doomed_) return;
   absl::Time now = clock->Now();
   if (open_by_ <= now) {
     open_by_ = absl::InfiniteFuture();

@@ -74,6 +74,7 @@ class LinkCore : public LinkHost,
   // Lanes::Owner
   void OnUp() override;
   void OnFrame(Frame frame, std::string inline_bytes) override;
+  void OnFrameWritten() override { AfterEvent(); }
   void OnBody(int lane, uint32_t generation, BodyTag tag) override;
   void OnLaneUp(int lane, uint32_t generation) override;
   void OnLaneEnded(int lane) override;
@@ -104,6 +105,7 @@ class LinkCore : public LinkHost,
   Incoming incoming_;
   Phase phase_ = Phase::kOpening;
   absl::Status why_;
+  bool doomed_ = false;  // End is on its way
   bool lanes_closed_ = false;
   int work_pending_ = 0;
   DoneStatus on_up_, on_down_;

@@ -9,6 +9,7 @@
 #include "base/status_macros.h"
 #include "serialization/digest.h"
 #include "serialization/serialize.h"
+#include "transfer/manifest_bodies.h"
 
 namespace tensorferry {
 namespace {
@@ -21,13 +22,12 @@ SendMachine::Settings SettingsOf(const LinkHost& host) {
   return settings;
 }
 
-bool AllOnHost(const Manifest& manifest) {
-  for (int i = 0; i < manifest.buffer_count(); ++i) {
-    if (manifest.buffer_nbytes(i) == 0) continue;
-    if (!manifest.buffer_source(i).is_cpu()) return false;
-    if (!manifest.buffer_target(i).is_cpu()) return false;
-  }
-  return true;
+// The peer takes a longer one for a lie.
+absl::Status CheckLength(const std::string& manifest, const Limits& limits) {
+  if (manifest.size() <= limits.manifest_bytes) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "the manifest has ", manifest.size(),
+      " bytes, over the limit manifest_bytes of ", limits.manifest_bytes));
 }
 
 std::string Gather(const WriteBuffers& buffers) {
@@ -37,14 +37,6 @@ std::string Gather(const WriteBuffers& buffers) {
     bytes.append(reinterpret_cast<const char*>(region.data), region.nbytes);
   }
   return bytes;
-}
-
-BodyCut Cut(const Manifest& manifest, uint64_t body_bytes) {
-  std::vector<uint64_t> sizes(manifest.buffer_count());
-  for (int i = 0; i < manifest.buffer_count(); ++i) {
-    sizes[i] = manifest.buffer_nbytes(i);
-  }
-  return CutIntoBodies(sizes, body_bytes);
 }
 
 }  // namespace
@@ -66,12 +58,13 @@ absl::Status Outgoing::Prepare(const LinkHost& host, TensorMessage message,
   HeaderFrame& header = sending.header;
   header.plan_digest = host.rules.plan_digest;
   header.manifest = EncodeManifest(manifest);
+  FERRY_RETURN_IF_ERROR(CheckLength(header.manifest, host.rules.limits));
   header.envelope = envelope;
   header.is_inline =
       manifest.BytesOnWire() == 0 ||
       (on_host && manifest.BytesOnWire() <= host.rules.inline_bytes);
   if (!header.is_inline) {
-    sending.cut = Cut(manifest, host.rules.piece_bytes);
+    sending.cut = BodiesOf(manifest, host.rules.piece_bytes);
     sending.may_be_eager = on_host;
     return absl::OkStatus();
   }
@@ -88,6 +81,13 @@ void Outgoing::Run(Event event) {
   SendMachine::Actions actions;
   event(actions);
   for (SendAction& action : actions) Do(action);
+  while (!unsendable_.empty()) {
+    RefuseFrame refuse = std::move(unsendable_.back());
+    unsendable_.pop_back();
+    actions.clear();
+    machine_.OnRefuse(refuse.operation, std::move(refuse.status), actions);
+    for (SendAction& action : actions) Do(action);
+  }
   host_->AfterEvent();
 }
 
@@ -191,12 +191,7 @@ void Outgoing::SendHeader(OperationId id) {
   Sending& sending = *sendings_.at(id);
   if (!sending.header.is_inline) {
     absl::Status status = CheckPaths(sending.buffers.manifest());
-    // The peer never hears of it: this side speaks the last word for it.
-    if (!status.ok()) {
-      return host_->Later([this, refuse = RefuseFrame{id, std::move(status)}] {
-        OnRefuse(refuse);
-      });
-    }
+    if (!status.ok()) return unsendable_.push_back({id, std::move(status)});
   } else {
     sending.paths.Add("inline", sending.inline_bytes.size());
     bytes_sent_ += sending.inline_bytes.size();

@@ -80,6 +80,9 @@ class Outgoing {
   LinkHost* const host_;
   SendMachine machine_;
   std::map<OperationId, std::unique_ptr<Sending>> sendings_;
+  // Begun, but the peer never hears of them: before the next event this side
+  // speaks its last word for it.
+  std::vector<RefuseFrame> unsendable_;
   std::atomic<uint64_t> bytes_sent_ = 0, messages_sent_ = 0;
 };
 

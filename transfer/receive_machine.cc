@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
 
 namespace tensorferry {
 namespace {
@@ -25,7 +26,7 @@ ReceiveAction MakeWithStatus(Kind kind, OperationId id, absl::Status status) {
 }  // namespace
 
 ReceiveMachine::ReceiveMachine(Settings settings)
-    : settings_(settings), parked_(settings.body_lanes + 1) {}
+    : settings_(settings), lanes_(settings.body_lanes + 1) {}
 
 bool ReceiveMachine::Fits(const ReceiveFilter& filter,
                           const Header& header) const {
@@ -77,7 +78,7 @@ void ReceiveMachine::Pair(OperationId id, Entry& entry, ReceiveId receive,
   entry.receive = receive;
   receives_.at(receive).operation = id;
   UnpairedLike(receive).erase(receive);
-  unclaimed_.erase(id);
+  StopWaiting(id, entry);
   if (entry.header.is_inline) return MaybeDeliver(id, entry, out);
   entry.state = State::kAllocating;
   ReceiveAction allocate = Make(Kind::kAllocate, id);
@@ -92,37 +93,95 @@ void ReceiveMachine::OnHeader(OperationId id, Header header, Actions& out) {
                out);
   }
   newest_ = id;
-  ReceiveId receive = header.refusal.ok() ? FindReceive(header) : 0;
-  absl::Status refusal = header.refusal;
-  // Whoever calls waits for the reply before the request leaves.
-  if (refusal.ok() && receive == 0 && header.kind == Envelope::Kind::kReply) {
-    refusal =
-        absl::NotFoundError(absl::StrCat("nobody waits for the reply to call ",
-                                         header.call, ": the call has ended"));
+  const uint32_t most =
+      std::max<uint32_t>(1, settings_.limits.operations_in_flight);
+  if (open_ >= most) {
+    return Lie(id,
+               absl::StrCat("HEADER with ", open_,
+                            " operations without a last word, "
+                            "operations_in_flight is ",
+                            most),
+               out);
   }
-  if (refusal.ok() && receive == 0 &&
-      unclaimed_.size() >= settings_.limits.headers_waiting) {
-    refusal = absl::ResourceExhaustedError(
+  ReceiveId receive = header.refusal.ok() ? FindReceive(header) : 0;
+  absl::Status refusal = CheckHeader(header, receive);
+  if (refusal.ok()) {
+    Open(id, std::move(header), receive, out);
+  } else {
+    out.push_back(MakeWithStatus(Kind::kRefuse, id, std::move(refusal)));
+    out.push_back(Make(Kind::kDrop, id));
+  }
+  TakeParked(out);
+}
+
+// Why a message is refused as soon as its header is here; OK: it is not.
+absl::Status ReceiveMachine::CheckHeader(const Header& header,
+                                         ReceiveId receive) const {
+  FERRY_RETURN_IF_ERROR(header.refusal);
+  FERRY_RETURN_IF_ERROR(CheckBytes(header));
+  return receive == 0 ? CheckWaiting(header) : absl::OkStatus();
+}
+
+// A message larger than bytes_in_flight comes alone.
+absl::Status ReceiveMachine::CheckBytes(const Header& header) const {
+  const uint64_t most = settings_.limits.bytes_in_flight;
+  if (open_ == 0 ||
+      (open_bytes_ <= most && header.nbytes <= most - open_bytes_)) {
+    return absl::OkStatus();
+  }
+  return absl::ResourceExhaustedError(
+      absl::StrCat(open_bytes_, " bytes are under way, ", header.nbytes,
+                   " more pass the limit bytes_in_flight of ", most));
+}
+
+// For a message that no Receive waits for.
+absl::Status ReceiveMachine::CheckWaiting(const Header& header) const {
+  // Whoever calls waits for the reply before the request leaves.
+  if (header.kind == Envelope::Kind::kReply) {
+    return absl::NotFoundError(
+        absl::StrCat("nobody waits for the reply to call ", header.call,
+                     ": the call has ended"));
+  }
+  const Limits& limits = settings_.limits;
+  if (unclaimed_.size() >= limits.headers_waiting) {
+    return absl::ResourceExhaustedError(
         absl::StrCat(unclaimed_.size(),
                      " messages wait for a Receive, the limit headers_waiting "
                      "is ",
-                     settings_.limits.headers_waiting));
+                     limits.headers_waiting));
   }
-  if (!refusal.ok()) {
-    out.push_back(MakeWithStatus(Kind::kRefuse, id, std::move(refusal)));
-    out.push_back(Make(Kind::kDrop, id));
-    return TakeParked(out);
+  // Decoded, a manifest takes several times as much.
+  if (header.manifest_nbytes >
+      limits.manifest_bytes - unclaimed_manifest_bytes_) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "the manifests of messages that wait for a Receive have ",
+        unclaimed_manifest_bytes_, " bytes, ", header.manifest_nbytes,
+        " more pass the limit manifest_bytes of ", limits.manifest_bytes));
   }
+  return absl::OkStatus();
+}
+
+void ReceiveMachine::Open(OperationId id, Header header, ReceiveId receive,
+                          Actions& out) {
   Entry& entry = operations_[id];
   entry.bodies.resize(header.body_nbytes.size());
   entry.missing = static_cast<uint32_t>(entry.bodies.size());
   entry.header = std::move(header);
-  if (receive == 0) {
-    unclaimed_.insert(id);
-  } else {
-    Pair(id, entry, receive, out);
-  }
-  TakeParked(out);
+  ++open_;
+  open_bytes_ += entry.header.nbytes;
+  if (receive != 0) return Pair(id, entry, receive, out);
+  unclaimed_.insert(id);
+  unclaimed_manifest_bytes_ += entry.header.manifest_nbytes;
+}
+
+void ReceiveMachine::StopWaiting(OperationId id, const Entry& entry) {
+  if (unclaimed_.erase(id) == 0) return;
+  unclaimed_manifest_bytes_ -= entry.header.manifest_nbytes;
+}
+
+void ReceiveMachine::StopCounting(const Entry& entry) {
+  --open_;
+  open_bytes_ -= entry.header.nbytes;
 }
 
 void ReceiveMachine::OnAllocated(OperationId id, absl::Status status,
@@ -145,7 +204,7 @@ void ReceiveMachine::OnBody(int lane, uint32_t generation, OperationId id,
                             Actions& out) {
   if (ended_) return;
   Parked arrived{true, generation, id, body, attempt, now};
-  if (!TakeBody(lane, arrived, out)) parked_[lane] = arrived;
+  if (!TakeBody(lane, arrived, out)) lanes_[lane].parked = arrived;
 }
 
 // Whether the body's fate is known now.
@@ -153,8 +212,7 @@ bool ReceiveMachine::TakeBody(int lane, const Parked& body, Actions& out) {
   if (body.operation > newest_) return false;
   auto found = operations_.find(body.operation);
   if (found == operations_.end() || found->second.closed) {
-    Read(lane, body, BodyPlace::kSink, out);
-    return true;
+    return Sink(lane, body, out);
   }
   Entry& entry = found->second;
   if (body.body >= entry.bodies.size()) {
@@ -162,17 +220,28 @@ bool ReceiveMachine::TakeBody(int lane, const Parked& body, Actions& out) {
         absl::StrCat("body ", body.body, " of ", entry.bodies.size()), out);
     return true;
   }
-  BodyEntry& known = entry.bodies[body.body];
+  const BodyEntry& known = entry.bodies[body.body];
   if (known.state == BodyState::kReading) return false;
-  bool have = known.state == BodyState::kHave;
-  if (have &&
+  if (known.state == BodyState::kHave &&
       (body.attempt <= known.attempt || entry.state == State::kDelivering)) {
-    Read(lane, body, BodyPlace::kSink, out);
+    return Sink(lane, body, out);
+  }
+  return TakeBodyOf(entry, lane, body, out);
+}
+
+// One that is missing, or newer than what there is.
+bool ReceiveMachine::TakeBodyOf(Entry& entry, int lane, const Parked& body,
+                                Actions& out) {
+  const BodyPlace place =
+      entry.granted ? BodyPlace::kRegion : BodyPlace::kStage;
+  if (place == BodyPlace::kStage && !entry.header.may_be_eager) {
+    Lie(body.operation, "a body for a device before its GRANT", out);
     return true;
   }
-  BodyPlace place = entry.granted ? BodyPlace::kRegion : BodyPlace::kStage;
-  uint64_t nbytes = entry.header.body_nbytes[body.body];
-  if (have) {
+  if (place == BodyPlace::kStage && lanes_[lane].strays != 0) return false;
+  BodyEntry& known = entry.bodies[body.body];
+  const uint64_t nbytes = entry.header.body_nbytes[body.body];
+  if (known.state == BodyState::kHave) {
     ++entry.missing;
     known.state = BodyState::kMissing;
     if (!entry.granted) Unstage(entry, nbytes);
@@ -188,6 +257,13 @@ bool ReceiveMachine::TakeBody(int lane, const Parked& body, Actions& out) {
   known.generation = body.generation;
   known.attempt = body.attempt;
   Read(lane, body, place, out);
+  return true;
+}
+
+// Nobody wants it, but it is in the way of what comes after it.
+bool ReceiveMachine::Sink(int lane, const Parked& body, Actions& out) {
+  if (lanes_[lane].strays != 0) return false;
+  Read(lane, body, BodyPlace::kSink, out);
   return true;
 }
 
@@ -218,21 +294,32 @@ void ReceiveMachine::Read(int lane, const Parked& body, BodyPlace place,
   read.generation = body.generation;
   read.body = body.body;
   read.place = place;
+  if (place == BodyPlace::kSink) ++lanes_[lane].strays;
   out.push_back(std::move(read));
 }
 
 void ReceiveMachine::TakeParked(Actions& out) {
-  for (int lane = 1; lane < static_cast<int>(parked_.size()); ++lane) {
-    if (!parked_[lane].used) continue;
-    if (TakeBody(lane, parked_[lane], out)) parked_[lane].used = false;
+  for (int lane = 1; lane < static_cast<int>(lanes_.size()); ++lane) {
+    Parked& parked = lanes_[lane].parked;
+    if (parked.used && TakeBody(lane, parked, out)) parked.used = false;
   }
 }
 
-void ReceiveMachine::OnBodyRead(OperationId id, uint32_t body, BodyPlace place,
-                                bool ok, Actions& out) {
+void ReceiveMachine::OnBodyRead(int lane, OperationId id, uint32_t body,
+                                BodyPlace place, bool ok, Actions& out) {
   auto found = operations_.find(id);
-  if (found == operations_.end() || place == BodyPlace::kSink) return;
-  Entry& entry = found->second;
+  const bool over = found == operations_.end() || found->second.closed;
+  if (place == BodyPlace::kSink || (place == BodyPlace::kStage && over)) {
+    --lanes_[lane].strays;
+  }
+  if (place != BodyPlace::kSink && found != operations_.end()) {
+    HaveRead(id, found->second, body, place, ok, out);
+  }
+  TakeParked(out);
+}
+
+void ReceiveMachine::HaveRead(OperationId id, Entry& entry, uint32_t body,
+                              BodyPlace place, bool ok, Actions& out) {
   BodyEntry& known = entry.bodies[body];
   if (place == BodyPlace::kRegion) --entry.region_reads;
   if (ok) {
@@ -250,7 +337,6 @@ void ReceiveMachine::OnBodyRead(OperationId id, uint32_t body, BodyPlace place,
   } else {
     MaybeDeliver(id, entry, out);
   }
-  TakeParked(out);
 }
 
 void ReceiveMachine::OnTrailer(OperationId id,
@@ -301,6 +387,7 @@ void ReceiveMachine::OnDelivered(OperationId id, absl::Status status,
                                  Actions& out) {
   if (!ended_) out.push_back(MakeWithStatus(Kind::kAck, id, std::move(status)));
   out.push_back(Make(Kind::kDrop, id));
+  StopCounting(operations_.at(id));
   operations_.erase(id);
 }
 
@@ -338,8 +425,14 @@ void ReceiveMachine::CloseOperation(OperationId id, Entry& entry,
                                     absl::Status status, Actions& out) {
   entry.closed = true;
   entry.status = std::move(status);
-  unclaimed_.erase(id);
+  StopWaiting(id, entry);
+  StopCounting(entry);
   ReleaseWindow(entry);
+  for (const BodyEntry& body : entry.bodies) {
+    if (body.state == BodyState::kReading && body.place == BodyPlace::kStage) {
+      ++lanes_[body.lane].strays;
+    }
+  }
   if (!ended_) {
     out.push_back(MakeWithStatus(entry.granted ? Kind::kAck : Kind::kRefuse, id,
                                  entry.status));
@@ -393,7 +486,7 @@ void ReceiveMachine::FinishReceive(ReceiveId id, absl::Status status,
 }
 
 void ReceiveMachine::OnLaneEnded(int lane, Actions& out) {
-  parked_[lane].used = false;
+  lanes_[lane].parked.used = false;
   TakeParked(out);
 }
 
@@ -404,9 +497,11 @@ void ReceiveMachine::OnTime(absl::Time now, Actions& out) {
     Cancel(id, absl::DeadlineExceededError("nothing was received in time"),
            out);
   }
-  for (const Parked& body : parked_) {
+  for (Lane& lane : lanes_) {
+    Parked& body = lane.parked;
     if (body.used && body.operation > newest_ &&
         now - body.since >= settings_.body_without_header) {
+      body.used = false;
       Lie(body.operation, "a body without a HEADER", out);
     }
   }
@@ -415,7 +510,8 @@ void ReceiveMachine::OnTime(absl::Time now, Actions& out) {
 absl::Time ReceiveMachine::next_deadline() const {
   absl::Time next =
       deadlines_.empty() ? absl::InfiniteFuture() : deadlines_.begin()->first;
-  for (const Parked& body : parked_) {
+  for (const Lane& lane : lanes_) {
+    const Parked& body = lane.parked;
     if (body.used && body.operation > newest_) {
       next = std::min(next, body.since + settings_.body_without_header);
     }
@@ -426,7 +522,7 @@ absl::Time ReceiveMachine::next_deadline() const {
 void ReceiveMachine::End(absl::Status why, Actions& out) {
   if (ended_) return;
   ended_ = true;
-  for (Parked& body : parked_) body.used = false;
+  for (Lane& lane : lanes_) lane.parked.used = false;
   std::vector<OperationId> operations;
   for (const auto& [id, entry] : operations_) operations.push_back(id);
   for (OperationId id : operations) {

@@ -60,11 +60,16 @@ struct ReceiveAction {
 //          -> delivery -> ACK
 //
 // Every operation that a HEADER began gets exactly one last word from here:
-// REFUSE before the grant, ACK after it. A body that arrives is always taken:
-// into the message's memory, aside (before the grant, within the window that
-// eager senders have), or nowhere. Only one whose fate is not known yet waits,
-// and with it its lane: its HEADER is still on the way, or an earlier copy of
-// it is being read from a lane that is ending.
+// REFUSE before the grant; after it, or without one for an inline message, ACK.
+// It is open until then, and open operations are held against the limits in
+// flight: an honest sender counts for longer, so it never passes them.
+//
+// A body that arrives is always taken: into the message's memory, aside (before
+// the grant, within the window that eager senders have), or nowhere. One waits,
+// and with it its lane, only if its fate is not known yet (its HEADER is still
+// on the way, or an earlier copy of it is being read from a lane that is
+// ending) or if the transport reads into memory that no open operation answers
+// for: of that a lane gets no more before it is through with what it has.
 class ReceiveMachine {
  public:
   using Actions = std::vector<ReceiveAction>;
@@ -81,7 +86,10 @@ class ReceiveMachine {
     Envelope::Kind kind = Envelope::Kind::kMessage;
     uint64_t call = 0;
     bool is_inline = false;
-    std::vector<uint64_t> body_nbytes;
+    bool may_be_eager = false;          // all bodies go to host memory
+    uint64_t nbytes = 0;                // of the message
+    uint64_t manifest_nbytes = 0;       // encoded
+    std::vector<uint64_t> body_nbytes;  // empty if inline
     // Not OK: why the message cannot be taken, whoever waits for it.
     absl::Status refusal;
   };
@@ -105,8 +113,8 @@ class ReceiveMachine {
 
   // The driver's answers.
   void OnAllocated(OperationId id, absl::Status status, Actions& out);
-  void OnBodyRead(OperationId id, uint32_t body, BodyPlace place, bool ok,
-                  Actions& out);
+  void OnBodyRead(int lane, OperationId id, uint32_t body, BodyPlace place,
+                  bool ok, Actions& out);
   // `status` is what the user was told.
   void OnDelivered(OperationId id, absl::Status status, Actions& out);
   // After OnBodyRead for everything that was read from it.
@@ -165,17 +173,32 @@ class ReceiveMachine {
     absl::Time since;
   };
 
+  struct Lane {
+    Parked parked;
+    int strays = 0;  // reads into memory that no open operation answers for
+  };
+
   bool Fits(const ReceiveFilter& filter, const Header& header) const;
   std::set<ReceiveId>& UnpairedLike(ReceiveId id);
   ReceiveId FindReceive(const Header& header) const;
+  absl::Status CheckHeader(const Header& header, ReceiveId receive) const;
+  absl::Status CheckBytes(const Header& header) const;
+  absl::Status CheckWaiting(const Header& header) const;
+  void Open(OperationId id, Header header, ReceiveId receive, Actions& out);
+  void StopWaiting(OperationId id, const Entry& entry);
   void Pair(OperationId id, Entry& entry, ReceiveId receive, Actions& out);
   bool TakeBody(int lane, const Parked& body, Actions& out);
+  bool TakeBodyOf(Entry& entry, int lane, const Parked& body, Actions& out);
+  bool Sink(int lane, const Parked& body, Actions& out);
   bool Stage(OperationId id, Entry& entry, uint64_t nbytes, Actions& out);
   void Unstage(Entry& entry, uint64_t nbytes);
   static bool IsComplete(const Entry& entry);
   void Read(int lane, const Parked& body, BodyPlace place, Actions& out);
   void TakeParked(Actions& out);
+  void HaveRead(OperationId id, Entry& entry, uint32_t body, BodyPlace place,
+                bool ok, Actions& out);
   void MaybeDeliver(OperationId id, Entry& entry, Actions& out);
+  void StopCounting(const Entry& entry);
   void CloseOperation(OperationId id, Entry& entry, absl::Status status,
                       Actions& out);
   void Fence(OperationId id, const Entry& entry, Actions& out);
@@ -193,8 +216,11 @@ class ReceiveMachine {
   // Without a message: those that name what they want, and those that do not.
   std::set<ReceiveId> naming_, taking_any_;
   std::set<std::pair<absl::Time, ReceiveId>> deadlines_;
-  std::vector<Parked> parked_;  // by lane; [0] is not used
+  std::vector<Lane> lanes_;  // [0] is not used
   uint64_t staged_bytes_ = 0;
+  uint32_t open_ = 0;  // operations that wait for our last word
+  uint64_t open_bytes_ = 0;
+  uint64_t unclaimed_manifest_bytes_ = 0;
 };
 
 }  // namespace tensorferry

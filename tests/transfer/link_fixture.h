@@ -4,7 +4,9 @@
 #include <ATen/core/Tensor.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cstdint>
+#include <functional>
 #include <future>
 #include <memory>
 #include <string>
@@ -19,35 +21,43 @@
 namespace tensorferry {
 
 // The result of an asynchronous operation, to be waited for.
-template <class T>
-class Outcome {
+template <class Result>
+class Awaited {
  public:
-  Done<T> done() {
-    return [state = state_](absl::StatusOr<T> result) {
-      state->set_value(std::move(result));
+  auto done() {
+    return [promise = promise_](Result result) {
+      promise->set_value(std::move(result));
     };
   }
   // Once.
-  absl::StatusOr<T> Wait() { return state_->get_future().get(); }
-
- private:
-  std::shared_ptr<std::promise<absl::StatusOr<T>>> state_ =
-      std::make_shared<std::promise<absl::StatusOr<T>>>();
-};
-
-class StatusOutcome {
- public:
-  DoneStatus done() {
-    return [state = state_](absl::Status status) {
-      state->set_value(std::move(status));
-    };
+  Result Wait() { return result_.get(); }
+  bool ComesWithin(std::chrono::milliseconds time) const {
+    return result_.wait_for(time) == std::future_status::ready;
   }
-  absl::Status Wait() { return state_->get_future().get(); }
 
  private:
-  std::shared_ptr<std::promise<absl::Status>> state_ =
-      std::make_shared<std::promise<absl::Status>>();
+  std::shared_ptr<std::promise<Result>> promise_ =
+      std::make_shared<std::promise<Result>>();
+  std::future<Result> result_ = promise_->get_future();
 };
+
+template <class T>
+using Outcome = Awaited<absl::StatusOr<T>>;
+using StatusOutcome = Awaited<absl::Status>;
+
+// Whether `condition`, which nobody announces, comes true before it is clear
+// that it never will.
+bool Becomes(const std::function<bool()>& condition);
+
+// Lets a minute pass, second by second, or less if `outcome` comes earlier.
+template <class Result>
+bool PassTimeUntil(const Awaited<Result>& outcome, FakeClock& clock) {
+  for (int second = 0; second < 60; ++second) {
+    if (outcome.ComesWithin(std::chrono::milliseconds(50))) return true;
+    clock.Advance(absl::Seconds(1));
+  }
+  return outcome.ComesWithin(std::chrono::seconds(30));
+}
 
 // Bytes that depend on where they are and on `seed`.
 at::Tensor Pattern(int64_t nbytes, uint8_t seed);

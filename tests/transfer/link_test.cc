@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -229,6 +230,21 @@ TEST_F(LinkTest, DrainWaitsForWhatIsUnderWayAndRefusesMore) {
   callee().Receive({}, received.done());
   EXPECT_THAT(sent.Wait(), IsOk());
   EXPECT_THAT(received.Wait(), IsOk());
+  EXPECT_THAT(drained.Wait(), IsOk());
+}
+
+TEST_F(LinkTest, DrainedReceiverIsThroughOnceItsLastWordIsWritten) {
+  Connect(BasicRules(), &fake_clock_);
+  Outcome<Receipt> sent;
+  caller().Send(PatternMessage(100, 8), {}, {}, sent.done());
+  ASSERT_TRUE(Becomes([&] { return callee().counters().bytes_received > 0; }));
+  StatusOutcome drained;
+  callee().Drain(drained.done());
+  Outcome<Received> received;
+  callee().Receive({}, received.done());
+  EXPECT_THAT(received.Wait(), IsOk());
+  EXPECT_THAT(sent.Wait(), IsOk());
+  ASSERT_TRUE(drained.ComesWithin(std::chrono::seconds(60)));
   EXPECT_THAT(drained.Wait(), IsOk());
 }
 

@@ -3,10 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <memory>
 #include <string>
-#include <thread>
 #include <variant>
 #include <vector>
 
@@ -27,6 +25,11 @@ using absl::StatusCode;
 class LyingPeerTest : public LinkTest {
  protected:
   void Meet(TransferRules rules = BasicRules(), Clock* clock = Clock::Real()) {
+    MakeEndpoint(clock);
+    MeetAnother(rules);
+  }
+
+  void MakeEndpoint(Clock* clock) {
     EndpointOptions options;
     options.executor = &executor_;
     options.clock = clock;
@@ -34,7 +37,12 @@ class LyingPeerTest : public LinkTest {
         Endpoint::Create(options);
     ASSERT_THAT(endpoint, IsOk());
     endpoint_ = *std::move(endpoint);
+  }
+
+  // A new link, with a new peer.
+  void MeetAnother(const TransferRules& rules) {
     StatusOutcome up;
+    down_ = StatusOutcome();
     absl::StatusOr<Endpoint::Expected> expected =
         endpoint_->Expect(rules, up.done(), down_.done());
     ASSERT_THAT(expected, IsOk());
@@ -204,7 +212,6 @@ TEST_F(LyingPeerTest, BodyThatIsNotWhatTheManifestSaysIsNotRead) {
       {{1, 1, 0, 0}, {33 << 20}, StatusCode::kInvalidArgument, "limits"},
   };
   for (const Case& lie : cases) {
-    down_ = StatusOutcome();
     Meet();
     Outcome<Received> received;
     link_->Receive({}, received.done());
@@ -234,6 +241,73 @@ TEST_F(LyingPeerTest, EagerBodyBeyondTheWindowEndsTheLink) {
   peer_->SendBody(1, {1, 1, 0, 0}, {2 << 20});
   EXPECT_THAT(down_.Wait(),
               StatusIs(StatusCode::kInvalidArgument, HasSubstr("eager_bytes")));
+}
+
+TEST_F(LyingPeerTest, OperationBeyondTheLimitEndsTheLink) {
+  TransferRules rules = BasicRules();
+  rules.limits.operations_in_flight = 2;
+  Meet(rules);
+  for (int i = 1; i <= 3; ++i) peer_->Send(Header(i, 1 << 20));
+  EXPECT_THAT(down_.Wait(), StatusIs(StatusCode::kInvalidArgument,
+                                     HasSubstr("operations_in_flight is 2")));
+}
+
+TEST_F(LyingPeerTest, BytesBeyondTheLimitAreRefused) {
+  TransferRules rules = BasicRules();
+  rules.limits.bytes_in_flight = 3 << 20;
+  Meet(rules);
+  peer_->Send(Header(1, 2 << 20));
+  peer_->Send(Header(2, 2 << 20));
+  RefuseFrame refused = Next<RefuseFrame>();
+  EXPECT_EQ(refused.operation, 2u);
+  EXPECT_THAT(refused.status, StatusIs(StatusCode::kResourceExhausted,
+                                       HasSubstr("bytes_in_flight")));
+}
+
+TEST_F(LyingPeerTest, ManifestsThatWaitAreBounded) {
+  TransferRules rules = BasicRules();
+  const HeaderFrame header = Header(1, 1 << 20);
+  rules.limits.manifest_bytes = 2 * header.manifest.size();
+  Meet(rules);
+  for (int i = 1; i <= 3; ++i) peer_->Send(Header(i, 1 << 20));
+  RefuseFrame refused = Next<RefuseFrame>();
+  EXPECT_EQ(refused.operation, 3u);
+  EXPECT_THAT(refused.status, StatusIs(StatusCode::kResourceExhausted,
+                                       HasSubstr("manifest_bytes")));
+}
+
+TEST_F(LyingPeerTest, BodyForADeviceBeforeItsGrantIsNotRead) {
+  TransferRules rules = BasicRules();
+  PlacementRule to_cuda;
+  to_cuda.target = {"cuda", 0};
+  rules.incoming.rules = {to_cuda};
+  Meet(rules);
+  SerializeOptions options;
+  options.placement = rules.incoming;
+  absl::StatusOr<WriteBuffers> buffers =
+      Serialize(TensorMessage{7, 0, "", {Pattern(1 << 20, 1)}, {}}, options);
+  ASSERT_THAT(buffers, IsOk());
+  HeaderFrame header = Header(1, 1 << 20);
+  header.manifest = EncodeManifest(buffers->manifest());
+  peer_->Send(header);
+  peer_->SendBody(1, {1, 1, 0, 0}, {1 << 20});
+  EXPECT_THAT(down_.Wait(), StatusIs(StatusCode::kInvalidArgument,
+                                     HasSubstr("device before its GRANT")));
+}
+
+TEST_F(LyingPeerTest, BodyWhoseHeaderNeverComesEndsItsLinkAlone) {
+  Meet(BasicRules(), &fake_clock_);
+  std::shared_ptr<Link> liar_link = link_;
+  std::unique_ptr<RawPeer> liar = std::move(peer_);
+  StatusOutcome liar_down = std::move(down_);
+  MeetAnother(BasicRules());
+  liar->SendBody(1, {1, 1, 0, 0}, {1 << 20});
+  ASSERT_TRUE(PassTimeUntil(liar_down, fake_clock_));
+  EXPECT_THAT(liar_down.Wait(), StatusIs(StatusCode::kInvalidArgument,
+                                         HasSubstr("a body without a HEADER")));
+  link_->Receive({}, [](auto) {});
+  peer_->Send(Header(1, 1 << 20));
+  EXPECT_EQ(Next<GrantFrame>().operation, 1u);
 }
 
 TEST_F(LyingPeerTest, LateBodiesOfWhatIsOverAreDropped) {
@@ -273,8 +347,7 @@ TEST_F(LyingPeerTest, AckBeforeTheTrailerEndsTheLink) {
 }
 
 TEST_F(LyingPeerTest, PeerThatTakesNothingIsOutwaited) {
-  FakeClock& clock = fake_clock_;
-  Meet(BasicRules(), &clock);
+  Meet(BasicRules(), &fake_clock_);
   SendOptions options;
   options.timeout = absl::Seconds(3);
   // More than the sockets hold, so that writes are stuck in the transport.
@@ -285,12 +358,7 @@ TEST_F(LyingPeerTest, PeerThatTakesNothingIsOutwaited) {
   link_->Send(std::move(message), {}, options, sent.done());
   Next<HeaderFrame>();
   peer_->Send(GrantFrame{1});
-  while (link_->counters().bytes_sent == 0 &&
-         clock.Now() < absl::UnixEpoch() + absl::Seconds(5)) {
-    clock.Advance(absl::Milliseconds(100));
-    std::this_thread::yield();
-  }
-  clock.Advance(absl::Seconds(5));
+  ASSERT_TRUE(PassTimeUntil(sent, fake_clock_));
   EXPECT_THAT(sent.Wait(), StatusIs(StatusCode::kDeadlineExceeded));
 }
 

@@ -4,7 +4,6 @@
 #include <signal.h>
 
 #include <string>
-#include <thread>
 
 #include "absl/strings/escaping.h"
 #include "tests/testing/child_process.h"
@@ -84,9 +83,8 @@ TEST_F(PeerDeathTest, KilledSenderIsUnavailable) {
   EXPECT_THAT(first.Wait(), IsOk());
   uint64_t before = link_->counters().bytes_received;
   link_->Receive({}, second.done());
-  while (link_->counters().bytes_received == before) {
-    std::this_thread::yield();
-  }
+  EXPECT_TRUE(
+      Becomes([&] { return link_->counters().bytes_received != before; }));
   child.Signal(SIGKILL);
   EXPECT_THAT(second.Wait(), StatusIs(StatusCode::kUnavailable));
   EXPECT_THAT(down_.Wait(), StatusIs(StatusCode::kUnavailable));
@@ -99,7 +97,7 @@ TEST_F(PeerDeathTest, KilledReceiverIsUnavailable) {
   EXPECT_THAT(first.Wait(), IsOk());
   uint64_t before = link_->counters().bytes_sent;
   link_->Send(PatternMessage(8 * kBytes, 1), {}, {}, second.done());
-  while (link_->counters().bytes_sent == before) std::this_thread::yield();
+  EXPECT_TRUE(Becomes([&] { return link_->counters().bytes_sent != before; }));
   child.Signal(SIGKILL);
   EXPECT_THAT(second.Wait(), StatusIs(StatusCode::kUnavailable));
   EXPECT_THAT(down_.Wait(), StatusIs(StatusCode::kUnavailable));

@@ -1,5 +1,6 @@
 #include "tests/transfer/protocol_simulation.h"
 
+#include <algorithm>
 #include <deque>
 #include <functional>
 #include <map>
@@ -9,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "transfer/receive_machine.h"
 #include "transfer/send_machine.h"
@@ -56,7 +58,9 @@ struct SimLane {
 
 struct Message {
   SendMachine::Request request;
+  uint64_t manifest_nbytes = 0;
   bool submitted = false, finished = false;
+  bool last_word = false;  // the receiver's
   int deliveries = 0;
   int writes = 0;
   bool digesting = false;
@@ -76,6 +80,7 @@ class Simulation {
     limits_.bytes_in_flight = 50 + Draw(400);
     limits_.operations_queued = 2 + Draw(10);
     limits_.headers_waiting = Draw(4);
+    limits_.manifest_bytes = 30 + Draw(60);
     limits_.eager_bytes = Draw(3) == 0 ? 0 : Draw(120);
     body_lanes_ = 1 + static_cast<int>(Draw(3));
     calm_ = Draw(3) == 0;
@@ -85,6 +90,7 @@ class Simulation {
     if (calm_) {
       limits_.operations_queued = 100;
       limits_.headers_waiting = 100;
+      limits_.manifest_bytes = 1000;
     }
   }
 
@@ -236,7 +242,10 @@ class Simulation {
     Message& message = messages_[id];
     message.request.is_inline = Draw(4) == 0;
     message.request.may_be_eager = Draw(4) != 0;
-    if (!message.request.is_inline) {
+    message.manifest_nbytes = Draw(30);
+    if (message.request.is_inline) {
+      message.request.nbytes = Draw(80);
+    } else {
       int bodies = 1 + static_cast<int>(Draw(5));
       for (int i = 0; i < bodies; ++i) {
         message.request.body_nbytes.push_back(1 + Draw(40));
@@ -359,7 +368,8 @@ class Simulation {
       }
     }
     Receive([&](auto& out) {
-      receiver_->OnBodyRead(read.operation, read.body, read.place, ok, out);
+      receiver_->OnBodyRead(index, read.operation, read.body, read.place, ok,
+                            out);
     });
   }
 
@@ -386,9 +396,13 @@ class Simulation {
     Receive([&](auto& out) {
       switch (frame.kind) {
         case WireFrame::Kind::kHeader: {
+          const Message& message = messages_[frame.operation];
           ReceiveMachine::Header header;
-          header.is_inline = messages_[frame.operation].request.is_inline;
-          header.body_nbytes = messages_[frame.operation].request.body_nbytes;
+          header.is_inline = message.request.is_inline;
+          header.may_be_eager = message.request.may_be_eager;
+          header.nbytes = message.request.nbytes;
+          header.manifest_nbytes = message.manifest_nbytes;
+          header.body_nbytes = message.request.body_nbytes;
           if (!calm_ && Draw(30) == 0) {
             header.refusal = absl::InvalidArgumentError("bad manifest");
           }
@@ -580,6 +594,11 @@ class Simulation {
   }
 
   void PushReply(WireFrame::Kind kind, const ReceiveAction& action) {
+    Expect(!absl::StrContains(action.status.message(), "bytes_in_flight"),
+           "the receiver counts more bytes in flight than the sender");
+    if (kind != WireFrame::Kind::kGrant) {
+      messages_[action.operation].last_word = true;
+    }
     if (link_ended_) return;
     to_sender_.push_back({kind, action.operation, {}, action.status});
   }
@@ -590,11 +609,24 @@ class Simulation {
            "a read from a lane that has ended");
     Expect(lane.description_waits, "a read of nothing");
     lane.description_waits = false;
+    if (action.place != BodyPlace::kRegion) {
+      Expect(!HoldsStray(lane), "more memory on a lane that holds a stray");
+    }
     lane.reads.push_back(
         {lane.described - 1, action.operation, action.body, action.place});
     ++(action.place == BodyPlace::kSink    ? report_.dropped
        : action.place == BodyPlace::kStage ? report_.aside
                                            : report_.again);
+  }
+
+  // Whether the transport reads into memory that no open operation answers for.
+  bool HoldsStray(const SimLane& lane) {
+    return std::any_of(lane.reads.begin(), lane.reads.end(),
+                       [&](const PendingRead& read) {
+                         return read.place == BodyPlace::kSink ||
+                                (read.place == BodyPlace::kStage &&
+                                 messages_[read.operation].last_word);
+                       });
   }
 
   int RegionReads(OperationId id) {

@@ -17,9 +17,10 @@ struct SimulationReport {
 // failing allocations, a link that ends. Deterministic: one seed, one run.
 //
 // Invariants: every operation ends exactly once on each side; OK at the sender
-// means delivered, intact, once; nothing is read from or written to a buffer
-// after its operation was finished; windows are kept and come back to 0; with
-// nothing but lanes ending, everything arrives without the help of a deadline.
+// means delivered, intact, once; neither takes the other for a liar; nothing is
+// read from or written to a buffer after its operation was finished; windows
+// are kept and come back to 0; with nothing but lanes ending, everything
+// arrives without the help of a deadline.
 SimulationReport SimulateProtocol(uint64_t seed);
 
 }  // namespace tensorferry

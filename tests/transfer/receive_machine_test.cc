@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -56,6 +57,9 @@ class ReceiveMachineTest : public ::testing::Test {
     settings.body_lanes = 2;
     settings.limits.eager_bytes = 100;
     settings.limits.headers_waiting = 2;
+    settings.limits.manifest_bytes = 100;
+    settings.limits.operations_in_flight = 5;
+    settings.limits.bytes_in_flight = 1000;
     machine_ = std::make_unique<ReceiveMachine>(settings);
   }
 
@@ -75,13 +79,23 @@ class ReceiveMachineTest : public ::testing::Test {
       machine_->Receive(id, filter, absl::UnixEpoch() + absl::Seconds(10), out);
     });
   }
-  std::vector<std::string> Header(OperationId id, std::vector<uint64_t> bodies,
-                                  uint32_t type = 0) {
+  static ReceiveMachine::Header Describe(std::vector<uint64_t> bodies,
+                                         uint32_t type = 0) {
     ReceiveMachine::Header header;
     header.type = type;
     header.is_inline = bodies.empty();
-    header.body_nbytes = bodies;
+    header.may_be_eager = true;
+    for (uint64_t nbytes : bodies) header.nbytes += nbytes;
+    header.body_nbytes = std::move(bodies);
+    return header;
+  }
+  std::vector<std::string> Described(OperationId id,
+                                     const ReceiveMachine::Header& header) {
     return Did([&](auto& out) { machine_->OnHeader(id, header, out); });
+  }
+  std::vector<std::string> Header(OperationId id, std::vector<uint64_t> bodies,
+                                  uint32_t type = 0) {
+    return Described(id, Describe(std::move(bodies), type));
   }
   std::vector<std::string> Allocated(OperationId id, absl::Status status = {}) {
     return Did([&](auto& out) { machine_->OnAllocated(id, status, out); });
@@ -92,11 +106,17 @@ class ReceiveMachineTest : public ::testing::Test {
       machine_->OnBody(lane, 1, id, body, attempt, absl::UnixEpoch(), out);
     });
   }
-  std::vector<std::string> BodyRead(OperationId id, uint32_t body,
+  std::vector<std::string> BodyRead(int lane, OperationId id, uint32_t body,
                                     BodyPlace place = BodyPlace::kRegion,
                                     bool ok = true) {
-    return Did(
-        [&](auto& out) { machine_->OnBodyRead(id, body, place, ok, out); });
+    return Did([&](auto& out) {
+      machine_->OnBodyRead(lane, id, body, place, ok, out);
+    });
+  }
+  std::vector<std::string> SenderCancels(OperationId id) {
+    return Did([&](auto& out) {
+      machine_->OnCancel(id, absl::CancelledError(""), out);
+    });
   }
   std::vector<std::string> Trailer(OperationId id,
                                    std::vector<BodyAttempt> again = {}) {
@@ -131,8 +151,8 @@ TEST_F(ReceiveMachineTest, GrantedBodiesGoToTheirPlace) {
   EXPECT_THAT(Body(1, 1, 0), ElementsAre("read 1.0 lane 1"));
   EXPECT_THAT(Body(2, 1, 1), ElementsAre("read 1.1 lane 2"));
   EXPECT_THAT(Trailer(1), IsEmpty());
-  EXPECT_THAT(BodyRead(1, 1), IsEmpty());
-  EXPECT_THAT(BodyRead(1, 0), ElementsAre("deliver 1 to 1"));
+  EXPECT_THAT(BodyRead(2, 1, 1), IsEmpty());
+  EXPECT_THAT(BodyRead(1, 1, 0), ElementsAre("deliver 1 to 1"));
   EXPECT_THAT(Delivered(1), ElementsAre("ack 1 OK", "drop 1"));
 }
 
@@ -146,7 +166,7 @@ TEST_F(ReceiveMachineTest, EagerBodiesAreStagedUpToTheWindow) {
 TEST_F(ReceiveMachineTest, GrantFreesTheWindow) {
   Header(1, {60});
   Body(1, 1, 0);
-  BodyRead(1, 0, BodyPlace::kStage);
+  BodyRead(1, 1, 0, BodyPlace::kStage);
   Receive(1);
   EXPECT_THAT(Allocated(1), ElementsAre("grant 1"));
   EXPECT_EQ(machine_->staged_bytes(), 0u);
@@ -166,6 +186,12 @@ TEST_F(ReceiveMachineTest, BodyWithoutHeaderEndsTheLink) {
                 machine_->OnTime(absl::UnixEpoch() + absl::Seconds(5), out);
               }),
               ElementsAre(HasSubstr("a body without a HEADER")));
+  // Said once; no timer is asked for any more.
+  EXPECT_EQ(machine_->next_deadline(), absl::InfiniteFuture());
+  EXPECT_THAT(Did([&](auto& out) {
+                machine_->OnTime(absl::UnixEpoch() + absl::Seconds(6), out);
+              }),
+              IsEmpty());
 }
 
 TEST_F(ReceiveMachineTest, SecondCopyWaitsForTheFirstAndTakesItsPlace) {
@@ -174,11 +200,11 @@ TEST_F(ReceiveMachineTest, SecondCopyWaitsForTheFirstAndTakesItsPlace) {
   Allocated(1);
   Body(1, 1, 0);
   EXPECT_THAT(Body(2, 1, 0, /*attempt=*/1), IsEmpty());
-  EXPECT_THAT(BodyRead(1, 0, BodyPlace::kRegion, false),
+  EXPECT_THAT(BodyRead(1, 1, 0, BodyPlace::kRegion, false),
               ElementsAre("read 1.0 lane 2"));
   EXPECT_THAT(LaneEnded(1), IsEmpty());
   Trailer(1, {{0, 1}});
-  EXPECT_THAT(BodyRead(1, 0), ElementsAre("deliver 1 to 1"));
+  EXPECT_THAT(BodyRead(2, 1, 0), ElementsAre("deliver 1 to 1"));
 }
 
 TEST_F(ReceiveMachineTest, OnlyTheAttemptThatTheTrailerNamesIsDelivered) {
@@ -186,10 +212,10 @@ TEST_F(ReceiveMachineTest, OnlyTheAttemptThatTheTrailerNamesIsDelivered) {
   Header(1, {10});
   Allocated(1);
   Body(1, 1, 0);
-  BodyRead(1, 0);
+  BodyRead(1, 1, 0);
   EXPECT_THAT(Trailer(1, {{0, 1}}), IsEmpty());
   EXPECT_THAT(Body(2, 1, 0, /*attempt=*/1), ElementsAre("read 1.0 lane 2"));
-  EXPECT_THAT(BodyRead(1, 0), ElementsAre("deliver 1 to 1"));
+  EXPECT_THAT(BodyRead(2, 1, 0), ElementsAre("deliver 1 to 1"));
   // From now on the memory is the user's.
   EXPECT_THAT(Body(1, 1, 0, /*attempt=*/2), ElementsAre("sink 1.0 lane 1"));
 }
@@ -199,7 +225,7 @@ TEST_F(ReceiveMachineTest, SecondCopyOfTheSameAttemptIsDropped) {
   Header(1, {10, 10});
   Allocated(1);
   Body(1, 1, 0);
-  BodyRead(1, 0);
+  BodyRead(1, 1, 0);
   EXPECT_THAT(Body(1, 1, 0), ElementsAre("sink 1.0 lane 1"));
 }
 
@@ -209,7 +235,7 @@ TEST_F(ReceiveMachineTest, CancelIsFencedByTheLane) {
   Allocated(1);
   Body(1, 1, 0);
   EXPECT_THAT(Cancel(1), ElementsAre("ack 1 CANCELLED", "reset lane 1.1"));
-  EXPECT_THAT(BodyRead(1, 0, BodyPlace::kRegion, false),
+  EXPECT_THAT(BodyRead(1, 1, 0, BodyPlace::kRegion, false),
               ElementsAre("drop 1", "finish 1 CANCELLED"));
   EXPECT_THAT(Body(2, 1, 1), ElementsAre("sink 1.1 lane 2"));
 }
@@ -231,10 +257,7 @@ TEST_F(ReceiveMachineTest, ReceiveWithoutAMessageEndsAtItsDeadline) {
 
 TEST_F(ReceiveMachineTest, SenderThatGivesUpIsAnswered) {
   Header(1, {10});
-  EXPECT_THAT(Did([&](auto& out) {
-                machine_->OnCancel(1, absl::CancelledError(""), out);
-              }),
-              ElementsAre("refuse 1 CANCELLED", "drop 1"));
+  EXPECT_THAT(SenderCancels(1), ElementsAre("refuse 1 CANCELLED", "drop 1"));
   EXPECT_TRUE(machine_->idle());
 }
 
@@ -263,6 +286,68 @@ TEST_F(ReceiveMachineTest, LiesEndTheLink) {
   EXPECT_THAT(Body(1, 2, 1), ElementsAre(HasSubstr("body 1 of 1")));
 }
 
+TEST_F(ReceiveMachineTest, BodyForADeviceBeforeItsGrantIsALie) {
+  ReceiveMachine::Header to_device = Describe({10});
+  to_device.may_be_eager = false;
+  Described(1, to_device);
+  EXPECT_THAT(Body(1, 1, 0), ElementsAre(HasSubstr("device before its GRANT")));
+}
+
+TEST_F(ReceiveMachineTest, LaneSinksOneBodyAtATime) {
+  Header(1, {10, 10, 10});
+  SenderCancels(1);
+  EXPECT_THAT(Body(1, 1, 0), ElementsAre("sink 1.0 lane 1"));
+  EXPECT_THAT(Body(1, 1, 1), IsEmpty());
+  EXPECT_THAT(Body(2, 1, 2), ElementsAre("sink 1.2 lane 2"));
+  EXPECT_THAT(BodyRead(1, 1, 0, BodyPlace::kSink),
+              ElementsAre("sink 1.1 lane 1"));
+}
+
+TEST_F(ReceiveMachineTest, BodyTakenAsideForWhatIsOverHoldsUpItsLane) {
+  Header(1, {60});
+  Body(1, 1, 0);
+  EXPECT_THAT(SenderCancels(1), ElementsAre("refuse 1 CANCELLED", "drop 1"));
+  Header(2, {60, 10});
+  EXPECT_THAT(Body(1, 2, 0), IsEmpty());
+  EXPECT_THAT(Body(2, 2, 1), ElementsAre("stage 2.1 lane 2"));
+  EXPECT_THAT(BodyRead(1, 1, 0, BodyPlace::kStage),
+              ElementsAre("stage 2.0 lane 1"));
+}
+
+TEST_F(ReceiveMachineTest, OperationBeyondTheLimitIsALie) {
+  for (int i = 1; i <= 6; ++i) Receive(i);
+  for (int i = 1; i <= 5; ++i) Header(i, {});
+  Delivered(3);
+  EXPECT_THAT(Header(6, {}), ElementsAre("deliver 6 to 6"));
+  EXPECT_THAT(Header(7, {}), ElementsAre(HasSubstr("operations_in_flight")));
+}
+
+TEST_F(ReceiveMachineTest, BytesBeyondTheLimitAreRefused) {
+  Header(1, {400});
+  EXPECT_THAT(Header(2, {601}),
+              ElementsAre("refuse 2 RESOURCE_EXHAUSTED", "drop 2"));
+  EXPECT_THAT(Header(3, {600}), IsEmpty());
+  SenderCancels(1);
+  SenderCancels(3);
+  EXPECT_THAT(Header(4, {2000}), IsEmpty());  // alone
+  EXPECT_THAT(Header(5, {1}),
+              ElementsAre("refuse 5 RESOURCE_EXHAUSTED", "drop 5"));
+}
+
+TEST_F(ReceiveMachineTest, ManifestsThatWaitAreBounded) {
+  ReceiveMachine::Header header = Describe({});
+  header.manifest_nbytes = 60;
+  EXPECT_THAT(Described(1, header), IsEmpty());
+  EXPECT_THAT(Described(2, header),
+              ElementsAre("refuse 2 RESOURCE_EXHAUSTED", "drop 2"));
+  EXPECT_THAT(Receive(1), ElementsAre("deliver 1 to 1"));
+  EXPECT_THAT(Described(3, header), IsEmpty());
+  SenderCancels(3);
+  Receive(2);
+  EXPECT_THAT(Described(4, header), ElementsAre("deliver 4 to 2"));
+  EXPECT_THAT(Described(5, header), IsEmpty());
+}
+
 TEST_F(ReceiveMachineTest, EndWaitsForTheTransport) {
   Receive(1);
   Header(1, {10});
@@ -272,7 +357,7 @@ TEST_F(ReceiveMachineTest, EndWaitsForTheTransport) {
   EXPECT_THAT(
       Did([&](auto& out) { machine_->End(absl::UnavailableError(""), out); }),
       ElementsAre("finish 2 UNAVAILABLE"));
-  EXPECT_THAT(BodyRead(1, 0, BodyPlace::kRegion, false),
+  EXPECT_THAT(BodyRead(1, 1, 0, BodyPlace::kRegion, false),
               ElementsAre("drop 1", "finish 1 UNAVAILABLE"));
   EXPECT_THAT(Receive(3), ElementsAre("finish 3 FAILED_PRECONDITION"));
 }

@@ -230,6 +230,17 @@ TEST_F(SendMachineTest, RefusalEndsOnceTheWritesAreBack) {
   EXPECT_THAT(Written(1, 1, 0), ElementsAre("finish 1 NOT_FOUND"));
 }
 
+TEST_F(SendMachineTest, DeadlineGetsTheBuffersOfWhatWasRefusedBack) {
+  Make(OneLane());
+  Submit(1, {10}, /*eager=*/true);
+  Did([&](auto& out) { machine_->OnRefuse(1, absl::NotFoundError("x"), out); });
+  EXPECT_THAT(Did([&](auto& out) {
+                machine_->OnTime(absl::UnixEpoch() + absl::Seconds(10), out);
+              }),
+              ElementsAre("reset lane 1.1"));
+  EXPECT_THAT(Written(1, 1, 0, false), ElementsAre("finish 1 NOT_FOUND"));
+}
+
 TEST_F(SendMachineTest, LiesEndTheLink) {
   Make(OneLane());
   EXPECT_THAT(Grant(4), ElementsAre(HasSubstr("GRANT for an operation")));

@@ -1,0 +1,24 @@
+#include "transfer/manifest_bodies.h"
+
+#include <vector>
+
+namespace tensorferry {
+
+bool AllOnHost(const Manifest& manifest) {
+  for (int i = 0; i < manifest.buffer_count(); ++i) {
+    if (manifest.buffer_nbytes(i) == 0) continue;
+    if (!manifest.buffer_source(i).is_cpu()) return false;
+    if (!manifest.buffer_target(i).is_cpu()) return false;
+  }
+  return true;
+}
+
+BodyCut BodiesOf(const Manifest& manifest, uint64_t body_bytes) {
+  std::vector<uint64_t> sizes(manifest.buffer_count());
+  for (int i = 0; i < manifest.buffer_count(); ++i) {
+    sizes[i] = manifest.buffer_nbytes(i);
+  }
+  return CutIntoBodies(sizes, body_bytes);
+}
+
+}  // namespace tensorferry

@@ -1,0 +1,22 @@
+#ifndef TENSORFERRY_TRANSFER_MANIFEST_BODIES_H_
+#define TENSORFERRY_TRANSFER_MANIFEST_BODIES_H_
+
+#include <cstdint>
+
+#include "serialization/manifest.h"
+#include "transfer/pieces.h"
+
+namespace tensorferry {
+
+// What both sides of a link read from a manifest without a word on the wire.
+
+// Whether all bytes come from host memory and go to host memory: only then may
+// they leave inline, or before their GRANT.
+bool AllOnHost(const Manifest& manifest);
+
+// The bodies that the bytes are cut into; see CutIntoBodies.
+BodyCut BodiesOf(const Manifest& manifest, uint64_t body_bytes);
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_TRANSFER_MANIFEST_BODIES_H_
