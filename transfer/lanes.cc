@@ -285,6 +285,7 @@ void Lanes::Adopt(Connection& connection, HelloFrame hello) {
   connection.index = index;
   connection.generation = hello.generation;
   connection.proved = true;
+  connection.lane->set_name(NameOf(index));
   Slot& slot = slots_[index];
   slot.lane = connection.lane.get();
   slot.dialing = nullptr;

@@ -130,6 +130,13 @@ TEST_F(LyingLanesTest, BytesBehindAFrameThatHasNoneEndTheLink) {
   }
 }
 
+TEST_F(LyingLanesTest, ErrorsOfTheAcceptingSideNameTheLane) {
+  MeetDialer();
+  peer_->CloseLane(0);
+  EXPECT_THAT(down_.Wait(),
+              StatusIs(StatusCode::kUnavailable, HasSubstr("lane 0 to other")));
+}
+
 // ---- accepters: while the link opens
 
 TEST_F(LyingLanesTest, AnswerForAnotherLaneOrGenerationFailsTheDial) {
