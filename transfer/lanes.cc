@@ -294,6 +294,10 @@ void Lanes::Adopt(Connection& connection, HelloFrame hello) {
   slot.peer = std::move(hello.channels);
   slot.reopen_by = absl::InfiniteFuture();
   for (GivenUpPath& path : hello.given_up) {
+    const auto& paths = options_.rules.paths;
+    if (std::find(paths.begin(), paths.end(), path.path) == paths.end()) {
+      continue;
+    }
     given_up_.emplace(std::move(path.path), std::move(path.why));
   }
   if (accepts_) {

@@ -266,6 +266,24 @@ TEST_F(LyingLanesTest, LaneThatIsNotOpenedAgainInTimeEndsTheLink) {
                        HasSubstr("lane 1 to other could not be opened")));
 }
 
+TEST_F(LyingLanesTest, GivenUpPathsThatAreNoneOfTheSessionAreForgotten) {
+  DialAccepter();
+  for (size_t i = 0; i <= rules_.limits.body_lanes; ++i) {
+    absl::StatusOr<HelloFrame> hello = peer_->Accept();
+    ASSERT_THAT(hello, IsOk());
+    HelloFrame answer = peer_->Answer(*hello);
+    answer.given_up = {{"uv/basic", absl::UnavailableError("")},
+                       {absl::StrCat("junk", i), absl::UnavailableError("")}};
+    peer_->SendOn(static_cast<int>(hello->lane), answer);
+  }
+  absl::StatusOr<std::shared_ptr<Link>> link = dialed_.Wait();
+  ASSERT_THAT(link, IsOk());
+  peer_->Send(ReopenFrame{1, 2, peer_->address()});
+  HelloFrame hello = NextDial(2);
+  ASSERT_EQ(hello.given_up.size(), 1u);
+  EXPECT_EQ(hello.given_up[0].path, "uv/basic");
+}
+
 TEST_F(LyingLanesTest, PeerThatIsUpEarlierMayResetALaneAtOnce) {
   DialAccepter();
   std::vector<HelloFrame> hellos;
