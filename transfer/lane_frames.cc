@@ -48,8 +48,8 @@ absl::StatusOr<Frame> Decode(const std::string& bytes,
 
 }  // namespace
 
-void WriteFrame(Lane& lane, const Frame& frame, std::string inline_bytes,
-                Lane::Written done) {
+void WriteFrame(Lane& lane, const Frame& frame, FrameIn where,
+                std::string inline_bytes, Lane::Written done) {
   struct Outgoing {
     std::string frame, bytes;
   };
@@ -57,7 +57,8 @@ void WriteFrame(Lane& lane, const Frame& frame, std::string inline_bytes,
   outgoing->frame = EncodeFrame(frame);
   outgoing->bytes = std::move(inline_bytes);
   tensorpipe::Message message;
-  if (outgoing->frame.size() <= kShortFrame) {
+  if (where == FrameIn::kMetadataIfShort &&
+      outgoing->frame.size() <= kShortFrame) {
     message.metadata = std::move(outgoing->frame);
   } else {
     message.payloads.push_back(

@@ -15,11 +15,14 @@
 namespace tensorferry {
 
 // A frame as a message of tensorpipe: the frame is the metadata, or the first
-// payload if it is long; the bytes of an inline message are the payload after
-// it.
+// payload; the bytes of an inline message are the payload after it.
 
-void WriteFrame(Lane& lane, const Frame& frame, std::string inline_bytes,
-                Lane::Written done);
+// Metadata takes the transport one step instead of two. But a message without
+// payload is called written at once, be the socket full or not.
+enum class FrameIn { kMetadataIfShort, kPayload };
+
+void WriteFrame(Lane& lane, const Frame& frame, FrameIn where,
+                std::string inline_bytes, Lane::Written done);
 
 using FrameHandler =
     std::function<void(absl::StatusOr<Frame> frame, std::string inline_bytes)>;

@@ -26,6 +26,16 @@ bool EqualSecrets(absl::string_view a, absl::string_view b) {
   return difference == 0;
 }
 
+// Every so many frames one goes in a way that tells when the socket has taken
+// it, and so all before it.
+constexpr uint64_t kFramesPerProbe = 64;
+
+// What waits for a peer that reads is far less: a few frames for each operation
+// of his or ours, which all count as in flight until he has read their last.
+uint64_t MostFramesPending(const Limits& limits) {
+  return 2 * kFramesPerProbe + 16 * uint64_t{limits.operations_in_flight};
+}
+
 }  // namespace
 
 Lanes::Lanes(Options options)
@@ -156,7 +166,8 @@ void Lanes::DialLane(int index, uint32_t generation,
   slots_[index].dialing = connection.lane.get();
   HelloFrame hello = MakeHello(connection);
   hello.key = options_.key;
-  WriteFrame(*connection.lane, std::move(hello), "", [](bool) {});
+  WriteFrame(*connection.lane, std::move(hello), FrameIn::kMetadataIfShort, "",
+             [](bool) {});
 }
 
 HelloFrame Lanes::MakeHello(const Connection& connection) const {
@@ -273,7 +284,7 @@ void Lanes::Turn(Connection& connection, absl::Status why) {
   }
   // One that has the key and still does not fit never will.
   bool hopeless = !up_ && why.code() == absl::StatusCode::kFailedPrecondition;
-  WriteFrame(*connection.lane, RejectFrame{why}, "",
+  WriteFrame(*connection.lane, RejectFrame{why}, FrameIn::kMetadataIfShort, "",
              [this, lane = connection.lane, why, hopeless](bool) {
                lane->Close(why);
                if (hopeless) Fail(why);
@@ -301,7 +312,8 @@ void Lanes::Adopt(Connection& connection, HelloFrame hello) {
     given_up_.emplace(std::move(path.path), std::move(path.why));
   }
   if (accepts_) {
-    WriteFrame(*connection.lane, MakeHello(connection), "", [](bool) {});
+    WriteFrame(*connection.lane, MakeHello(connection),
+               FrameIn::kMetadataIfShort, "", [](bool) {});
     LaneOffers::Actions actions;
     offers_.OnTaken(hello.lane, actions);
     Do(actions);
@@ -471,7 +483,23 @@ void Lanes::OnReopenTimer() {
 
 void Lanes::SendFrame(const Frame& frame, std::string inline_bytes) {
   if (slots_[0].lane == nullptr) return;
-  WriteFrame(*slots_[0].lane, frame, std::move(inline_bytes), [](bool) {});
+  ++frames_sent_;
+  if (frames_sent_ % kFramesPerProbe == 0) {
+    WriteFrame(*slots_[0].lane, frame, FrameIn::kPayload,
+               std::move(inline_bytes),
+               [this, sent = frames_sent_](bool) { frames_taken_ = sent; });
+  } else {
+    WriteFrame(*slots_[0].lane, frame, FrameIn::kMetadataIfShort,
+               std::move(inline_bytes), [](bool) {});
+  }
+  const uint64_t most = MostFramesPending(options_.rules.limits);
+  if (frames_sent_ - frames_taken_ <= most) return;
+  loop_->Post([this, most] {
+    Fail(absl::ResourceExhaustedError(
+        absl::StrCat("more than ", most,
+                     " frames wait for the peer, which does not read "
+                     "them; that many are allowed by operations_in_flight")));
+  });
 }
 
 void Lanes::WriteBody(int lane, tensorpipe::Message message,

@@ -151,6 +151,8 @@ class Lanes {
   bool accepts_ = false;
   bool up_ = false, failed_ = false, closing_ = false, closed_ = false;
   bool broken_ = false;  // tensorpipe threw
+  uint64_t frames_sent_ = 0;
+  uint64_t frames_taken_ = 0;  // of these, by the socket for certain
   std::vector<Slot> slots_;
   LaneOffers offers_;  // on the accepting side
   LaneDials dials_;    // on the dialing side

@@ -130,6 +130,17 @@ TEST_F(LyingLanesTest, BytesBehindAFrameThatHasNoneEndTheLink) {
   }
 }
 
+TEST_F(LyingLanesTest, FramesDoNotPileUpForAPeerThatDoesNotRead) {
+  MeetDialer();
+  HeaderFrame refused;
+  refused.plan_digest = std::string(256, 'p');
+  for (refused.operation = 1; refused.operation < 40000; ++refused.operation) {
+    peer_->Send(refused);
+  }
+  EXPECT_THAT(down_.Wait(), StatusIs(StatusCode::kResourceExhausted,
+                                     HasSubstr("more than 1152 frames wait")));
+}
+
 TEST_F(LyingLanesTest, ErrorsOfTheAcceptingSideNameTheLane) {
   MeetDialer();
   peer_->CloseLane(0);
