@@ -7,11 +7,11 @@
 
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "transfer/backend_registry.h"
+#include "transfer/ptrace_scope.h"
 
 namespace tensorferry {
 namespace {
@@ -22,12 +22,8 @@ std::string WhyUnreadable() {
     return "this process is not dumpable (PR_SET_DUMPABLE), so that the system "
            "lets no peer read its memory";
   }
-  std::ifstream file("/proc/sys/kernel/yama/ptrace_scope");
-  int scope = 0;
-  if (file >> scope && scope >= 2) {
-    return absl::StrCat("kernel.yama.ptrace_scope is ", scope,
-                        "; only 0 and 1 let a peer read this process's memory");
-  }
+  std::string why = WhyPtraceRefuses();
+  if (!why.empty()) return why;
   char from = 1, to = 0;
   iovec local{&to, 1}, remote{&from, 1};
   if (process_vm_readv(getpid(), &local, 1, &remote, 1, 0) != 1) {

@@ -10,12 +10,12 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "base/loop.h"
 #include "base/status_macros.h"
 #include "transfer/link_core.h"
+#include "transfer/loopback.h"
 #include "transfer/reaper.h"
 
 namespace tensorferry {
@@ -175,7 +175,7 @@ absl::StatusOr<std::unique_ptr<Endpoint>> Endpoint::Create(
   if (options.executor == nullptr) {
     return absl::InvalidArgumentError("EndpointOptions.executor is not set");
   }
-  if (!absl::StartsWith(options.listen, "127.")) {
+  if (!IsLoopbackHost(options.listen)) {
     return absl::InvalidArgumentError(
         absl::StrCat("EndpointOptions.listen is \"", options.listen,
                      "\"; data listens on loopback (127.x.x.x) only"));

@@ -1,7 +1,9 @@
 #include "transfer/frame_codec.h"
 
+#include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/message_lite.h>
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 
@@ -20,7 +22,8 @@ constexpr uint32_t kMaxLanes = 1024;
 constexpr uint32_t kMaxDevices = 128;
 constexpr int kMaxChannels = 1024;
 constexpr size_t kMaxBodyTag = 64;
-// Everything in a frame but a manifest and digests.
+// Everything in a frame but what grows with a message: so small that it may be
+// parsed before it is known what it says, and from whom.
 constexpr size_t kMaxRest = 64 << 10;
 
 absl::Status Bad(absl::string_view field, absl::string_view why) {
@@ -120,9 +123,8 @@ struct Encoder {
     trailer.set_operation(in.operation);
     trailer.mutable_digests()->Add(in.digests.begin(), in.digests.end());
     for (const BodyAttempt& body : in.again) {
-      wire::BodyAttempt& to = *trailer.add_again();
-      to.set_body(body.body);
-      to.set_attempt(body.attempt);
+      trailer.add_again_body(body.body);
+      trailer.add_again_attempt(body.attempt);
     }
   }
   void operator()(const AckFrame& in) {
@@ -262,8 +264,13 @@ absl::StatusOr<Frame> Decode(const wire::Trailer& in) {
   TrailerFrame trailer;
   trailer.operation = in.operation();
   trailer.digests.assign(in.digests().begin(), in.digests().end());
-  for (const wire::BodyAttempt& body : in.again()) {
-    trailer.again.push_back({body.body(), body.attempt()});
+  if (in.again_body_size() != in.again_attempt_size()) {
+    return Bad("trailer.again_attempt",
+               absl::StrCat("has ", in.again_attempt_size(), " values for ",
+                            in.again_body_size(), " bodies"));
+  }
+  for (int i = 0; i < in.again_body_size(); ++i) {
+    trailer.again.push_back({in.again_body(i), in.again_attempt(i)});
   }
   return trailer;
 }
@@ -302,15 +309,64 @@ size_t MaxDigests(const Limits& limits) {
   return 4 * static_cast<size_t>(limits.tensors) + 1;
 }
 
+// Sent again are at most all bodies, each with two numbers of five bytes. A body
+// begins when the one before has all the pieces that it may, or the two hold
+// more than one may (CutIntoBodies).
+uint64_t MaxAgainBytes(const Limits& limits) {
+  constexpr uint64_t kBodyBytes = 32 << 20;
+  const uint64_t most = 3 * (limits.message_bytes / kBodyBytes + 1) +
+                        MaxDigests(limits) / kMaxPiecesInBody;
+  return 10 * most;
+}
+
+uint64_t MaxHeaderBytes(const Limits& limits) {
+  return kMaxRest + limits.manifest_bytes + MaxDigests(limits) * 8;
+}
+
+uint64_t MaxTrailerBytes(const Limits& limits) {
+  return kMaxRest + MaxDigests(limits) * 8 + MaxAgainBytes(limits);
+}
+
+// How long a frame that begins so may be. Only two kinds grow with a message;
+// they have all of their fields packed, so that protobuf makes no more of them
+// than a few times their bytes.
+uint64_t MaxBytes(absl::string_view frame, const Limits& limits) {
+  google::protobuf::io::CodedInputStream in(
+      reinterpret_cast<const uint8_t*>(frame.data()),
+      static_cast<int>(frame.size()));
+  constexpr uint32_t kLengthDelimited = 2;
+  uint32_t tag = 0, length = 0;
+  // Another kind could follow what does not fill the frame.
+  if (!in.ReadVarint32(&tag) || !in.ReadVarint32(&length) ||
+      in.CurrentPosition() + uint64_t{length} != frame.size()) {
+    return kMaxRest;
+  }
+  switch (tag) {
+    case wire::Frame::kHeaderFieldNumber << 3 | kLengthDelimited:
+      return MaxHeaderBytes(limits);
+    case wire::Frame::kTrailerFieldNumber << 3 | kLengthDelimited:
+      return MaxTrailerBytes(limits);
+    default:
+      return kMaxRest;
+  }
+}
+
+absl::Status TooLong(absl::string_view frame, uint64_t most) {
+  return absl::ResourceExhaustedError(
+      absl::StrCat("frame: has ", frame.size(), " bytes, at most ", most,
+                   " are allowed by its kind, manifest_bytes and tensors"));
+}
+
 bool Parse(absl::string_view bytes, google::protobuf::MessageLite& message) {
-  return bytes.size() <= std::numeric_limits<int>::max() &&
-         message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
+  return message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
 }
 
 }  // namespace
 
 size_t MaxFrameBytes(const Limits& limits) {
-  return kMaxRest + limits.manifest_bytes + MaxDigests(limits) * 8;
+  return std::min<uint64_t>(
+      std::max(MaxHeaderBytes(limits), MaxTrailerBytes(limits)),
+      std::numeric_limits<int>::max());
 }
 
 std::string EncodeFrame(const Frame& frame) {
@@ -331,9 +387,10 @@ std::string EncodeBodyTag(const BodyTag& tag) {
 absl::StatusOr<Frame> DecodeFrame(absl::string_view bytes,
                                   const Limits& limits) {
   if (bytes.size() > MaxFrameBytes(limits)) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("frame: has ", bytes.size(), " bytes, at most ",
-                     MaxFrameBytes(limits), " are allowed by manifest_bytes"));
+    return TooLong(bytes, MaxFrameBytes(limits));
+  }
+  if (bytes.size() > kMaxRest && bytes.size() > MaxBytes(bytes, limits)) {
+    return TooLong(bytes, MaxBytes(bytes, limits));
   }
   wire::Frame in;
   if (!Parse(bytes, in)) {

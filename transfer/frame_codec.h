@@ -94,7 +94,8 @@ struct BodyTag {
   uint32_t attempt = 0;
 };
 
-// No frame is longer than this; checked before memory for one is taken.
+// No frame is longer than this; checked before memory for one is taken. Most
+// kinds are much shorter.
 size_t MaxFrameBytes(const Limits& limits);
 
 // Statuses keep their code and the first 4 KiB of their text.
@@ -102,7 +103,7 @@ std::string EncodeFrame(const Frame& frame);
 std::string EncodeBodyTag(const BodyTag& tag);
 
 // INVALID_ARGUMENT, naming the frame and the field: not a frame, or a value
-// that none may have. RESOURCE_EXHAUSTED: longer than MaxFrameBytes, or a
+// that none may have. RESOURCE_EXHAUSTED: longer than its kind may be, or a
 // manifest longer than limits.manifest_bytes.
 absl::StatusOr<Frame> DecodeFrame(absl::string_view bytes,
                                   const Limits& limits);

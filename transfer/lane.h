@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
@@ -33,10 +34,12 @@ class Lane : public std::enable_shared_from_this<Lane> {
     std::function<void(absl::Status why, std::string refused_channel)> on_ended;
   };
 
-  // `name` is for messages: "lane 2 to peer x".
+  // `name` is for messages: "lane 2 to x".
   Lane(Loop* loop, std::shared_ptr<tensorpipe::Pipe> pipe, std::string name);
 
   void Start(Callbacks callbacks);
+  // Once it is known which lane this is.
+  void set_name(std::string name) { name_ = std::move(name); }
   // The buffers in `message` must stay valid until `done` runs.
   void Write(tensorpipe::Message message, Written done);
   // Takes the message that was described last, and asks for the next.
@@ -63,7 +66,7 @@ class Lane : public std::enable_shared_from_this<Lane> {
 
   Loop* const loop_;
   std::shared_ptr<tensorpipe::Pipe> pipe_;
-  const std::string name_;
+  std::string name_;
   Callbacks callbacks_;
   // tensorpipe answers reads in their order, and writes in theirs.
   std::deque<Written> reads_, writes_;

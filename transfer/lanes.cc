@@ -4,21 +4,16 @@
 #include <utility>
 
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
-#include "absl/strings/strip.h"
 #include "base/status_macros.h"
+#include "transfer/lane_frames.h"
+#include "transfer/loopback.h"
 #include "transfer/tensorpipe_status.h"
 
 namespace tensorferry {
 namespace {
 
 constexpr absl::Duration kReopenWithin = absl::Seconds(5);
-// A frame up to this goes in the message's metadata, which the transport reads
-// in one step.
-constexpr size_t kFrameInMetadata = 16 << 10;
-constexpr size_t kFirstFrame = 64 << 10;
 constexpr size_t kStrangersAllowed = 64;
 
 // In a time that does not depend on where they differ.
@@ -31,30 +26,25 @@ bool EqualSecrets(absl::string_view a, absl::string_view b) {
   return difference == 0;
 }
 
-}  // namespace
+// Every so many frames one goes in a way that tells when the socket has taken
+// it, and so all before it.
+constexpr uint64_t kFramesPerProbe = 64;
 
-absl::Status CheckLoopback(absl::string_view address) {
-  std::vector<absl::string_view> parts = absl::StrSplit(address, "://");
-  size_t colon = parts.back().rfind(':');
-  int port = 0;
-  bool good =
-      parts.size() == 2 && !parts[0].empty() &&
-      absl::StartsWith(parts[1], "127.") && colon != absl::string_view::npos &&
-      parts[1].find_first_not_of("0123456789.:") == absl::string_view::npos &&
-      absl::SimpleAtoi(parts[1].substr(colon + 1), &port) && port > 0 &&
-      port < 65536;
-  if (good) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("address \"", address,
-                   "\": want TRANSPORT://127.x.x.x:PORT; data goes over "
-                   "loopback only"));
+// What waits for a peer that reads is far less: a few frames for each operation
+// of his or ours, which all count as in flight until he has read their last.
+uint64_t MostFramesPending(const Limits& limits) {
+  return 2 * kFramesPerProbe + 16 * uint64_t{limits.operations_in_flight};
 }
+
+}  // namespace
 
 Lanes::Lanes(Options options)
     : options_(std::move(options)),
       loop_(options_.loop),
       owner_(options_.owner),
-      slots_(1 + std::max<uint32_t>(1, options_.rules.limits.body_lanes)) {}
+      slots_(1 + std::max<uint32_t>(1, options_.rules.limits.body_lanes)),
+      offers_(slots_.size()),
+      dials_(slots_.size()) {}
 
 std::string Lanes::NameOf(int index) const {
   return absl::StrCat(
@@ -79,70 +69,33 @@ absl::StatusOr<std::string> Lanes::PrepareToAccept() {
   accepts_ = true;
   FERRY_RETURN_IF_ERROR(AddContext());
   FERRY_RETURN_IF_ERROR(Listen());
-  return address_;
+  return listener_->address();
 }
 
 absl::Status Lanes::Listen() {
   const LaneContext& context = contexts_.back();
-  try {
-    listener_ = context.context->listen(
-        {absl::StrCat(context.transport, "://", options_.listen, ":0")});
-    address_ = listener_->url(context.transport);
-    return absl::OkStatus();
-  } catch (...) {
-    return CurrentExceptionStatus(
-        absl::StrCat("listening on ", options_.listen));
-  }
+  FERRY_ASSIGN_OR_RETURN(
+      listener_, LaneListener::Listen(loop_, *context.context,
+                                      context.transport, options_.listen));
+  return absl::OkStatus();
 }
 
-void Lanes::Accept() { AcceptNext(); }
+void Lanes::Accept() { StartListening(); }
 
-void Lanes::AcceptNext() {
-  if (listener_ == nullptr) return;
-  ++accepts_pending_;
-  try {
-    listener_->accept([this, listener = listener_.get()](
-                          const tensorpipe::Error& error,
-                          std::shared_ptr<tensorpipe::Pipe> pipe) {
-      loop_->Post([this, listener, status = ToStatus(error, "accepting lanes"),
-                   pipe = std::move(pipe)]() mutable {
-        OnAccept(listener, std::move(status), std::move(pipe));
-      });
-    });
-  } catch (...) {
-    --accepts_pending_;
-    broken_ = true;
-    Fail(CurrentExceptionStatus("accepting lanes"));
-  }
-}
-
-void Lanes::OnAccept(const tensorpipe::Listener* listener, absl::Status status,
-                     std::shared_ptr<tensorpipe::Pipe> pipe) {
-  --accepts_pending_;
-  if (closing_) return MaybeClosed();
-  bool current = listener == listener_.get();
-  if (status.ok()) {
-    if (current) AcceptNext();
-    // A stranger too many is dropped with his pipe.
-    if (connections_.size() < slots_.size() + kStrangersAllowed) {
-      Open(std::move(pipe), contexts_.size() - 1, -1, 0);
-    }
-    return;
-  }
-  if (!current) return;
-  // A connection that fails early ends tensorpipe's listener for good.
-  listener_ = nullptr;
-  if (!up_) return Fail(std::move(status));
-  ListenForLostLanes();
+void Lanes::StartListening() {
+  ++listeners_;
+  listener_->Start({[this, context = contexts_.size() - 1](
+                        std::shared_ptr<tensorpipe::Pipe> pipe) {
+                      OnPipe(std::move(pipe), context);
+                    },
+                    [this, key = listener_.get()](absl::Status why) {
+                      OnListenerEnded(key, std::move(why));
+                    }});
 }
 
 void Lanes::StopListening() {
   if (listener_ == nullptr) return;
-  try {
-    listener_->close();
-  } catch (...) {
-    broken_ = true;
-  }
+  listener_->Close();
   listener_ = nullptr;
   for (auto& [key, connection] : connections_) {
     if (connection.index < 0) {
@@ -151,12 +104,31 @@ void Lanes::StopListening() {
   }
 }
 
+void Lanes::OnPipe(std::shared_ptr<tensorpipe::Pipe> pipe, size_t context) {
+  // A stranger too many is dropped with his pipe.
+  if (connections_.size() >= slots_.size() + kStrangersAllowed) return;
+  Open(std::move(pipe), context, -1, 0);
+}
+
+// `key` is alive, so it is the address of no other listener.
+void Lanes::OnListenerEnded(LaneListener* key, absl::Status why) {
+  --listeners_;
+  broken_ = broken_ || key->broken();
+  if (closing_) return MaybeClosed();
+  if (listener_.get() != key) return;
+  listener_ = nullptr;
+  if (!up_ || key->broken()) return Fail(std::move(why));
+  LaneOffers::Actions actions;
+  offers_.OnListenerLost(actions);
+  Do(actions);
+}
+
 Lanes::Connection& Lanes::Open(std::shared_ptr<tensorpipe::Pipe> pipe,
                                size_t context, int index, uint32_t generation) {
   auto lane = std::make_shared<Lane>(loop_, std::move(pipe), NameOf(index));
   Lane* key = lane.get();
   Connection& connection = connections_[key];
-  connection = {lane, context, index, generation, false};
+  connection = {lane, context, index, generation, /*proved=*/false};
   Lane::Callbacks callbacks;
   callbacks.on_descriptor = [this, key](tensorpipe::Descriptor descriptor) {
     OnDescriptor(key, std::move(descriptor));
@@ -176,9 +148,15 @@ void Lanes::Dial(const std::string& address) {
 
 void Lanes::DialLane(int index, uint32_t generation,
                      const std::string& address) {
+  const LaneContext& context = contexts_.back();
+  if (!absl::StartsWith(address, absl::StrCat(context.transport, "://"))) {
+    return Fail(absl::InvalidArgumentError(absl::StrCat(
+        NameOf(index), ": address \"", address,
+        "\", but this session's transport is ", context.transport)));
+  }
   std::shared_ptr<tensorpipe::Pipe> pipe;
   try {
-    pipe = contexts_.back().context->connect(address);
+    pipe = context.context->connect(address);
   } catch (...) {
     return Fail(CurrentExceptionStatus(
         absl::StrCat(NameOf(index), ": connecting to ", address)));
@@ -188,7 +166,8 @@ void Lanes::DialLane(int index, uint32_t generation,
   slots_[index].dialing = connection.lane.get();
   HelloFrame hello = MakeHello(connection);
   hello.key = options_.key;
-  Write(*connection.lane, std::move(hello), "", [](bool) {});
+  WriteFrame(*connection.lane, std::move(hello), FrameIn::kMetadataIfShort, "",
+             [](bool) {});
 }
 
 HelloFrame Lanes::MakeHello(const Connection& connection) const {
@@ -199,8 +178,9 @@ HelloFrame Lanes::MakeHello(const Connection& connection) const {
   hello.wire_version = options_.rules.wire_version;
   hello.lanes = static_cast<uint32_t>(slots_.size());
   hello.channels = contexts_[connection.context].Describe();
-  for (const auto& [path, why] : given_up_)
+  for (const auto& [path, why] : given_up_) {
     hello.given_up.push_back({path, why});
+  }
   return hello;
 }
 
@@ -212,72 +192,19 @@ void Lanes::OnDescriptor(Lane* key, tensorpipe::Descriptor descriptor) {
     return OnBodyDescriptor(connection, std::move(descriptor));
   }
   if (connection.proved) {
-    return ReadFrame(connection.lane, std::move(descriptor), true,
+    return ReadFrame(*connection.lane, std::move(descriptor), options_.rules,
+                     /*proved=*/true,
                      [this](absl::StatusOr<Frame> frame, std::string bytes) {
                        if (closing_) return;
                        if (!frame.ok()) return Fail(frame.status());
                        OnLaneFrame(*std::move(frame), std::move(bytes));
                      });
   }
-  ReadFrame(connection.lane, std::move(descriptor), false,
+  ReadFrame(*connection.lane, std::move(descriptor), options_.rules,
+            /*proved=*/false,
             [this, key](absl::StatusOr<Frame> frame, std::string) {
               OnFirstFrame(key, std::move(frame));
             });
-}
-
-// A frame is the metadata, or the first payload if there is none; the bytes of
-// an inline message are the payload after it.
-absl::Status Lanes::CheckFrame(const tensorpipe::Descriptor& descriptor,
-                               bool proved) const {
-  const bool apart = descriptor.metadata.empty();
-  const size_t frames = apart ? 1 : 0;
-  const auto& payloads = descriptor.payloads;
-  const TransferRules& rules = options_.rules;
-  const size_t most = proved ? MaxFrameBytes(rules.limits) : kFirstFrame;
-  const bool good = descriptor.tensors.empty() && payloads.size() >= frames &&
-                    payloads.size() <= frames + (proved ? 1 : 0) &&
-                    (!apart || payloads[0].length <= most) &&
-                    (payloads.size() == frames ||
-                     payloads.back().length <= rules.inline_bytes);
-  if (good) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      "frame: a message of ", payloads.size(), " payloads and ",
-      descriptor.tensors.size(), " tensors that passes the limits"));
-}
-
-void Lanes::ReadFrame(const std::shared_ptr<Lane>& lane,
-                      tensorpipe::Descriptor descriptor, bool proved,
-                      FrameHandler handler) {
-  struct Incoming {
-    std::string frame, bytes;
-  };
-  absl::Status status = CheckFrame(descriptor, proved);
-  if (!status.ok()) return handler(std::move(status), "");
-  const bool apart = descriptor.metadata.empty();
-  const auto& payloads = descriptor.payloads;
-  auto incoming = std::make_shared<Incoming>();
-  incoming->frame = std::move(descriptor.metadata);
-  tensorpipe::Allocation allocation;
-  if (apart) {
-    incoming->frame.resize(payloads[0].length);
-    allocation.payloads.push_back({incoming->frame.data()});
-  }
-  if (payloads.size() > allocation.payloads.size()) {
-    incoming->bytes.resize(payloads.back().length);
-    allocation.payloads.push_back({incoming->bytes.data()});
-  }
-  const bool complete = allocation.payloads.empty();
-  auto decode = [this, incoming, handler = std::move(handler)] {
-    handler(DecodeFrame(incoming->frame, options_.rules.limits),
-            std::move(incoming->bytes));
-  };
-  if (complete) {
-    lane->Read(std::move(allocation), [](bool) {});
-    return decode();
-  }
-  lane->Read(std::move(allocation), [decode](bool ok) {
-    if (ok) decode();
-  });
 }
 
 void Lanes::OnBodyDescriptor(Connection& connection,
@@ -331,13 +258,7 @@ absl::Status Lanes::CheckHello(const HelloFrame& hello) const {
     return absl::FailedPreconditionError(absl::StrCat(
         "HELLO counts ", hello.lanes, " lanes, this side ", slots_.size()));
   }
-  const Slot& slot = slots_[hello.lane];
-  if (slot.lane != nullptr || hello.generation != slot.generation + 1) {
-    return absl::UnauthenticatedError(
-        absl::StrCat("lane ", hello.lane, ", generation ", hello.generation,
-                     " is not expected; this one is at ", slot.generation));
-  }
-  return absl::OkStatus();
+  return offers_.Check(hello.lane, hello.generation);
 }
 
 absl::Status Lanes::CheckReply(const Connection& connection,
@@ -355,16 +276,19 @@ absl::Status Lanes::CheckReply(const Connection& connection,
 // Says no to a stranger; on the dialing side, hears it.
 void Lanes::Turn(Connection& connection, absl::Status why) {
   if (!accepts_) {
-    return Fail(absl::Status(why.code(), absl::StrCat(NameOf(connection.index),
-                                                      ": ", why.message())));
+    why = absl::Status(why.code(), absl::StrCat(NameOf(connection.index), ": ",
+                                                why.message()));
+    // An offer may have been overtaken by the next; the timer watches.
+    if (connection.generation > 1) return connection.lane->Close(why);
+    return Fail(std::move(why));
   }
   // One that has the key and still does not fit never will.
   bool hopeless = !up_ && why.code() == absl::StatusCode::kFailedPrecondition;
-  Write(*connection.lane, RejectFrame{why}, "",
-        [this, lane = connection.lane, why, hopeless](bool) {
-          lane->Close(why);
-          if (hopeless) Fail(why);
-        });
+  WriteFrame(*connection.lane, RejectFrame{why}, FrameIn::kMetadataIfShort, "",
+             [this, lane = connection.lane, why, hopeless](bool) {
+               lane->Close(why);
+               if (hopeless) Fail(why);
+             });
 }
 
 void Lanes::Adopt(Connection& connection, HelloFrame hello) {
@@ -372,21 +296,28 @@ void Lanes::Adopt(Connection& connection, HelloFrame hello) {
   connection.index = index;
   connection.generation = hello.generation;
   connection.proved = true;
+  connection.lane->set_name(NameOf(index));
   Slot& slot = slots_[index];
   slot.lane = connection.lane.get();
+  slot.dialing = nullptr;
   slot.generation = hello.generation;
   slot.context = connection.context;
   slot.peer = std::move(hello.channels);
-  slot.dialing = nullptr;
-  slot.reopen.reset();
   slot.reopen_by = absl::InfiniteFuture();
   for (GivenUpPath& path : hello.given_up) {
+    const auto& paths = options_.rules.paths;
+    if (std::find(paths.begin(), paths.end(), path.path) == paths.end()) {
+      continue;
+    }
     given_up_.emplace(std::move(path.path), std::move(path.why));
   }
   if (accepts_) {
-    Write(*connection.lane, MakeHello(connection), "", [](bool) {});
+    WriteFrame(*connection.lane, MakeHello(connection),
+               FrameIn::kMetadataIfShort, "", [](bool) {});
+    LaneOffers::Actions actions;
+    offers_.OnTaken(hello.lane, actions);
+    Do(actions);
   }
-  if (AllUp()) StopListening();
   if (index > 0 && PathTo(index, DeviceId(), DeviceId()).empty()) {
     return Fail(absl::FailedPreconditionError(
         absl::StrCat(NameOf(index),
@@ -406,7 +337,9 @@ bool Lanes::AllUp() const {
 }
 
 void Lanes::OnLaneFrame(Frame frame, std::string inline_bytes) {
-  if (auto* reopen = std::get_if<ReopenFrame>(&frame)) return OnReopen(*reopen);
+  if (auto* reopen = std::get_if<ReopenFrame>(&frame)) {
+    return OnReopen(std::move(*reopen));
+  }
   bool out_of_place = std::holds_alternative<HelloFrame>(frame) ||
                       std::holds_alternative<RejectFrame>(frame);
   if (out_of_place) {
@@ -424,58 +357,39 @@ void Lanes::OnEnded(Lane* key, absl::Status why, const std::string& refused) {
   Connection connection = std::move(found->second);
   connections_.erase(found);
   broken_ = broken_ || key->broken();
-  if (connection.index >= 0 && slots_[connection.index].lane == key) {
-    slots_[connection.index].lane = nullptr;
-    connection.was_up = true;
+  const int index = connection.index;
+  bool was_up = false;
+  if (index >= 0) {
+    Slot& slot = slots_[index];
+    was_up = slot.lane == key;
+    if (was_up) slot.lane = nullptr;
+    if (slot.dialing == key) slot.dialing = nullptr;
   }
   if (closing_) return MaybeClosed();
   if (key->broken()) return Fail(std::move(why));
   if (!refused.empty()) GiveUp(connection.context, refused, why);
-  if (failed_ || connection.index < 0) return;  // a stranger
-  Slot& slot = slots_[connection.index];
-  if (slot.dialing == key) slot.dialing = nullptr;
-  bool was_up = connection.was_up;
-  if (!up_ || (was_up && connection.index == 0)) return Fail(std::move(why));
-  if (!was_up) return;  // a dial that failed; the timer watches
-  slot.described.reset();
-  slot.reopen_by = loop_->clock()->Now() + kReopenWithin;
-  ArmReopenTimer();
-  owner_->OnLaneEnded(connection.index);
-  OnSlotEnded(connection.index);
-}
-
-void Lanes::OnSlotEnded(int index) {
+  if (failed_ || index < 0) return;  // a stranger
+  // The accepting side may be up, and end lanes, before the dialing one knows.
+  if (index == 0 || (accepts_ && !up_)) return Fail(std::move(why));
+  Slot& slot = slots_[index];
+  slot.ended_with = std::move(why);
+  ArmReopenTimer(slot);
+  if (was_up) {
+    slot.described.reset();
+    owner_->OnLaneEnded(index);
+  }
   if (closing_) return;
   if (accepts_) {
-    if (listener_ == nullptr) return ListenForLostLanes();
-    return SendReopen(index);
+    LaneOffers::Actions actions;
+    offers_.OnEnded(index, actions);
+    return Do(actions);
   }
-  if (slots_[index].reopen) OnReopen(*slots_[index].reopen);
+  LaneDials::Actions actions;
+  dials_.OnEnded(index, actions);
+  Do(actions);
 }
 
-// The peer has seen a lane end, perhaps before this side.
-void Lanes::OnReopen(const ReopenFrame& reopen) {
-  bool expected = !accepts_ && reopen.lane > 0 && reopen.lane < slots_.size() &&
-                  reopen.generation == slots_[reopen.lane].generation + 1;
-  if (!expected) {
-    return Fail(absl::InvalidArgumentError(
-        absl::StrCat("the peer broke the transfer protocol: REOPEN of lane ",
-                     reopen.lane, ", generation ", reopen.generation)));
-  }
-  absl::Status status = CheckLoopback(reopen.address);
-  if (!status.ok()) return Fail(std::move(status));
-  Slot& slot = slots_[reopen.lane];
-  slot.reopen = reopen;
-  if (slot.lane != nullptr) {
-    slot.lane->Close(absl::UnavailableError("the peer ended the lane"));
-    return;
-  }
-  if (slot.dialing != nullptr) {
-    slot.dialing->Close(absl::CancelledError("dialed anew"));
-  }
-  DialLane(static_cast<int>(reopen.lane), reopen.generation, reopen.address);
-}
-
+// New lanes do without the path.
 void Lanes::GiveUp(size_t context, const std::string& channel,
                    absl::Status why) {
   std::string path = absl::StrCat(contexts_[context].transport, "/", channel);
@@ -486,77 +400,109 @@ void Lanes::GiveUp(size_t context, const std::string& channel,
     return Fail(absl::UnavailableError(
         absl::StrCat(why.message(), "; ", status.message())));
   }
-  if (listener_ != nullptr && up_) {
-    StopListening();
-    ListenForLostLanes();
-  }
+  if (!accepts_ || !up_) return;
+  LaneOffers::Actions actions;
+  offers_.OnListenerLost(actions);
+  Do(actions);
 }
 
-// Accepting side: tells the peer where the lanes that are down are expected.
-void Lanes::ListenForLostLanes() {
-  if (AllUp() || closing_ || failed_) return;
-  absl::Status status = Listen();
-  if (!status.ok()) return Fail(std::move(status));
-  AcceptNext();
-  for (int index = 1; index < static_cast<int>(slots_.size()); ++index) {
-    if (slots_[index].lane == nullptr) SendReopen(index);
-  }
-}
-
-void Lanes::SendReopen(int index) {
-  SendFrame(ReopenFrame{static_cast<uint32_t>(index),
-                        slots_[index].generation + 1, address_});
-}
-
-void Lanes::ArmReopenTimer() {
-  if (timer_pending_) return;
-  absl::Time first = absl::InfiniteFuture();
-  for (const Slot& slot : slots_) first = std::min(first, slot.reopen_by);
-  if (first == absl::InfiniteFuture()) return;
-  timer_pending_ = true;
-  reopen_timer_ = loop_->RunAt(first, [this] {
-    timer_pending_ = false;
-    if (closing_ || failed_) return;
-    for (int index = 1; index < static_cast<int>(slots_.size()); ++index) {
-      if (slots_[index].reopen_by > loop_->clock()->Now()) continue;
-      return Fail(absl::UnavailableError(
-          absl::StrCat(NameOf(index), " could not be opened again within ",
-                       absl::FormatDuration(kReopenWithin))));
+void Lanes::Do(const LaneOffers::Actions& actions) {
+  for (const LaneOffers::Action& action : actions) {
+    switch (action.kind) {
+      case LaneOffers::Action::Kind::kListen: {
+        StopListening();
+        absl::Status status = Listen();
+        if (!status.ok()) return Fail(std::move(status));
+        StartListening();
+        break;
+      }
+      case LaneOffers::Action::Kind::kStopListening:
+        StopListening();
+        break;
+      case LaneOffers::Action::Kind::kOffer:
+        SendFrame(
+            ReopenFrame{action.lane, action.generation, listener_->address()});
+        break;
     }
-    ArmReopenTimer();
-  });
+  }
+}
+
+void Lanes::OnReopen(ReopenFrame reopen) {
+  if (accepts_) {
+    return Fail(absl::InvalidArgumentError(
+        "the peer broke the transfer protocol: REOPEN from a dialer"));
+  }
+  absl::Status status = CheckLoopback(reopen.address);
+  LaneDials::Actions actions;
+  if (status.ok()) {
+    status = dials_.OnOffer(reopen.lane, reopen.generation,
+                            std::move(reopen.address), actions);
+  }
+  if (!status.ok()) return Fail(std::move(status));
+  Do(actions);
+}
+
+void Lanes::Do(const LaneDials::Actions& actions) {
+  for (const LaneDials::Action& action : actions) {
+    Slot& slot = slots_[action.lane];
+    if (action.kind == LaneDials::Action::Kind::kDial) {
+      DialLane(static_cast<int>(action.lane), action.generation,
+               action.address);
+    } else {
+      Lane* lane = slot.lane != nullptr ? slot.lane : slot.dialing;
+      lane->Close(absl::UnavailableError("the peer ended the lane"));
+    }
+  }
+}
+
+// From the first of the connections that were lost in a row.
+void Lanes::ArmReopenTimer(Slot& slot) {
+  if (slot.reopen_by != absl::InfiniteFuture()) return;
+  slot.reopen_by = loop_->clock()->Now() + kReopenWithin;
+  if (reopen_timer_ != 0) return;
+  reopen_timer_ = loop_->RunAt(slot.reopen_by, [this] { OnReopenTimer(); });
+}
+
+void Lanes::OnReopenTimer() {
+  reopen_timer_ = 0;
+  if (closing_ || failed_) return;
+  absl::Time first = absl::InfiniteFuture();
+  for (int index = 1; index < static_cast<int>(slots_.size()); ++index) {
+    const Slot& slot = slots_[index];
+    first = std::min(first, slot.reopen_by);
+    if (slot.reopen_by > loop_->clock()->Now()) continue;
+    return Fail(absl::UnavailableError(absl::StrCat(
+        NameOf(index), " could not be opened again within ",
+        absl::FormatDuration(kReopenWithin), ": ", slot.ended_with.message())));
+  }
+  if (first == absl::InfiniteFuture()) return;
+  reopen_timer_ = loop_->RunAt(first, [this] { OnReopenTimer(); });
 }
 
 // ---- what the owner asks for
 
-void Lanes::Write(Lane& lane, const Frame& frame, std::string inline_bytes,
-                  Lane::Written done) {
-  struct Outgoing {
-    std::string frame, bytes;
-  };
-  auto outgoing = std::make_unique<Outgoing>();
-  outgoing->frame = EncodeFrame(frame);
-  outgoing->bytes = std::move(inline_bytes);
-  tensorpipe::Message message;
-  if (outgoing->frame.size() <= kFrameInMetadata) {
-    message.metadata = std::move(outgoing->frame);
-  } else {
-    message.payloads.push_back(
-        {outgoing->frame.data(), outgoing->frame.size(), ""});
-  }
-  if (!outgoing->bytes.empty()) {
-    message.payloads.push_back(
-        {outgoing->bytes.data(), outgoing->bytes.size(), ""});
-  }
-  lane.Write(std::move(message),
-             [outgoing = std::move(outgoing), done = std::move(done)](
-                 bool ok) mutable { std::move(done)(ok); });
-}
-
 void Lanes::SendFrame(const Frame& frame, std::string inline_bytes) {
   if (slots_[0].lane == nullptr) return;
-  Write(*slots_[0].lane, frame, std::move(inline_bytes),
-        [this](bool) { owner_->OnFrameWritten(); });
+  ++frames_sent_;
+  if (frames_sent_ % kFramesPerProbe == 0) {
+    WriteFrame(*slots_[0].lane, frame, FrameIn::kPayload,
+               std::move(inline_bytes), [this, sent = frames_sent_](bool) {
+                 frames_taken_ = sent;
+                 owner_->OnFrameWritten();
+               });
+  } else {
+    WriteFrame(*slots_[0].lane, frame, FrameIn::kMetadataIfShort,
+               std::move(inline_bytes),
+               [this](bool) { owner_->OnFrameWritten(); });
+  }
+  const uint64_t most = MostFramesPending(options_.rules.limits);
+  if (frames_sent_ - frames_taken_ <= most) return;
+  loop_->Post([this, most] {
+    Fail(absl::ResourceExhaustedError(
+        absl::StrCat("more than ", most,
+                     " frames wait for the peer, which does not read "
+                     "them; that many are allowed by operations_in_flight")));
+  });
 }
 
 void Lanes::WriteBody(int lane, tensorpipe::Message message,
@@ -611,13 +557,13 @@ void Lanes::Close(absl::Status why) {
   if (closing_) return;
   closing_ = true;
   StopListening();
-  if (timer_pending_) loop_->CancelTimer(reopen_timer_);
+  if (reopen_timer_ != 0) loop_->CancelTimer(reopen_timer_);
   for (auto& [key, connection] : connections_) connection.lane->Close(why);
   loop_->Post([this] { MaybeClosed(); });
 }
 
 void Lanes::MaybeClosed() {
-  if (!closing_ || closed_ || !connections_.empty() || accepts_pending_ != 0) {
+  if (!closing_ || closed_ || !connections_.empty() || listeners_ != 0) {
     return;
   }
   closed_ = true;

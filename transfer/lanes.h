@@ -1,7 +1,9 @@
 #ifndef TENSORFERRY_TRANSFER_LANES_H_
 #define TENSORFERRY_TRANSFER_LANES_H_
 
-#include <tensorpipe/core/listener.h>
+#include <tensorpipe/core/context.h>
+#include <tensorpipe/core/message.h>
+#include <tensorpipe/core/pipe.h>
 
 #include <deque>
 #include <map>
@@ -19,6 +21,8 @@
 #include "transfer/frame_codec.h"
 #include "transfer/lane.h"
 #include "transfer/lane_context.h"
+#include "transfer/lane_listener.h"
+#include "transfer/reopening.h"
 #include "transfer/rules.h"
 
 namespace tensorferry {
@@ -97,39 +101,30 @@ class Lanes {
     int index = -1;  // of its slot; -1: a stranger
     uint32_t generation = 0;
     bool proved = false;
-    bool was_up = false;  // the slot's, when it ended
   };
 
   struct Slot {
-    Lane* lane = nullptr;  // proved and not ended
+    Lane* lane = nullptr;     // proved and not ended
+    Lane* dialing = nullptr;  // not yet proved
     uint32_t generation = 0;
     size_t context = 0;
     std::vector<ChannelDescription> peer;
     std::optional<tensorpipe::Descriptor> described;
-    std::optional<ReopenFrame> reopen;  // dialing side: heard from the peer
-    Lane* dialing = nullptr;
     absl::Time reopen_by = absl::InfiniteFuture();
+    absl::Status ended_with;  // the last connection
   };
-
-  using FrameHandler =
-      std::function<void(absl::StatusOr<Frame>, std::string inline_bytes)>;
 
   absl::Status AddContext();
   absl::Status Listen();
-  void AcceptNext();
-  void OnAccept(const tensorpipe::Listener* listener, absl::Status status,
-                std::shared_ptr<tensorpipe::Pipe> pipe);
+  void StartListening();
   void StopListening();
+  void OnPipe(std::shared_ptr<tensorpipe::Pipe> pipe, size_t context);
+  void OnListenerEnded(LaneListener* key, absl::Status why);
   Connection& Open(std::shared_ptr<tensorpipe::Pipe> pipe, size_t context,
                    int index, uint32_t generation);
   void DialLane(int index, uint32_t generation, const std::string& address);
   HelloFrame MakeHello(const Connection& connection) const;
   void OnDescriptor(Lane* key, tensorpipe::Descriptor descriptor);
-  absl::Status CheckFrame(const tensorpipe::Descriptor& descriptor,
-                          bool proved) const;
-  void ReadFrame(const std::shared_ptr<Lane>& lane,
-                 tensorpipe::Descriptor descriptor, bool proved,
-                 FrameHandler handler);
   void OnBodyDescriptor(Connection& connection,
                         tensorpipe::Descriptor descriptor);
   void OnFirstFrame(Lane* key, absl::StatusOr<Frame> frame);
@@ -139,19 +134,17 @@ class Lanes {
   void Turn(Connection& connection, absl::Status why);
   void Adopt(Connection& connection, HelloFrame hello);
   void OnLaneFrame(Frame frame, std::string inline_bytes);
-  void OnReopen(const ReopenFrame& reopen);
+  void OnReopen(ReopenFrame reopen);
   void OnEnded(Lane* key, absl::Status why, const std::string& refused);
-  void OnSlotEnded(int index);
   void GiveUp(size_t context, const std::string& channel, absl::Status why);
-  void ListenForLostLanes();
-  void SendReopen(int index);
-  void ArmReopenTimer();
+  void Do(const LaneOffers::Actions& actions);
+  void Do(const LaneDials::Actions& actions);
+  void ArmReopenTimer(Slot& slot);
+  void OnReopenTimer();
   void Fail(absl::Status why);
   void MaybeClosed();
   bool AllUp() const;
   std::string NameOf(int index) const;
-  static void Write(Lane& lane, const Frame& frame, std::string inline_bytes,
-                    Lane::Written done);
 
   const Options options_;
   Loop* const loop_;
@@ -159,20 +152,19 @@ class Lanes {
   bool accepts_ = false;
   bool up_ = false, failed_ = false, closing_ = false, closed_ = false;
   bool broken_ = false;  // tensorpipe threw
+  uint64_t frames_sent_ = 0;
+  uint64_t frames_taken_ = 0;  // of these, by the socket for certain
   std::vector<Slot> slots_;
+  LaneOffers offers_;  // on the accepting side
+  LaneDials dials_;    // on the dialing side
   std::map<Lane*, Connection> connections_;
   std::deque<LaneContext> contexts_;  // the last one is for new lanes
-  std::shared_ptr<tensorpipe::Listener> listener_;
-  std::string address_;
-  int accepts_pending_ = 0;
-  Loop::TimerId reopen_timer_ = 0;
-  bool timer_pending_ = false;
+  std::shared_ptr<LaneListener> listener_;
+  int listeners_ = 0;               // that have not ended
+  Loop::TimerId reopen_timer_ = 0;  // 0: none is set
   std::set<std::string> without_;
   std::map<std::string, absl::Status> given_up_;
 };
-
-// OK if `address` is "<transport>://" and a loopback address with a port.
-absl::Status CheckLoopback(absl::string_view address);
 
 }  // namespace tensorferry
 

@@ -5,6 +5,7 @@
 
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "tests/testing/status_matchers.h"
 
@@ -177,6 +178,53 @@ TEST(FrameCodecTest, LimitsAreNamed) {
   limits.tensors = 1;
   EXPECT_THAT(DecodeFrame(std::string(MaxFrameBytes(limits) + 1, 'x'), limits),
               StatusIs(StatusCode::kResourceExhausted));
+}
+
+// A frame of one field, in which `entry` is repeated.
+std::string Repeated(char tag, const std::string& entry, size_t times) {
+  std::string frame(1, tag);
+  for (size_t length = entry.size() * times; length != 0; length >>= 7) {
+    frame.push_back(
+        static_cast<char>(length < 128 ? length : (length & 127) | 128));
+  }
+  for (size_t i = 0; i < times; ++i) frame += entry;
+  return frame;
+}
+
+constexpr char kHelloTag = 0x0a, kTrailerTag = 0x2a;
+
+TEST(FrameCodecTest, FramesThatDoNotGrowWithAMessageAreShort) {
+  // Two bytes for each of a million channels.
+  EXPECT_THAT(
+      DecodeFrame(Repeated(kHelloTag, {"\x3a\0", 2}, 1 << 20), Limits()),
+      StatusIs(StatusCode::kResourceExhausted, HasSubstr("65536")));
+  EXPECT_THAT(DecodeFrame(Repeated(kHelloTag, {"\x3a\0", 2}, 30000), Limits()),
+              StatusIs(StatusCode::kInvalidArgument, HasSubstr("1024")));
+  for (const Frame& frame : {Frame(GrantFrame{1}), Frame(AHello())}) {
+    std::string hidden = EncodeFrame(AHeader()) + EncodeFrame(frame);
+    hidden += Repeated(kHelloTag, {"\x42\0", 2}, 1 << 20);
+    EXPECT_THAT(DecodeFrame(hidden, Limits()),
+                StatusIs(StatusCode::kResourceExhausted));
+  }
+}
+
+TEST(FrameCodecTest, ManifestsAndAttemptsMayBeLong) {
+  HeaderFrame header = AHeader();
+  header.manifest = std::string(32 << 20, 'm');
+  EXPECT_THAT(RoundTrip(header).manifest, SizeIs(32 << 20));
+  TrailerFrame trailer{7, std::vector<uint64_t>(4 << 17, ~uint64_t{0}), {}};
+  for (uint32_t i = 0; i < 14000; ++i) trailer.again.push_back({i, ~0u});
+  TrailerFrame decoded = RoundTrip(trailer);
+  EXPECT_EQ(decoded.digests, trailer.digests);
+  EXPECT_EQ(decoded.again, trailer.again);
+}
+
+TEST(FrameCodecTest, EveryBodySentAgainHasItsAttempt) {
+  // body 5 and 6, attempt 1
+  const std::string trailer("\x08\x01\x1a\x02\x05\x06\x22\x01\x01", 9);
+  EXPECT_THAT(DecodeFrame(Repeated(kTrailerTag, trailer, 1), Limits()),
+              StatusIs(StatusCode::kInvalidArgument,
+                       HasSubstr("again_attempt has 1 values for 2 bodies")));
 }
 
 // What is accepted means something: it encodes to a frame that says the same.

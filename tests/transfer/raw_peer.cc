@@ -2,8 +2,10 @@
 
 #include <signal.h>
 
+#include <chrono>
 #include <future>
 #include <utility>
+#include <variant>
 
 #include "base/status_macros.h"
 
@@ -16,23 +18,33 @@ struct Sent {
   std::vector<std::string> pieces;
 };
 
+template <class T>
+absl::StatusOr<T> WaitFor(std::future<absl::StatusOr<T>> future) {
+  if (future.wait_for(std::chrono::seconds(60)) == std::future_status::ready) {
+    return future.get();
+  }
+  return absl::DeadlineExceededError("nothing came in a minute");
+}
+
 }  // namespace
+
+RawPeer::RawPeer() : context_(std::make_unique<tensorpipe::Context>()) {
+  // Endpoints see to this by themselves, bare tensorpipe does not.
+  signal(SIGPIPE, SIG_IGN);
+  auto basic = tensorpipe::channel::basic::create();
+  for (const auto& [device, text] : basic->deviceDescriptors()) {
+    channels_.push_back({"basic", device.type, device.index, text});
+  }
+  context_->registerTransport(0, "uv", tensorpipe::transport::uv::create());
+  context_->registerChannel(0, "basic", basic);
+}
 
 absl::StatusOr<std::unique_ptr<RawPeer>> RawPeer::Connect(
     const std::string& address, const std::string& key,
     const TransferRules& rules) {
-  // Endpoints see to this by themselves, bare tensorpipe does not.
-  signal(SIGPIPE, SIG_IGN);
   std::unique_ptr<RawPeer> peer(new RawPeer);
-  peer->context_ = std::make_unique<tensorpipe::Context>();
-  auto basic = tensorpipe::channel::basic::create();
   HelloFrame hello;
-  for (const auto& [device, text] : basic->deviceDescriptors()) {
-    hello.channels.push_back({"basic", device.type, device.index, text});
-  }
-  peer->context_->registerTransport(0, "uv",
-                                    tensorpipe::transport::uv::create());
-  peer->context_->registerChannel(0, "basic", basic);
+  hello.channels = peer->channels_;
   hello.session_id = rules.session_id;
   hello.key = key;
   hello.generation = 1;
@@ -40,15 +52,65 @@ absl::StatusOr<std::unique_ptr<RawPeer>> RawPeer::Connect(
   for (uint32_t lane = 0; lane < hello.lanes; ++lane) {
     peer->lanes_.push_back(peer->context_->connect(address));
     hello.lane = lane;
-    auto sent = std::make_shared<Sent>();
-    tensorpipe::Message message;
-    message.metadata = EncodeFrame(hello);
-    peer->SendMessage(static_cast<int>(lane), std::move(message));
+    peer->SendOn(static_cast<int>(lane), hello);
   }
-  for (uint32_t lane = 0; lane < hello.lanes; ++lane) {
-    FERRY_RETURN_IF_ERROR(peer->NextOn(static_cast<int>(lane)).status());
+  for (auto& lane : peer->lanes_) {
+    FERRY_RETURN_IF_ERROR(peer->NextOn(*lane).status());
   }
   return peer;
+}
+
+std::unique_ptr<RawPeer> RawPeer::ConnectSilently(const std::string& address) {
+  std::unique_ptr<RawPeer> peer(new RawPeer);
+  peer->lanes_.push_back(peer->context_->connect(address));
+  return peer;
+}
+
+std::unique_ptr<RawPeer> RawPeer::Listen(const TransferRules& rules) {
+  std::unique_ptr<RawPeer> peer(new RawPeer);
+  peer->rules_ = rules;
+  peer->listener_ = peer->context_->listen({"uv://127.0.0.1:0"});
+  peer->address_ = peer->listener_->url("uv");
+  peer->lanes_.resize(1 + rules.limits.body_lanes);
+  return peer;
+}
+
+absl::StatusOr<HelloFrame> RawPeer::Accept() {
+  using Pipe = std::shared_ptr<tensorpipe::Pipe>;
+  auto accepted = std::make_shared<std::promise<absl::StatusOr<Pipe>>>();
+  listener_->accept([accepted](const tensorpipe::Error& error, Pipe pipe) {
+    if (error) {
+      accepted->set_value(absl::UnavailableError(error.what()));
+    } else {
+      accepted->set_value(std::move(pipe));
+    }
+  });
+  FERRY_ASSIGN_OR_RETURN(Pipe pipe, WaitFor(accepted->get_future()));
+  FERRY_ASSIGN_OR_RETURN(Frame frame, NextOn(*pipe));
+  auto* hello = std::get_if<HelloFrame>(&frame);
+  if (hello == nullptr || hello->lane >= lanes_.size()) {
+    return absl::InternalError("no HELLO of one of the lanes came");
+  }
+  lanes_[hello->lane] = std::move(pipe);
+  return std::move(*hello);
+}
+
+HelloFrame RawPeer::Answer(const HelloFrame& hello) const {
+  HelloFrame answer;
+  answer.session_id = rules_.session_id;
+  answer.lane = hello.lane;
+  answer.generation = hello.generation;
+  answer.lanes = hello.lanes;
+  answer.channels = channels_;
+  return answer;
+}
+
+absl::Status RawPeer::AcceptAll() {
+  for (size_t i = 0; i < lanes_.size(); ++i) {
+    FERRY_ASSIGN_OR_RETURN(HelloFrame hello, Accept());
+    SendOn(static_cast<int>(hello.lane), Answer(hello));
+  }
+  return absl::OkStatus();
 }
 
 RawPeer::~RawPeer() {
@@ -78,6 +140,12 @@ void RawPeer::SendBytes(const std::string& frame_bytes) {
   SendMessage(0, std::move(message));
 }
 
+void RawPeer::SendOn(int lane, const Frame& frame) {
+  tensorpipe::Message message;
+  message.metadata = EncodeFrame(frame);
+  SendMessage(lane, std::move(message));
+}
+
 void RawPeer::SendBody(int lane, const BodyTag& tag,
                        const std::vector<size_t>& piece_nbytes, bool target) {
   auto sent = std::make_shared<Sent>();
@@ -94,21 +162,34 @@ void RawPeer::SendBody(int lane, const BodyTag& tag,
   lanes_[lane]->write(std::move(message), [sent](const tensorpipe::Error&) {});
 }
 
-absl::StatusOr<Frame> RawPeer::Next() { return NextOn(0); }
+void RawPeer::CloseLane(int lane) { lanes_[lane]->close(); }
 
-absl::StatusOr<Frame> RawPeer::NextOn(int lane) {
+absl::StatusOr<Frame> RawPeer::Next() { return NextOn(*lanes_[0]); }
+
+absl::Status RawPeer::WaitForEndOf(int lane) {
+  absl::Status status = NextDescriptor(*lanes_[lane]).status();
+  if (absl::IsUnavailable(status)) return absl::OkStatus();
+  return status.ok() ? absl::InternalError("a message came") : status;
+}
+
+absl::StatusOr<tensorpipe::Descriptor> RawPeer::NextDescriptor(
+    tensorpipe::Pipe& pipe) {
   auto described =
       std::make_shared<std::promise<absl::StatusOr<tensorpipe::Descriptor>>>();
-  lanes_[lane]->readDescriptor([described](const tensorpipe::Error& error,
-                                           tensorpipe::Descriptor descriptor) {
+  pipe.readDescriptor([described](const tensorpipe::Error& error,
+                                  tensorpipe::Descriptor descriptor) {
     if (error) {
       described->set_value(absl::UnavailableError(error.what()));
     } else {
       described->set_value(std::move(descriptor));
     }
   });
+  return WaitFor(described->get_future());
+}
+
+absl::StatusOr<Frame> RawPeer::NextOn(tensorpipe::Pipe& pipe) {
   FERRY_ASSIGN_OR_RETURN(tensorpipe::Descriptor descriptor,
-                         described->get_future().get());
+                         NextDescriptor(pipe));
   auto bytes = std::make_shared<std::vector<std::string>>();
   tensorpipe::Allocation allocation;
   for (auto& payload : descriptor.payloads) {
@@ -117,12 +198,12 @@ absl::StatusOr<Frame> RawPeer::NextOn(int lane) {
   for (std::string& payload : *bytes) {
     allocation.payloads.push_back({payload.data()});
   }
-  auto read = std::make_shared<std::promise<void>>();
-  lanes_[lane]->read(
-      std::move(allocation),
-      [read, bytes](const tensorpipe::Error&) { read->set_value(); });
-  read->get_future().get();
-  return DecodeFrame(descriptor.metadata, Limits());
+  auto read = std::make_shared<std::promise<absl::StatusOr<bool>>>();
+  pipe.read(std::move(allocation),
+            [read, bytes](const tensorpipe::Error&) { read->set_value(true); });
+  FERRY_RETURN_IF_ERROR(WaitFor(read->get_future()).status());
+  const bool apart = descriptor.metadata.empty() && !bytes->empty();
+  return DecodeFrame(apart ? bytes->front() : descriptor.metadata, Limits());
 }
 
 }  // namespace tensorferry

@@ -1,0 +1,323 @@
+// Peers that lie about lanes: strangers, those who dial, those who accept.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "tests/testing/status_matchers.h"
+#include "tests/transfer/link_fixture.h"
+#include "tests/transfer/raw_peer.h"
+
+namespace tensorferry {
+namespace {
+
+using ::tensorferry::testing::IsOk;
+using ::tensorferry::testing::StatusIs;
+using ::testing::HasSubstr;
+
+using absl::StatusCode;
+
+class LyingLanesTest : public LinkTest {
+ protected:
+  void MakeEndpoint(Clock* clock = Clock::Real()) {
+    EndpointOptions options;
+    options.executor = &executor_;
+    options.clock = clock;
+    absl::StatusOr<std::unique_ptr<Endpoint>> endpoint =
+        Endpoint::Create(options);
+    ASSERT_THAT(endpoint, IsOk());
+    endpoint_ = *std::move(endpoint);
+  }
+
+  // The peer dials this side.
+  void MeetDialer() {
+    MakeEndpoint();
+    absl::StatusOr<Endpoint::Expected> expected =
+        endpoint_->Expect(rules_, up_.done(), down_.done());
+    ASSERT_THAT(expected, IsOk());
+    link_ = expected->link;
+    absl::StatusOr<std::unique_ptr<RawPeer>> peer =
+        RawPeer::Connect(expected->address, expected->key, rules_);
+    ASSERT_THAT(peer, IsOk());
+    peer_ = *std::move(peer);
+    ASSERT_THAT(up_.Wait(), IsOk());
+  }
+
+  // This side dials the peer, who has said nothing yet.
+  void DialAccepter(Clock* clock = Clock::Real()) {
+    MakeEndpoint(clock);
+    peer_ = RawPeer::Listen(rules_);
+    endpoint_->Dial(peer_->address(), "key", rules_, absl::Seconds(10),
+                    down_.done(), dialed_.done());
+  }
+
+  void MeetAccepter(Clock* clock = Clock::Real()) {
+    DialAccepter(clock);
+    ASSERT_THAT(peer_->AcceptAll(), IsOk());
+    absl::StatusOr<std::shared_ptr<Link>> link = dialed_.Wait();
+    ASSERT_THAT(link, IsOk());
+    link_ = *std::move(link);
+  }
+
+  // Waits for a dial of that generation of lane 1.
+  HelloFrame NextDial(uint32_t generation) {
+    absl::StatusOr<HelloFrame> hello = peer_->Accept();
+    EXPECT_THAT(hello, IsOk());
+    if (!hello.ok()) return HelloFrame();
+    EXPECT_EQ(hello->lane, 1u);
+    EXPECT_EQ(hello->generation, generation);
+    EXPECT_EQ(hello->key, "key");
+    return *std::move(hello);
+  }
+
+  void ExpectLinkLives() {
+    link_->Send(PatternMessage(10, 1), {}, {}, [](auto) {});
+    absl::StatusOr<Frame> frame = peer_->Next();
+    ASSERT_THAT(frame, IsOk());
+    EXPECT_TRUE(std::holds_alternative<HeaderFrame>(*frame));
+  }
+
+  TransferRules rules_ = BasicRules();
+  std::unique_ptr<Endpoint> endpoint_;
+  std::shared_ptr<Link> link_;
+  std::unique_ptr<RawPeer> peer_;
+  StatusOutcome up_, down_;
+  Outcome<std::shared_ptr<Link>> dialed_;
+};
+
+// ---- strangers and dialers
+
+TEST_F(LyingLanesTest, LongFirstFrameIsTurnedAwayWhereverItIs) {
+  MakeEndpoint();
+  absl::StatusOr<Endpoint::Expected> expected =
+      endpoint_->Expect(rules_, up_.done(), nullptr);
+  ASSERT_THAT(expected, IsOk());
+  peer_ = RawPeer::ConnectSilently(expected->address);
+  peer_->SendBytes(std::string((64 << 10) + 1, 'x'));
+  absl::StatusOr<Frame> frame = peer_->Next();
+  ASSERT_THAT(frame, IsOk());
+  ASSERT_TRUE(std::holds_alternative<RejectFrame>(*frame));
+  EXPECT_THAT(std::get<RejectFrame>(*frame).status,
+              StatusIs(StatusCode::kInvalidArgument,
+                       HasSubstr("65537 bytes and 0 inline")));
+}
+
+TEST_F(LyingLanesTest, LongFrameInTheMetadataEndsTheLink) {
+  rules_.limits.manifest_bytes = 1000;
+  rules_.limits.tensors = 1;
+  rules_.limits.message_bytes = 1 << 20;
+  MeetDialer();
+  peer_->SendBytes(std::string(70 << 10, 'x'));
+  EXPECT_THAT(down_.Wait(), StatusIs(StatusCode::kInvalidArgument,
+                                     HasSubstr("passes the limits")));
+}
+
+TEST_F(LyingLanesTest, BytesBehindAFrameThatHasNoneEndTheLink) {
+  HeaderFrame not_inline;
+  not_inline.operation = 1;
+  for (const Frame& frame : {Frame(not_inline), Frame(GrantFrame{1})}) {
+    up_ = StatusOutcome();
+    down_ = StatusOutcome();
+    MeetDialer();
+    peer_->Send(frame, "bytes");
+    EXPECT_THAT(down_.Wait(), StatusIs(StatusCode::kInvalidArgument,
+                                       HasSubstr("5 bytes behind a frame")));
+  }
+}
+
+TEST_F(LyingLanesTest, FramesDoNotPileUpForAPeerThatDoesNotRead) {
+  MeetDialer();
+  HeaderFrame refused;
+  refused.plan_digest = std::string(256, 'p');
+  for (refused.operation = 1; refused.operation < 40000; ++refused.operation) {
+    peer_->Send(refused);
+  }
+  EXPECT_THAT(down_.Wait(), StatusIs(StatusCode::kResourceExhausted,
+                                     HasSubstr("more than 1152 frames wait")));
+}
+
+TEST_F(LyingLanesTest, ErrorsOfTheAcceptingSideNameTheLane) {
+  MeetDialer();
+  peer_->CloseLane(0);
+  EXPECT_THAT(down_.Wait(),
+              StatusIs(StatusCode::kUnavailable, HasSubstr("lane 0 to other")));
+}
+
+// ---- accepters: while the link opens
+
+TEST_F(LyingLanesTest, AnswerForAnotherLaneOrGenerationFailsTheDial) {
+  for (auto [lane, generation] : {std::pair(1u, 1u), std::pair(0u, 2u)}) {
+    dialed_ = Outcome<std::shared_ptr<Link>>();
+    DialAccepter();
+    absl::StatusOr<HelloFrame> hello = peer_->Accept();
+    ASSERT_THAT(hello, IsOk());
+    HelloFrame answer = peer_->Answer(*hello);
+    answer.lane = hello->lane + lane;
+    answer.lanes += 1;
+    answer.generation = generation;
+    peer_->SendOn(static_cast<int>(hello->lane), answer);
+    EXPECT_THAT(dialed_.Wait(), StatusIs(StatusCode::kInvalidArgument,
+                                         HasSubstr("HELLO answers for lane")));
+  }
+}
+
+TEST_F(LyingLanesTest, RejectedDialIsTheReason) {
+  DialAccepter();
+  absl::StatusOr<HelloFrame> hello = peer_->Accept();
+  ASSERT_THAT(hello, IsOk());
+  peer_->SendOn(static_cast<int>(hello->lane),
+                RejectFrame{absl::PermissionDeniedError("not you")});
+  EXPECT_THAT(dialed_.Wait(),
+              StatusIs(StatusCode::kPermissionDenied, HasSubstr("not you")));
+}
+
+TEST_F(LyingLanesTest, UnknownTransportIsAnInvalidAddress) {
+  MakeEndpoint();
+  endpoint_->Dial("x://127.0.0.1:1", "key", rules_, absl::Seconds(10), nullptr,
+                  dialed_.done());
+  EXPECT_THAT(dialed_.Wait(), StatusIs(StatusCode::kInvalidArgument,
+                                       HasSubstr("transport is uv")));
+}
+
+TEST_F(LyingLanesTest, EndpointListensOnLoopbackOnly) {
+  EndpointOptions options;
+  options.executor = &executor_;
+  options.listen = "127.example.com";
+  EXPECT_THAT(Endpoint::Create(options),
+              StatusIs(StatusCode::kInvalidArgument,
+                       HasSubstr("\"127.example.com\"; data listens")));
+}
+
+// ---- accepters: REOPEN
+
+TEST_F(LyingLanesTest, ReopenOfWhatIsNoBodyLaneEndsTheLink) {
+  for (uint32_t lane : {0, 5}) {
+    down_ = StatusOutcome();
+    dialed_ = Outcome<std::shared_ptr<Link>>();
+    MeetAccepter();
+    peer_->Send(ReopenFrame{lane, 2, peer_->address()});
+    EXPECT_THAT(down_.Wait(),
+                StatusIs(StatusCode::kInvalidArgument,
+                         HasSubstr(absl::StrCat("REOPEN of lane ", lane))));
+  }
+}
+
+TEST_F(LyingLanesTest, ReopenAtAnAddressThatIsNoneOfTheSessionEndsTheLink) {
+  for (const char* address : {"uv://192.0.2.1:80", "x://127.0.0.1:1", ""}) {
+    down_ = StatusOutcome();
+    dialed_ = Outcome<std::shared_ptr<Link>>();
+    MeetAccepter();
+    peer_->Send(ReopenFrame{1, 2, address});
+    EXPECT_THAT(down_.Wait(),
+                StatusIs(StatusCode::kInvalidArgument, HasSubstr(address)));
+  }
+}
+
+TEST_F(LyingLanesTest, ReopenedLaneIsDialedWithItsGeneration) {
+  MeetAccepter();
+  peer_->Send(ReopenFrame{1, 7, peer_->address()});
+  EXPECT_THAT(peer_->WaitForEndOf(1), IsOk());
+  peer_->SendOn(1, peer_->Answer(NextDial(7)));
+  ExpectLinkLives();
+}
+
+TEST_F(LyingLanesTest, ReopenSaidTwiceOrOfAnOldGenerationIsIgnored) {
+  MeetAccepter();
+  for (uint32_t generation : {2, 2, 1, 0}) {
+    peer_->Send(ReopenFrame{1, generation, peer_->address()});
+  }
+  HelloFrame hello = NextDial(2);
+  peer_->Send(ReopenFrame{1, 2, peer_->address()});
+  peer_->SendOn(1, peer_->Answer(hello));
+  peer_->Send(ReopenFrame{1, 2, peer_->address()});
+  ExpectLinkLives();
+}
+
+TEST_F(LyingLanesTest, ReopenOvertakesTheDialOfAnOlderOne) {
+  MeetAccepter();
+  peer_->Send(ReopenFrame{1, 2, peer_->address()});
+  NextDial(2);
+  peer_->Send(ReopenFrame{1, 3, peer_->address()});
+  EXPECT_THAT(peer_->WaitForEndOf(1), IsOk());
+  peer_->SendOn(1, peer_->Answer(NextDial(3)));
+  ExpectLinkLives();
+}
+
+TEST_F(LyingLanesTest, RedialThatIsTurnedAwayMayBeOfferedAgain) {
+  MeetAccepter();
+  peer_->Send(ReopenFrame{1, 2, peer_->address()});
+  NextDial(2);
+  peer_->SendOn(1, RejectFrame{absl::UnauthenticatedError("overtaken")});
+  EXPECT_THAT(peer_->WaitForEndOf(1), IsOk());
+  peer_->Send(ReopenFrame{1, 3, peer_->address()});
+  HelloFrame wrong = peer_->Answer(NextDial(3));
+  wrong.generation = 9;
+  peer_->SendOn(1, wrong);
+  EXPECT_THAT(peer_->WaitForEndOf(1), IsOk());
+  peer_->Send(ReopenFrame{1, 4, peer_->address()});
+  peer_->SendOn(1, peer_->Answer(NextDial(4)));
+  ExpectLinkLives();
+}
+
+TEST_F(LyingLanesTest, LaneThatIsNotOpenedAgainInTimeEndsTheLink) {
+  MeetAccepter(&fake_clock_);
+  peer_->Send(ReopenFrame{1, 2, peer_->address()});
+  NextDial(2);
+  peer_->SendOn(1, RejectFrame{absl::UnauthenticatedError("no more")});
+  EXPECT_THAT(peer_->WaitForEndOf(1), IsOk());
+  ExpectLinkLives();
+  fake_clock_.Advance(absl::Seconds(6));
+  EXPECT_THAT(down_.Wait(),
+              StatusIs(StatusCode::kUnavailable,
+                       HasSubstr("lane 1 to other could not be opened")));
+}
+
+TEST_F(LyingLanesTest, GivenUpPathsThatAreNoneOfTheSessionAreForgotten) {
+  DialAccepter();
+  for (size_t i = 0; i <= rules_.limits.body_lanes; ++i) {
+    absl::StatusOr<HelloFrame> hello = peer_->Accept();
+    ASSERT_THAT(hello, IsOk());
+    HelloFrame answer = peer_->Answer(*hello);
+    answer.given_up = {{"uv/basic", absl::UnavailableError("")},
+                       {absl::StrCat("junk", i), absl::UnavailableError("")}};
+    peer_->SendOn(static_cast<int>(hello->lane), answer);
+  }
+  absl::StatusOr<std::shared_ptr<Link>> link = dialed_.Wait();
+  ASSERT_THAT(link, IsOk());
+  peer_->Send(ReopenFrame{1, 2, peer_->address()});
+  HelloFrame hello = NextDial(2);
+  ASSERT_EQ(hello.given_up.size(), 1u);
+  EXPECT_EQ(hello.given_up[0].path, "uv/basic");
+}
+
+TEST_F(LyingLanesTest, PeerThatIsUpEarlierMayResetALaneAtOnce) {
+  DialAccepter();
+  std::vector<HelloFrame> hellos;
+  for (size_t i = 0; i <= rules_.limits.body_lanes; ++i) {
+    absl::StatusOr<HelloFrame> hello = peer_->Accept();
+    ASSERT_THAT(hello, IsOk());
+    hellos.push_back(*std::move(hello));
+  }
+  for (const HelloFrame& hello : hellos) {
+    if (hello.lane == 0) peer_->SendOn(0, peer_->Answer(hello));
+  }
+  peer_->CloseLane(1);
+  peer_->Send(ReopenFrame{1, 2, peer_->address()});
+  peer_->SendOn(1, peer_->Answer(NextDial(2)));
+  for (const HelloFrame& hello : hellos) {
+    if (hello.lane <= 1) continue;
+    peer_->SendOn(static_cast<int>(hello.lane), peer_->Answer(hello));
+  }
+  absl::StatusOr<std::shared_ptr<Link>> link = dialed_.Wait();
+  ASSERT_THAT(link, IsOk());
+  link_ = *std::move(link);
+  ExpectLinkLives();
+}
+
+}  // namespace
+}  // namespace tensorferry

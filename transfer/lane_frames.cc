@@ -1,0 +1,111 @@
+#include "transfer/lane_frames.h"
+
+#include <memory>
+#include <utility>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+
+namespace tensorferry {
+namespace {
+
+constexpr size_t kShortFrame = 16 << 10;
+constexpr size_t kFirstFrame = 64 << 10;
+
+// Before memory is taken for it.
+absl::Status CheckMessage(const tensorpipe::Descriptor& descriptor,
+                          const TransferRules& rules, bool proved) {
+  const bool apart = descriptor.metadata.empty();
+  const size_t frames = apart ? 1 : 0;
+  const auto& payloads = descriptor.payloads;
+  const bool shaped = descriptor.tensors.empty() && payloads.size() >= frames &&
+                      payloads.size() <= frames + (proved ? 1 : 0);
+  if (!shaped) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("frame: a message of ", payloads.size(), " payloads and ",
+                     descriptor.tensors.size(), " tensors that is none"));
+  }
+  const size_t most = proved ? MaxFrameBytes(rules.limits) : kFirstFrame;
+  const size_t length = apart ? payloads[0].length : descriptor.metadata.size();
+  const size_t behind = payloads.size() == frames ? 0 : payloads.back().length;
+  if (length <= most && behind <= rules.inline_bytes) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("frame: ", length, " bytes and ", behind,
+                   " inline, which passes the limits of ", most, " and ",
+                   rules.inline_bytes));
+}
+
+absl::StatusOr<Frame> Decode(const std::string& bytes,
+                             const TransferRules& rules, size_t behind) {
+  absl::StatusOr<Frame> frame = DecodeFrame(bytes, rules.limits);
+  if (!frame.ok() || behind == 0) return frame;
+  auto* header = std::get_if<HeaderFrame>(&*frame);
+  if (header != nullptr && header->is_inline) return frame;
+  return absl::InvalidArgumentError(absl::StrCat(
+      "the peer broke the transfer protocol: ", behind,
+      " bytes behind a frame that is no HEADER of an inline message"));
+}
+
+}  // namespace
+
+void WriteFrame(Lane& lane, const Frame& frame, FrameIn where,
+                std::string inline_bytes, Lane::Written done) {
+  struct Outgoing {
+    std::string frame, bytes;
+  };
+  auto outgoing = std::make_unique<Outgoing>();
+  outgoing->frame = EncodeFrame(frame);
+  outgoing->bytes = std::move(inline_bytes);
+  tensorpipe::Message message;
+  if (where == FrameIn::kMetadataIfShort &&
+      outgoing->frame.size() <= kShortFrame) {
+    message.metadata = std::move(outgoing->frame);
+  } else {
+    message.payloads.push_back(
+        {outgoing->frame.data(), outgoing->frame.size(), ""});
+  }
+  if (!outgoing->bytes.empty()) {
+    message.payloads.push_back(
+        {outgoing->bytes.data(), outgoing->bytes.size(), ""});
+  }
+  lane.Write(std::move(message),
+             [outgoing = std::move(outgoing), done = std::move(done)](
+                 bool ok) mutable { std::move(done)(ok); });
+}
+
+void ReadFrame(Lane& lane, tensorpipe::Descriptor descriptor,
+               const TransferRules& rules, bool proved, FrameHandler handler) {
+  struct Incoming {
+    std::string frame, bytes;
+  };
+  absl::Status status = CheckMessage(descriptor, rules, proved);
+  if (!status.ok()) return handler(std::move(status), "");
+  const bool apart = descriptor.metadata.empty();
+  const auto& payloads = descriptor.payloads;
+  auto incoming = std::make_shared<Incoming>();
+  incoming->frame = std::move(descriptor.metadata);
+  tensorpipe::Allocation allocation;
+  if (apart) {
+    incoming->frame.resize(payloads[0].length);
+    allocation.payloads.push_back({incoming->frame.data()});
+  }
+  if (payloads.size() > allocation.payloads.size()) {
+    incoming->bytes.resize(payloads.back().length);
+    allocation.payloads.push_back({incoming->bytes.data()});
+  }
+  const bool complete = allocation.payloads.empty();
+  auto decode = [&rules, incoming, handler = std::move(handler)] {
+    absl::StatusOr<Frame> frame =
+        Decode(incoming->frame, rules, incoming->bytes.size());
+    handler(std::move(frame), std::move(incoming->bytes));
+  };
+  if (complete) {
+    lane.Read(std::move(allocation), [](bool) {});
+    return decode();
+  }
+  lane.Read(std::move(allocation), [decode](bool ok) {
+    if (ok) decode();
+  });
+}
+
+}  // namespace tensorferry

@@ -1,0 +1,62 @@
+#ifndef TENSORFERRY_TRANSFER_LANE_LISTENER_H_
+#define TENSORFERRY_TRANSFER_LANE_LISTENER_H_
+
+#include <tensorpipe/core/context.h>
+#include <tensorpipe/core/listener.h>
+#include <tensorpipe/core/pipe.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "base/loop.h"
+
+namespace tensorferry {
+
+// A port that lanes are accepted on: one tensorpipe listener, used from its
+// loop only. As with a Lane, what tensorpipe calls or throws does not get past
+// here.
+class LaneListener : public std::enable_shared_from_this<LaneListener> {
+ public:
+  struct Callbacks {
+    std::function<void(std::shared_ptr<tensorpipe::Pipe>)> on_pipe;
+    // Once, as the last: closed, or why it has failed.
+    std::function<void(absl::Status why)> on_ended;
+  };
+
+  // Any thread. `host` is an interface's address.
+  static absl::StatusOr<std::shared_ptr<LaneListener>> Listen(
+      Loop* loop, tensorpipe::Context& context, absl::string_view transport,
+      absl::string_view host);
+
+  const std::string& address() const { return address_; }
+
+  void Start(Callbacks callbacks);
+  void Close();
+
+  // See Lane.
+  bool broken() const { return broken_; }
+
+ private:
+  LaneListener(Loop* loop, std::shared_ptr<tensorpipe::Listener> listener,
+               std::string address);
+
+  void AcceptNext();
+  void OnAccept(const tensorpipe::Error& error,
+                std::shared_ptr<tensorpipe::Pipe> pipe);
+  void BreakSoon();  // in a catch block
+  void End(absl::Status why);
+
+  Loop* const loop_;
+  std::shared_ptr<tensorpipe::Listener> listener_;
+  const std::string address_;
+  Callbacks callbacks_;
+  bool closing_ = false, broken_ = false;
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_TRANSFER_LANE_LISTENER_H_
