@@ -145,6 +145,7 @@ absl::StatusOr<PeerId> Peer(const pb::PeerId& message, const Field& field) {
 
 void Fill(const Limits& limits, pb::Limits* message) {
   message->set_message_bytes(limits.message_bytes);
+  message->set_payload_bytes(limits.payload_bytes);
   message->set_manifest_bytes(limits.manifest_bytes);
   message->set_tensors(limits.tensors);
   message->set_rank(limits.rank);
@@ -163,6 +164,7 @@ Limits LimitsOf(const pb::Limits& message) {
 #define FERRY_TAKE(field) \
   if (message.has_##field()) limits.field = message.field()
   FERRY_TAKE(message_bytes);
+  FERRY_TAKE(payload_bytes);
   FERRY_TAKE(manifest_bytes);
   FERRY_TAKE(tensors);
   FERRY_TAKE(rank);

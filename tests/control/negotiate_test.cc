@@ -219,6 +219,7 @@ TEST(NegotiateTest, LimitsAreTheSmallestFieldByField) {
 
 TEST(NegotiateTest, LimitsThatMayBeZero) {
   Scene scene;
+  scene.offer.limits.payload_bytes = 0;
   scene.offer.limits.eager_bytes = 0;
   scene.offer.limits.operations_queued = 0;
   scene.offer.limits.bytes_queued = 0;

@@ -196,6 +196,7 @@ TEST(ProtoConversionTest, EveryLimitHasItsField) {
   limits.headers_waiting = 10;
   limits.eager_bytes = 11;
   limits.body_lanes = 12;
+  limits.payload_bytes = 13;
   Offer offer;
   offer.limits = limits;
   EXPECT_EQ(FromProto(ToProto(offer), "x")->limits, limits);
