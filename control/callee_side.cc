@@ -228,6 +228,8 @@ absl::StatusOr<Answer> ServiceShared::Open(
   }
   FERRY_ASSIGN_OR_RETURN(SessionPlan plan,
                          Negotiate(offer, caller, callee, host->GetPolicy()));
+  // Explain tells them; here they would be kept for as long as the session.
+  for (PathChoice& choice : plan.paths) choice.refused.clear();
   Answer answer;
   FERRY_ASSIGN_OR_RETURN(answer.session_id, table.Add(plan));
   auto admitted = host->Admit(answer.session_id, plan, std::move(stream));

@@ -34,6 +34,7 @@ inline constexpr int kMaxObjections = 4096;
 inline constexpr int kMaxSessions = 4096;
 inline constexpr size_t kMaxNameBytes = 256;  // of peers, devices, paths, hosts
 inline constexpr size_t kMaxGlobBytes = 1024;
+inline constexpr size_t kMaxAllGlobBytes = 64 << 10;  // of one direction
 inline constexpr size_t kMaxReasonBytes = 2048;
 inline constexpr size_t kMaxStatusBytes = 64 << 10;
 inline constexpr size_t kSessionKeyBytes = 16;
