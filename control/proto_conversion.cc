@@ -11,6 +11,7 @@
 #include "base/peer_id.h"
 #include "base/placement.h"
 #include "base/status_macros.h"
+#include "control/lease.h"
 #include "control/text.h"
 
 namespace tensorferry::control_proto {
@@ -18,8 +19,6 @@ namespace {
 
 constexpr int kMaxWireVersion = 1 << 16;
 constexpr int kMaxStreams = 1 << 10;
-constexpr absl::Duration kShortestLease = absl::Milliseconds(100);
-constexpr absl::Duration kLongestLease = absl::Hours(1);
 constexpr absl::Duration kUsualLease = absl::Seconds(15);
 
 // Where a field is, spelt out only if something is wrong with it.

@@ -279,7 +279,7 @@ TEST(UnopenedStreamsTest, AreBounded) {
   while (refused == 0) {
     RawCaller caller(server.address());
     caller.WritesDone();
-    refused += caller.ReadToEnd().goodbye == kResourceExhausted;
+    refused += caller.ReadToEnd().status.error_code() == kResourceExhausted;
   }
   silent.clear();
   bool accepted = false;
