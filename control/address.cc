@@ -1,8 +1,13 @@
 #include "control/address.h"
 
 #include <arpa/inet.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <cstddef>
+#include <cstring>
 #include <optional>
 #include <string>
 
@@ -118,6 +123,11 @@ bool IsLoopback6(const in6_addr& address) {
   return IN6_IS_ADDR_V4MAPPED(&address) && address.s6_addr[12] == 127;
 }
 
+absl::Status InUse(absl::string_view address, absl::string_view why) {
+  return absl::UnavailableError(
+      absl::StrCat("cannot listen on ", address, ": ", why));
+}
+
 }  // namespace
 
 absl::Status ValidateControlAddress(absl::string_view address) {
@@ -145,6 +155,29 @@ absl::Status ValidateControlAddress(absl::string_view address) {
     return NotAnAddress(address, "its host is neither an address nor a name");
   }
   return absl::OkStatus();
+}
+
+absl::Status CheckNobodyListens(absl::string_view address) {
+  absl::string_view path = address;
+  if (!absl::ConsumePrefix(&path, "unix:")) return absl::OkStatus();
+  if (absl::StartsWith(path, "///")) path.remove_prefix(2);
+  sockaddr_un there = {};
+  there.sun_family = AF_UNIX;
+  path.copy(there.sun_path, kMaxUnixPathBytes);
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  int error = errno;
+  if (fd >= 0) {
+    int connected =
+        connect(fd, reinterpret_cast<sockaddr*>(&there), sizeof(there));
+    error = connected == 0 ? 0 : errno;
+    close(fd);
+  }
+  if (error == ENOENT || error == ECONNREFUSED) return absl::OkStatus();
+  // EAGAIN: more callers wait there than are let in.
+  if (error == 0 || error == EAGAIN) {
+    return InUse(address, "the address is in use");
+  }
+  return InUse(address, std::strerror(error));
 }
 
 bool IsLoopback(absl::string_view address) {

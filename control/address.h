@@ -16,6 +16,12 @@ absl::Status ValidateControlAddress(absl::string_view address);
 // reachable from outside, as does what is no address at all.
 bool IsLoopback(absl::string_view address);
 
+// For a valid address that is about to be listened on. gRPC replaces the socket
+// of a `unix:` path even if somebody listens there, and takes over its callers:
+// UNAVAILABLE if somebody does, or if that cannot be told. Says nothing of
+// other addresses, which the system itself gives to one process only.
+absl::Status CheckNobodyListens(absl::string_view address);
+
 }  // namespace tensorferry
 
 #endif  // TENSORFERRY_CONTROL_ADDRESS_H_

@@ -1,9 +1,12 @@
 #include "control/callee_side.h"
 
 #include <algorithm>
+#include <exception>
+#include <new>
 #include <string>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "control/grpc_status.h"
@@ -18,7 +21,27 @@ using control_proto::FromProto;
 using control_proto::ToProto;
 
 // Streams that have not said `open` yet, beyond those that may become sessions.
-constexpr size_t kMaxUnopened = 64;
+constexpr int kMaxUnopened = 64;
+
+// What the caller is told in place of an acceptance; OK would be no answer.
+absl::Status Refusal(const absl::Status& why) {
+  if (!why.ok()) return why;
+  return absl::UnavailableError("the callee ended before the session was open");
+}
+
+// Of what is being handled. gRPC swallows what a reaction throws, and the call
+// would never end.
+absl::Status HostThrew() {
+  try {
+    throw;
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError("the host is out of memory");
+  } catch (const std::exception& e) {
+    return absl::InternalError(absl::StrCat("the host threw: ", e.what()));
+  } catch (...) {
+    return absl::InternalError("the host threw");
+  }
+}
 
 }  // namespace
 
@@ -31,12 +54,6 @@ void CalleeSide::Start() {
 void CalleeSide::Register() {
   shared_->sides.insert(this);
   if (shared_->shutdown) return End(*shared_->shutdown, true);
-  if (shared_->sides.size() > shared_->MostStreams()) {
-    return End(
-        absl::ResourceExhaustedError(absl::StrCat(
-            "more than ", shared_->MostStreams(), " control streams at once")),
-        true);
-  }
   absl::Duration patience = shared_->options.lease;
   open_timer_ = loop()->RunAt(
       loop()->clock()->Now() + patience, [self = Self(), patience] {
@@ -71,6 +88,8 @@ void CalleeSide::OnDone() {
 }
 
 void CalleeSide::OnReadFailed() {
+  read_over_ = true;
+  if (close_with_) return FinishWire();
   End(absl::UnavailableError(
           "the caller closed or lost its control stream without a goodbye"),
       false);
@@ -97,7 +116,6 @@ void CalleeSide::OnAnswer(absl::StatusOr<Answer> answer) {
   }
   shared_->by_id[answer_->session_id] = this;
   SendFirst({Signal::Kind::kAccepted, {}});
-  if (shared_->draining) Send({Signal::Kind::kDrain, {}});
   GoLive(answer_->caller_lease);
   Resume();
   StartRead(&request_);
@@ -110,9 +128,9 @@ void CalleeSide::Refuse() {
 }
 
 void CalleeSide::OnMessage(const pb::SessionRequest& request) {
-  if (ending()) return;
-  if (CountMessage()) Handle(request);
-  if (!ending()) StartRead(&request_);
+  if (!ending() && CountMessage()) Handle(request);
+  // To the end: after our goodbye the caller's half-close is waited for.
+  if (!finished_) StartRead(&request_);
 }
 
 void CalleeSide::Handle(const pb::SessionRequest& request) {
@@ -151,6 +169,7 @@ void CalleeSide::StartWriteOf(const Signal& signal) {
   response_.Clear();
   switch (signal.kind) {
     case Signal::Kind::kAccepted:
+      accepted_sent_ = true;
       *response_.mutable_accepted() = answer_->accepted;
       // The key has no business in here any longer.
       answer_->accepted.Clear();
@@ -167,7 +186,9 @@ void CalleeSide::StartWriteOf(const Signal& signal) {
       response_.mutable_drain();
       break;
     case Signal::Kind::kGoodbye:
-      *response_.mutable_goodbye()->mutable_status() = ToProto(signal.status);
+      said_goodbye_ = true;
+      *response_.mutable_goodbye()->mutable_status() =
+          ToProto(accepted_sent_ ? signal.status : Refusal(signal.status));
       break;
     case Signal::Kind::kOpen:
       break;  // the caller's
@@ -175,14 +196,22 @@ void CalleeSide::StartWriteOf(const Signal& signal) {
   StartWrite(&response_);
 }
 
+// gRPC reports its end once the status is sent, not once the caller has read
+// the goodbye. The caller's half-close says that it has.
 void CalleeSide::CloseWire(const absl::Status& why) {
-  finished_ = true;
-  Finish(ToGrpcStatus(why));
+  close_with_ = ToGrpcStatus(accepted_sent_ ? why : Refusal(why));
+  if (!said_goodbye_ || !accepted_sent_ || read_over_) FinishWire();
+}
+
+void CalleeSide::FinishWire() {
+  if (std::exchange(finished_, true)) return;
+  Finish(*close_with_);
 }
 
 // Until Finish there is no OnDone, and the context is there.
 void CalleeSide::CancelWire() {
-  if (!finished_) context_->TryCancel();
+  if (close_with_) return FinishWire();
+  context_->TryCancel();
 }
 
 void CalleeSide::OnEnding() {
@@ -207,40 +236,70 @@ void CalleeSide::Forget() {
 
 void CalleeSide::TellEnd() {
   std::shared_ptr<ControlEvents> events = std::move(answer_->events);
-  events->OnEnd(TakeWhy());
+  events->OnEnd(why());
 }
 
-size_t ServiceShared::MostStreams() const {
-  return static_cast<size_t>(options.max_sessions) + kMaxUnopened;
+absl::Status ServiceShared::AddStream() {
+  absl::MutexLock lock(&mu);
+  int most = options.max_sessions + kMaxUnopened;
+  if (streams >= most) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("more than ", most, " control streams at once"));
+  }
+  ++streams;
+  return absl::OkStatus();
+}
+
+absl::Status ServiceShared::Guard(absl::FunctionRef<absl::Status()> answer) {
+  try {
+    return answer();
+  } catch (...) {
+    return HostThrew();
+  }
 }
 
 // On a gRPC thread.
 absl::StatusOr<Answer> ServiceShared::Open(
     const pb::Open& open, std::shared_ptr<ControlStream> stream) {
+  absl::StatusOr<Answer> answer;
+  absl::Status status = Guard([&] {
+    answer = Admit(open, std::move(stream));
+    return answer.status();
+  });
+  if (!status.ok()) return status;
+  return answer;
+}
+
+absl::StatusOr<Answer> ServiceShared::Admit(
+    const pb::Open& open, std::shared_ptr<ControlStream> stream) {
   FERRY_ASSIGN_OR_RETURN(Offer offer, FromProto(open.offer(), "open.offer"));
   FERRY_ASSIGN_OR_RETURN(Capabilities caller,
                          FromProto(open.caller(), "open.caller"));
   Capabilities callee = host->GetCapabilities();
-  if (draining) {
+  if (stopping) {
     return absl::UnavailableError(
         absl::StrCat("callee \"", callee.peer.name,
-                     "\" is draining and opens no sessions; try another"));
+                     "\" is going and opens no sessions; try another"));
   }
   FERRY_ASSIGN_OR_RETURN(SessionPlan plan,
                          Negotiate(offer, caller, callee, host->GetPolicy()));
+  // Explain tells them; here they would be kept for as long as the session.
+  for (PathChoice& choice : plan.paths) choice.refused.clear();
   Answer answer;
   FERRY_ASSIGN_OR_RETURN(answer.session_id, table.Add(plan));
-  auto admitted = host->Admit(answer.session_id, plan, std::move(stream));
-  if (!admitted.ok()) {
+  absl::Cleanup refused = [this, &answer] {
     table.Remove(answer.session_id).IgnoreError();
-    return admitted.status();
-  }
-  admitted->ticket.session_id = answer.session_id;
+  };
   *answer.accepted.mutable_plan() = ToProto(plan);
   answer.accepted.set_plan_digest(Digest(plan));
-  *answer.accepted.mutable_ticket() = ToProto(admitted->ticket);
+  FERRY_ASSIGN_OR_RETURN(
+      SessionHost::Admitted admitted,
+      host->Admit(answer.session_id, plan, std::move(stream)));
+  std::move(refused).Cancel();
+  admitted.ticket.session_id = answer.session_id;
+  *answer.accepted.mutable_ticket() = ToProto(admitted.ticket);
   answer.accepted.set_lease_ms(control_proto::LeaseMs(options.lease));
-  answer.events = std::move(admitted->events);
+  answer.events = std::move(admitted.events);
   answer.caller_lease = control_proto::LeaseOf(open.lease_ms());
   return answer;
 }

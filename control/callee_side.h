@@ -3,7 +3,6 @@
 #define TENSORFERRY_CONTROL_CALLEE_SIDE_H_
 
 #include <atomic>
-#include <cstddef>
 #include <map>
 #include <memory>
 #include <optional>
@@ -11,6 +10,7 @@
 #include <string>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
@@ -46,17 +46,20 @@ struct ServiceShared {
         table(options_in.clock, options_in.lease, options_in.max_sessions),
         loop(options_in.clock) {}
 
+  // Counts a stream, of a session or not that far yet. RESOURCE_EXHAUSTED: too
+  // many.
+  absl::Status AddStream();
   absl::StatusOr<Answer> Open(const control::v1::Open& open,
                               std::shared_ptr<ControlStream> stream);
-  // Of sessions, and of streams that have not said `open` yet.
-  size_t MostStreams() const;
+  // Makes a status of what the host throws in `answer`.
+  static absl::Status Guard(absl::FunctionRef<absl::Status()> answer);
   void Sweep();
   void AwaitNoStreams();
 
   SessionHost* const host;
   const ControlServiceOptions options;
   SessionTable table;
-  std::atomic<bool> draining{false};
+  std::atomic<bool> stopping{false};
 
   std::set<CalleeSide*> sides;  // each keeps itself alive while in here
   std::map<std::string, CalleeSide*> by_id;
@@ -65,6 +68,10 @@ struct ServiceShared {
   absl::Mutex mu;
   int streams ABSL_GUARDED_BY(mu) = 0;
   Loop loop;  // the first to go: its tasks use the others
+
+ private:
+  absl::StatusOr<Answer> Admit(const control::v1::Open& open,
+                               std::shared_ptr<ControlStream> stream);
 };
 
 // The callee's side of one session.
@@ -100,6 +107,8 @@ class CalleeSide
   void TellEnd();
   void GoodbyeCame(const control::v1::Goodbye& goodbye);
 
+  void FinishWire();
+
   void StartWriteOf(const Signal& signal) override;
   void CloseWire(const absl::Status& why) override;
   void CancelWire() override;
@@ -113,7 +122,9 @@ class CalleeSide
   control::v1::SessionRequest request_;    // gRPC's while a read is under way
   control::v1::SessionResponse response_;  // gRPC's while a write is under way
   // The loop's.
-  bool finished_ = false;  // context_ may be gone
+  bool accepted_sent_ = false, said_goodbye_ = false, read_over_ = false;
+  std::optional<grpc::Status> close_with_;  // once there is nothing to write
+  bool finished_ = false;                   // context_ may be gone
   Loop::TimerId open_timer_ = 0;
   std::optional<Answer> answer_;
 };

@@ -202,9 +202,9 @@ void CallerSide::OnEnded() {
   if (done_) {
     auto done = std::move(done_);
     done_ = nullptr;
-    std::move(done)(TakeWhy());
+    std::move(done)(why());
   } else {
-    events_->OnEnd(TakeWhy());
+    events_->OnEnd(why());
   }
   events_ = nullptr;
 }

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "base/status_macros.h"
+#include "control/needed_limits.h"
 #include "control/negotiate.h"
 #include "control/path_choice.h"
 #include "control/stream_choice.h"
@@ -121,6 +122,20 @@ absl::Status CheckChoice(const PathChoice& choice, const Offer& offer,
   return absl::OkStatus();
 }
 
+absl::Status CheckLimits(const Limits& limits, const Offer& offer,
+                         const Capabilities& caller) {
+  for (absl::string_view name : NeededButZero(limits)) {
+    return Differs("limits", name,
+                   " is 0, and nothing can be sent within that");
+  }
+  Limits bounds = caller.limits;
+  if (offer.limits) bounds = Smaller(bounds, *offer.limits);
+  if (!(Smaller(limits, bounds) == limits)) {
+    return Differs("limits", "above those of the offer or the caller");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckPaths(const SessionPlan& plan, const Offer& offer,
                         const Capabilities& caller) {
   std::set<std::pair<DeviceId, DeviceId>> usable, seen;
@@ -163,11 +178,7 @@ absl::Status CheckPlan(const SessionPlan& plan, const Offer& offer,
     return Differs("digests", plan.digests ? "on" : "off", ", want ",
                    offer.digests ? "on" : "off");
   }
-  Limits bounds = Smaller(offer.limits, caller.limits);
-  if (!(Smaller(plan.limits, bounds) == plan.limits)) {
-    return Differs("limits", "above those of the offer");
-  }
-  return absl::OkStatus();
+  return CheckLimits(plan.limits, offer, caller);
 }
 
 }  // namespace tensorferry

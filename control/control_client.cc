@@ -12,6 +12,7 @@
 #include "control/call_registry.h"
 #include "control/caller_side.h"
 #include "control/control.grpc.pb.h"
+#include "control/lease.h"
 #include "control/proto_conversion.h"
 #include "grpcpp/create_channel.h"
 #include "grpcpp/security/credentials.h"
@@ -87,18 +88,22 @@ absl::Status CheckOwn(const Offer& offer, const Capabilities& caller) {
 
 }  // namespace
 
-class ControlClient::Impl {
+class ControlClient::State {
  public:
-  Impl(const std::string& address, ControlClientOptions options)
+  State(const std::string& address, ControlClientOptions options)
       : own_loop_(options.loop == nullptr ? std::make_unique<Loop>() : nullptr),
         shared_(std::make_shared<ClientShared>()) {
     shared_->address = address;
     shared_->options = options;
+    shared_->options.lease =
+        std::clamp(options.lease, kShortestLease, kLongestLease);
+    shared_->options.heartbeat = std::clamp(
+        options.heartbeat, kShortestHeartbeat, shared_->options.lease / 2);
     shared_->loop = own_loop_ != nullptr ? own_loop_.get() : options.loop;
     shared_->channel = MakeChannel(address);
     shared_->stub = pb::Control::NewStub(shared_->channel);
   }
-  ~Impl() { shared_->calls.CancelAndAwaitAll(); }
+  ~State() { shared_->calls.CancelAndAwaitAll(); }
 
   const std::shared_ptr<ClientShared>& shared() const { return shared_; }
 
@@ -119,8 +124,8 @@ class ControlClient::Impl {
   const std::shared_ptr<ClientShared> shared_;
 };
 
-ControlClient::ControlClient(std::unique_ptr<Impl> impl)
-    : impl_(std::move(impl)) {}
+ControlClient::ControlClient(std::unique_ptr<State> state)
+    : state_(std::move(state)) {}
 
 ControlClient::~ControlClient() = default;
 
@@ -128,13 +133,13 @@ absl::StatusOr<std::unique_ptr<ControlClient>> ControlClient::Create(
     const std::string& address, ControlClientOptions options) {
   FERRY_RETURN_IF_ERROR(ValidateControlAddress(address));
   return std::unique_ptr<ControlClient>(
-      new ControlClient(std::make_unique<Impl>(address, options)));
+      new ControlClient(std::make_unique<State>(address, options)));
 }
 
 void ControlClient::GetCapabilities(absl::Duration timeout,
                                     Done<Capabilities> done) {
   StartUnary<pb::GetCapabilitiesRequest, pb::GetCapabilitiesResponse>(
-      impl_->shared(), {}, timeout,
+      state_->shared(), {}, timeout,
       [](auto& stub, auto... args) { stub.GetCapabilities(args...); },
       [done = std::move(done)](
           absl::Status status,
@@ -147,13 +152,13 @@ void ControlClient::GetCapabilities(absl::Duration timeout,
 void ControlClient::Explain(const Offer& offer, const Capabilities& caller,
                             absl::Duration timeout, Done<Explanation> done) {
   if (absl::Status status = CheckOwn(offer, caller); !status.ok()) {
-    return impl_->Fail(std::move(status), std::move(done));
+    return state_->Fail(std::move(status), std::move(done));
   }
   pb::ExplainRequest request;
   *request.mutable_offer() = ToProto(offer);
   *request.mutable_caller() = ToProto(caller);
   StartUnary<pb::ExplainRequest, pb::ExplainResponse>(
-      impl_->shared(), std::move(request), timeout,
+      state_->shared(), std::move(request), timeout,
       [](auto& stub, auto... args) { stub.Explain(args...); },
       [done = std::move(done)](absl::Status status,
                                const pb::ExplainResponse& response) mutable {
@@ -165,7 +170,7 @@ void ControlClient::Explain(const Offer& offer, const Capabilities& caller,
 void ControlClient::ListSessions(absl::Duration timeout,
                                  Done<std::vector<SessionRecord>> done) {
   StartUnary<pb::ListSessionsRequest, pb::ListSessionsResponse>(
-      impl_->shared(), {}, timeout,
+      state_->shared(), {}, timeout,
       [](auto& stub, auto... args) { stub.ListSessions(args...); },
       [done = std::move(done)](
           absl::Status status,
@@ -180,7 +185,7 @@ void ControlClient::CloseSession(const std::string& session_id,
   pb::CloseSessionRequest request;
   request.set_session_id(session_id);
   StartUnary<pb::CloseSessionRequest, pb::CloseSessionResponse>(
-      impl_->shared(), std::move(request), timeout,
+      state_->shared(), std::move(request), timeout,
       [](auto& stub, auto... args) { stub.CloseSession(args...); },
       [done = std::move(done)](absl::Status status,
                                const pb::CloseSessionResponse&) mutable {
@@ -192,9 +197,9 @@ void ControlClient::OpenSession(const Offer& offer, const Capabilities& caller,
                                 std::shared_ptr<ControlEvents> events,
                                 absl::Duration timeout, Done<Accepted> done) {
   if (absl::Status status = CheckOwn(offer, caller); !status.ok()) {
-    return impl_->Fail(std::move(status), std::move(done));
+    return state_->Fail(std::move(status), std::move(done));
   }
-  std::make_shared<CallerSide>(impl_->shared(), offer, caller,
+  std::make_shared<CallerSide>(state_->shared(), offer, caller,
                                std::move(events), std::move(done))
       ->Start(timeout);
 }

@@ -21,6 +21,7 @@ namespace tensorferry {
 
 struct ControlClientOptions {
   // How often a heartbeat is sent; more often if the callee's lease asks it.
+  // Values beyond the bounds of control/lease.h count as the bound.
   absl::Duration heartbeat = absl::Seconds(4);
   absl::Duration lease = absl::Seconds(15);  // a silent callee is UNAVAILABLE
   // Where callbacks and timers run, and whose clock counts the lease. Must
@@ -69,9 +70,9 @@ class ControlClient {
                    absl::Duration timeout, Done<Accepted> done);
 
  private:
-  class Impl;
-  explicit ControlClient(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  class State;
+  explicit ControlClient(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace tensorferry

@@ -1,5 +1,6 @@
 #include "control/control_service.h"
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <tuple>
@@ -12,6 +13,7 @@
 #include "control/callee_side.h"
 #include "control/control.grpc.pb.h"
 #include "control/grpc_status.h"
+#include "control/lease.h"
 #include "control/negotiate.h"
 #include "control/proto_conversion.h"
 #include "grpcpp/server_builder.h"
@@ -23,16 +25,34 @@ namespace pb = ::tensorferry::control::v1;
 using control_proto::FromProto;
 using control_proto::ToProto;
 
+// Ends before anything is read.
+class RefusedStream
+    : public grpc::ServerBidiReactor<pb::SessionRequest, pb::SessionResponse> {
+ public:
+  explicit RefusedStream(const absl::Status& why) { Finish(ToGrpcStatus(why)); }
+  void OnDone() override { delete this; }
+};
+
+// Leases as they are told to callers, and what fits to them.
+ControlServiceOptions Clamped(ControlServiceOptions options) {
+  if (options.clock == nullptr) options.clock = Clock::Real();
+  options.lease = std::clamp(options.lease, kShortestLease, kLongestLease);
+  options.heartbeat =
+      std::clamp(options.heartbeat, kShortestHeartbeat, options.lease / 2);
+  options.max_sessions = std::clamp(options.max_sessions, 1, kMostSessions);
+  return options;
+}
+
 }  // namespace
 
-class ControlService::Impl : public pb::Control::CallbackService {
+class ControlService::State : public pb::Control::CallbackService {
  public:
-  Impl(SessionHost* host, const ControlServiceOptions& options)
+  State(SessionHost* host, const ControlServiceOptions& options)
       : shared_(host, options) {
     shared_.loop.Post([this] { shared_.Sweep(); });
   }
-  ~Impl() override {
-    shared_.draining = true;
+  ~State() override {
+    shared_.stopping = true;
     Post([](ServiceShared& shared) {
       shared.shutdown = absl::UnavailableError("the callee is gone");
       for (CalleeSide* side : Copy(shared.sides)) side->Cut(*shared.shutdown);
@@ -40,16 +60,8 @@ class ControlService::Impl : public pb::Control::CallbackService {
     shared_.AwaitNoStreams();
   }
 
-  void StartDrain() {
-    shared_.draining = true;
-    Post([](ServiceShared& shared) {
-      for (const auto& [id, side] : Copy(shared.by_id)) {
-        side->Send({Signal::Kind::kDrain, {}});
-      }
-    });
-  }
   void Shutdown(absl::Status why) {
-    shared_.draining = true;
+    shared_.stopping = true;
     Post([why = std::move(why)](ServiceShared& shared) {
       if (!shared.shutdown) shared.shutdown = why;
       for (CalleeSide* side : Copy(shared.sides)) side->End(why, true);
@@ -60,24 +72,29 @@ class ControlService::Impl : public pb::Control::CallbackService {
   grpc::ServerUnaryReactor* GetCapabilities(
       grpc::CallbackServerContext* context, const pb::GetCapabilitiesRequest*,
       pb::GetCapabilitiesResponse* response) override {
-    *response->mutable_capabilities() =
-        ToProto(shared_.host->GetCapabilities());
-    return Finished(context, absl::OkStatus());
+    return Finished(context, ServiceShared::Guard([&] {
+                      *response->mutable_capabilities() =
+                          ToProto(shared_.host->GetCapabilities());
+                      return absl::OkStatus();
+                    }));
   }
   grpc::ServerUnaryReactor* Explain(grpc::CallbackServerContext* context,
                                     const pb::ExplainRequest* request,
                                     pb::ExplainResponse* response) override {
-    return Finished(context, Explain(*request, response));
+    return Finished(context, ServiceShared::Guard(
+                                 [&] { return Explain(*request, response); }));
   }
   grpc::ServerUnaryReactor* ListSessions(
       grpc::CallbackServerContext* context, const pb::ListSessionsRequest*,
       pb::ListSessionsResponse* response) override {
-    for (SessionRecord& record : shared_.table.List()) {
-      std::tie(record.bytes_sent, record.bytes_received) =
-          shared_.host->BytesMoved(record.id);
-      *response->add_sessions() = ToProto(record);
-    }
-    return Finished(context, absl::OkStatus());
+    return Finished(context, ServiceShared::Guard([&] {
+                      for (SessionRecord& record : shared_.table.List()) {
+                        std::tie(record.bytes_sent, record.bytes_received) =
+                            shared_.host->BytesMoved(record.id);
+                        *response->add_sessions() = ToProto(record);
+                      }
+                      return absl::OkStatus();
+                    }));
   }
   grpc::ServerUnaryReactor* CloseSession(grpc::CallbackServerContext* context,
                                          const pb::CloseSessionRequest* request,
@@ -114,8 +131,8 @@ class ControlService::Impl : public pb::Control::CallbackService {
   ServiceShared shared_;
 };
 
-absl::Status ControlService::Impl::Explain(const pb::ExplainRequest& request,
-                                           pb::ExplainResponse* response) {
+absl::Status ControlService::State::Explain(const pb::ExplainRequest& request,
+                                            pb::ExplainResponse* response) {
   FERRY_ASSIGN_OR_RETURN(Offer offer, FromProto(request.offer(), "offer"));
   FERRY_ASSIGN_OR_RETURN(Capabilities caller,
                          FromProto(request.caller(), "caller"));
@@ -125,8 +142,8 @@ absl::Status ControlService::Impl::Explain(const pb::ExplainRequest& request,
   return absl::OkStatus();
 }
 
-absl::Status ControlService::Impl::Close(ServiceShared& shared,
-                                         const std::string& id) {
+absl::Status ControlService::State::Close(ServiceShared& shared,
+                                          const std::string& id) {
   auto side = shared.by_id.find(id);
   if (side == shared.by_id.end()) {
     return absl::NotFoundError(absl::StrCat(
@@ -139,34 +156,27 @@ absl::Status ControlService::Impl::Close(ServiceShared& shared,
 }
 
 grpc::ServerBidiReactor<pb::SessionRequest, pb::SessionResponse>*
-ControlService::Impl::OpenSession(grpc::CallbackServerContext* context) {
+ControlService::State::OpenSession(grpc::CallbackServerContext* context) {
+  absl::Status counted = shared_.AddStream();
+  if (!counted.ok()) return new RefusedStream(counted);
   auto side = std::make_shared<CalleeSide>(&shared_, context);
-  {
-    absl::MutexLock lock(&shared_.mu);
-    ++shared_.streams;
-  }
   side->Start();
   return side.get();
 }
 
-ControlService::ControlService(SessionHost* host,
-                               ControlServiceOptions options) {
-  if (options.clock == nullptr) options.clock = Clock::Real();
-  impl_ = std::make_unique<Impl>(host, options);
-}
+ControlService::ControlService(SessionHost* host, ControlServiceOptions options)
+    : state_(std::make_unique<State>(host, Clamped(options))) {}
 
 ControlService::~ControlService() = default;
 
 void ControlService::RegisterOn(grpc::ServerBuilder& builder) {
-  builder.RegisterService(impl_.get());
+  builder.RegisterService(state_.get());
 }
-
-void ControlService::StartDrain() { impl_->StartDrain(); }
 
 void ControlService::Shutdown(absl::Status why) {
-  impl_->Shutdown(std::move(why));
+  state_->Shutdown(std::move(why));
 }
 
-const SessionTable& ControlService::sessions() const { return impl_->table(); }
+const SessionTable& ControlService::sessions() const { return state_->table(); }
 
 }  // namespace tensorferry

@@ -17,7 +17,8 @@ namespace tensorferry {
 
 struct ControlServiceOptions {
   // A heartbeat is sent this often (more often if the caller's lease asks it),
-  // and the session ends with UNAVAILABLE when nothing came for `lease`.
+  // and the session ends with UNAVAILABLE when nothing came for `lease`. Values
+  // beyond the bounds of control/lease.h count as the bound.
   absl::Duration heartbeat = absl::Seconds(4);
   absl::Duration lease = absl::Seconds(15);
   int max_sessions = 256;
@@ -42,15 +43,14 @@ class ControlService {
   ControlService& operator=(const ControlService&) = delete;
 
   void RegisterOn(grpc::ServerBuilder& builder);
-  // No new sessions (UNAVAILABLE); those that are open are asked to drain.
-  void StartDrain();
-  // As StartDrain, but says goodbye with `why` to all sessions. Does not wait.
+  // No new sessions (UNAVAILABLE); says goodbye with `why` to those there are.
+  // Does not wait.
   void Shutdown(absl::Status why);
   const SessionTable& sessions() const;
 
  private:
-  class Impl;
-  std::unique_ptr<Impl> impl_;
+  class State;
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace tensorferry

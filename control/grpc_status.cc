@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "control/text.h"
 
 namespace tensorferry {
 namespace {
@@ -31,7 +32,7 @@ absl::Status FromGrpcStatus(const grpc::Status& status) {
   bool known = code >= 1 && code <= 16;
   return absl::Status(
       known ? static_cast<absl::StatusCode>(code) : absl::StatusCode::kUnknown,
-      status.error_message());
+      CleanLines(status.error_message()));
 }
 
 }  // namespace tensorferry

@@ -10,7 +10,8 @@ namespace tensorferry {
 // Messages travel in HTTP/2 headers, which are small: what is longer than
 // 2 KiB is cut. Those that must arrive whole go into a message.
 grpc::Status ToGrpcStatus(const absl::Status& status);
-// A code that absl does not know becomes UNKNOWN.
+// A code that absl does not know becomes UNKNOWN. What a terminal would act on
+// is no longer in the text.
 absl::Status FromGrpcStatus(const grpc::Status& status);
 
 }  // namespace tensorferry

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <tuple>
@@ -12,13 +13,16 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
+#include "control/needed_limits.h"
 #include "control/path_choice.h"
 #include "control/stream_choice.h"
+#include "control/text.h"
 
 namespace tensorferry {
 namespace {
 
 constexpr size_t kMaxPairs = 1024;
+constexpr size_t kMaxRefusals = 4096;  // of all pairs
 constexpr size_t kMaxObjectionsInError = 64;
 
 std::string ToString(const VersionRange& range) {
@@ -26,10 +30,9 @@ std::string ToString(const VersionRange& range) {
 }
 
 std::string DeviceList(const std::vector<DeviceInfo>& devices) {
-  return absl::StrJoin(devices, ", ",
-                       [](std::string* out, const DeviceInfo& device) {
-                         absl::StrAppend(out, ToString(device.id));
-                       });
+  std::vector<std::string> ids;
+  for (const DeviceInfo& device : devices) ids.push_back(ToString(device.id));
+  return Names(ids);
 }
 
 // One of the two peers, as messages name it.
@@ -124,8 +127,10 @@ void Negotiation::FillPlan() {
   plan.caller_streams = ChooseStreams(offer_.caller_streams, caller_.has);
   plan.callee_streams = ChooseStreams(offer_.callee_streams, callee_.has);
   plan.digests = offer_.digests;
-  plan.limits = Smaller(Smaller(offer_.limits, caller_.has.limits),
-                        Smaller(callee_.has.limits, policy_.limits));
+  plan.limits = Smaller(caller_.has.limits, callee_.has.limits);
+  for (const std::optional<Limits>& bounds : {offer_.limits, policy_.limits}) {
+    if (bounds) plan.limits = Smaller(plan.limits, *bounds);
+  }
 }
 
 void Negotiation::CheckIdentity() {
@@ -267,14 +272,14 @@ void Negotiation::CheckStreams(absl::string_view field,
 }
 
 void Negotiation::CheckPolicy() {
+  std::vector<std::string> permitted;
+  for (const DeviceId& device : policy_.devices) {
+    permitted.push_back(ToString(device));
+  }
   auto object = [&](const std::string& what, const DeviceId& device) {
     Object(absl::StatusCode::kPermissionDenied, what, ": the policy of ",
            callee_.name, " does not let ", caller_.name, " place on ",
-           ToString(device), ", only on ",
-           absl::StrJoin(policy_.devices, ", ",
-                         [](std::string* out, const DeviceId& permitted) {
-                           absl::StrAppend(out, ToString(permitted));
-                         }));
+           ToString(device), ", only on ", Names(permitted));
   };
   bool cpu_has_rule = false;
   const std::vector<PlacementRule>& rules = offer_.to_callee.rules;
@@ -292,23 +297,21 @@ void Negotiation::CheckPolicy() {
 }
 
 void Negotiation::CheckLimits() {
-  auto needs_one = [this](absl::string_view name, auto member) {
-    if (result_.plan.limits.*member > 0) return;
-    std::string whose = offer_.limits.*member == 0
+  for (absl::string_view name : NeededButZero(result_.plan.limits)) {
+    auto has_zero = [name](const std::optional<Limits>& limits) {
+      if (!limits) return false;
+      std::vector<absl::string_view> zero = NeededButZero(*limits);
+      return std::find(zero.begin(), zero.end(), name) != zero.end();
+    };
+    std::string whose = has_zero(offer_.limits)
                             ? absl::StrCat("the offer of ", caller_.name)
-                        : caller_.has.limits.*member == 0 ? caller_.name
-                        : callee_.has.limits.*member == 0
+                        : has_zero(caller_.has.limits) ? caller_.name
+                        : has_zero(callee_.has.limits)
                             ? callee_.name
                             : absl::StrCat("the policy of ", callee_.name);
     Object(absl::StatusCode::kResourceExhausted, "limits.", name, ": ", whose,
            " allows 0, and nothing can be sent within that; allow more");
-  };
-  needs_one("message_bytes", &Limits::message_bytes);
-  needs_one("manifest_bytes", &Limits::manifest_bytes);
-  needs_one("operations_in_flight", &Limits::operations_in_flight);
-  needs_one("bytes_in_flight", &Limits::bytes_in_flight);
-  needs_one("headers_waiting", &Limits::headers_waiting);
-  needs_one("body_lanes", &Limits::body_lanes);
+  }
   CheckStreamCount("offer.caller_streams", offer_.caller_streams, caller_);
   CheckStreamCount("offer.callee_streams", offer_.callee_streams, callee_);
 }
@@ -337,12 +340,14 @@ void Negotiation::CheckPaths() {
            "; declare fewer devices or place by fewer names");
     return;
   }
+  size_t refusals = 0;
   for (const auto& [pair, use] : pairs) {
-    plan.paths.push_back(
-        ChoosePaths(pair, use, offer_, caller_.has, callee_.has, policy_));
-    if (use.needed && plan.paths.back().ranked.empty()) {
-      ObjectToPair(plan.paths.back());
-    }
+    PathChoice choice =
+        ChoosePaths(pair, use, offer_, caller_.has, callee_.has, policy_);
+    if (use.needed && choice.ranked.empty()) ObjectToPair(choice);
+    refusals += choice.refused.size();
+    if (refusals > kMaxRefusals) choice.refused.clear();
+    plan.paths.push_back(std::move(choice));
   }
   CheckNameRules("to_callee", plan.to_callee, true, caller_);
   CheckNameRules("to_caller", plan.to_caller, false, callee_);

@@ -30,7 +30,7 @@ struct Offer {
   std::vector<StreamSpec> caller_streams, callee_streams;  // unset: kPool
   std::vector<std::string> paths;  // names allowed; empty: all
   bool digests = true;             // of every storage, checked on receipt
-  Limits limits;                   // upper bounds that the caller asks for
+  std::optional<Limits> limits;    // unset: as far as both peers can
   std::string expected_callee;     // name; empty: whoever answers
   std::optional<uint64_t> expected_epoch;  // of the callee
 };
@@ -39,7 +39,7 @@ struct Offer {
 struct Policy {
   std::vector<DeviceId> devices;   // the caller may place on; empty: all
   std::vector<std::string> paths;  // names allowed; empty: all
-  Limits limits;
+  std::optional<Limits> limits;    // unset: as far as both peers can
 };
 
 }  // namespace tensorferry

@@ -7,11 +7,15 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
+#include "control/text.h"
 
 namespace tensorferry {
 namespace {
+
+// A peer's names are in each reason: what is kept of them is bounded here.
+constexpr size_t kMaxRefusals = 16;
+constexpr size_t kMaxReasonBytes = 256;
 
 bool Allows(const std::vector<std::string>& names, const std::string& path) {
   return names.empty() ||
@@ -52,11 +56,11 @@ class PathJudge {
   std::string Refusal(const std::string& name) const {
     if (!Allows(offer_.paths, name)) {
       return absl::StrCat("the offer of ", Caller(), " allows only ",
-                          absl::StrJoin(offer_.paths, ", "));
+                          Names(offer_.paths));
     }
     if (!Allows(policy_.paths, name)) {
       return absl::StrCat("the policy of ", Callee(), " allows only ",
-                          absl::StrJoin(policy_.paths, ", "));
+                          Names(policy_.paths));
     }
     for (const auto& [from, to] : directions_) {
       for (bool at_caller : {true, false}) {
@@ -176,13 +180,19 @@ PathChoice ChoosePaths(const std::pair<DeviceId, DeviceId>& pair,
   PathChoice choice;
   choice.caller_device = pair.first;
   choice.callee_device = pair.second;
+  size_t refused = 0;
   for (const std::string& name : judge.Candidates()) {
     std::string refusal = judge.Refusal(name);
     if (refusal.empty()) {
       choice.ranked.push_back(name);
-    } else {
-      choice.refused.push_back({name, std::move(refusal)});
+    } else if (++refused <= kMaxRefusals) {
+      choice.refused.push_back(
+          {name, Cut(std::move(refusal), kMaxReasonBytes)});
     }
+  }
+  if (refused > kMaxRefusals) {
+    choice.refused.push_back(
+        {"others", absl::StrCat(refused - kMaxRefusals, " more")});
   }
   // Candidates come sorted by name: that decides between equal priorities.
   std::stable_sort(choice.ranked.begin(), choice.ranked.end(),

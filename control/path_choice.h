@@ -27,8 +27,9 @@ void AddPairs(const Placement& placement, bool to_callee,
               const Capabilities& sender, const Capabilities& receiver,
               DevicePairs* pairs);
 
-// Ranks what both sides have by the callee's priority, and says of every other
-// path that one of them has why it is not taken.
+// Ranks what both sides have by the callee's priority, and says of other paths
+// that one of them has why they are not taken: of 16 at most, and in 256 bytes
+// each.
 PathChoice ChoosePaths(const std::pair<DeviceId, DeviceId>& pair,
                        const PairUse& use, const Offer& offer,
                        const Capabilities& caller, const Capabilities& callee,

@@ -5,21 +5,20 @@
 #include <string>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "base/device_id.h"
 #include "base/limits.h"
 #include "base/peer_id.h"
 #include "base/placement.h"
 #include "base/status_macros.h"
+#include "control/lease.h"
+#include "control/text.h"
 
 namespace tensorferry::control_proto {
 namespace {
 
 constexpr int kMaxWireVersion = 1 << 16;
 constexpr int kMaxStreams = 1 << 10;
-constexpr absl::Duration kShortestLease = absl::Milliseconds(100);
-constexpr absl::Duration kLongestLease = absl::Hours(1);
 constexpr absl::Duration kUsualLease = absl::Seconds(15);
 
 // Where a field is, spelt out only if something is wrong with it.
@@ -43,72 +42,14 @@ struct Field {
   }
 };
 
-// The length of the UTF-8 character that `text` starts with; 0: it is none.
-size_t Utf8Length(absl::string_view text) {
-  auto at = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  unsigned char lead = at(0);
-  size_t length = lead < 0x80   ? 1
-                  : lead < 0xC2 ? 0
-                  : lead < 0xE0 ? 2
-                  : lead < 0xF0 ? 3
-                  : lead < 0xF5 ? 4
-                                : 0;
-  if (length == 0 || length > text.size()) return 0;
-  for (size_t i = 1; i < length; ++i) {
-    if ((at(i) & 0xC0) != 0x80) return 0;
-  }
-  if (lead == 0xE0 && at(1) < 0xA0) return 0;  // overlong
-  if (lead == 0xED && at(1) > 0x9F) return 0;  // surrogate
-  if (lead == 0xF0 && at(1) < 0x90) return 0;  // overlong
-  if (lead == 0xF4 && at(1) > 0x8F) return 0;  // past U+10FFFF
-  return length;
-}
-
-// What protobuf takes as a string: it refuses to parse anything else.
-std::string Utf8(absl::string_view text) {
-  std::string clean;
-  clean.reserve(text.size());
-  while (!text.empty()) {
-    size_t length = Utf8Length(text);
-    if (length == 0) {
-      clean += '?';
-      text.remove_prefix(1);
-    } else {
-      clean.append(text.data(), length);
-      text.remove_prefix(length);
-    }
-  }
-  return clean;
-}
-
-// At most `most` bytes of `text`, whole characters of UTF-8.
-std::string CleanText(absl::string_view text, size_t most) {
-  std::string clean = Utf8(text);
-  if (clean.size() <= most) return clean;
-  constexpr absl::string_view kMore = " ...";
-  size_t end = most - kMore.size();
-  while (end > 0 && (clean[end] & 0xC0) == 0x80) --end;
-  clean.resize(end);
-  return absl::StrCat(clean, kMore);
-}
-
 absl::Status CheckText(const std::string& text, const Field& field,
                        size_t least, size_t most) {
   if (text.size() < least) return field.Wrong("is empty");
   if (text.size() > most) {
     return field.Wrong(text.size(), " bytes, at most ", most);
   }
-  absl::string_view rest = text;
-  while (!rest.empty()) {
-    size_t length = Utf8Length(rest);
-    if (length == 0) return field.Wrong("is not UTF-8");
-    if (absl::ascii_iscntrl(rest[0])) {
-      return field.Wrong("has a control character at byte ",
-                         text.size() - rest.size());
-    }
-    rest.remove_prefix(length);
-  }
-  return absl::OkStatus();
+  absl::Status valid = ValidateText(text);
+  return valid.ok() ? valid : field.Wrong(valid.message());
 }
 
 absl::Status CheckCount(int got, const Field& field, int most) {
@@ -145,6 +86,7 @@ absl::StatusOr<PeerId> Peer(const pb::PeerId& message, const Field& field) {
 
 void Fill(const Limits& limits, pb::Limits* message) {
   message->set_message_bytes(limits.message_bytes);
+  message->set_payload_bytes(limits.payload_bytes);
   message->set_manifest_bytes(limits.manifest_bytes);
   message->set_tensors(limits.tensors);
   message->set_rank(limits.rank);
@@ -163,6 +105,7 @@ Limits LimitsOf(const pb::Limits& message) {
 #define FERRY_TAKE(field) \
   if (message.has_##field()) limits.field = message.field()
   FERRY_TAKE(message_bytes);
+  FERRY_TAKE(payload_bytes);
   FERRY_TAKE(manifest_bytes);
   FERRY_TAKE(tensors);
   FERRY_TAKE(rank);
@@ -221,10 +164,16 @@ absl::StatusOr<Placement> PlacementOf(const pb::Placement& message,
   FERRY_RETURN_IF_ERROR(
       CheckCount(message.rules_size(), field.Sub("rules"), kMaxRules));
   Placement placement;
+  size_t glob_bytes = 0;
   for (int i = 0; i < message.rules_size(); ++i) {
     FERRY_ASSIGN_OR_RETURN(PlacementRule rule,
                            Rule(message.rules(i), field.Sub("rules", i)));
+    glob_bytes += rule.name_glob.size();
     placement.rules.push_back(std::move(rule));
+  }
+  if (glob_bytes > kMaxAllGlobBytes) {
+    return field.Sub("rules").Wrong(glob_bytes, " bytes of name_glob, at most ",
+                                    kMaxAllGlobBytes);
   }
   return placement;
 }
@@ -334,7 +283,7 @@ void Fill(const PathCapability& path, pb::PathCapability* message) {
   message->set_to_type(path.to_type);
   message->set_priority(path.priority);
   message->set_reach(ToProto(path.reach));
-  message->set_unusable(CleanText(path.unusable, kMaxReasonBytes));
+  message->set_unusable(Cut(CleanLine(path.unusable), kMaxReasonBytes));
 }
 
 absl::Status CheckDeviceType(const std::string& type, const Field& field) {
@@ -421,7 +370,7 @@ void Fill(const PathChoice& choice, pb::PathChoice* message) {
   for (const PathRefusal& refusal : choice.refused) {
     pb::PathRefusal* out = message->add_refused();
     out->set_path(refusal.path);
-    out->set_reason(CleanText(refusal.reason, kMaxReasonBytes));
+    out->set_reason(Cut(CleanLine(refusal.reason), kMaxReasonBytes));
   }
 }
 
@@ -496,7 +445,7 @@ absl::Status StatusOf(const pb::Status& message, const Field& field,
                                       " bytes, at most ", kMaxStatusBytes);
   }
   *status = absl::Status(static_cast<absl::StatusCode>(message.code()),
-                         message.message());
+                         CleanLines(message.message()));
   return absl::OkStatus();
 }
 
@@ -549,7 +498,7 @@ pb::Status ToProto(const absl::Status& status) {
   pb::Status message;
   // A status that is not absl's own counts as UNKNOWN.
   message.set_code(static_cast<int>(status.code()));
-  message.set_message(CleanText(status.message(), kMaxStatusBytes));
+  message.set_message(Cut(CleanLines(status.message()), kMaxStatusBytes));
   return message;
 }
 
@@ -614,7 +563,7 @@ pb::Offer ToProto(const Offer& offer) {
   Fill(offer.callee_streams, message.mutable_callee_streams());
   for (const std::string& path : offer.paths) message.add_paths(path);
   message.set_digests(offer.digests);
-  Fill(offer.limits, message.mutable_limits());
+  if (offer.limits) Fill(*offer.limits, message.mutable_limits());
   message.set_expected_callee(offer.expected_callee);
   if (offer.expected_epoch) message.set_expected_epoch(*offer.expected_epoch);
   return message;
@@ -640,7 +589,7 @@ absl::StatusOr<Offer> FromProto(const pb::Offer& message,
   FERRY_ASSIGN_OR_RETURN(offer.paths,
                          PathNames(message.paths(), field, "paths"));
   if (message.has_digests()) offer.digests = message.digests();
-  offer.limits = LimitsOf(message.limits());
+  if (message.has_limits()) offer.limits = LimitsOf(message.limits());
   FERRY_RETURN_IF_ERROR(CheckText(message.expected_callee(),
                                   field.Sub("expected_callee"), 0,
                                   kMaxNameBytes));

@@ -16,6 +16,7 @@
 #include "control/capabilities.h"
 #include "control/control.pb.h"
 #include "control/control_stream.h"
+#include "control/lease.h"
 #include "control/negotiate.h"
 #include "control/offer.h"
 #include "control/session_plan.h"
@@ -31,9 +32,10 @@ inline constexpr int kMaxPaths = 64;
 inline constexpr int kMaxRules = 1024;        // of one direction
 inline constexpr int kMaxPathChoices = 1024;  // of a plan
 inline constexpr int kMaxObjections = 4096;
-inline constexpr int kMaxSessions = 4096;
+inline constexpr int kMaxSessions = kMostSessions;
 inline constexpr size_t kMaxNameBytes = 256;  // of peers, devices, paths, hosts
 inline constexpr size_t kMaxGlobBytes = 1024;
+inline constexpr size_t kMaxAllGlobBytes = 64 << 10;  // of one direction
 inline constexpr size_t kMaxReasonBytes = 2048;
 inline constexpr size_t kMaxStatusBytes = 64 << 10;
 inline constexpr size_t kSessionKeyBytes = 16;

@@ -15,7 +15,8 @@
 namespace tensorferry {
 
 // What the control service needs of the process that it speaks for; session/
-// implements it. Thread-safe, called on gRPC threads: be short.
+// implements it. Thread-safe, called on gRPC threads: be short. What it throws
+// becomes the caller's status, INTERNAL as a rule.
 class SessionHost {
  public:
   virtual ~SessionHost() = default;

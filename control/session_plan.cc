@@ -60,12 +60,12 @@ class CanonicalBytes {
   }
   void Add(const Limits& limits) {
     for (uint64_t limit :
-         {limits.message_bytes, limits.manifest_bytes, uint64_t{limits.tensors},
-          uint64_t{limits.rank}, uint64_t{limits.name_bytes},
-          uint64_t{limits.operations_in_flight}, limits.bytes_in_flight,
-          uint64_t{limits.operations_queued}, limits.bytes_queued,
-          uint64_t{limits.headers_waiting}, limits.eager_bytes,
-          uint64_t{limits.body_lanes}}) {
+         {limits.message_bytes, limits.payload_bytes, limits.manifest_bytes,
+          uint64_t{limits.tensors}, uint64_t{limits.rank},
+          uint64_t{limits.name_bytes}, uint64_t{limits.operations_in_flight},
+          limits.bytes_in_flight, uint64_t{limits.operations_queued},
+          limits.bytes_queued, uint64_t{limits.headers_waiting},
+          limits.eager_bytes, uint64_t{limits.body_lanes}}) {
       Add(limit);
     }
   }
@@ -134,6 +134,7 @@ void AppendLimits(const Limits& limits, std::string* text) {
     absl::StrAppend(text, "limit ", name, ": ", value, "\n");
   };
   append("message_bytes", limits.message_bytes);
+  append("payload_bytes", limits.payload_bytes);
   append("manifest_bytes", limits.manifest_bytes);
   append("tensors", limits.tensors);
   append("rank", limits.rank);

@@ -23,7 +23,7 @@ struct PathRefusal {
 struct PathChoice {
   DeviceId caller_device, callee_device;
   std::vector<std::string> ranked;
-  std::vector<PathRefusal> refused;
+  std::vector<PathRefusal> refused;  // told by Explain; not kept by a session
   friend bool operator==(const PathChoice&, const PathChoice&) = default;
 };
 

@@ -135,6 +135,7 @@ void StreamSide::End(absl::Status why, bool say) {
   linger_timer_ = loop_->RunAt(loop_->clock()->Now() + kLinger,
                                [self = shared_from_this()] { self->Linger(); });
   OnEnding();
+  if (!say) Ended();
   Pump();
 }
 

@@ -28,10 +28,11 @@ struct Signal {
 // WriteDone, WireBroken and WireDone, and does the operations on the wire that
 // are virtual here. At most one write is under way.
 //
-// The end: whoever finds a reason first calls End -> a goodbye is written, if
-// the peer can still hear it -> CloseWire -> gRPC is done -> OnEnded -> OnGone.
-// If that takes longer than the linger time, the wire is cut and OnEnded does
-// not wait for gRPC any more.
+// The end: whoever finds a reason first calls End. Whoever is told it by the
+// peer, or can tell it nothing: OnEnded -> CloseWire -> gRPC is done -> OnGone.
+// Who has it to tell: a goodbye is written -> CloseWire -> gRPC is done, and so
+// the peer's OnEnded has run -> OnEnded -> OnGone. If that takes longer than
+// the linger time, the wire is cut and OnEnded does not wait for gRPC any more.
 class StreamSide : public std::enable_shared_from_this<StreamSide> {
  public:
   enum class Role { kCaller, kCallee };
@@ -75,7 +76,7 @@ class StreamSide : public std::enable_shared_from_this<StreamSide> {
   virtual void StartWriteOf(const Signal& signal) = 0;
   virtual void CloseWire(const absl::Status& why) = 0;
   virtual void CancelWire() = 0;
-  // Once each, in this order: the end was decided, it is over, gRPC is done.
+  // Once each, in this order: the end was decided, it is told, gRPC is done.
   virtual void OnEnding() = 0;
   virtual void OnEnded() = 0;
   virtual void OnGone() = 0;
@@ -84,8 +85,7 @@ class StreamSide : public std::enable_shared_from_this<StreamSide> {
   bool writing() const { return writing_; }
   bool ending() const { return ending_; }
   bool ended() const { return ended_; }
-  // For who hears the end. Handed over rather than shared with it.
-  absl::Status TakeWhy() { return std::move(why_); }
+  const absl::Status& why() const { return why_; }
   Loop* loop() const { return loop_; }
 
  private:

@@ -1,6 +1,7 @@
 #include "session/peer.h"
 
 #include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
 
 #include <chrono>
 #include <map>
@@ -17,11 +18,14 @@
 #include "control/address.h"
 #include "control/control_client.h"
 #include "control/control_service.h"
+#include "control/lease.h"
 #include "control/session_host.h"
 #include "control/standard_services.h"
+#include "control/text.h"
 #include "session/local_capabilities.h"
 #include "session/plan_rules.h"
 #include "session/session_core.h"
+#include "session/user_code.h"
 #include "transfer/endpoint.h"
 
 namespace tensorferry {
@@ -29,6 +33,8 @@ namespace {
 
 constexpr int kCallbackThreads = 2;
 constexpr size_t kMaxNameBytes = 128;
+// Calls on one connection, beyond those that carry sessions.
+constexpr int kMoreCalls = 64;
 
 uint64_t RandomEpoch() {
   std::random_device random;
@@ -47,19 +53,34 @@ absl::Status CheckOptions(const PeerOptions& options) {
         absl::StrCat("PeerOptions.name has ", options.name.size(),
                      " bytes; it needs 1 to ", kMaxNameBytes));
   }
-  if (options.heartbeat <= absl::ZeroDuration() ||
-      options.lease <= options.heartbeat) {
+  if (absl::Status name = ValidateText(options.name); !name.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("PeerOptions.name ", name.message()));
+  }
+  if (options.lease < kShortestLease || options.lease > kLongestLease) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "PeerOptions.heartbeat (", absl::FormatDuration(options.heartbeat),
-        ") must be positive and shorter than lease (",
-        absl::FormatDuration(options.lease), ")"));
+        "PeerOptions.lease is ", absl::FormatDuration(options.lease), ", want ",
+        absl::FormatDuration(kShortestLease), " to ",
+        absl::FormatDuration(kLongestLease)));
+  }
+  if (options.heartbeat < kShortestHeartbeat ||
+      options.heartbeat > options.lease / 2) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "PeerOptions.heartbeat is ", absl::FormatDuration(options.heartbeat),
+        ", want ", absl::FormatDuration(kShortestHeartbeat),
+        " to half the lease, ", absl::FormatDuration(options.lease / 2)));
+  }
+  if (options.max_sessions < 1 || options.max_sessions > kMostSessions) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("PeerOptions.max_sessions is ", options.max_sessions,
+                     ", want 1 to ", kMostSessions));
   }
   return absl::OkStatus();
 }
 
-class PeerImpl final : public Peer, public SessionHost {
+class LivePeer final : public Peer, public SessionHost {
  public:
-  explicit PeerImpl(PeerOptions options)
+  explicit LivePeer(PeerOptions options)
       : options_(std::move(options)),
         id_{options_.name, RandomEpoch()},
         converters_(options_.converters != nullptr
@@ -68,7 +89,7 @@ class PeerImpl final : public Peer, public SessionHost {
         backends_(options_.backends != nullptr ? *options_.backends
                                                : BackendRegistry::Global()),
         address_(options_.control) {}
-  ~PeerImpl() override;
+  ~LivePeer() override;
 
   absl::Status Start();
   void Mount(grpc::ServerBuilder& builder);
@@ -102,6 +123,10 @@ class PeerImpl final : public Peer, public SessionHost {
 
  private:
   std::shared_ptr<SessionCore> NewCore(Done<std::shared_ptr<Session>> on_open);
+  absl::Status ShuttingDown() const {
+    return absl::UnavailableError(
+        absl::StrCat("peer '", id_.name, "' is shutting down"));
+  }
   // UNAVAILABLE: the peer is shutting down.
   absl::Status Remember(const std::shared_ptr<SessionCore>& core);
   void Forget(SessionCore* core);
@@ -110,6 +135,9 @@ class PeerImpl final : public Peer, public SessionHost {
                  ControlClient::Accepted accepted, absl::Time deadline);
   absl::StatusOr<std::shared_ptr<ControlClient>> NewClient(
       const std::string& address) const;
+  template <class Tell>
+  absl::Status BeginExplain(const std::string& address, const Offer& offer,
+                            absl::Duration timeout, Tell& tell);
   std::vector<std::shared_ptr<SessionCore>> Sessions() const;
 
   const PeerOptions options_;
@@ -118,7 +146,7 @@ class PeerImpl final : public Peer, public SessionHost {
   const BackendRegistry& backends_;
   std::string address_;
 
-  // Destroyed by ~PeerImpl in an order of its own.
+  // Destroyed by ~LivePeer in an order of its own.
   std::unique_ptr<ThreadPool> pool_;
   Executor* executor_ = nullptr;
   std::unique_ptr<Loop> control_loop_;  // of all clients
@@ -142,7 +170,7 @@ class PeerImpl final : public Peer, public SessionHost {
   std::vector<DoneStatus> stopped_ ABSL_GUARDED_BY(mu_);
 };
 
-absl::Status PeerImpl::Start() {
+absl::Status LivePeer::Start() {
   FERRY_RETURN_IF_ERROR(CheckOptions(options_));
   if (options_.executor == nullptr) {
     pool_ = std::make_unique<ThreadPool>(kCallbackThreads);
@@ -160,7 +188,7 @@ absl::Status PeerImpl::Start() {
   return absl::OkStatus();
 }
 
-void PeerImpl::Mount(grpc::ServerBuilder& builder) {
+void LivePeer::Mount(grpc::ServerBuilder& builder) {
   service_ = std::make_unique<ControlService>(
       this, ControlServiceOptions{.heartbeat = options_.heartbeat,
                                   .lease = options_.lease,
@@ -170,7 +198,7 @@ void PeerImpl::Mount(grpc::ServerBuilder& builder) {
   for (const auto& mount : options_.mount) mount(builder);
 }
 
-absl::Status PeerImpl::Serve() {
+absl::Status LivePeer::Serve() {
   FERRY_RETURN_IF_ERROR(ValidateControlAddress(options_.control));
   if (!IsLoopback(options_.control)) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -178,8 +206,11 @@ absl::Status PeerImpl::Serve() {
         "' is not a loopback address; without authentication the control "
         "plane listens on 127.0.0.1, [::1] or unix: only"));
   }
+  FERRY_RETURN_IF_ERROR(CheckNobodyListens(options_.control));
   EnableHealthAndReflection();
   grpc::ServerBuilder builder;
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
+                             options_.max_sessions + kMoreCalls);
   // Two processes on one port would each get half of the callers.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   int port = 0;
@@ -196,18 +227,21 @@ absl::Status PeerImpl::Serve() {
   return absl::OkStatus();
 }
 
-PeerImpl::~PeerImpl() {
+LivePeer::~LivePeer() {
   std::map<uint64_t, std::shared_ptr<ControlClient>> explaining;
   {
     absl::MutexLock lock(&mu_);
     stopping_ = true;
     explaining.swap(explaining_);
   }
-  for (const auto& core : Sessions()) core->End(absl::OkStatus());
+  for (const auto& core : Sessions()) {
+    core->EndUnlessOpen(ShuttingDown());
+    core->End(absl::OkStatus());
+  }
   {
     absl::MutexLock lock(&mu_);
     mu_.Await(absl::Condition(
-        +[](PeerImpl* self) ABSL_EXCLUSIVE_LOCKS_REQUIRED(self->mu_) {
+        +[](LivePeer* self) ABSL_EXCLUSIVE_LOCKS_REQUIRED(self->mu_) {
           return self->sessions_.empty();
         },
         this));
@@ -229,7 +263,7 @@ PeerImpl::~PeerImpl() {
   pool_.reset();
 }
 
-std::shared_ptr<SessionCore> PeerImpl::NewCore(
+std::shared_ptr<SessionCore> LivePeer::NewCore(
     Done<std::shared_ptr<Session>> on_open) {
   return std::make_shared<SessionCore>(
       SessionCore::Environment{
@@ -239,39 +273,40 @@ std::shared_ptr<SessionCore> PeerImpl::NewCore(
       std::move(on_open));
 }
 
-absl::Status PeerImpl::Remember(const std::shared_ptr<SessionCore>& core) {
+absl::Status LivePeer::Remember(const std::shared_ptr<SessionCore>& core) {
   absl::MutexLock lock(&mu_);
-  if (stopping_) {
-    return absl::UnavailableError(
-        absl::StrCat("peer '", id_.name, "' is shutting down"));
-  }
+  if (stopping_) return ShuttingDown();
   sessions_[core.get()] = core;
   return absl::OkStatus();
 }
 
-void PeerImpl::Forget(SessionCore* core) {
-  std::vector<DoneStatus> stopped;
-  Executor* executor = nullptr;
-  {
-    absl::MutexLock lock(&mu_);
-    auto it = sessions_.find(core);
-    if (it == sessions_.end()) return;
-    // The caller stands in the session's own code: it must outlive that.
-    loop_->Post([kept = std::move(it->second)] {});
-    sessions_.erase(it);
-    accepted_.erase(core->id());
-    if (sessions_.empty()) stopped.swap(stopped_);
-    executor = executor_;
-  }
-  // The peer may be gone from here on.
-  for (DoneStatus& done : stopped) {
-    executor->Run([done = std::move(done)]() mutable {
-      std::move(done)(absl::OkStatus());
-    });
+// The last session to go runs what waits for the end before it is forgotten:
+// afterwards the peer may be gone, and its executor with it.
+void LivePeer::Forget(SessionCore* core) {
+  while (true) {
+    std::vector<DoneStatus> stopped;
+    {
+      absl::MutexLock lock(&mu_);
+      auto it = sessions_.find(core);
+      if (it == sessions_.end()) return;
+      if (sessions_.size() == 1) stopped.swap(stopped_);
+      if (stopped.empty()) {
+        // The caller stands in the session's own code: it must outlive that.
+        loop_->Post([kept = std::move(it->second)] {});
+        accepted_.erase(core->id());
+        sessions_.erase(it);
+        return;
+      }
+    }
+    for (DoneStatus& done : stopped) {
+      executor_->Run([done = std::move(done)]() mutable {
+        std::move(done)(absl::OkStatus());
+      });
+    }
   }
 }
 
-std::vector<std::shared_ptr<SessionCore>> PeerImpl::Sessions() const {
+std::vector<std::shared_ptr<SessionCore>> LivePeer::Sessions() const {
   absl::MutexLock lock(&mu_);
   std::vector<std::shared_ptr<SessionCore>> result;
   for (const auto& [key, core] : sessions_) result.push_back(core);
@@ -280,13 +315,13 @@ std::vector<std::shared_ptr<SessionCore>> PeerImpl::Sessions() const {
 
 // ---- accepting ----
 
-void PeerImpl::Accept(
+void LivePeer::Accept(
     std::function<void(std::shared_ptr<Session>)> on_session) {
   absl::MutexLock lock(&mu_);
   on_session_ = std::move(on_session);
 }
 
-absl::StatusOr<SessionHost::Admitted> PeerImpl::Admit(
+absl::StatusOr<SessionHost::Admitted> LivePeer::Admit(
     const std::string& session_id, const SessionPlan& plan,
     std::shared_ptr<ControlStream> stream) {
   {
@@ -326,7 +361,7 @@ absl::StatusOr<SessionHost::Admitted> PeerImpl::Admit(
                   .events = core};
 }
 
-void PeerImpl::Deliver(std::shared_ptr<Session> session) {
+void LivePeer::Deliver(std::shared_ptr<Session> session) {
   std::function<void(std::shared_ptr<Session>)> on_session;
   {
     absl::MutexLock lock(&mu_);
@@ -335,11 +370,13 @@ void PeerImpl::Deliver(std::shared_ptr<Session> session) {
   if (on_session == nullptr) return;  // no longer; dropping it ends it
   executor_->Run([on_session = std::move(on_session),
                   session = std::move(session)]() mutable {
-    on_session(std::move(session));
+    // A copy: dropped with what is thrown, it would end the session as wished.
+    absl::Status ran = RunUserCode("on_session", [&] { on_session(session); });
+    if (!ran.ok()) static_cast<SessionCore&>(*session).End(ran);
   });
 }
 
-std::pair<uint64_t, uint64_t> PeerImpl::BytesMoved(
+std::pair<uint64_t, uint64_t> LivePeer::BytesMoved(
     const std::string& session_id) {
   std::shared_ptr<SessionCore> core;
   {
@@ -352,7 +389,7 @@ std::pair<uint64_t, uint64_t> PeerImpl::BytesMoved(
   return {counters.bytes_sent, counters.bytes_received};
 }
 
-std::vector<SessionRecord> PeerImpl::ListSessions() {
+std::vector<SessionRecord> LivePeer::ListSessions() {
   if (service_ == nullptr) return {};
   std::vector<SessionRecord> records = service_->sessions().List();
   for (SessionRecord& record : records) {
@@ -363,7 +400,7 @@ std::vector<SessionRecord> PeerImpl::ListSessions() {
 
 // ---- connecting ----
 
-absl::StatusOr<std::shared_ptr<ControlClient>> PeerImpl::NewClient(
+absl::StatusOr<std::shared_ptr<ControlClient>> LivePeer::NewClient(
     const std::string& address) const {
   FERRY_ASSIGN_OR_RETURN(
       std::unique_ptr<ControlClient> client,
@@ -379,7 +416,7 @@ absl::StatusOr<std::shared_ptr<ControlClient>> PeerImpl::NewClient(
       });
 }
 
-void PeerImpl::Connect(std::string address, Offer offer, absl::Duration timeout,
+void LivePeer::Connect(std::string address, Offer offer, absl::Duration timeout,
                        Done<std::shared_ptr<Session>> done) {
   auto core =
       NewCore([this, done = std::move(done)](
@@ -389,10 +426,11 @@ void PeerImpl::Connect(std::string address, Offer offer, absl::Duration timeout,
               std::move(done)(std::move(session));
             });
       });
+  if (absl::Status begun = Remember(core); !begun.ok()) {
+    return core->End(std::move(begun));
+  }
   auto client = NewClient(address);
-  absl::Status begun = client.status();
-  if (begun.ok()) begun = Remember(core);
-  if (!begun.ok()) return core->End(std::move(begun));
+  if (!client.ok()) return core->End(client.status());
   core->KeepUntilEnded(*client);
   const absl::Time deadline = options_.clock->Now() + timeout;
   core->OpenBefore(deadline,
@@ -406,7 +444,7 @@ void PeerImpl::Connect(std::string address, Offer offer, absl::Duration timeout,
       });
 }
 
-void PeerImpl::DialLanes(const std::shared_ptr<SessionCore>& core,
+void LivePeer::DialLanes(const std::shared_ptr<SessionCore>& core,
                          ControlClient::Accepted accepted,
                          absl::Time deadline) {
   auto rules =
@@ -427,35 +465,43 @@ void PeerImpl::DialLanes(const std::shared_ptr<SessionCore>& core,
       });
 }
 
-void PeerImpl::Explain(std::string address, Offer offer, absl::Duration timeout,
+void LivePeer::Explain(std::string address, Offer offer, absl::Duration timeout,
                        Done<Explanation> done) {
-  auto client = NewClient(address);
-  if (!client.ok()) {
-    executor_->Run([done = std::move(done), why = client.status()]() mutable {
-      std::move(done)(std::move(why));
+  auto tell = [this, done = std::move(done)](
+                  absl::StatusOr<Explanation> explanation) mutable {
+    executor_->Run([done = std::move(done),
+                    explanation = std::move(explanation)]() mutable {
+      std::move(done)(std::move(explanation));
     });
-    return;
-  }
-  uint64_t key;
-  {
-    absl::MutexLock lock(&mu_);
-    key = next_explain_++;
-    explaining_[key] = *client;
-  }
-  (*client)->Explain(
-      offer, GetCapabilities(), timeout,
-      [this, key, done = std::move(done)](
-          absl::StatusOr<Explanation> explanation) mutable {
-        executor_->Run([done = std::move(done),
-                        explanation = std::move(explanation)]() mutable {
-          std::move(done)(std::move(explanation));
-        });
-        absl::MutexLock lock(&mu_);
-        explaining_.erase(key);
-      });
+  };
+  absl::Status begun = BeginExplain(address, offer, timeout, tell);
+  if (!begun.ok()) tell(std::move(begun));
 }
 
-void PeerImpl::Shutdown(absl::Duration drain, DoneStatus done) {
+// Takes `tell` with OK only. The lock is held until the client is among those
+// that the end of the peer awaits.
+template <class Tell>
+absl::Status LivePeer::BeginExplain(const std::string& address,
+                                    const Offer& offer, absl::Duration timeout,
+                                    Tell& tell) {
+  const Capabilities own = GetCapabilities();
+  absl::MutexLock lock(&mu_);
+  if (stopping_) return ShuttingDown();
+  FERRY_ASSIGN_OR_RETURN(std::shared_ptr<ControlClient> client,
+                         NewClient(address));
+  const uint64_t key = next_explain_++;
+  client->Explain(offer, own, timeout,
+                  [this, key, tell = std::move(tell)](
+                      absl::StatusOr<Explanation> explanation) mutable {
+                    tell(std::move(explanation));
+                    absl::MutexLock lock(&mu_);
+                    explaining_.erase(key);
+                  });
+  explaining_[key] = std::move(client);
+  return absl::OkStatus();
+}
+
+void LivePeer::Shutdown(absl::Duration drain, DoneStatus done) {
   std::vector<std::shared_ptr<SessionCore>> sessions;
   {
     absl::MutexLock lock(&mu_);
@@ -463,12 +509,16 @@ void PeerImpl::Shutdown(absl::Duration drain, DoneStatus done) {
     for (const auto& [key, core] : sessions_) sessions.push_back(core);
     if (!sessions.empty()) stopped_.push_back(std::move(done));
   }
+  if (server_ != nullptr && server_->GetHealthCheckService() != nullptr) {
+    server_->GetHealthCheckService()->SetServingStatus(false);
+  }
   if (sessions.empty()) {
     executor_->Run([done = std::move(done)]() mutable {
       std::move(done)(absl::OkStatus());
     });
   }
   for (const auto& core : sessions) {
+    core->EndUnlessOpen(ShuttingDown());
     core->Close(drain, [](absl::StatusOr<SessionReport>) {});
   }
 }
@@ -477,7 +527,7 @@ void PeerImpl::Shutdown(absl::Duration drain, DoneStatus done) {
 
 absl::StatusOr<std::unique_ptr<Peer>> Peer::Create(PeerOptions options) {
   const bool listens = !options.control.empty();
-  auto peer = std::make_unique<PeerImpl>(std::move(options));
+  auto peer = std::make_unique<LivePeer>(std::move(options));
   FERRY_RETURN_IF_ERROR(peer->Start());
   if (listens) FERRY_RETURN_IF_ERROR(peer->Serve());
   return peer;
@@ -485,7 +535,9 @@ absl::StatusOr<std::unique_ptr<Peer>> Peer::Create(PeerOptions options) {
 
 absl::StatusOr<std::unique_ptr<Peer>> Peer::CreateOn(
     grpc::ServerBuilder& builder, PeerOptions options) {
-  auto peer = std::make_unique<PeerImpl>(std::move(options));
+  // Where the user's server listens is not known here.
+  if (options.control == PeerOptions().control) options.control.clear();
+  auto peer = std::make_unique<LivePeer>(std::move(options));
   FERRY_RETURN_IF_ERROR(peer->Start());
   peer->Mount(builder);
   return peer;

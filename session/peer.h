@@ -27,17 +27,21 @@ class ServerBuilder;
 namespace tensorferry {
 
 struct PeerOptions {
-  std::string name;  // 1 to 128 characters; not unique by itself, see PeerId
-  // Where the control plane listens: "127.0.0.1:0", "[::1]:0", "unix:PATH".
+  // 1 to 128 bytes of UTF-8 without control characters; not unique by itself,
+  // see PeerId.
+  std::string name;
+  // Where the control plane listens: "127.0.0.1:0", "[::1]:0", "unix:PATH" (a
+  // socket that nobody listens on any more is replaced).
   // Empty: nowhere; this peer only connects. Without authentication (which is
   // still to come) anything but loopback is refused.
   std::string control = "127.0.0.1:0";
   std::string data = "127.0.0.1";  // interface that lanes listen on; loopback
-  Limits limits;
+  Limits limits;  // a session gets the smaller of both peers', field by field
   Policy policy;
-  absl::Duration heartbeat = absl::Seconds(4);
-  absl::Duration lease = absl::Seconds(15);  // silence that ends a session
-  int max_sessions = 256;
+  absl::Duration heartbeat = absl::Seconds(4);  // 10 ms to half the lease
+  // Silence that ends a session: 100 ms to 1 h.
+  absl::Duration lease = absl::Seconds(15);
+  int max_sessions = 256;  // accepted at a time: 1 to 4096
   // Where callbacks and digests run; null: a pool of two threads of the peer's.
   // This, the clock and the registries must outlive the peer. With an executor
   // of your own, callbacks that are queued there may run after ~Peer.
@@ -62,8 +66,11 @@ class Peer {
 
   // As Create, on a gRPC server of your own: call it before the server is
   // built. At the end: Shutdown of the peer, then of the server, then destroy
-  // the peer. options.control is only reported, not listened on; health and
-  // reflection are the server's affair.
+  // the peer. options.control is not listened on: control_address() reports it
+  // if it was set, and is empty otherwise. Health and reflection are the
+  // server's affair, and so is who may reach it: nobody is authenticated yet,
+  // so a server that listens beyond loopback opens the control plane to all
+  // there.
   static absl::StatusOr<std::unique_ptr<Peer>> CreateOn(
       grpc::ServerBuilder& builder, PeerOptions options);
 
@@ -76,7 +83,7 @@ class Peer {
 
   // Sessions that others open are given to `on_session` from now on; before
   // that they are refused with UNAVAILABLE. Runs on the executor. Dropping the
-  // session closes it.
+  // session closes it; so does what `on_session` throws, with INTERNAL.
   virtual void Accept(
       std::function<void(std::shared_ptr<Session>)> on_session) = 0;
 

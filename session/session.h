@@ -24,8 +24,9 @@ struct SessionReport {
 
 struct CallOptions {
   absl::Duration timeout = absl::Minutes(1);  // for request and reply together
-  Destination into;                           // for the reply's tensors
-  StreamSet streams;
+  Destination into;   // for the reply's tensors; its content after an error is
+                      // unspecified
+  StreamSet streams;  // of both directions; empty: those of the plan
 };
 
 // A plan that is alive: two peers, lanes between them, both directions at once.
@@ -65,15 +66,19 @@ class Session {
                          Done<Received> done) = 0;
 
   // Answers a request. `request` is the envelope that came with it.
-  // INVALID_ARGUMENT: not a request.
+  // INVALID_ARGUMENT: not a request. If the reply cannot be sent, its status
+  // goes to the caller in its place.
   virtual Operation Reply(const Envelope& request, TensorMessage reply,
                           SendOptions options, Done<Receipt> done) = 0;
   virtual Operation ReplyError(const Envelope& request, absl::Status error,
                                Done<Receipt> done) = 0;
 
   // Gives every message and request of `type` to `handler` instead of Receive,
-  // until the session ends. Handlers run on the executor, maybe several at
-  // once. FAILED_PRECONDITION: the type has a handler.
+  // until the session ends; but what a Receive without a type that was waiting
+  // before this call takes goes on going to that Receive. Handlers run on the
+  // executor, maybe several at once. What one throws is INTERNAL: to the caller
+  // of a request, and for any other message the session ends with it.
+  // FAILED_PRECONDITION: the type has a handler.
   using Handler = std::function<void(Session&, Received)>;
   virtual absl::Status Handle(uint32_t type, Handler handler) = 0;
 
@@ -83,8 +88,8 @@ class Session {
 
   // Lets operations begun on both sides finish for up to `drain`, refuses new
   // ones with FAILED_PRECONDITION, then ends the session; what is left is
-  // CANCELLED, or UNAVAILABLE where the peer's lanes broke first. Idempotent:
-  // every `done` runs, with the one report.
+  // CANCELLED on both sides. Idempotent: every `done` runs, with the one
+  // report.
   virtual void Close(absl::Duration drain, Done<SessionReport> done) = 0;
 };
 

@@ -1,11 +1,11 @@
 #include "session/session_core.h"
 
-#include <exception>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "session/call.h"
+#include "session/user_code.h"
 
 namespace tensorferry {
 namespace {
@@ -63,10 +63,11 @@ void SessionCore::CalleeReady() {
 
 void SessionCore::OpenBefore(absl::Time deadline, std::string what) {
   absl::MutexLock lock(&mu_);
+  if (state_ != State::kOpening) return;
   open_timer_ = environment_.loop->RunAt(
       deadline, [weak = weak_from_this(), what = std::move(what)] {
         if (auto self = weak.lock()) {
-          self->EndIf(State::kOpening, absl::DeadlineExceededError(what));
+          self->EndUnlessOpen(absl::DeadlineExceededError(what));
         }
       });
 }
@@ -78,19 +79,30 @@ void SessionCore::KeepUntilEnded(std::shared_ptr<void> kept) {
 
 void SessionCore::OpenIfReady() {
   Done<std::shared_ptr<Session>> on_open;
-  Loop::TimerId timer = 0;
   bool peer_drains = false;
   {
     absl::MutexLock lock(&mu_);
     if (state_ != State::kOpening || link_ == nullptr || !callee_ready_) return;
     state_ = State::kOpen;
     on_open = std::move(on_open_);
-    timer = open_timer_;
+    telling_open_ = true;
     peer_drains = peer_drains_;
+    environment_.loop->CancelTimer(open_timer_);
   }
-  environment_.loop->CancelTimer(timer);
-  std::move(on_open)(MakeHandle());
+  TellOpen(std::move(on_open), MakeHandle());
   if (peer_drains) DrainLink();
+}
+
+void SessionCore::TellOpen(Done<std::shared_ptr<Session>> on_open,
+                           absl::StatusOr<std::shared_ptr<Session>> session) {
+  std::move(on_open)(std::move(session));
+  bool ended = false;
+  {
+    absl::MutexLock lock(&mu_);
+    telling_open_ = false;
+    ended = end_waits_;
+  }
+  if (ended) Ended();
 }
 
 // The goodbye goes first and the link closes once the stream has ended, so that
@@ -98,24 +110,23 @@ void SessionCore::OpenIfReady() {
 void SessionCore::EndIf(State latest, absl::Status why) {
   Done<std::shared_ptr<Session>> on_open;
   std::shared_ptr<ControlStream> stream;
-  Loop::TimerId open_timer = 0, drain_timer = 0;
   {
     absl::MutexLock lock(&mu_);
     if (state_ > latest) return;
     state_ = State::kEnding;
     why_ = why;
     on_open = std::move(on_open_);
+    telling_open_ |= static_cast<bool>(on_open);
     if (!stream_ended_) stream = stream_;
-    open_timer = open_timer_;
-    drain_timer = drain_timer_;
+    environment_.loop->CancelTimer(open_timer_);
+    environment_.loop->CancelTimer(drain_timer_);
   }
-  environment_.loop->CancelTimer(open_timer);
-  environment_.loop->CancelTimer(drain_timer);
   if (stream != nullptr) stream->SendGoodbye(why);
   if (on_open) {
-    std::move(on_open)(why.ok() ? absl::CancelledError(
-                                      "the session was closed while it opened")
-                                : why);
+    TellOpen(std::move(on_open),
+             why.ok() ? absl::CancelledError(
+                            "the session was closed while it opened")
+                      : why);
   }
   if (stream == nullptr) CloseLink();
 }
@@ -156,6 +167,8 @@ void SessionCore::Ended() {
   SessionReport report;
   {
     absl::MutexLock lock(&mu_);
+    end_waits_ = telling_open_;
+    if (end_waits_) return;
     state_ = State::kEnded;
     if (link_ != nullptr) final_counters_ = link_->counters();
     link = std::exchange(link_, nullptr);
@@ -312,9 +325,19 @@ Operation SessionCore::Reply(const Envelope& request, TensorMessage reply,
     std::move(done)(link.status());
     return Operation();
   }
-  return (*link)->Send(std::move(reply),
-                       {.kind = Envelope::Kind::kReply, .call = request.call},
-                       std::move(options), std::move(done));
+  return (*link)->Send(
+      std::move(reply), {.kind = Envelope::Kind::kReply, .call = request.call},
+      std::move(options),
+      [self = shared_from_this(), request,
+       done = std::move(done)](absl::StatusOr<Receipt> sent) mutable {
+        // Whoever called would wait for its deadline; if it does not wait any
+        // more, it refuses this.
+        if (!sent.ok()) {
+          self->ReplyError(request, sent.status(),
+                           [](absl::StatusOr<Receipt>) {});
+        }
+        std::move(done)(std::move(sent));
+      });
 }
 
 Operation SessionCore::ReplyError(const Envelope& request, absl::Status error,
@@ -369,6 +392,8 @@ void SessionCore::AwaitHandled(uint32_t type,
     }
     // One message went wrong, or the link is closing: then it refuses at once,
     // and the session's end must get a turn before the next try.
+    absl::MutexLock lock(&self->mu_);
+    if (self->state_ == State::kEnded) return;
     self->environment_.loop->Post([weak, type, handler] {
       if (auto self = weak.lock()) self->AwaitHandled(type, handler);
     });
@@ -377,17 +402,13 @@ void SessionCore::AwaitHandled(uint32_t type,
 
 void SessionCore::RunHandler(Handler& handler, Received received) {
   const Envelope envelope = received.envelope;
-  absl::Status thrown;
-  try {
-    handler(*this, std::move(received));
-    return;
-  } catch (const std::exception& e) {
-    thrown = absl::InternalError(absl::StrCat("a handler threw: ", e.what()));
-  } catch (...) {
-    thrown = absl::InternalError("a handler threw");
-  }
+  absl::Status ran =
+      RunUserCode("a handler", [&] { handler(*this, std::move(received)); });
+  if (ran.ok()) return;
   if (envelope.kind == Envelope::Kind::kRequest) {
-    ReplyError(envelope, thrown, [](absl::StatusOr<Receipt>) {});
+    ReplyError(envelope, ran, [](absl::StatusOr<Receipt>) {});
+  } else {
+    End(ran);  // nobody else would hear of it
   }
 }
 
@@ -419,28 +440,25 @@ void SessionCore::Close(absl::Duration drain, Done<SessionReport> done) {
              (state_ == State::kOpen || state_ == State::kDraining);
   }
   if (!drains) return End(absl::OkStatus());
-  DrainBy(environment_.loop->clock()->Now() + drain);
+  DrainWithin(drain);
   DrainLink();
 }
 
 // The earliest of all drain times counts.
-void SessionCore::DrainBy(absl::Time deadline) {
-  Loop::TimerId replaced = 0;
-  {
-    absl::MutexLock lock(&mu_);
-    if (state_ >= State::kEnding || deadline >= drain_by_) return;
-    drain_by_ = deadline;
-    replaced = std::exchange(
-        drain_timer_,
-        environment_.loop->RunAt(deadline, [weak = weak_from_this()] {
-          if (auto self = weak.lock()) {
-            self->End(absl::CancelledError(absl::StrCat(
-                "session ", self->id_, " with '", self->remote_.name,
-                "' was closed, and did not drain in time")));
-          }
-        }));
-  }
-  environment_.loop->CancelTimer(replaced);
+void SessionCore::DrainWithin(absl::Duration drain) {
+  absl::MutexLock lock(&mu_);
+  if (state_ >= State::kEnding) return;
+  absl::Time deadline = environment_.loop->clock()->Now() + drain;
+  if (deadline >= drain_by_) return;
+  drain_by_ = deadline;
+  environment_.loop->CancelTimer(drain_timer_);
+  drain_timer_ = environment_.loop->RunAt(deadline, [weak = weak_from_this()] {
+    if (auto self = weak.lock()) {
+      self->End(absl::CancelledError(
+          absl::StrCat("session ", self->id_, " with '", self->remote_.name,
+                       "' was closed, and did not drain in time")));
+    }
+  });
 }
 
 }  // namespace tensorferry

@@ -38,7 +38,9 @@ class SessionCore final : public Session,
  public:
   enum class State { kOpening, kOpen, kDraining, kEnding, kEnded };
 
-  // What a session needs of its peer; valid until `on_ended` has run.
+  // What a session needs of its peer; valid until `on_ended` has run. So it is
+  // used only under mu_ while the state is not yet kEnded, or in Ended; and
+  // on_open, which uses the peer, has run before that.
   struct Environment {
     Executor* executor = nullptr;
     Loop* loop = nullptr;
@@ -62,6 +64,10 @@ class SessionCore final : public Session,
   void KeepUntilEnded(std::shared_ptr<void> kept);
   // Ends the session. OK: as wished. Idempotent, the first reason counts.
   void End(absl::Status why) { EndIf(State::kDraining, std::move(why)); }
+  // The same, unless it has opened.
+  void EndUnlessOpen(absl::Status why) {
+    EndIf(State::kOpening, std::move(why));
+  }
 
   // ControlEvents
   void OnOpened() override { CalleeReady(); }
@@ -94,7 +100,9 @@ class SessionCore final : public Session,
   std::shared_ptr<Session> MakeHandle();
   // Ends it unless it has come further than `latest`.
   void EndIf(State latest, absl::Status why);
-  void DrainBy(absl::Time deadline);
+  void TellOpen(Done<std::shared_ptr<Session>> on_open,
+                absl::StatusOr<std::shared_ptr<Session>> session);
+  void DrainWithin(absl::Duration drain);
   void DrainLink();
   void OnProgressOfDrain();
   void CallEnded();
@@ -117,6 +125,8 @@ class SessionCore final : public Session,
   std::shared_ptr<Link> link_ ABSL_GUARDED_BY(mu_);
   std::shared_ptr<void> kept_ ABSL_GUARDED_BY(mu_);
   Loop::TimerId open_timer_ ABSL_GUARDED_BY(mu_) = 0;
+  bool telling_open_ ABSL_GUARDED_BY(mu_) = false;  // on_open is running
+  bool end_waits_ ABSL_GUARDED_BY(mu_) = false;     // for that
   bool callee_ready_ ABSL_GUARDED_BY(mu_) = false;
   bool stream_ended_ ABSL_GUARDED_BY(mu_) = false;
   bool link_closing_ ABSL_GUARDED_BY(mu_) = false;

@@ -98,8 +98,12 @@ TEST(CheckPlanTest, NamesTheFieldThatDiffers) {
               s.offer.paths = {"uv/basic", "uv/cuda"};
             }},
            {"digests: off, want on", [](Scene& s) { s.plan.digests = false; }},
-           {"limits", [](Scene& s) { s.offer.limits.tensors = 1; }},
+           {"limits", [](Scene& s) { s.offer.limits.emplace().tensors = 1; }},
            {"limits", [](Scene& s) { s.caller.limits.rank = 1; }},
+           {"limits: body_lanes is 0",
+            [](Scene& s) { s.plan.limits.body_lanes = 0; }},
+           {"limits: headers_waiting is 0",
+            [](Scene& s) { s.plan.limits.headers_waiting = 0; }},
        }) {
     SCOPED_TRACE(c.field);
     Scene scene;

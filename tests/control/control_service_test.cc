@@ -6,6 +6,8 @@
 
 #include <atomic>
 #include <memory>
+#include <new>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
@@ -201,15 +203,20 @@ TEST_F(ControlServiceTest, CloseSessionEndsBothSides) {
   EXPECT_FALSE(other.events->ended());
 }
 
-TEST_F(ControlServiceTest, StartDrainAsksOpenSessionsAndTakesNoNewOnes) {
-  Session session(*client_, host_);
-  server_.control().StartDrain();
-  session.events->AwaitDrain();
-  EXPECT_THAT(Open(*client_, Offer(), std::make_shared<HeardEvents>()),
-              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("draining")));
-  EXPECT_FALSE(session.events->ended());
-  session.caller.stream->SendGoodbye(absl::OkStatus());
-  EXPECT_THAT(session.events->AwaitEnd(), IsOk());
+// Its link is closing with the right status before ours breaks its lanes.
+TEST_F(ControlServiceTest, WhoIsToldGoodbyeEndsBeforeWhoSaysIt) {
+  for (int i = 0; i < 20; ++i) {
+    Session session(*client_, host_);
+    session.caller.stream->SendGoodbye(absl::OkStatus());
+    EXPECT_THAT(session.events->AwaitEnd(), IsOk());
+    EXPECT_TRUE(session.callee.events->ended());
+  }
+  for (int i = 0; i < 20; ++i) {
+    Session session(*client_, host_);
+    session.callee.stream->SendGoodbye(absl::OkStatus());
+    EXPECT_THAT(session.callee.events->AwaitEnd(), IsOk());
+    EXPECT_TRUE(session.events->ended());
+  }
 }
 
 TEST_F(ControlServiceTest, ShutdownSaysGoodbyeToAll) {
@@ -305,6 +312,73 @@ TEST(ControlServiceHostTest, GoodbyeFromWithinAdmitIsARefusal) {
   EXPECT_FALSE(events->ended());
   auto list = server.control().sessions().List();
   EXPECT_THAT(list, IsEmpty());
+}
+
+// A host that goes while it admits.
+class GoingHost : public FakeHost {
+ public:
+  using FakeHost::FakeHost;
+  absl::StatusOr<Admitted> Admit(
+      const std::string& session_id, const SessionPlan& plan,
+      std::shared_ptr<ControlStream> stream) override {
+    stream->SendGoodbye(absl::OkStatus());
+    return FakeHost::Admit(session_id, plan, std::move(stream));
+  }
+};
+
+TEST(ControlServiceHostTest, CalleeThatGoesWhileItAdmitsIsUnavailable) {
+  GoingHost host(PeerWith("bob", {}));
+  TestServer server(&host);
+  auto client = Connect(server.address());
+  EXPECT_THAT(
+      Open(*client, Offer(), std::make_shared<HeardEvents>()),
+      StatusIs(absl::StatusCode::kUnavailable, HasSubstr("the callee ended")));
+}
+
+// What the caller hears, and that the service and its server still end.
+class ThrowingHost : public FakeHost {
+ public:
+  using FakeHost::FakeHost;
+  Policy GetPolicy() override { throw std::runtime_error("no policy today"); }
+};
+
+class ThrowingAdmit : public FakeHost {
+ public:
+  using FakeHost::FakeHost;
+  absl::StatusOr<Admitted> Admit(const std::string&, const SessionPlan&,
+                                 std::shared_ptr<ControlStream>) override {
+    throw std::bad_alloc();
+  }
+  std::pair<uint64_t, uint64_t> BytesMoved(const std::string&) override {
+    throw 3;
+  }
+};
+
+TEST(ControlServiceHostTest, WhatTheHostThrowsIsTheCallersStatus) {
+  ThrowingHost host(PeerWith("bob", {}));
+  auto server = std::make_unique<TestServer>(&host);
+  auto client = Connect(server->address());
+  EXPECT_THAT(Open(*client, Offer(), std::make_shared<HeardEvents>()),
+              StatusIs(absl::StatusCode::kInternal,
+                       HasSubstr("the host threw: no policy today")));
+  EXPECT_THAT(Await<Explanation>([&](Done<Explanation> done) {
+                client->Explain(Offer(), PeerWith("alice", {}), kTimeout,
+                                std::move(done));
+              }),
+              StatusIs(absl::StatusCode::kInternal,
+                       HasSubstr("the host threw: no policy today")));
+  server.reset();
+}
+
+TEST(ControlServiceHostTest, AdmitThatThrowsLeavesNoSession) {
+  ThrowingAdmit host(PeerWith("bob", {}));
+  auto server = std::make_unique<TestServer>(&host);
+  auto client = Connect(server->address());
+  EXPECT_THAT(Open(*client, Offer(), std::make_shared<HeardEvents>()),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("out of memory")));
+  EXPECT_THAT(List(*client), IsOkAndHolds(IsEmpty()));
+  server.reset();
 }
 
 TEST(ControlServiceHostTest, MaxSessionsIsResourceExhaustedUntilOneEnds) {

@@ -29,6 +29,12 @@ TEST(GrpcStatusTest, CodesNobodyKnowsAreUnknown) {
   }
 }
 
+TEST(GrpcStatusTest, TerminalsHaveNothingToActOn) {
+  EXPECT_THAT(FromGrpcStatus(grpc::Status(grpc::StatusCode::NOT_FOUND,
+                                          "one\ntwo\x1b[2J\xff")),
+              StatusIs(absl::StatusCode::kNotFound, "one\ntwo?[2J?"));
+}
+
 TEST(GrpcStatusTest, LongMessagesFitIntoHeaders) {
   grpc::Status converted =
       ToGrpcStatus(absl::InternalError(std::string(1 << 20, 'x')));

@@ -1,5 +1,7 @@
 // Time on the control stream: heartbeats, leases, deadlines. The clock stands
 // still but for what the test does.
+#include "control/lease.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -100,13 +102,25 @@ TEST_F(LeaseTest, SilentCallerLosesItsSession) {
   RawCaller caller(server.address());
   std::string id = Accept(caller);
   clock_.Advance(kLease);
+  RawCaller::End end = caller.ReadToEnd();
+  EXPECT_EQ(end.goodbye, static_cast<int>(absl::StatusCode::kUnavailable));
   EXPECT_THAT(host_.Of(id).events->AwaitEnd(),
               StatusIs(absl::StatusCode::kUnavailable,
                        AllOf(HasSubstr("\"alice\" was silent for 15s"),
                              HasSubstr(id))));
-  RawCaller::End end = caller.ReadToEnd();
-  EXPECT_EQ(end.goodbye, static_cast<int>(absl::StatusCode::kUnavailable));
   EXPECT_THAT(server.control().sessions().List(), IsEmpty());
+}
+
+TEST_F(LeaseTest, CallerThatDoesNotAnswerAGoodbyeIsGivenTwoSeconds) {
+  TestServer server(&host_, OptionsWith(&clock_));
+  RawCaller caller(server.address());
+  FakeHost::Session session = host_.Of(Accept(caller));
+  session.stream->SendGoodbye(absl::OkStatus());
+  pb::SessionResponse goodbye;
+  ASSERT_TRUE(caller.Read(&goodbye) && goodbye.has_goodbye());
+  EXPECT_FALSE(session.events->ended());
+  clock_.Advance(absl::Seconds(2));
+  EXPECT_THAT(session.events->AwaitEnd(), IsOk());
 }
 
 TEST_F(LeaseTest, AnySignOfLifeRenewsTheLease) {
@@ -120,6 +134,26 @@ TEST_F(LeaseTest, AnySignOfLifeRenewsTheLease) {
     AwaitLease(*client, clock_.Now() + kLease);
   }
   EXPECT_FALSE(host_.Of(id).events->ended());
+}
+
+TEST_F(LeaseTest, OptionsBeyondTheBoundsCountAsTheBound) {
+  ControlServiceOptions options = OptionsWith(&clock_);
+  options.lease = -absl::Seconds(1);
+  options.heartbeat = absl::ZeroDuration();
+  options.max_sessions = 0;
+  TestServer server(&host_, options);
+  Loop loop(&clock_);
+  ControlClientOptions client_options = ClientOptions(&loop);
+  client_options.lease = absl::ZeroDuration();
+  client_options.heartbeat = absl::InfiniteDuration();
+  auto client = *ControlClient::Create(server.address(), client_options);
+  auto events = std::make_shared<HeardEvents>();
+  auto session = Open(*client, events);
+  ASSERT_THAT(session, IsOk());
+  AwaitLease(*client, clock_.Now() + kShortestLease);
+  clock_.Advance(kShortestLease / 2);
+  AwaitLease(*client, clock_.Now() + kShortestLease);
+  EXPECT_FALSE(events->ended());
 }
 
 TEST_F(LeaseTest, StreamWithoutOpenEndsAfterALease) {

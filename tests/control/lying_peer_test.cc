@@ -113,6 +113,14 @@ TEST_F(LyingCallerTest, OpenWithAnythingWrongNamesTheField) {
             [&](auto& o) { rule(o)->set_source("cuda:999999999999"); }},
            {"open.offer.to_callee.rules[0].name_glob: 2000 bytes, at most",
             [&](auto& o) { rule(o)->set_name_glob(std::string(2000, '*')); }},
+           {"open.offer.to_callee.rules: 66000 bytes of name_glob, at most",
+            [&](auto& o) {
+              for (int i = 0; i < 66; ++i) {
+                auto* named = rule(o);
+                named->set_name_glob(std::string(1000, 'x'));
+                named->set_target("cpu");
+              }
+            }},
            {"open.offer.to_callee.rules[0].name_glob: has a control character",
             [&](auto& o) { rule(o)->set_name_glob("a\nb"); }},
            {"open.offer.caller_streams[0].kind: 77",
@@ -271,7 +279,7 @@ TEST(UnopenedStreamsTest, AreBounded) {
   while (refused == 0) {
     RawCaller caller(server.address());
     caller.WritesDone();
-    refused += caller.ReadToEnd().goodbye == kResourceExhausted;
+    refused += caller.ReadToEnd().status.error_code() == kResourceExhausted;
   }
   silent.clear();
   bool accepted = false;

@@ -203,10 +203,10 @@ TEST(NegotiateTest, PeerWithoutAPoolUsesDefaultStreams) {
 
 TEST(NegotiateTest, LimitsAreTheSmallestFieldByField) {
   Scene scene;
-  scene.offer.limits.tensors = 10;
+  scene.offer.limits.emplace().tensors = 10;
   scene.alice.limits.rank = 8;
   scene.bob.limits.body_lanes = 2;
-  scene.policy.limits.message_bytes = 1 << 20;
+  scene.policy.limits.emplace().message_bytes = 1 << 20;
   auto plan = scene.Negotiate();
   ASSERT_THAT(plan, IsOk());
   Limits want;
@@ -217,14 +217,29 @@ TEST(NegotiateTest, LimitsAreTheSmallestFieldByField) {
   EXPECT_EQ(plan->limits, want);
 }
 
+TEST(NegotiateTest, LimitsRaisedByBothPeersAreRaised) {
+  Scene scene;
+  scene.alice.limits.headers_waiting = 5000;
+  scene.alice.limits.payload_bytes *= 4;
+  scene.bob.limits.headers_waiting = 4000;
+  scene.bob.limits.payload_bytes *= 2;
+  auto plan = scene.Negotiate();
+  ASSERT_THAT(plan, IsOk());
+  EXPECT_EQ(plan->limits.headers_waiting, 4000u);
+  EXPECT_EQ(plan->limits.payload_bytes, 2 * Limits().payload_bytes);
+  EXPECT_THAT(CheckPlan(*plan, scene.offer, scene.alice), IsOk());
+}
+
 TEST(NegotiateTest, LimitsThatMayBeZero) {
   Scene scene;
-  scene.offer.limits.eager_bytes = 0;
-  scene.offer.limits.operations_queued = 0;
-  scene.offer.limits.bytes_queued = 0;
-  scene.offer.limits.tensors = 0;
-  scene.offer.limits.rank = 0;
-  scene.offer.limits.name_bytes = 0;
+  Limits& limits = scene.offer.limits.emplace();
+  limits.payload_bytes = 0;
+  limits.eager_bytes = 0;
+  limits.operations_queued = 0;
+  limits.bytes_queued = 0;
+  limits.tensors = 0;
+  limits.rank = 0;
+  limits.name_bytes = 0;
   EXPECT_THAT(scene.Negotiate(), IsOk());
 }
 
@@ -441,11 +456,11 @@ std::vector<ObjectionCase> Objections() {
        StatusCode::kPermissionDenied,
        {"without a rule for cpu", "policy of callee \"bob\""}},
       {"no operation allowed",
-       [](Scene& s) { s.policy.limits.operations_in_flight = 0; },
+       [](Scene& s) { s.policy.limits.emplace().operations_in_flight = 0; },
        StatusCode::kResourceExhausted,
        {"limits.operations_in_flight", "policy of callee \"bob\"", "allows 0"}},
       {"no lanes",
-       [](Scene& s) { s.offer.limits.body_lanes = 0; },
+       [](Scene& s) { s.offer.limits.emplace().body_lanes = 0; },
        StatusCode::kResourceExhausted,
        {"limits.body_lanes", "offer of caller \"alice\""}},
       {"no bytes",
@@ -515,7 +530,7 @@ TEST(NegotiateTest, ObjectionsComeAllTogetherFirstCodeFirst) {
   scene.offer.to_caller = Rules({"cuda:7=cpu"});
   scene.offer.caller_streams = {{{}, StreamKind::kPool}};
   scene.policy.devices = {{}};
-  scene.policy.limits.body_lanes = 0;
+  scene.policy.limits.emplace().body_lanes = 0;
   scene.policy.paths = {"uv/basic"};
   Explanation explanation = scene.Explain();
   std::vector<StatusCode> codes;
@@ -550,15 +565,66 @@ TEST(NegotiateTest, EndlessObjectionsAreCounted) {
                                           HasSubstr("... and 36 more")));
 }
 
+std::vector<std::string> Gpus(int count) {
+  std::vector<std::string> devices;
+  for (int i = 0; i < count; ++i) devices.push_back(absl::StrCat("cuda:", i));
+  return devices;
+}
+
+size_t TextBytes(const SessionPlan& plan) {
+  size_t bytes = 0;
+  for (const PathChoice& choice : plan.paths) {
+    for (const std::string& path : choice.ranked) bytes += path.size();
+    for (const PathRefusal& refusal : choice.refused) {
+      bytes += refusal.path.size() + refusal.reason.size();
+    }
+  }
+  return bytes;
+}
+
+// 1,000 pairs, 64 paths each, none allowed by 128 long names.
+TEST(NegotiateTest, WhatAPlanSaysOfRefusalsIsBounded) {
+  Scene scene;
+  scene.alice = PeerWith("alice", Gpus(99));
+  scene.bob = PeerWith("bob", Gpus(9));
+  while (scene.alice.paths.size() < 64) {
+    int n = static_cast<int>(scene.alice.paths.size());
+    scene.alice.paths.push_back(
+        {absl::StrCat(std::string(240, 'p'), n), "cuda", "cuda", n + 100,
+         PathCapability::Reach::kAnywhere, std::string(2000, 'u')});
+  }
+  std::vector<std::string> rules;
+  for (int i = 0; i < 9; ++i)
+    rules.push_back(absl::StrCat("w", i, "=cuda:", i));
+  scene.offer = OfferOf(rules);
+  scene.offer.to_caller = Placement();
+  scene.offer.paths = {"uv/cma", "uv/basic"};
+  while (scene.offer.paths.size() < 128) {
+    scene.offer.paths.push_back(
+        absl::StrCat(std::string(250, 'q'), scene.offer.paths.size()));
+  }
+  Explanation explanation = scene.Explain();
+  ASSERT_THAT(explanation.plan.paths, SizeIs(901));
+  EXPECT_LT(TextBytes(explanation.plan), size_t{4} << 20);
+  PathChoice first = ChoiceOf(explanation.plan, {"cuda", 0}, {"cuda", 0});
+  ASSERT_THAT(first.refused, SizeIs(17));
+  EXPECT_THAT(first.refused[0].reason,
+              AllOf(HasSubstr("allows only uv/cma, uv/basic, qqq"),
+                    HasSubstr("(128 in all)")));
+  EXPECT_EQ(first.refused.back(), (PathRefusal{"others", "44 more"}));
+  EXPECT_THAT(ChoiceOf(explanation.plan, {"cuda", 98}, {"cuda", 8}).refused,
+              IsEmpty());
+  size_t objected = 0;
+  for (const absl::Status& objection : explanation.objections) {
+    objected += objection.message().size();
+  }
+  EXPECT_LT(objected, size_t{1} << 20);
+}
+
 TEST(NegotiateTest, TooManyPairsAreRefused) {
   Scene scene;
-  auto gpus = [](int count) {
-    std::vector<std::string> devices;
-    for (int i = 0; i < count; ++i) devices.push_back(absl::StrCat("cuda:", i));
-    return devices;
-  };
-  scene.alice = PeerWith("alice", gpus(100));
-  scene.bob = PeerWith("bob", gpus(20));
+  scene.alice = PeerWith("alice", Gpus(100));
+  scene.bob = PeerWith("bob", Gpus(20));
   std::vector<std::string> rules;
   for (int i = 0; i < 20; ++i)
     rules.push_back(absl::StrCat("w", i, "=cuda:", i));
@@ -584,7 +650,7 @@ TEST(ExplainTest, FillsThePlanAsFarAsItCan) {
   scene.alice.wire_versions = {2, 2};
   scene.offer.to_callee = Rules({"cuda:0=cuda:1", "cuda:5=cuda:6"});
   scene.offer.to_caller = Placement();
-  scene.policy.limits.rank = 4;
+  scene.policy.limits.emplace().rank = 4;
   Explanation explanation = scene.Explain();
   const SessionPlan& plan = explanation.plan;
   EXPECT_THAT(explanation.objections, SizeIs(3));

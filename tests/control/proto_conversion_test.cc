@@ -130,6 +130,7 @@ TEST(ProtoConversionTest, StatusTextIsMadeFitForTheWire) {
        std::vector<std::pair<std::string, std::string>>{
            {"caf\xc3\xa9", "caf\xc3\xa9"},
            {"\xff\xc3(", "?\?("},
+           {"one\ntwo\x1b[31m", "one\ntwo?[31m"},
            {"\xed\xa0\x80", "???"},      // a surrogate
            {"\xc0\x80", "??"},           // overlong
            {"\xf0\x9f\x9a", "???"},      // cut
@@ -149,12 +150,21 @@ TEST(ProtoConversionTest, StatusTextIsMadeFitForTheWire) {
   EXPECT_TRUE(parsed.ParseFromString(Bytes(message)));
 }
 
+TEST(ProtoConversionTest, WhatAPeerSaysHasNoControlCharactersButLineEnds) {
+  pb::Status message;
+  message.set_code(5);
+  message.set_message("one\ntwo\x1b]0;title\x07");
+  absl::Status said;
+  EXPECT_THAT(FromProto(message, "x", &said), IsOk());
+  EXPECT_EQ(said, absl::NotFoundError("one\ntwo?]0;title?"));
+}
+
 // A caller from another language need not fill in what it does not care for.
 TEST(ProtoConversionTest, WhatIsAbsentFromAnOfferHasItsDefault) {
   auto offer = FromProto(pb::Offer(), "x");
   ASSERT_THAT(offer, IsOk());
   EXPECT_TRUE(offer->digests);
-  EXPECT_EQ(offer->limits, Limits());
+  EXPECT_FALSE(offer->limits.has_value());
   EXPECT_FALSE(offer->to_caller.has_value());
   EXPECT_FALSE(offer->expected_epoch.has_value());
 }
@@ -168,8 +178,8 @@ TEST(ProtoConversionTest, ZeroIsNotAbsent) {
   auto offer = FromProto(message, "x");
   ASSERT_THAT(offer, IsOk());
   EXPECT_FALSE(offer->digests);
-  EXPECT_EQ(offer->limits.rank, 0u);
-  EXPECT_EQ(offer->limits.tensors, Limits().tensors);
+  EXPECT_EQ(offer->limits->rank, 0u);
+  EXPECT_EQ(offer->limits->tensors, Limits().tensors);
   EXPECT_TRUE(offer->to_caller.has_value());
   EXPECT_TRUE(offer->expected_epoch.has_value());
 }
@@ -196,6 +206,7 @@ TEST(ProtoConversionTest, EveryLimitHasItsField) {
   limits.headers_waiting = 10;
   limits.eager_bytes = 11;
   limits.body_lanes = 12;
+  limits.payload_bytes = 13;
   Offer offer;
   offer.limits = limits;
   EXPECT_EQ(FromProto(ToProto(offer), "x")->limits, limits);

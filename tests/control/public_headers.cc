@@ -5,6 +5,7 @@
 #include "control/control_client.h"
 #include "control/control_service.h"
 #include "control/control_stream.h"
+#include "control/lease.h"
 #include "control/negotiate.h"
 #include "control/offer.h"
 #include "control/session_host.h"

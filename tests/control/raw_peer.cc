@@ -81,6 +81,7 @@ RawCaller::End RawCaller::ReadToEnd() {
   pb::SessionResponse response;
   while (Read(&response)) {
     if (!response.has_goodbye()) continue;
+    stream_->WritesDone();
     end.goodbye = response.goodbye().status().code();
     end.why = response.goodbye().status().message();
   }

@@ -42,7 +42,8 @@ class RawCaller {
   bool ReadAny(pb::SessionResponse* response) {
     return stream_->Read(response);
   }
-  // Reads to the end: the status of the last goodbye, then gRPC's.
+  // Reads to the end: the status of the last goodbye, then gRPC's. Closes its
+  // half at a goodbye, as honest callers do.
   struct End {
     int goodbye = -1;  // -1: none came
     std::string why;

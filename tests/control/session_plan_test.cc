@@ -24,7 +24,7 @@ TEST(DigestTest, IsThirtyTwoHexDigits) {
 
 // Both sides compute it, perhaps from builds of different age.
 TEST(DigestTest, IsTheSameInEveryBuild) {
-  EXPECT_EQ(Digest(GoldenPlan()), "cb7efd8ecd5faad83a108891aa5f2682");
+  EXPECT_EQ(Digest(GoldenPlan()), "e34617070b75594a60abfab7e434f493");
 }
 
 TEST(DigestTest, RefusalsDoNotCount) {
@@ -56,6 +56,7 @@ TEST(DigestTest, EverythingElseCounts) {
       [](auto& p) { p.paths.pop_back(); },
       [](auto& p) { p.digests = !p.digests; },
       [](auto& p) { p.limits.message_bytes--; },
+      [](auto& p) { p.limits.payload_bytes--; },
       [](auto& p) { p.limits.manifest_bytes--; },
       [](auto& p) { p.limits.tensors--; },
       [](auto& p) { p.limits.rank--; },
@@ -96,7 +97,8 @@ TEST(SessionPlanTest, TextHasALineForEachRulePairAndLimit) {
         "stream at callee: cuda:1 pool\n",
         "paths cpu - cpu: uv/cma, uv/basic\n", "  not shm/basic: never\n",
         "paths cuda:0 - cuda:1: none\n", "digests on\n",
-        "limit body_lanes: 4\n", "limit message_bytes: "}) {
+        "limit body_lanes: 4\n",
+        "limit message_bytes: ", "limit payload_bytes: "}) {
     EXPECT_THAT(text, HasSubstr(line));
   }
 }

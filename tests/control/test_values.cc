@@ -89,7 +89,7 @@ Offer GoldenOffer() {
   offer.callee_streams = {{{"cuda", 1}, StreamKind::kDefault}};
   offer.paths = {"uv/cma", "uv/basic"};
   offer.digests = false;
-  offer.limits.body_lanes = 2;
+  offer.limits.emplace().body_lanes = 2;
   offer.expected_callee = "bob";
   offer.expected_epoch = 0xb0b;
   return offer;
