@@ -161,6 +161,7 @@ absl::StatusOr<Manifest> DecodeManifest(absl::string_view bytes,
 // The receiver's check of what the sender decided: every storage's target is
 // what `placement` gives for its source device and the names of its tensors.
 // FAILED_PRECONDITION: names the tensor, its target and the agreed one.
+// RESOURCE_EXHAUSTED: matching all names takes more than kMatchSteps.
 absl::Status CheckPlacement(const Manifest& manifest,
                             const Placement& placement);
 

@@ -213,6 +213,9 @@ absl::Status ManifestChecker::CheckDims() {
 
 absl::Status ManifestChecker::CheckDevices() {
   const std::vector<DeviceId>& devices = columns().devices;
+  if (devices.size() > kMostDevices) {
+    return Invalid(devices.size(), " devices, more than ", kMostDevices);
+  }
   for (size_t d = 0; d < devices.size(); ++d) {
     FERRY_RETURN_IF_ERROR(ValidateDeviceId(devices[d]));
     auto first = std::find(devices.begin(), devices.begin() + d, devices[d]);

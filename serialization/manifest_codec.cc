@@ -64,7 +64,6 @@ std::string JoinDevices(const std::vector<DeviceId>& devices) {
 // One device has one spelling, so that one manifest has one encoding.
 absl::Status SplitDevices(absl::string_view text,
                           std::vector<DeviceId>* devices) {
-  constexpr size_t kMostDevices = 256;
   for (absl::string_view part : absl::StrSplit(text, ',')) {
     FERRY_ASSIGN_OR_RETURN(DeviceId device, ParseDeviceId(part));
     if (ToString(device) != part) {

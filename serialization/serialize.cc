@@ -87,6 +87,7 @@ class Serializer {
     c10::Device torch;
     DeviceId id;
     int target;  // of storages on it; -1: not known
+    int placed;  // the tensor that the target was asked for
     int column;  // its number in the manifest; -1: none yet
   };
   struct Pack {
@@ -112,7 +113,7 @@ class Serializer {
   absl::Status Place(int tensor, Group& group, bool is_new);
   absl::StatusOr<uint8_t> SourceOf(c10::Device device);
   absl::StatusOr<uint8_t> TargetOf(uint8_t source, int tensor);
-  uint8_t InternDevice(const DeviceId& id);
+  absl::StatusOr<uint8_t> InternDevice(const DeviceId& id);
   absl::Status Describe(const View& view);
   absl::Status DescribeWindow(const DtypeInfo& dtype,
                               const c10::TensorImpl& tensor, uint8_t flags,
@@ -132,6 +133,7 @@ class Serializer {
   const ConverterRegistry& converters_;
   TensorMessage message_;
   bool places_by_name_ = false;
+  int64_t match_steps_ = kMatchSteps;
   int current_ = 0;  // the tensor that is worked on, for messages
   std::vector<Device> devices_;
   std::vector<View> views_;
@@ -246,32 +248,39 @@ absl::StatusOr<uint8_t> Serializer::SourceOf(c10::Device device) {
         absl::StrCat(Tensor(current_), " is on ", device.str(), ": ",
                      converter.status().message()));
   }
-  uint8_t known = InternDevice(DeviceIdOf(device));
+  FERRY_ASSIGN_OR_RETURN(uint8_t known, InternDevice(DeviceIdOf(device)));
   devices_[known].torch = device;
   return known;
 }
 
 absl::StatusOr<uint8_t> Serializer::TargetOf(uint8_t source, int tensor) {
-  if (!places_by_name_ && devices_[source].target >= 0) {
-    return static_cast<uint8_t>(devices_[source].target);
+  const Device& known = devices_[source];
+  if (known.target >= 0 && (!places_by_name_ || known.placed == tensor)) {
+    return static_cast<uint8_t>(known.target);
   }
   auto target =
-      options_.placement.TargetFor(devices_[source].id, NameOf(tensor));
+      options_.placement.TargetFor(known.id, NameOf(tensor), &match_steps_);
   if (!target.ok()) {
     return absl::Status(
         target.status().code(),
         absl::StrCat(Tensor(tensor), ": ", target.status().message()));
   }
-  uint8_t known = InternDevice(*target);
-  devices_[source].target = known;
-  return known;
+  FERRY_ASSIGN_OR_RETURN(uint8_t device, InternDevice(*target));
+  devices_[source].target = device;
+  devices_[source].placed = tensor;
+  return device;
 }
 
-uint8_t Serializer::InternDevice(const DeviceId& id) {
+absl::StatusOr<uint8_t> Serializer::InternDevice(const DeviceId& id) {
   for (size_t d = 0; d < devices_.size(); ++d) {
     if (devices_[d].id == id) return static_cast<uint8_t>(d);
   }
-  devices_.push_back({c10::Device(c10::kMeta), id, -1, -1});
+  if (devices_.size() == kMostDevices) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(Tensor(current_), ": more than ", kMostDevices,
+                     " devices in one message"));
+  }
+  devices_.push_back({c10::Device(c10::kMeta), id, -1, -1, -1});
   return static_cast<uint8_t>(devices_.size() - 1);
 }
 
