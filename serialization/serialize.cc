@@ -16,6 +16,7 @@
 #include "serialization/gather.h"
 #include "serialization/name_table.h"
 #include "serialization/strided.h"
+#include "serialization/tensor_on_storage.h"
 #include "serialization/torch_errors.h"
 #include "serialization/torch_types.h"
 
@@ -115,9 +116,8 @@ class Serializer {
   absl::StatusOr<uint8_t> TargetOf(uint8_t source, int tensor);
   absl::StatusOr<uint8_t> InternDevice(const DeviceId& id);
   absl::Status Describe(const View& view);
-  absl::Status DescribeWindow(const DtypeInfo& dtype,
-                              const c10::TensorImpl& tensor, uint8_t flags,
-                              Group& group);
+  void DescribeWindow(const DtypeInfo& dtype, const c10::TensorImpl& tensor,
+                      uint8_t flags, Group& group);
   void MakeOffsetsRelative();
   void AssignBuffers();
   uint32_t BufferFor(const Group& group);
@@ -291,6 +291,11 @@ absl::Status Serializer::Describe(const View& view) {
                          DtypeOf(c10::typeMetaToScalarType(tensor->dtype())));
   uint8_t flags =
       (tensor->is_conj() ? kConj : 0) | (tensor->is_neg() ? kNeg : 0);
+  absl::Status memory = CheckMemory(*tensor);
+  if (!memory.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(Tensor(current_), " ", memory.message()));
+  }
   if (group.views == 1 &&
       IsWorthGathering(SpanOf(tensor->sizes()), SpanOf(tensor->strides()))) {
     c10::MultiStreamGuard guard(options_.streams);
@@ -300,12 +305,13 @@ absl::Status Serializer::Describe(const View& view) {
   }
   columns_.view_storages.push_back(view.group);
   columns_.dtypes.push_back(static_cast<char>(dtype));
-  return DescribeWindow(InfoOf(dtype), *tensor, flags, group);
+  DescribeWindow(InfoOf(dtype), *tensor, flags, group);
+  return absl::OkStatus();
 }
 
-absl::Status Serializer::DescribeWindow(const DtypeInfo& dtype,
-                                        const c10::TensorImpl& tensor,
-                                        uint8_t flags, Group& group) {
+void Serializer::DescribeWindow(const DtypeInfo& dtype,
+                                const c10::TensorImpl& tensor, uint8_t flags,
+                                Group& group) {
   absl::Span<const int64_t> sizes = SpanOf(tensor.sizes());
   absl::Span<const int64_t> strides = SpanOf(tensor.strides());
   if (AreContiguous(sizes, strides)) {
@@ -321,20 +327,14 @@ absl::Status Serializer::DescribeWindow(const DtypeInfo& dtype,
   columns_.sizes.insert(columns_.sizes.end(), sizes.begin(), sizes.end());
   int64_t offset = tensor.numel() == 0 ? 0 : tensor.storage_offset();
   columns_.offsets.push_back(offset);
-  uint64_t end;
-  if (!EndOf(dtype, offset, sizes, strides, &end) ||
-      end > group.storage.nbytes()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(Tensor(current_), " does not lie in its storage of ",
-                     group.storage.nbytes(), " bytes"));
-  }
+  uint64_t end = 0;
+  EndOf(dtype, offset, sizes, strides, &end);  // lies in memory, as checked
   if (end > 0) {
     uint64_t begin = static_cast<uint64_t>(offset) * dtype.itemsize;
     group.begin = std::min(group.begin, begin);
     group.end = std::max(group.end, end);
     group.alignment = std::max(group.alignment, dtype.itemsize);
   }
-  return absl::OkStatus();
 }
 
 // Views of several dtypes may share a storage: it is cut where all of them

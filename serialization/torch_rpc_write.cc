@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "serialization/components.h"
+#include "serialization/tensor_on_storage.h"
 #include "serialization/torch_errors.h"
 #include "serialization/torch_rpc.h"
 #include "serialization/torch_rpc_wire.h"
@@ -51,7 +52,8 @@ absl::Status CheckTensor(const at::Tensor& tensor) {
         "has a sparse layout that libtorch's format cannot carry; send its "
         "to_sparse_csr()");
   }
-  return absl::OkStatus();
+  if (IsSparse(kind)) return absl::OkStatus();
+  return CheckMemory(*tensor.unsafeGetTensorImpl());
 }
 
 absl::Status CheckMessage(const TensorMessage& message,
