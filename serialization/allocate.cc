@@ -58,6 +58,12 @@ absl::Status Allocator::CheckLimits() const {
                      " bytes, over the limit message_bytes of ",
                      options_.limits.message_bytes));
   }
+  if (manifest().payload_nbytes() > options_.limits.payload_bytes) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("payload of ", manifest().payload_nbytes(),
+                     " bytes, over the limit payload_bytes of ",
+                     options_.limits.payload_bytes));
+  }
   if (static_cast<uint32_t>(manifest().tensor_count()) >
       options_.limits.tensors) {
     return absl::ResourceExhaustedError(absl::StrCat(

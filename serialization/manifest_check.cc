@@ -286,6 +286,10 @@ absl::Status ManifestChecker::CheckBuffer(uint32_t storage) {
 }
 
 absl::Status ManifestChecker::SumBuffers() {
+  if (columns().payload_nbytes > limits_.payload_bytes) {
+    return Exhausted("payload_bytes", "payload of ", columns().payload_nbytes,
+                     " bytes");
+  }
   if (columns().payload_nbytes > 0) {
     manifest_.buffer_nbytes_.push_back(columns().payload_nbytes);
     manifest_.buffer_storages_.push_back(0);

@@ -386,6 +386,19 @@ TEST(DenseTest, LimitsAreNamed) {
               StatusIs(absl::StatusCode::kResourceExhausted,
                        HasSubstr("limit message_bytes")));
   options = {};
+  options.limits.payload_bytes = 3;
+  TensorMessage message;
+  message.payload = "long";
+  EXPECT_THAT(Serialize(message, options),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("limit payload_bytes")));
+  FERRY_ASSERT_OK_AND_ASSIGN(WriteBuffers sent, Serialize(message, {}));
+  AllocateOptions receive;
+  receive.limits = options.limits;
+  EXPECT_THAT(Allocate(sent.manifest(), receive),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("limit payload_bytes")));
+  options = {};
   options.limits.rank = 2;
   EXPECT_THAT(
       Serialize(MessageOf({at::zeros({1, 1, 1})}), options),

@@ -326,6 +326,9 @@ TEST(ManifestLimitsTest, EachIsNamed) {
   limits.message_bytes = 426;
   ExpectOverLimit(limits, "message_bytes");
   limits.message_bytes = 427;
+  limits.payload_bytes = 10;
+  ExpectOverLimit(limits, "payload_bytes");
+  limits.payload_bytes = 11;
   EXPECT_THAT(DecodeManifest(EncodeManifest(SampleManifest()), limits), IsOk());
 }
 
