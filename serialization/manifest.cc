@@ -27,14 +27,10 @@ int Manifest::FindTensor(absl::string_view name) const {
 
 absl::Span<const int64_t> Manifest::sizes(int tensor) const {
   if (!IsSparse(kind(tensor))) return view(first_view(tensor)).sizes;
-  uint32_t first = 0;
-  // Few messages carry sparse tensors, none thousands: not worth a column.
-  for (uint32_t i = 0; i < extra_[tensor]; ++i) {
-    first += static_cast<uint8_t>(columns_.sparse_ranks[i]);
-  }
+  uint32_t sparse = extra_[tensor];
   return absl::MakeConstSpan(columns_.sparse_sizes)
-      .subspan(first,
-               static_cast<uint8_t>(columns_.sparse_ranks[extra_[tensor]]));
+      .subspan(first_sparse_dim_[sparse],
+               static_cast<uint8_t>(columns_.sparse_ranks[sparse]));
 }
 
 std::string Manifest::Describe(int tensor) const {

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -172,7 +173,8 @@ absl::Status ManifestReader::CheckCount(uint64_t field,
   if (field == kSizes || field == kStrides || field == kSparseSizes) {
     entries *= limits_.rank;
   }
-  if (bytes.size() <= entries || CountVarints(bytes) <= entries) {
+  if (bytes.size() <= entries ||
+      (field == kScales ? bytes.size() / 8 : CountVarints(bytes)) <= entries) {
     return absl::OkStatus();
   }
   return absl::ResourceExhaustedError(
@@ -280,9 +282,14 @@ absl::StatusOr<Manifest> DecodeManifest(absl::string_view bytes,
         "manifest: ", bytes.size(), " bytes, over the limit manifest_bytes of ",
         limits.manifest_bytes));
   }
-  FERRY_ASSIGN_OR_RETURN(ManifestColumns columns,
-                         ManifestReader(bytes, limits).Read());
-  return Manifest::Create(std::move(columns), limits);
+  try {
+    FERRY_ASSIGN_OR_RETURN(ManifestColumns columns,
+                           ManifestReader(bytes, limits).Read());
+    return Manifest::Create(std::move(columns), limits);
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "manifest: no memory left for one of ", bytes.size(), " bytes"));
+  }
 }
 
 }  // namespace tensorferry

@@ -195,6 +195,16 @@ INSTANTIATE_TEST_SUITE_P(
         Lie{"view_flag", [](C& c) { c.view_flags[0] = 8; }, "view flags"},
         Lie{"conj_of_real", [](C& c) { c.view_flags[0] = kConj; },
             "view flags"},
+        Lie{"neg_of_bool", [](C& c) { c.dtypes[1] = Code(Dtype::kBool); },
+            "view flags"},
+        Lie{"neg_of_bits", [](C& c) { c.dtypes[1] = Code(Dtype::kBits16); },
+            "view flags"},
+        Lie{"neg_of_quantised", [](C& c) { c.view_flags[4] = kNeg; },
+            "view flags"},
+        Lie{"neg_of_indices", [](C& c) { c.view_flags[3] = kNeg; },
+            "view flags"},
+        Lie{"neg_of_scales", [](C& c) { c.view_flags[6] = kNeg; },
+            "view flags"},
         Lie{"ranks_short", [](C& c) { c.ranks.pop_back(); }, "ranks has 7"},
         Lie{"rank_more", [](C& c) { c.ranks[0] = 3; }, "sizes has 12"},
         Lie{"size_more", [](C& c) { c.sizes.push_back(1); }, "sizes has 13"},
@@ -419,6 +429,37 @@ TEST(DecodeManifestTest, CountsEntriesBeforeItTakesMemoryForThem) {
   EXPECT_THAT(DecodeManifest(bytes, limits),
               StatusIs(absl::StatusCode::kResourceExhausted,
                        HasSubstr("limit tensors")));
+}
+
+// Eight bytes each, most of which look like a varint's last.
+TEST(DecodeManifestTest, AsManyScalesAsTensorsAreTaken) {
+  ManifestColumns columns;
+  Limits limits;
+  limits.tensors = 100;
+  columns.kinds.assign(100, static_cast<char>(TensorKind::kPerTensorAffine));
+  columns.tensor_flags.assign(100, 0);
+  columns.dtypes.assign(100, static_cast<char>(Dtype::kQint8));
+  columns.view_flags.assign(100, 0);
+  columns.ranks.assign(100, 0);
+  columns.view_storages.assign(100, 0);
+  columns.offsets.assign(100, 0);
+  columns.scales.assign(100, 0.5);
+  columns.zero_points.assign(100, 0);
+  columns.storage_nbytes = {1};
+  columns.storage_buffers = {0};
+  columns.buffer_sources = columns.buffer_targets = {0};
+  columns.devices = {DeviceId()};
+  FERRY_ASSERT_OK_AND_ASSIGN(Manifest manifest,
+                             Manifest::Create(columns, limits));
+  EXPECT_THAT(DecodeManifest(EncodeManifest(manifest), limits), IsOk());
+}
+
+TEST(ManifestTest, HasAtMost256Devices) {
+  ManifestColumns columns = Sample();
+  for (int i = 0; i < 255; ++i) columns.devices.push_back({"xpu", i});
+  EXPECT_THAT(
+      Manifest::Create(columns, Limits()),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("257 devices")));
 }
 
 TEST(DecodeManifestTest, RefusesFieldsItDoesNotKnow) {
