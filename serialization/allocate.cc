@@ -26,9 +26,7 @@ class Allocator {
     FERRY_RETURN_IF_ERROR(CheckLimits());
     FERRY_RETURN_IF_ERROR(PlanInto());
     FERRY_RETURN_IF_ERROR(FindRegions());
-    FERRY_RETURN_IF_ERROR(CatchTorchErrors(
-        absl::StatusCode::kResourceExhausted,
-        [] { return "allocating a message"; }, [this] { return Fill(); }));
+    FERRY_RETURN_IF_ERROR(Fill());
     return std::move(result_);
   }
 
@@ -171,7 +169,10 @@ absl::Status Allocator::FillPayload() {
 
 absl::StatusOr<ReadBuffers> Allocate(Manifest manifest,
                                      const AllocateOptions& options) {
-  return Allocator(std::move(manifest), options).Run();
+  return CatchTorchErrors(
+      absl::StatusCode::kResourceExhausted,
+      [] { return "allocating a message"; },
+      [&] { return Allocator(std::move(manifest), options).Run(); });
 }
 
 }  // namespace tensorferry

@@ -57,10 +57,7 @@ class Serializer {
     FERRY_ASSIGN_OR_RETURN(
         result_.manifest_,
         Manifest::Create(std::move(columns_), options_.limits));
-    FERRY_RETURN_IF_ERROR(CatchTorchErrors(
-        absl::StatusCode::kResourceExhausted,
-        [] { return "making buffers ready"; },
-        [this] { return PrepareRegions(); }));
+    FERRY_RETURN_IF_ERROR(PrepareRegions());
     for (at::Tensor& tensor : message_.tensors) {
       result_.tensors_.push_back(std::move(tensor));
     }
@@ -298,8 +295,14 @@ absl::Status Serializer::Describe(const View& view) {
   }
   if (group.views == 1 &&
       IsWorthGathering(SpanOf(tensor->sizes()), SpanOf(tensor->strides()))) {
-    c10::MultiStreamGuard guard(options_.streams);
-    result_.tensors_.push_back(Gather(*tensor));
+    FERRY_RETURN_IF_ERROR(CatchTorchErrors(
+        absl::StatusCode::kResourceExhausted,
+        [this] { return absl::StrCat("gathering ", Tensor(current_)); },
+        [&] {
+          c10::MultiStreamGuard guard(options_.streams);
+          result_.tensors_.push_back(Gather(*tensor));
+          return absl::OkStatus();
+        }));
     tensor = result_.tensors_.back().unsafeGetTensorImpl();
     group.storage = tensor->storage();
   }
@@ -478,7 +481,10 @@ absl::Status Serializer::PreparePayload() {
 
 absl::StatusOr<WriteBuffers> Serialize(TensorMessage message,
                                        const SerializeOptions& options) {
-  return Serializer(std::move(message), options).Run();
+  return CatchTorchErrors(
+      absl::StatusCode::kResourceExhausted,
+      [] { return "making a message ready"; },
+      [&] { return Serializer(std::move(message), options).Run(); });
 }
 
 }  // namespace tensorferry

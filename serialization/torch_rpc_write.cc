@@ -202,13 +202,16 @@ absl::StatusOr<TorchRpcWrite> DoSerialize(
   contents->type = message.type;
   contents->id = message.id;
   contents->payload = std::move(message.payload);
-  {
-    c10::MultiStreamGuard guard(options.streams);
-    for (at::Tensor& tensor : message.tensors) {
-      contents->tensors.push_back(IsWorthCloning(tensor) ? tensor.clone()
-                                                         : std::move(tensor));
-    }
-  }
+  FERRY_RETURN_IF_ERROR(CatchTorchErrors(
+      absl::StatusCode::kResourceExhausted, [] { return "cloning tensors"; },
+      [&] {
+        c10::MultiStreamGuard guard(options.streams);
+        for (at::Tensor& tensor : message.tensors) {
+          contents->tensors.push_back(
+              IsWorthCloning(tensor) ? tensor.clone() : std::move(tensor));
+        }
+        return absl::OkStatus();
+      }));
   tensorpipe::Message wire;
   FERRY_RETURN_IF_ERROR(AddTensors(targets, options, contents.get(), &wire));
   wire.payloads.resize(kPayloads);
