@@ -62,7 +62,7 @@ std::string JoinDevices(const std::vector<DeviceId>& devices) {
   });
 }
 
-// One device has one spelling, so that one manifest has one encoding.
+// Reads devices as they are written, in no other spelling.
 absl::Status SplitDevices(absl::string_view text,
                           std::vector<DeviceId>* devices) {
   for (absl::string_view part : absl::StrSplit(text, ',')) {
@@ -79,8 +79,7 @@ absl::Status SplitDevices(absl::string_view text,
   return absl::OkStatus();
 }
 
-// Reads fields in ascending order, each at most once: any other order would be
-// a second encoding of the same manifest.
+// Reads fields in ascending order, each at most once, as they are written.
 class ManifestReader {
  public:
   ManifestReader(absl::string_view bytes, const Limits& limits)

@@ -122,18 +122,53 @@ TEST(ManifestTest, AnEmptyOneIsAManifest) {
   EXPECT_EQ(decoded.buffer_count(), 0);
 }
 
-std::string GoldenPath() {
-  return "tests/serialization/golden/manifest_v1.bin";
+// A CSR tensor, and a BSC tensor whose blocks are transposed, for two devices.
+ManifestColumns CompressedSample() {
+  ManifestColumns c;
+  c.type = 9;
+  c.id = 5;
+  c.kinds = Bytes({Code(TensorKind::kCsr), Code(TensorKind::kBsc)});
+  c.tensor_flags = Bytes({0, kRequiresGrad});
+  c.dtypes =
+      Bytes({Code(Dtype::kFloat64), Code(Dtype::kInt32), Code(Dtype::kInt32),
+             Code(Dtype::kFloat32), Code(Dtype::kInt64), Code(Dtype::kInt64)});
+  c.view_flags = Bytes({0, 0, 0, kStrided, 0, 0});
+  c.ranks = Bytes({1, 1, 1, 3, 1, 1});
+  c.view_storages = {0, 1, 2, 3, 4, 5};
+  c.offsets = {0, 0, 0, 0, 0, 0};
+  c.sizes = {3, 4, 3, 2, 2, 3, 3, 2};
+  c.strides = {6, 1, 2};
+  c.sparse_ranks = Bytes({2, 2});
+  c.sparse_sizes = {3, 3, 4, 6};
+  c.storage_nbytes = {24, 16, 12, 48, 24, 16};
+  c.storage_buffers = {0, 0, 0, 1, 1, 1};
+  c.buffer_sources = {0, 0};
+  c.buffer_targets = {1, 0};
+  c.devices = {{"cpu", 0}, {"cuda", 1}};
+  return c;
+}
+
+std::string Golden(const char* name) {
+  std::ifstream file(std::string("tests/serialization/golden/") + name,
+                     std::ios::binary);
+  std::stringstream golden;
+  golden << file.rdbuf();
+  return golden.str();
 }
 
 // Peers of earlier releases send and expect these bytes. If this test fails,
 // the format has changed: it needs a new version, not a new file.
 TEST(ManifestTest, Version1BytesAreGolden) {
-  std::ifstream file(GoldenPath(), std::ios::binary);
-  std::stringstream golden;
-  golden << file.rdbuf();
-  EXPECT_EQ(EncodeManifest(SampleManifest()), golden.str());
-  EXPECT_THAT(DecodeManifest(golden.str(), Limits()), IsOk());
+  std::string golden = Golden("manifest_v1.bin");
+  EXPECT_EQ(EncodeManifest(SampleManifest()), golden);
+  EXPECT_THAT(DecodeManifest(golden, Limits()), IsOk());
+  golden = Golden("manifest_v1_compressed.bin");
+  FERRY_ASSERT_OK_AND_ASSIGN(Manifest compressed,
+                             Manifest::Create(CompressedSample(), Limits()));
+  EXPECT_EQ(EncodeManifest(compressed), golden);
+  FERRY_ASSERT_OK_AND_ASSIGN(Manifest decoded,
+                             DecodeManifest(golden, Limits()));
+  EXPECT_THAT(decoded.sizes(1), ElementsAre(4, 6));
 }
 
 // Each lie is one change to a manifest that is fine without it.
