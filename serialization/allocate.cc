@@ -11,6 +11,13 @@
 #include "serialization/torch_types.h"
 
 namespace tensorferry {
+namespace {
+
+std::byte* DataOf(const StorageTarget& target) {
+  return static_cast<std::byte*>(target.storage.mutable_data()) + target.begin;
+}
+
+}  // namespace
 
 class Allocator {
  public:
@@ -117,11 +124,11 @@ absl::Status Allocator::Fill() {
   for (int s = 0; s < storages; ++s) {
     int buffer = manifest().storage_buffer(s);
     Region& region = result_.regions_[buffer];
-    if (!plan_.direct.empty() && plan_.direct[s] != nullptr) {
-      region.data = plan_.direct[s];
-      continue;
-    }
     if (manifest().buffer_storages(buffer) == 1) {
+      if (!plan_.targets.empty() && plan_.targets[s].storage) {
+        region.data = DataOf(plan_.targets[s]);
+        continue;
+      }
       FERRY_ASSIGN_OR_RETURN(c10::DataPtr memory, Memory(buffer));
       result_.storages_[s] = StorageOn(std::move(memory), s);
       continue;
@@ -134,7 +141,7 @@ absl::Status Allocator::Fill() {
         StorageOn(shared[buffer]->Slice(manifest().storage_at(s)), s);
   }
   result_.destinations_ = std::move(plan_.by_tensor);
-  result_.copied_ = std::move(plan_.copied);
+  result_.targets_ = std::move(plan_.targets);
   result_.bounced_ = plan_.bounced;
   return FillPayload();
 }
