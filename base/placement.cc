@@ -1,6 +1,7 @@
 #include "base/placement.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -43,14 +44,15 @@ const PlacementRule* FindRule(const Placement& placement, Wanted wanted) {
   return found == placement.rules.end() ? nullptr : &*found;
 }
 
-}  // namespace
-
-bool GlobMatches(absl::string_view glob, absl::string_view text) {
+// Takes a step for each turn; no match once none is left.
+bool GlobMatches(absl::string_view glob, absl::string_view text,
+                 int64_t* steps) {
   size_t g = 0, t = 0;
   // Where to go on if what follows the last '*' does not match: right after
   // that '*', with it having eaten one character more.
   size_t after_star = absl::string_view::npos, star_ends = 0;
   while (t < text.size()) {
+    if (--*steps < 0) return false;
     if (g < glob.size() && glob[g] == '*') {
       after_star = ++g;
       star_ends = t;
@@ -64,16 +66,31 @@ bool GlobMatches(absl::string_view glob, absl::string_view text) {
       return false;
     }
   }
-  while (g < glob.size() && glob[g] == '*') ++g;
+  while (g < glob.size() && glob[g] == '*' && --*steps >= 0) ++g;
   return g == glob.size();
 }
 
+}  // namespace
+
+bool GlobMatches(absl::string_view glob, absl::string_view text) {
+  int64_t steps = std::numeric_limits<int64_t>::max();
+  return GlobMatches(glob, text, &steps);
+}
+
 absl::StatusOr<DeviceId> Placement::TargetFor(const DeviceId& source,
-                                              absl::string_view name) const {
+                                              absl::string_view name,
+                                              int64_t* steps) const {
   for (const PlacementRule& rule : rules) {
-    bool matches = rule.kind == PlacementRule::Kind::kDevice
-                       ? rule.source == source
-                       : !name.empty() && GlobMatches(rule.name_glob, name);
+    bool matches =
+        rule.kind == PlacementRule::Kind::kDevice
+            ? rule.source == source
+            : !name.empty() && GlobMatches(rule.name_glob, name, steps);
+    if (--*steps < 0) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("placement: matching names against ", rules.size(),
+                       " rules takes more than ", kMatchSteps,
+                       " steps; use fewer or simpler name rules"));
+    }
     if (matches) return rule.target;
   }
   if (source.is_cpu()) return DeviceId();

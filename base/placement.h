@@ -1,6 +1,7 @@
 #ifndef TENSORFERRY_BASE_PLACEMENT_H_
 #define TENSORFERRY_BASE_PLACEMENT_H_
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,10 @@ namespace tensorferry {
 
 // Matches `text` against `glob`: '*' any run of characters, '?' any one.
 bool GlobMatches(absl::string_view glob, absl::string_view text);
+
+// The work that matching the names of one message against rules may take, as
+// both come from a peer: a step for each rule and each character looked at.
+inline constexpr int64_t kMatchSteps = int64_t{1} << 26;
 
 // One rule: what it applies to (a source device, or tensors by name) and where
 // that goes on the receiving side.
@@ -33,11 +38,14 @@ struct Placement {
   std::vector<PlacementRule> rules;
 
   // The target for a storage on `source` under a tensor called `name` (empty
-  // for an unnamed one).
+  // for an unnamed one). Takes what it needs from `steps`, which a message
+  // starts with kMatchSteps.
   // FAILED_PRECONDITION: no rule covers a device that is not the CPU; names
   // the device and the rule to add.
+  // RESOURCE_EXHAUSTED: no steps are left.
   absl::StatusOr<DeviceId> TargetFor(const DeviceId& source,
-                                     absl::string_view name) const;
+                                     absl::string_view name,
+                                     int64_t* steps) const;
 
   friend bool operator==(const Placement&, const Placement&) = default;
 };

@@ -11,6 +11,13 @@
 #include "serialization/torch_types.h"
 
 namespace tensorferry {
+namespace {
+
+std::byte* DataOf(const StorageTarget& target) {
+  return static_cast<std::byte*>(target.storage.mutable_data()) + target.begin;
+}
+
+}  // namespace
 
 class Allocator {
  public:
@@ -26,9 +33,7 @@ class Allocator {
     FERRY_RETURN_IF_ERROR(CheckLimits());
     FERRY_RETURN_IF_ERROR(PlanInto());
     FERRY_RETURN_IF_ERROR(FindRegions());
-    FERRY_RETURN_IF_ERROR(CatchTorchErrors(
-        absl::StatusCode::kResourceExhausted,
-        [] { return "allocating a message"; }, [this] { return Fill(); }));
+    FERRY_RETURN_IF_ERROR(Fill());
     return std::move(result_);
   }
 
@@ -57,6 +62,12 @@ absl::Status Allocator::CheckLimits() const {
         absl::StrCat("message of ", manifest().BytesOnWire(),
                      " bytes, over the limit message_bytes of ",
                      options_.limits.message_bytes));
+  }
+  if (manifest().payload_nbytes() > options_.limits.payload_bytes) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("payload of ", manifest().payload_nbytes(),
+                     " bytes, over the limit payload_bytes of ",
+                     options_.limits.payload_bytes));
   }
   if (static_cast<uint32_t>(manifest().tensor_count()) >
       options_.limits.tensors) {
@@ -113,11 +124,11 @@ absl::Status Allocator::Fill() {
   for (int s = 0; s < storages; ++s) {
     int buffer = manifest().storage_buffer(s);
     Region& region = result_.regions_[buffer];
-    if (!plan_.direct.empty() && plan_.direct[s] != nullptr) {
-      region.data = plan_.direct[s];
-      continue;
-    }
     if (manifest().buffer_storages(buffer) == 1) {
+      if (!plan_.targets.empty() && plan_.targets[s].storage) {
+        region.data = DataOf(plan_.targets[s]);
+        continue;
+      }
       FERRY_ASSIGN_OR_RETURN(c10::DataPtr memory, Memory(buffer));
       result_.storages_[s] = StorageOn(std::move(memory), s);
       continue;
@@ -130,7 +141,7 @@ absl::Status Allocator::Fill() {
         StorageOn(shared[buffer]->Slice(manifest().storage_at(s)), s);
   }
   result_.destinations_ = std::move(plan_.by_tensor);
-  result_.copied_ = std::move(plan_.copied);
+  result_.targets_ = std::move(plan_.targets);
   result_.bounced_ = plan_.bounced;
   return FillPayload();
 }
@@ -165,7 +176,10 @@ absl::Status Allocator::FillPayload() {
 
 absl::StatusOr<ReadBuffers> Allocate(Manifest manifest,
                                      const AllocateOptions& options) {
-  return Allocator(std::move(manifest), options).Run();
+  return CatchTorchErrors(
+      absl::StatusCode::kResourceExhausted,
+      [] { return "allocating a message"; },
+      [&] { return Allocator(std::move(manifest), options).Run(); });
 }
 
 }  // namespace tensorferry

@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>
+#include <c10/core/Storage.h>
 #include <c10/core/Stream.h>
 
 #include <cstddef>
@@ -49,6 +50,13 @@ class WriteBuffers {
   std::unique_ptr<std::string> payload_;  // own heap block: moves keep pointers
 };
 
+// Where in the caller's memory a storage of a message goes as it is, and what
+// keeps that memory. No storage: nowhere.
+struct StorageTarget {
+  c10::Storage storage;
+  uint64_t begin = 0;
+};
+
 // Memory that a message is received into: write nbytes to each region, then
 // Deserialize. Moving it does not move the bytes.
 class ReadBuffers {
@@ -60,7 +68,7 @@ class ReadBuffers {
   const Manifest& manifest() const { return manifest_; }
   const std::vector<Region>& regions() const { return regions_; }
   // Destinations that lie differently in memory than what is sent (strides,
-  // aliasing, holes between their elements): Deserialize copies into them.
+  // aliasing, holes between their elements): Deserialize copies into each.
   int bounced() const { return bounced_; }
 
  private:
@@ -70,7 +78,7 @@ class ReadBuffers {
   std::vector<Region> regions_;
   std::vector<c10::Storage> storages_;    // by manifest storage
   std::vector<at::Tensor> destinations_;  // the caller's; undefined: ours
-  std::vector<bool> copied_;  // by destination: not received into at once
+  std::vector<StorageTarget> targets_;    // by storage; no storage: ours
   std::unique_ptr<std::string> payload_;
   int bounced_ = 0;
 };

@@ -42,6 +42,16 @@ bool HasCompressedRows(TensorKind kind) {
   return kind == TensorKind::kCsr || kind == TensorKind::kBsr;
 }
 
+// Nothing in libtorch keeps these equal: a resized tensor has others.
+absl::StatusOr<TensorKind> KindOfPerChannel(const at::Tensor& tensor) {
+  int64_t axis = tensor.q_per_channel_axis();
+  int64_t channels = axis < tensor.dim() ? tensor.size(axis) : 0;
+  int64_t scales = tensor.q_per_channel_scales().numel();
+  if (scales == channels) return TensorKind::kPerChannelAffine;
+  return Unsendable(absl::StrCat("has ", channels, " channels along axis ",
+                                 axis, ", but ", scales, " scales"));
+}
+
 absl::StatusOr<TensorKind> KindOfStrided(const at::Tensor& tensor) {
   if (tensor._is_zerotensor() || !tensor.has_storage()) {
     return Unsendable("has no storage; send a copy of it");
@@ -52,7 +62,7 @@ absl::StatusOr<TensorKind> KindOfStrided(const at::Tensor& tensor) {
       return TensorKind::kPerTensorAffine;
     case c10::kPerChannelAffine:
     case c10::kPerChannelAffineFloatQParams:
-      return TensorKind::kPerChannelAffine;
+      return KindOfPerChannel(tensor);
     default:
       return Unsendable(absl::StrCat("has the quantisation scheme ",
                                      c10::toString(tensor.qscheme()),

@@ -36,6 +36,10 @@ class CpuConverter : public DeviceConverter {
     const c10::DataPtr& owner = storage.data_ptr();
     const char* begin = static_cast<const char*>(owner.get()) +
                         (range.nbytes ? range.begin : 0);
+    if (owner.get() == nullptr && range.nbytes > 0) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "a storage of ", storage.nbytes(), " bytes without memory"));
+    }
     SendBuffer buffer;
     buffer.nbytes = range.nbytes;
     if (owner.get_context() == nullptr && range.nbytes > 0) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "base/status_macros.h"
 #include "serialization/components.h"
@@ -37,7 +38,10 @@ class Deserializer {
   absl::Status MakeTensors();
   at::Tensor Make(int tensor) const;
   at::Tensor MakeView(int view) const;
+  void Unpack() const;
   at::Tensor FillDestination(int tensor) const;
+  void CopyInto(const at::Tensor& destination,
+                const Manifest::View& view) const;
   std::vector<c10::Stream> DeviceStreams() const;
 
   ReadBuffers buffers_;
@@ -51,6 +55,7 @@ absl::Status Deserializer::MakeTensors() {
   int tensors = manifest().tensor_count();
   message_.tensors.reserve(tensors);
   if (manifest().named()) message_.names.reserve(tensors);
+  Unpack();
   for (current_ = 0; current_ < tensors; ++current_) {
     if (manifest().named()) {
       message_.names.emplace_back(manifest().tensor_name(current_));
@@ -91,15 +96,57 @@ at::Tensor Deserializer::MakeView(int index) const {
   return tensor;
 }
 
+// Brings storages that came packed with others to their targets, as bytes.
+void Deserializer::Unpack() const {
+  for (size_t s = 0; s < buffers_.targets_.size(); ++s) {
+    const StorageTarget& target = buffers_.targets_[s];
+    int buffer = manifest().storage_buffer(static_cast<int>(s));
+    if (!target.storage || manifest().buffer_storages(buffer) == 1) continue;
+    auto nbytes = static_cast<int64_t>(manifest().storage_nbytes(s));
+    TensorOnStorage(target.storage, c10::kByte,
+                    static_cast<int64_t>(target.begin), {nbytes}, {})
+        .copy_(TensorOnStorage(buffers_.storages_[s], c10::kByte, 0, {nbytes},
+                               {}));
+  }
+}
+
 at::Tensor Deserializer::FillDestination(int tensor) const {
   at::Tensor destination = buffers_.destinations_[tensor];
-  if (buffers_.copied_[tensor]) {
-    destination.copy_(MakeView(manifest().first_view(tensor)));
-  } else if (!destination.is_inference()) {
-    // It was written to behind autograd's back.
+  Manifest::View view = manifest().view(manifest().first_view(tensor));
+  if (!buffers_.targets_[view.storage].storage && destination.numel() > 0) {
+    CopyInto(destination, view);
+  }
+  // All of them are written to behind autograd's back.
+  if (!destination.is_inference()) {
     destination.unsafeGetTensorImpl()->bump_version();
   }
   return destination;
+}
+
+// As bits, unless bits of the view (conjugate, negative) are to be resolved.
+void Deserializer::CopyInto(const at::Tensor& destination,
+                            const Manifest::View& view) const {
+  bool as_bits =
+      view.conj == destination.is_conj() && view.neg == destination.is_neg();
+  c10::ScalarType type =
+      as_bits ? BitsOf(destination.itemsize()) : ScalarTypeOf(view.dtype);
+  std::vector<int64_t> sizes(view.sizes.begin(), view.sizes.end());
+  std::vector<int64_t> strides = destination.strides().vec();
+  // Each element once: where the destination is expanded, so is the view.
+  for (size_t d = 0; d < sizes.size(); ++d) {
+    if (strides[d] == 0) sizes[d] = 1;
+  }
+  at::Tensor to = TensorOnStorage(destination.storage(), type,
+                                  destination.storage_offset(), sizes, strides);
+  at::Tensor from = TensorOnStorage(buffers_.storages_[view.storage], type,
+                                    view.offset, sizes, view.strides);
+  if (!as_bits) {
+    to._set_conj(destination.is_conj());
+    to._set_neg(destination.is_neg());
+    from._set_conj(view.conj);
+    from._set_neg(view.neg);
+  }
+  to.copy_(from);
 }
 
 std::vector<c10::Stream> Deserializer::DeviceStreams() const {

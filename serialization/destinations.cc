@@ -1,10 +1,7 @@
 #include "serialization/destinations.h"
 
-#include <ATen/MemoryOverlap.h>
-
 #include <algorithm>
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <utility>
 
@@ -12,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "base/status_macros.h"
 #include "serialization/strided.h"
+#include "serialization/tensor_on_storage.h"
 #include "serialization/torch_types.h"
 
 namespace tensorferry {
@@ -32,11 +30,25 @@ bool SameStrides(const Manifest::View& view, const at::Tensor& tensor) {
                               : view.strides == strides;
 }
 
-// Bytes of the caller that are written to, and for which tensor.
+// Bytes of the caller that are written to: those of `tensor`'s destination or,
+// where a storage goes as it is, one run for all of its tensors.
 struct Extent {
   uintptr_t begin, end;
   int tensor;
+  bool is_run;
 };
+
+using ByteSpan = std::pair<uint64_t, uint64_t>;  // begin, end
+
+bool Cover(std::vector<ByteSpan> spans, uint64_t nbytes) {
+  std::sort(spans.begin(), spans.end());
+  uint64_t covered = 0;
+  for (auto [begin, end] : spans) {
+    if (begin > covered) return false;
+    covered = std::max(covered, end);
+  }
+  return covered == nbytes;
+}
 
 }  // namespace
 
@@ -47,8 +59,7 @@ class DestinationPlanner {
 
   absl::StatusOr<DestinationPlan> Plan() {
     plan_.by_tensor.resize(manifest_.tensor_count());
-    plan_.copied.resize(manifest_.tensor_count());
-    plan_.direct.resize(manifest_.storage_count());
+    plan_.targets.resize(manifest_.storage_count());
     FERRY_RETURN_IF_ERROR(FindTensors());
     FERRY_RETURN_IF_ERROR(GroupByStorage());
     for (const Group& group : groups_) {
@@ -69,10 +80,13 @@ class DestinationPlanner {
   absl::Status CheckFits(int tensor, const at::Tensor& destination) const;
   absl::Status GroupByStorage();
   absl::Status PlanGroup(const Group& group);
-  std::byte* DirectBase(const Group& group) const;
+  StorageTarget TargetOf(const Group& group) const;
   absl::Status PlanCopy(int tensor);
-  void AddExtent(const at::Tensor& destination, int tensor);
+  bool LiesAlike(int tensor) const;
   absl::Status CheckOverlaps();
+  bool MeetAlike(const Extent& a, const Extent& b) const;
+  bool AreApart(const Extent& a, const Extent& b) const;
+  uint64_t RowBytes(const Extent& extent, uint64_t pitch) const;
 
   Manifest::View ViewOf(int tensor) const {
     return manifest_.view(manifest_.first_view(tensor));
@@ -134,7 +148,8 @@ absl::Status DestinationPlanner::CheckFits(
     return Invalid(name, " is on ", destination.device().str(), ", is sent to ",
                    ToString(target));
   }
-  return absl::OkStatus();
+  absl::Status memory = CheckMemory(*destination.unsafeGetTensorImpl());
+  return memory.ok() ? memory : Invalid(name, " ", memory.message());
 }
 
 // All of an alias group or none: half of one would lose the aliasing.
@@ -165,91 +180,150 @@ absl::Status DestinationPlanner::GroupByStorage() {
 }
 
 absl::Status DestinationPlanner::PlanGroup(const Group& group) {
-  std::byte* base = DirectBase(group);
-  bool packed =
-      manifest_.buffer_storages(manifest_.storage_buffer(group.storage)) > 1;
-  if (base != nullptr) {
-    extents_.push_back({reinterpret_cast<uintptr_t>(base),
-                        reinterpret_cast<uintptr_t>(base) +
-                            manifest_.storage_nbytes(group.storage),
-                        group.tensors[0]});
-    if (!packed) {
-      plan_.direct[group.storage] = base;
-      return absl::OkStatus();
-    }
+  StorageTarget target = TargetOf(group);
+  if (target.storage) {
+    auto begin = reinterpret_cast<uintptr_t>(target.storage.mutable_data()) +
+                 target.begin;
+    extents_.push_back({begin, begin + manifest_.storage_nbytes(group.storage),
+                        group.tensors[0], /*is_run=*/true});
+    plan_.targets[group.storage] = std::move(target);
+    return absl::OkStatus();
   }
   for (int tensor : group.tensors) {
     if (plan_.by_tensor[tensor].numel() == 0) continue;
     FERRY_RETURN_IF_ERROR(PlanCopy(tensor));
-    if (base == nullptr) {
-      AddExtent(plan_.by_tensor[tensor], tensor);
-      ++plan_.bounced;
-    }
   }
   return absl::OkStatus();
 }
 
-// Where the storage's first byte would be in the caller's memory, if the
-// destinations lie in it as the tensors lie in the storage and the storage has
-// no holes through which memory of others would be overwritten. Else null.
-std::byte* DestinationPlanner::DirectBase(const Group& group) const {
-  uint64_t nbytes = manifest_.storage_nbytes(group.storage);
-  if (nbytes == 0) return nullptr;
-  const at::Tensor& first = plan_.by_tensor[group.tensors[0]];
-  int64_t begin = 0;
-  bool covered = false;
+// Where the storage would be in the caller's memory, if the destinations lie in
+// it as the tensors lie in the storage and the storage has no holes through
+// which memory of others would be overwritten. Else nowhere.
+StorageTarget DestinationPlanner::TargetOf(const Group& group) const {
+  StorageTarget target;
+  std::vector<ByteSpan> spans;
   for (int tensor : group.tensors) {
     const at::Tensor& destination = plan_.by_tensor[tensor];
+    if (destination.numel() == 0) continue;
     Manifest::View view = ViewOf(tensor);
-    if (destination.storage().unsafeGetStorageImpl() !=
-            first.storage().unsafeGetStorageImpl() ||
-        destination.is_conj() != view.conj ||
-        destination.is_neg() != view.neg || !SameStrides(view, destination)) {
-      return nullptr;
+    const DtypeInfo& dtype = InfoOf(view.dtype);
+    int64_t begin = (destination.storage_offset() - view.offset) *
+                    static_cast<int64_t>(dtype.itemsize);
+    if (begin < 0 || !LiesAlike(tensor)) return {};
+    if (!target.storage) {
+      target = {destination.storage(), static_cast<uint64_t>(begin)};
     }
-    int64_t begins = (destination.storage_offset() - view.offset) *
-                     static_cast<int64_t>(destination.itemsize());
-    if (tensor == group.tensors[0]) begin = begins;
-    if (begins != begin) return nullptr;
+    if (destination.storage().unsafeGetStorageImpl() !=
+            target.storage.unsafeGetStorageImpl() ||
+        static_cast<uint64_t>(begin) != target.begin) {
+      return {};
+    }
+    if (!HasNoHoles(view.sizes, view.strides)) continue;
     uint64_t end;
-    EndOf(InfoOf(view.dtype), view.offset, view.sizes, view.strides, &end);
-    covered |= view.offset == 0 && end == nbytes &&
-               HasNoHoles(view.sizes, view.strides);
+    EndOf(dtype, view.offset, view.sizes, view.strides, &end);
+    spans.push_back({static_cast<uint64_t>(view.offset) * dtype.itemsize, end});
   }
-  if (!covered || begin < 0) return nullptr;
-  return static_cast<std::byte*>(first.storage().mutable_data()) + begin;
+  bool covered =
+      Cover(std::move(spans), manifest_.storage_nbytes(group.storage));
+  return covered ? target : StorageTarget();
+}
+
+bool DestinationPlanner::LiesAlike(int tensor) const {
+  const at::Tensor& destination = plan_.by_tensor[tensor];
+  Manifest::View view = ViewOf(tensor);
+  return destination.is_conj() == view.conj &&
+         destination.is_neg() == view.neg && SameStrides(view, destination);
 }
 
 absl::Status DestinationPlanner::PlanCopy(int tensor) {
   const at::Tensor& destination = plan_.by_tensor[tensor];
-  if (at::has_internal_overlap(destination) == at::MemOverlap::Yes) {
-    return Invalid(manifest_.Describe(tensor),
-                   " overlaps itself and cannot be copied into");
+  Manifest::View view = ViewOf(tensor);
+  for (size_t d = 0; d < view.sizes.size(); ++d) {
+    if (view.sizes[d] > 1 && destination.stride(d) == 0 &&
+        (view.strides.empty() || view.strides[d] != 0)) {
+      return Invalid(manifest_.Describe(tensor),
+                     " overlaps itself and cannot be copied into");
+    }
   }
-  plan_.copied[tensor] = true;
-  return absl::OkStatus();
-}
-
-void DestinationPlanner::AddExtent(const at::Tensor& destination, int tensor) {
-  uint64_t begin = 0, end = 0;
-  const DtypeInfo& dtype = InfoOf(ViewOf(tensor).dtype);
-  begin = static_cast<uint64_t>(destination.storage_offset()) * dtype.itemsize;
-  EndOf(dtype, destination.storage_offset(), SpanOf(destination.sizes()),
+  const DtypeInfo& dtype = InfoOf(view.dtype);
+  uint64_t end = 0;
+  EndOf(dtype, destination.storage_offset(), view.sizes,
         SpanOf(destination.strides()), &end);
   auto data = reinterpret_cast<uintptr_t>(destination.storage().mutable_data());
-  extents_.push_back({data + begin, data + end, tensor});
+  extents_.push_back({data + destination.storage_offset() * dtype.itemsize,
+                      data + end, tensor, /*is_run=*/false});
+  ++plan_.bounced;
+  return absl::OkStatus();
 }
 
 absl::Status DestinationPlanner::CheckOverlaps() {
   std::sort(extents_.begin(), extents_.end(),
             [](const Extent& a, const Extent& b) { return a.begin < b.begin; });
-  for (size_t i = 1; i < extents_.size(); ++i) {
-    if (extents_[i].begin >= extents_[i - 1].end) continue;
-    return Invalid(manifest_.Describe(extents_[i - 1].tensor), " and ",
-                   manifest_.Describe(extents_[i].tensor),
-                   " overlap in memory, but do not share it in the message");
+  for (size_t i = 0; i < extents_.size(); ++i) {
+    const Extent& a = extents_[i];
+    for (size_t j = i + 1; j < extents_.size(); ++j) {
+      const Extent& b = extents_[j];
+      if (b.begin >= a.end) break;
+      if (MeetAlike(a, b) || AreApart(a, b)) continue;
+      return Invalid(manifest_.Describe(a.tensor), " and ",
+                     manifest_.Describe(b.tensor),
+                     " overlap in memory, or interleave in a way that cannot "
+                     "be told from it, and do not do so in the message");
+    }
   }
   return absl::OkStatus();
+}
+
+// Whether two destinations get the same bytes where they meet: they share
+// memory just as what is sent into them does.
+bool DestinationPlanner::MeetAlike(const Extent& a, const Extent& b) const {
+  Manifest::View sent_a = ViewOf(a.tensor), sent_b = ViewOf(b.tensor);
+  if (sent_a.storage != sent_b.storage) return false;
+  if (LiesAlike(a.tensor) && LiesAlike(b.tensor)) {
+    return a.begin - sent_a.offset * InfoOf(sent_a.dtype).itemsize ==
+           b.begin - sent_b.offset * InfoOf(sent_b.dtype).itemsize;
+  }
+  const at::Tensor& into_a = plan_.by_tensor[a.tensor];
+  const at::Tensor& into_b = plan_.by_tensor[b.tensor];
+  return sent_a.dtype == sent_b.dtype && sent_a.conj == sent_b.conj &&
+         sent_a.neg == sent_b.neg && sent_a.offset == sent_b.offset &&
+         sent_a.sizes == sent_b.sizes && sent_a.strides == sent_b.strides &&
+         a.begin == b.begin && into_a.strides() == into_b.strides() &&
+         into_a.is_conj() == into_b.is_conj() &&
+         into_a.is_neg() == into_b.is_neg();
+}
+
+// Whether two destinations that interleave have no byte in common, as columns
+// of one matrix have none: each keeps to its own part of a row, whatever the
+// row. `b` does not begin before `a`. True only if that is certain.
+bool DestinationPlanner::AreApart(const Extent& a, const Extent& b) const {
+  for (const Extent* with_rows : {&a, &b}) {
+    if (with_rows->is_run) continue;
+    const at::Tensor& into = plan_.by_tensor[with_rows->tensor];
+    for (int64_t stride : into.strides()) {
+      uint64_t pitch = static_cast<uint64_t>(stride) * into.itemsize();
+      if (pitch == 0) continue;
+      uint64_t at = (b.begin - a.begin) % pitch;
+      if (at >= RowBytes(a, pitch) && at + RowBytes(b, pitch) <= pitch) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
+// How many bytes lie from the first to the last of a row, where all rows start
+// whole multiples of `pitch` apart.
+uint64_t DestinationPlanner::RowBytes(const Extent& extent,
+                                      uint64_t pitch) const {
+  if (extent.is_run) return extent.end - extent.begin;
+  const at::Tensor& into = plan_.by_tensor[extent.tensor];
+  uint64_t bytes = into.itemsize();
+  for (int64_t d = 0; d < into.dim(); ++d) {
+    uint64_t step = static_cast<uint64_t>(into.stride(d)) * into.itemsize();
+    if (step % pitch != 0) bytes += (into.size(d) - 1) * step;
+  }
+  return bytes;
 }
 
 absl::StatusOr<DestinationPlan> PlanDestinations(const Manifest& manifest,

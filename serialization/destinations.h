@@ -3,10 +3,10 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <cstddef>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "serialization/buffers.h"
 #include "serialization/destination.h"
 #include "serialization/manifest.h"
 
@@ -15,14 +15,10 @@ namespace tensorferry {
 // Where a message goes that is received into tensors of the caller.
 struct DestinationPlan {
   std::vector<at::Tensor> by_tensor;  // undefined: ours; or all: empty
-  // By storage: where its bytes go at once, for those that lie in the caller's
-  // memory as they are sent. Null: memory of ours.
-  std::vector<std::byte*> direct;
-  // By tensor: its destination is filled by a copy, from memory of ours.
-  std::vector<bool> copied;
-  // How many of those are copied because they lie differently in memory, not
-  // because they came packed with others.
-  int bounced = 0;
+  // By storage: where it goes if its destinations lie in memory as it is sent.
+  // Those of other storages are filled tensor by tensor, from memory of ours.
+  std::vector<StorageTarget> targets;
+  int bounced = 0;  // how many are filled so
 };
 
 // INVALID_ARGUMENT, naming the tensor: see Allocate.

@@ -55,7 +55,8 @@ class DeviceConverter {
   // Makes `range` of `storage` readable by the transport in the order of
   // `carrying`, the stream that the transfer is enqueued on, and valid until
   // the result is destroyed. Copies only memory that nobody owns.
-  // INVALID_ARGUMENT: the range lies outside the storage.
+  // INVALID_ARGUMENT: the range lies outside the storage, or the storage has no
+  // memory.
   virtual absl::StatusOr<SendBuffer> PrepareToSend(
       const c10::Storage& storage, ByteRange range,
       c10::Stream carrying) const = 0;

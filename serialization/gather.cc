@@ -5,28 +5,9 @@
 #include <vector>
 
 #include "serialization/tensor_on_storage.h"
+#include "serialization/torch_types.h"
 
 namespace tensorferry {
-namespace {
-
-// A type that can be copied for each itemsize: not every dtype can.
-c10::ScalarType BytesOf(size_t itemsize) {
-  switch (itemsize) {
-    case 1:
-      return c10::kByte;
-    case 2:
-      return c10::kShort;
-    case 4:
-      return c10::kInt;
-    case 8:
-      return c10::kLong;
-    default:
-      return c10::kComplexDouble;
-  }
-}
-
-}  // namespace
-
 bool IsWorthGathering(absl::Span<const int64_t> sizes,
                       absl::Span<const int64_t> strides) {
   uint64_t covered = 1, last = 0;
@@ -48,7 +29,7 @@ at::Tensor Gather(const c10::TensorImpl& tensor) {
     if (strides[d] == 0) sizes[d] = 1;
   }
   at::Tensor holey =
-      TensorOnStorage(tensor.storage(), BytesOf(tensor.dtype().itemsize()),
+      TensorOnStorage(tensor.storage(), BitsOf(tensor.dtype().itemsize()),
                       tensor.storage_offset(), sizes, strides);
   at::Tensor dense =
       at::empty_like(holey, holey.options(), c10::MemoryFormat::Preserve);

@@ -27,14 +27,10 @@ int Manifest::FindTensor(absl::string_view name) const {
 
 absl::Span<const int64_t> Manifest::sizes(int tensor) const {
   if (!IsSparse(kind(tensor))) return view(first_view(tensor)).sizes;
-  uint32_t first = 0;
-  // Few messages carry sparse tensors, none thousands: not worth a column.
-  for (uint32_t i = 0; i < extra_[tensor]; ++i) {
-    first += static_cast<uint8_t>(columns_.sparse_ranks[i]);
-  }
+  uint32_t sparse = extra_[tensor];
   return absl::MakeConstSpan(columns_.sparse_sizes)
-      .subspan(first,
-               static_cast<uint8_t>(columns_.sparse_ranks[extra_[tensor]]));
+      .subspan(first_sparse_dim_[sparse],
+               static_cast<uint8_t>(columns_.sparse_ranks[sparse]));
 }
 
 std::string Manifest::Describe(int tensor) const {
@@ -65,19 +61,27 @@ const DeviceId& Manifest::buffer_target(int buffer) const {
   return columns_.devices[columns_.buffer_targets[buffer]];
 }
 
+// The views of a tensor are on few devices: for each run of them on one, the
+// rules are asked once.
 absl::Status CheckPlacement(const Manifest& manifest,
                             const Placement& placement) {
+  int64_t steps = kMatchSteps;
   for (int tensor = 0; tensor < manifest.tensor_count(); ++tensor) {
+    const DeviceId* source = nullptr;
+    absl::StatusOr<DeviceId> agreed;
     for (int v = manifest.first_view(tensor);
          v < manifest.first_view(tensor + 1); ++v) {
       int buffer = manifest.storage_buffer(manifest.view(v).storage);
       const DeviceId& target = manifest.buffer_target(buffer);
-      auto agreed = placement.TargetFor(manifest.buffer_source(buffer),
-                                        manifest.tensor_name(tensor));
+      if (source != &manifest.buffer_source(buffer)) {
+        source = &manifest.buffer_source(buffer);
+        agreed =
+            placement.TargetFor(*source, manifest.tensor_name(tensor), &steps);
+      }
+      if (absl::IsResourceExhausted(agreed.status())) return agreed.status();
       if (agreed.ok() && *agreed == target) continue;
       return absl::FailedPreconditionError(absl::StrCat(
-          manifest.Describe(tensor), " on ",
-          ToString(manifest.buffer_source(buffer)), " is sent to ",
+          manifest.Describe(tensor), " on ", ToString(*source), " is sent to ",
           ToString(target), ", but ",
           agreed.ok()
               ? absl::StrCat("the agreed placement is ", ToString(*agreed))

@@ -123,8 +123,9 @@ class Manifest {
   std::vector<uint32_t> extra_;         // by tensor: into its kind's columns
   std::vector<uint32_t> first_dim_;     // by view
   std::vector<uint32_t> first_stride_;  // by view; meaningless if contiguous
-  std::vector<uint64_t> first_name_;    // by tensor, and the end
-  std::vector<uint32_t> name_table_;    // open addressing: 1 + tensor
+  std::vector<uint32_t> first_sparse_dim_;  // by sparse tensor
+  std::vector<uint64_t> first_name_;        // by tensor, and the end
+  std::vector<uint32_t> name_table_;        // open addressing: 1 + tensor
   std::vector<uint64_t> storage_at_;
   std::vector<uint64_t> buffer_nbytes_;
   std::vector<uint32_t> buffer_storages_;
@@ -161,6 +162,7 @@ absl::StatusOr<Manifest> DecodeManifest(absl::string_view bytes,
 // The receiver's check of what the sender decided: every storage's target is
 // what `placement` gives for its source device and the names of its tensors.
 // FAILED_PRECONDITION: names the tensor, its target and the agreed one.
+// RESOURCE_EXHAUSTED: matching all names takes more than kMatchSteps.
 absl::Status CheckPlacement(const Manifest& manifest,
                             const Placement& placement);
 

@@ -34,6 +34,15 @@ bool NumberedByFirstUse(uint32_t index, uint32_t* used) {
   return true;
 }
 
+// What libtorch can keep for later in a tensor of this dtype. Indices, scales
+// and zero points are used as they lie in memory.
+uint8_t FlagsOf(const DtypeInfo& dtype) {
+  if (dtype.type_class == DtypeInfo::kComplex) return kConj | kNeg;
+  bool is_number =
+      dtype.type_class == DtypeInfo::kReal && &dtype != &InfoOf(Dtype::kBool);
+  return is_number ? kNeg : 0;
+}
+
 }  // namespace
 
 // Checks columns from the lowest index up and derives what a Manifest keeps
@@ -199,6 +208,7 @@ absl::Status ManifestChecker::CheckDims() {
     if (rank > limits_.rank) {
       return Exhausted("rank", "a sparse tensor has ", rank, " dimensions");
     }
+    manifest_.first_sparse_dim_.push_back(sparse_dims);
     sparse_dims += rank;
   }
   if (c.sizes.size() != dims) return WrongLength("sizes", c.sizes.size(), dims);
@@ -213,6 +223,9 @@ absl::Status ManifestChecker::CheckDims() {
 
 absl::Status ManifestChecker::CheckDevices() {
   const std::vector<DeviceId>& devices = columns().devices;
+  if (devices.size() > kMostDevices) {
+    return Invalid(devices.size(), " devices, more than ", kMostDevices);
+  }
   for (size_t d = 0; d < devices.size(); ++d) {
     FERRY_RETURN_IF_ERROR(ValidateDeviceId(devices[d]));
     auto first = std::find(devices.begin(), devices.begin() + d, devices[d]);
@@ -283,6 +296,10 @@ absl::Status ManifestChecker::CheckBuffer(uint32_t storage) {
 }
 
 absl::Status ManifestChecker::SumBuffers() {
+  if (columns().payload_nbytes > limits_.payload_bytes) {
+    return Exhausted("payload_bytes", "payload of ", columns().payload_nbytes,
+                     " bytes");
+  }
   if (columns().payload_nbytes > 0) {
     manifest_.buffer_nbytes_.push_back(columns().payload_nbytes);
     manifest_.buffer_storages_.push_back(0);
@@ -322,10 +339,11 @@ absl::Status ManifestChecker::CheckView(int tensor, int view,
                    static_cast<uint8_t>(columns().dtypes[view]));
   }
   uint8_t flags = columns().view_flags[view];
-  if ((flags & ~(kConj | kNeg | kStrided)) != 0 ||
-      ((flags & kConj) != 0 && dtype->type_class != DtypeInfo::kComplex)) {
-    return Invalid(Tensor(tensor), " has view flags ", flags,
-                   " that its dtype ", dtype->name, " does not have");
+  uint8_t known = kStrided;
+  if (view == manifest_.first_view(tensor)) known |= FlagsOf(*dtype);
+  if ((flags & ~known) != 0) {
+    return Invalid(Tensor(tensor), " has view flags ", flags, " that ",
+                   dtype->name, " views like it do not have");
   }
   uint32_t storage = columns().view_storages[view];
   if (!NumberedByFirstUse(storage, storages_used) ||
@@ -351,7 +369,6 @@ absl::Status ManifestChecker::CheckView(int tensor, int view,
 
 absl::Status ManifestChecker::CheckComposites() {
   const ManifestColumns& c = columns();
-  size_t sparse_dim = 0;
   for (int t = 0; t < manifest_.tensor_count(); ++t) {
     TensorKind kind = manifest_.kind(t);
     const DtypeInfo& dtype = *FindDtype(c.dtypes[manifest_.first_view(t)]);
@@ -363,10 +380,7 @@ absl::Status ManifestChecker::CheckComposites() {
       return Invalid(Tensor(t), " of dtype ", dtype.name, " requires grad");
     }
     if (IsSparse(kind)) {
-      uint8_t rank = c.sparse_ranks[manifest_.extra_[t]];
-      FERRY_RETURN_IF_ERROR(CheckSparse(
-          t, absl::MakeConstSpan(c.sparse_sizes).subspan(sparse_dim, rank)));
-      sparse_dim += rank;
+      FERRY_RETURN_IF_ERROR(CheckSparse(t, manifest_.sizes(t)));
     } else if (kind == TensorKind::kPerChannelAffine) {
       FERRY_RETURN_IF_ERROR(CheckPerChannel(t));
     }

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -61,10 +62,9 @@ std::string JoinDevices(const std::vector<DeviceId>& devices) {
   });
 }
 
-// One device has one spelling, so that one manifest has one encoding.
+// Reads devices as they are written, in no other spelling.
 absl::Status SplitDevices(absl::string_view text,
                           std::vector<DeviceId>* devices) {
-  constexpr size_t kMostDevices = 256;
   for (absl::string_view part : absl::StrSplit(text, ',')) {
     FERRY_ASSIGN_OR_RETURN(DeviceId device, ParseDeviceId(part));
     if (ToString(device) != part) {
@@ -79,8 +79,7 @@ absl::Status SplitDevices(absl::string_view text,
   return absl::OkStatus();
 }
 
-// Reads fields in ascending order, each at most once: any other order would be
-// a second encoding of the same manifest.
+// Reads fields in ascending order, each at most once, as they are written.
 class ManifestReader {
  public:
   ManifestReader(absl::string_view bytes, const Limits& limits)
@@ -173,7 +172,8 @@ absl::Status ManifestReader::CheckCount(uint64_t field,
   if (field == kSizes || field == kStrides || field == kSparseSizes) {
     entries *= limits_.rank;
   }
-  if (bytes.size() <= entries || CountVarints(bytes) <= entries) {
+  if (bytes.size() <= entries ||
+      (field == kScales ? bytes.size() / 8 : CountVarints(bytes)) <= entries) {
     return absl::OkStatus();
   }
   return absl::ResourceExhaustedError(
@@ -281,9 +281,14 @@ absl::StatusOr<Manifest> DecodeManifest(absl::string_view bytes,
         "manifest: ", bytes.size(), " bytes, over the limit manifest_bytes of ",
         limits.manifest_bytes));
   }
-  FERRY_ASSIGN_OR_RETURN(ManifestColumns columns,
-                         ManifestReader(bytes, limits).Read());
-  return Manifest::Create(std::move(columns), limits);
+  try {
+    FERRY_ASSIGN_OR_RETURN(ManifestColumns columns,
+                           ManifestReader(bytes, limits).Read());
+    return Manifest::Create(std::move(columns), limits);
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "manifest: no memory left for one of ", bytes.size(), " bytes"));
+  }
 }
 
 }  // namespace tensorferry

@@ -1,6 +1,7 @@
 #ifndef TENSORFERRY_SERIALIZATION_MANIFEST_COLUMNS_H_
 #define TENSORFERRY_SERIALIZATION_MANIFEST_COLUMNS_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -29,6 +30,9 @@ enum ViewFlag : uint8_t { kConj = 1, kNeg = 2, kStrided = 4 };
 // Storages that share a buffer start at multiples of this; part of the format,
 // so that where they are need not be sent and cannot be a lie.
 inline constexpr uint64_t kPackAlignment = 64;
+
+// So that a device's number fits a byte.
+inline constexpr size_t kMostDevices = 256;
 
 // How many views a tensor of this kind has.
 constexpr int ViewsOf(TensorKind kind) {

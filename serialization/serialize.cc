@@ -16,6 +16,7 @@
 #include "serialization/gather.h"
 #include "serialization/name_table.h"
 #include "serialization/strided.h"
+#include "serialization/tensor_on_storage.h"
 #include "serialization/torch_errors.h"
 #include "serialization/torch_types.h"
 
@@ -56,10 +57,7 @@ class Serializer {
     FERRY_ASSIGN_OR_RETURN(
         result_.manifest_,
         Manifest::Create(std::move(columns_), options_.limits));
-    FERRY_RETURN_IF_ERROR(CatchTorchErrors(
-        absl::StatusCode::kResourceExhausted,
-        [] { return "making buffers ready"; },
-        [this] { return PrepareRegions(); }));
+    FERRY_RETURN_IF_ERROR(PrepareRegions());
     for (at::Tensor& tensor : message_.tensors) {
       result_.tensors_.push_back(std::move(tensor));
     }
@@ -87,6 +85,7 @@ class Serializer {
     c10::Device torch;
     DeviceId id;
     int target;  // of storages on it; -1: not known
+    int placed;  // the tensor that the target was asked for
     int column;  // its number in the manifest; -1: none yet
   };
   struct Pack {
@@ -112,11 +111,10 @@ class Serializer {
   absl::Status Place(int tensor, Group& group, bool is_new);
   absl::StatusOr<uint8_t> SourceOf(c10::Device device);
   absl::StatusOr<uint8_t> TargetOf(uint8_t source, int tensor);
-  uint8_t InternDevice(const DeviceId& id);
+  absl::StatusOr<uint8_t> InternDevice(const DeviceId& id);
   absl::Status Describe(const View& view);
-  absl::Status DescribeWindow(const DtypeInfo& dtype,
-                              const c10::TensorImpl& tensor, uint8_t flags,
-                              Group& group);
+  void DescribeWindow(const DtypeInfo& dtype, const c10::TensorImpl& tensor,
+                      uint8_t flags, Group& group);
   void MakeOffsetsRelative();
   void AssignBuffers();
   uint32_t BufferFor(const Group& group);
@@ -132,6 +130,7 @@ class Serializer {
   const ConverterRegistry& converters_;
   TensorMessage message_;
   bool places_by_name_ = false;
+  int64_t match_steps_ = kMatchSteps;
   int current_ = 0;  // the tensor that is worked on, for messages
   std::vector<Device> devices_;
   std::vector<View> views_;
@@ -246,32 +245,39 @@ absl::StatusOr<uint8_t> Serializer::SourceOf(c10::Device device) {
         absl::StrCat(Tensor(current_), " is on ", device.str(), ": ",
                      converter.status().message()));
   }
-  uint8_t known = InternDevice(DeviceIdOf(device));
+  FERRY_ASSIGN_OR_RETURN(uint8_t known, InternDevice(DeviceIdOf(device)));
   devices_[known].torch = device;
   return known;
 }
 
 absl::StatusOr<uint8_t> Serializer::TargetOf(uint8_t source, int tensor) {
-  if (!places_by_name_ && devices_[source].target >= 0) {
-    return static_cast<uint8_t>(devices_[source].target);
+  const Device& known = devices_[source];
+  if (known.target >= 0 && (!places_by_name_ || known.placed == tensor)) {
+    return static_cast<uint8_t>(known.target);
   }
   auto target =
-      options_.placement.TargetFor(devices_[source].id, NameOf(tensor));
+      options_.placement.TargetFor(known.id, NameOf(tensor), &match_steps_);
   if (!target.ok()) {
     return absl::Status(
         target.status().code(),
         absl::StrCat(Tensor(tensor), ": ", target.status().message()));
   }
-  uint8_t known = InternDevice(*target);
-  devices_[source].target = known;
-  return known;
+  FERRY_ASSIGN_OR_RETURN(uint8_t device, InternDevice(*target));
+  devices_[source].target = device;
+  devices_[source].placed = tensor;
+  return device;
 }
 
-uint8_t Serializer::InternDevice(const DeviceId& id) {
+absl::StatusOr<uint8_t> Serializer::InternDevice(const DeviceId& id) {
   for (size_t d = 0; d < devices_.size(); ++d) {
     if (devices_[d].id == id) return static_cast<uint8_t>(d);
   }
-  devices_.push_back({c10::Device(c10::kMeta), id, -1, -1});
+  if (devices_.size() == kMostDevices) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(Tensor(current_), ": more than ", kMostDevices,
+                     " devices in one message"));
+  }
+  devices_.push_back({c10::Device(c10::kMeta), id, -1, -1, -1});
   return static_cast<uint8_t>(devices_.size() - 1);
 }
 
@@ -282,21 +288,33 @@ absl::Status Serializer::Describe(const View& view) {
                          DtypeOf(c10::typeMetaToScalarType(tensor->dtype())));
   uint8_t flags =
       (tensor->is_conj() ? kConj : 0) | (tensor->is_neg() ? kNeg : 0);
+  absl::Status memory = CheckMemory(*tensor);
+  if (!memory.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(Tensor(current_), " ", memory.message()));
+  }
   if (group.views == 1 &&
       IsWorthGathering(SpanOf(tensor->sizes()), SpanOf(tensor->strides()))) {
-    c10::MultiStreamGuard guard(options_.streams);
-    result_.tensors_.push_back(Gather(*tensor));
+    FERRY_RETURN_IF_ERROR(CatchTorchErrors(
+        absl::StatusCode::kResourceExhausted,
+        [this] { return absl::StrCat("gathering ", Tensor(current_)); },
+        [&] {
+          c10::MultiStreamGuard guard(options_.streams);
+          result_.tensors_.push_back(Gather(*tensor));
+          return absl::OkStatus();
+        }));
     tensor = result_.tensors_.back().unsafeGetTensorImpl();
     group.storage = tensor->storage();
   }
   columns_.view_storages.push_back(view.group);
   columns_.dtypes.push_back(static_cast<char>(dtype));
-  return DescribeWindow(InfoOf(dtype), *tensor, flags, group);
+  DescribeWindow(InfoOf(dtype), *tensor, flags, group);
+  return absl::OkStatus();
 }
 
-absl::Status Serializer::DescribeWindow(const DtypeInfo& dtype,
-                                        const c10::TensorImpl& tensor,
-                                        uint8_t flags, Group& group) {
+void Serializer::DescribeWindow(const DtypeInfo& dtype,
+                                const c10::TensorImpl& tensor, uint8_t flags,
+                                Group& group) {
   absl::Span<const int64_t> sizes = SpanOf(tensor.sizes());
   absl::Span<const int64_t> strides = SpanOf(tensor.strides());
   if (AreContiguous(sizes, strides)) {
@@ -312,20 +330,14 @@ absl::Status Serializer::DescribeWindow(const DtypeInfo& dtype,
   columns_.sizes.insert(columns_.sizes.end(), sizes.begin(), sizes.end());
   int64_t offset = tensor.numel() == 0 ? 0 : tensor.storage_offset();
   columns_.offsets.push_back(offset);
-  uint64_t end;
-  if (!EndOf(dtype, offset, sizes, strides, &end) ||
-      end > group.storage.nbytes()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(Tensor(current_), " does not lie in its storage of ",
-                     group.storage.nbytes(), " bytes"));
-  }
+  uint64_t end = 0;
+  EndOf(dtype, offset, sizes, strides, &end);  // lies in memory, as checked
   if (end > 0) {
     uint64_t begin = static_cast<uint64_t>(offset) * dtype.itemsize;
     group.begin = std::min(group.begin, begin);
     group.end = std::max(group.end, end);
     group.alignment = std::max(group.alignment, dtype.itemsize);
   }
-  return absl::OkStatus();
 }
 
 // Views of several dtypes may share a storage: it is cut where all of them
@@ -469,7 +481,10 @@ absl::Status Serializer::PreparePayload() {
 
 absl::StatusOr<WriteBuffers> Serialize(TensorMessage message,
                                        const SerializeOptions& options) {
-  return Serializer(std::move(message), options).Run();
+  return CatchTorchErrors(
+      absl::StatusCode::kResourceExhausted,
+      [] { return "making a message ready"; },
+      [&] { return Serializer(std::move(message), options).Run(); });
 }
 
 }  // namespace tensorferry

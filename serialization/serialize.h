@@ -29,10 +29,13 @@ struct SerializeOptions {
 // The sender's target devices are decided per storage, by options.placement.
 //
 // INVALID_ARGUMENT, naming the tensor: names not unique or not one each, an
-//   undefined, nested, meta, MKL-DNN or storage-less tensor, a device without
-//   converter, two tensors of one storage with different targets.
+//   undefined, nested, meta, MKL-DNN or storage-less tensor, one whose storage
+//   has no memory or too little (resized), a per-channel quantised one without
+//   a scale for each channel, a device without converter, two tensors of one
+//   storage with different targets.
 // FAILED_PRECONDITION: no placement or no stream for a device.
-// RESOURCE_EXHAUSTED: a limit of options.limits, named.
+// RESOURCE_EXHAUSTED: a limit of options.limits, named, no memory, more than
+//   kMostDevices devices, or kMatchSteps used up by the placement's name rules.
 absl::StatusOr<WriteBuffers> Serialize(TensorMessage message,
                                        const SerializeOptions& options);
 

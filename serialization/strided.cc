@@ -17,7 +17,8 @@ bool EndOfPacked(const DtypeInfo& dtype, absl::Span<const int64_t> sizes,
   if (!outer.empty()) outer.remove_suffix(1);
   if (!NumelOf(outer, &rows)) return false;
   // libtorch gives a scalar a byte of its own, as it would a row of one.
-  int64_t row_bytes = (columns + dtype.per_byte - 1) / dtype.per_byte;
+  int64_t row_bytes =
+      columns / dtype.per_byte + (columns % dtype.per_byte != 0 ? 1 : 0);
   return !__builtin_mul_overflow(rows, row_bytes, end);
 }
 

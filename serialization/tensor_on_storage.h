@@ -5,6 +5,7 @@
 #include <c10/core/ScalarType.h>
 #include <c10/core/Storage.h>
 
+#include "absl/status/status.h"
 #include "absl/types/span.h"
 
 namespace tensorferry {
@@ -14,6 +15,12 @@ namespace tensorferry {
 at::Tensor TensorOnStorage(c10::Storage storage, c10::ScalarType type,
                            int64_t offset, absl::Span<const int64_t> sizes,
                            absl::Span<const int64_t> strides);
+
+// Whether a strided tensor, which has a storage, may be read and written: the
+// storage may have been resized under it, and that of a wrapper around other
+// tensors has no memory. Throws what libtorch throws.
+// INVALID_ARGUMENT: it may not; the message is a clause that follows its name.
+absl::Status CheckMemory(const c10::TensorImpl& tensor);
 
 }  // namespace tensorferry
 

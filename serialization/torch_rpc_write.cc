@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "serialization/components.h"
+#include "serialization/tensor_on_storage.h"
 #include "serialization/torch_errors.h"
 #include "serialization/torch_rpc.h"
 #include "serialization/torch_rpc_wire.h"
@@ -51,7 +52,8 @@ absl::Status CheckTensor(const at::Tensor& tensor) {
         "has a sparse layout that libtorch's format cannot carry; send its "
         "to_sparse_csr()");
   }
-  return absl::OkStatus();
+  if (IsSparse(kind)) return absl::OkStatus();
+  return CheckMemory(*tensor.unsafeGetTensorImpl());
 }
 
 absl::Status CheckMessage(const TensorMessage& message,
@@ -200,13 +202,16 @@ absl::StatusOr<TorchRpcWrite> DoSerialize(
   contents->type = message.type;
   contents->id = message.id;
   contents->payload = std::move(message.payload);
-  {
-    c10::MultiStreamGuard guard(options.streams);
-    for (at::Tensor& tensor : message.tensors) {
-      contents->tensors.push_back(IsWorthCloning(tensor) ? tensor.clone()
-                                                         : std::move(tensor));
-    }
-  }
+  FERRY_RETURN_IF_ERROR(CatchTorchErrors(
+      absl::StatusCode::kResourceExhausted, [] { return "cloning tensors"; },
+      [&] {
+        c10::MultiStreamGuard guard(options.streams);
+        for (at::Tensor& tensor : message.tensors) {
+          contents->tensors.push_back(
+              IsWorthCloning(tensor) ? tensor.clone() : std::move(tensor));
+        }
+        return absl::OkStatus();
+      }));
   tensorpipe::Message wire;
   FERRY_RETURN_IF_ERROR(AddTensors(targets, options, contents.get(), &wire));
   wire.payloads.resize(kPayloads);

@@ -90,6 +90,21 @@ ScalarType ScalarTypeOf(Dtype dtype) {
   return kScalarTypes[static_cast<size_t>(dtype) - 1];
 }
 
+ScalarType BitsOf(size_t itemsize) {
+  switch (itemsize) {
+    case 1:
+      return ScalarType::Byte;
+    case 2:
+      return ScalarType::Short;
+    case 4:
+      return ScalarType::Int;
+    case 8:
+      return ScalarType::Long;
+    default:
+      return ScalarType::ComplexDouble;
+  }
+}
+
 DeviceId DeviceIdOf(c10::Device device) {
   return {c10::DeviceTypeName(device.type(), /*lower_case=*/true),
           device.has_index() ? device.index() : 0};

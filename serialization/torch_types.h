@@ -4,6 +4,8 @@
 #include <c10/core/Device.h>
 #include <c10/core/ScalarType.h>
 
+#include <cstddef>
+
 #include "absl/status/statusor.h"
 #include "base/device_id.h"
 #include "serialization/dtype.h"
@@ -15,6 +17,9 @@ namespace tensorferry {
 // INVALID_ARGUMENT: the manifest has no code for this dtype.
 absl::StatusOr<Dtype> DtypeOf(c10::ScalarType type);
 c10::ScalarType ScalarTypeOf(Dtype dtype);
+// A type of 1, 2, 4, 8 or 16 bytes whose elements libtorch copies as they are:
+// it cannot copy every dtype.
+c10::ScalarType BitsOf(size_t itemsize);
 
 // A device without an index is its type's number 0.
 DeviceId DeviceIdOf(c10::Device device);

@@ -27,6 +27,13 @@ Placement PlacementOf(std::vector<std::string> rules) {
   return placement;
 }
 
+absl::StatusOr<DeviceId> TargetFor(const Placement& placement,
+                                   const DeviceId& source,
+                                   absl::string_view name) {
+  int64_t steps = kMatchSteps;
+  return placement.TargetFor(source, name, &steps);
+}
+
 TEST(GlobTest, MatchesStarsAndQuestionMarks) {
   EXPECT_TRUE(GlobMatches("*", ""));
   EXPECT_TRUE(GlobMatches("*", "anything"));
@@ -47,11 +54,11 @@ TEST(GlobTest, IsNotExponential) {
 }
 
 TEST(PlacementTest, KeepsTheCpuOnTheCpuWithoutRules) {
-  EXPECT_THAT(Placement().TargetFor(kCpu, "w"), IsOkAndHolds(kCpu));
+  EXPECT_THAT(TargetFor(Placement(), kCpu, "w"), IsOkAndHolds(kCpu));
 }
 
 TEST(PlacementTest, NamesTheRuleThatIsMissing) {
-  EXPECT_THAT(Placement().TargetFor(kCuda1, "w"),
+  EXPECT_THAT(TargetFor(Placement(), kCuda1, "w"),
               StatusIs(absl::StatusCode::kFailedPrecondition,
                        AllOf(HasSubstr("\"w\""), HasSubstr("cuda:1=cpu"))));
 }
@@ -59,14 +66,33 @@ TEST(PlacementTest, NamesTheRuleThatIsMissing) {
 TEST(PlacementTest, TakesTheFirstRuleThatMatches) {
   Placement placement =
       PlacementOf({"decoder.*=cuda:1", "cpu=cuda:0", "*=cpu"});
-  EXPECT_THAT(placement.TargetFor(kCpu, "decoder.w"), IsOkAndHolds(kCuda1));
-  EXPECT_THAT(placement.TargetFor(kCpu, "w"), IsOkAndHolds(kCuda0));
-  EXPECT_THAT(placement.TargetFor(kCuda0, "w"), IsOkAndHolds(kCpu));
+  EXPECT_THAT(TargetFor(placement, kCpu, "decoder.w"), IsOkAndHolds(kCuda1));
+  EXPECT_THAT(TargetFor(placement, kCpu, "w"), IsOkAndHolds(kCuda0));
+  EXPECT_THAT(TargetFor(placement, kCuda0, "w"), IsOkAndHolds(kCpu));
 }
 
 TEST(PlacementTest, NameRulesLeaveUnnamedTensorsAlone) {
-  EXPECT_THAT(PlacementOf({"*=cuda:0"}).TargetFor(kCpu, ""),
+  EXPECT_THAT(TargetFor(PlacementOf({"*=cuda:0"}), kCpu, ""),
               IsOkAndHolds(kCpu));
+}
+
+TEST(PlacementTest, EndsWhenItsStepsAreUsedUp) {
+  Placement stars = PlacementOf({"*a*a*a*b=cuda:0"});
+  const std::string name(100, 'a');
+  int64_t steps = kMatchSteps;
+  EXPECT_THAT(stars.TargetFor(kCpu, name, &steps), IsOkAndHolds(kCpu));
+  EXPECT_LT(steps, kMatchSteps - 100);
+  steps = 50;
+  EXPECT_THAT(stars.TargetFor(kCpu, name, &steps),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       AllOf(HasSubstr("steps"), HasSubstr("name rules"))));
+  // Device rules cost a step each as well.
+  Placement devices = PlacementOf({"cuda:0=cpu", "cuda:1=cpu", "cpu=cuda:1"});
+  steps = 2;
+  EXPECT_THAT(devices.TargetFor(kCpu, "", &steps),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+  steps = 3;
+  EXPECT_THAT(devices.TargetFor(kCpu, "", &steps), IsOkAndHolds(kCuda1));
 }
 
 TEST(PlacementRuleTest, TellsDevicesFromNames) {

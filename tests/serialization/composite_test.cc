@@ -173,6 +173,17 @@ TEST(QuantisedTest, PerChannelArrives) {
   EXPECT_TRUE(at::equal(got.dequantize(), tensor.dequantize()));
 }
 
+TEST(QuantisedTest, ATensorWithoutAScaleForEachChannelIsRefused) {
+  at::Tensor tensor =
+      at::quantize_per_channel(at::randn({3, 4}), at::ones({4}, at::kDouble),
+                               at::zeros({4}, at::kLong), 1, at::kQInt8);
+  tensor.unsafeGetTensorImpl()->set_sizes_contiguous({3, 2});
+  EXPECT_THAT(Serialize(NamedMessageOf({tensor}), {}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("a0"), HasSubstr("2 channels"),
+                             HasSubstr("4 scales"))));
+}
+
 TEST(QuantisedTest, FloatingParametersAndPackedTypesArrive) {
   at::Tensor data = at::randn({3, 5});
   at::Tensor scales = at::tensor({0.1, 0.2, 0.3}, at::kFloat);

@@ -53,6 +53,16 @@ TEST(CpuConverterTest, CopiesTheRangeOfMemoryThatNobodyOwns) {
   EXPECT_EQ(std::memcmp(ready.data, "3456", 4), 0);
 }
 
+TEST(CpuConverterTest, RefusesAStorageWithoutMemory) {
+  c10::Storage storage(c10::Storage::use_byte_size_t(), 64,
+                       c10::DataPtr(nullptr, c10::Device(c10::kCPU)), nullptr,
+                       false);
+  EXPECT_THAT(Cpu().PrepareToSend(storage, {0, 4}, kStream),
+              testing::StatusIs(absl::StatusCode::kInvalidArgument,
+                                ::testing::HasSubstr("64 bytes")));
+  EXPECT_THAT(Cpu().PrepareToSend(storage, {0, 0}, kStream), testing::IsOk());
+}
+
 // Hands out the same block each time, and remembers what was asked for.
 class OneBlock : public BufferSource {
  public:

@@ -4,6 +4,8 @@
 
 #include <numeric>
 
+#include "absl/strings/str_cat.h"
+#include "serialization/allocate.h"
 #include "serialization/deserialize.h"
 #include "serialization/serialize.h"
 #include "tests/serialization/round_trip.h"
@@ -319,6 +321,43 @@ TEST(DenseTest, UnsendableTensorsAreNamed) {
   EXPECT_THAT(send(at::_efficientzerotensor({3})), names("no storage"));
 }
 
+// As FSDP frees a parameter: its sizes stay, its memory goes.
+TEST(DenseTest, TensorsThatDoNotLieInTheirStorageAreNamed) {
+  auto refused = [](absl::string_view why) {
+    return StatusIs(
+        absl::StatusCode::kInvalidArgument,
+        AllOf(HasSubstr("tensor 1 \"a1\""), HasSubstr(std::string(why))));
+  };
+  for (int64_t left : {0, 4096}) {
+    at::Tensor whole = Range(100000),
+               stepped = Range(100000).slice(0, 0, 100000, 4);
+    for (const at::Tensor& tensor : {whole, stepped}) {
+      tensor.storage().unsafeGetStorageImpl()->set_nbytes(left);
+      EXPECT_THAT(Serialize(NamedMessageOf({Range(2), tensor}), {}),
+                  refused(absl::StrCat("storage of ", left, " bytes")));
+    }
+  }
+  at::Tensor sparse = at::eye(3).to_sparse();
+  sparse._values().storage().unsafeGetStorageImpl()->set_nbytes(0);
+  EXPECT_THAT(Serialize(NamedMessageOf({Range(2), sparse}), {}),
+              refused("storage of 0 bytes"));
+}
+
+// What wrappers of other tensors (functionalisation, subclasses) look like.
+TEST(DenseTest, AStorageWithoutMemoryIsNamed) {
+  for (int64_t elements : {4, 1 << 20}) {
+    at::Tensor wrapper = at::empty({0});
+    wrapper.unsafeGetTensorImpl()->set_storage_keep_dtype(c10::Storage(
+        c10::Storage::use_byte_size_t(), elements * 4,
+        c10::DataPtr(nullptr, c10::Device(c10::kCPU)), nullptr, false));
+    wrapper.unsafeGetTensorImpl()->set_sizes_contiguous({elements});
+    EXPECT_THAT(
+        Serialize(NamedMessageOf({wrapper}), {}),
+        StatusIs(absl::StatusCode::kInvalidArgument,
+                 AllOf(HasSubstr("\"a0\""), HasSubstr("without memory"))));
+  }
+}
+
 TEST(DenseTest, NamesMustBeThereForAllAndUnique) {
   TensorMessage message = MessageOf({Range(1), Range(2)});
   message.names = {"one"};
@@ -346,6 +385,19 @@ TEST(DenseTest, LimitsAreNamed) {
   EXPECT_THAT(Serialize(MessageOf({Range(30)}), options),
               StatusIs(absl::StatusCode::kResourceExhausted,
                        HasSubstr("limit message_bytes")));
+  options = {};
+  options.limits.payload_bytes = 3;
+  TensorMessage message;
+  message.payload = "long";
+  EXPECT_THAT(Serialize(message, options),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("limit payload_bytes")));
+  FERRY_ASSERT_OK_AND_ASSIGN(WriteBuffers sent, Serialize(message, {}));
+  AllocateOptions receive;
+  receive.limits = options.limits;
+  EXPECT_THAT(Allocate(sent.manifest(), receive),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("limit payload_bytes")));
   options = {};
   options.limits.rank = 2;
   EXPECT_THAT(

@@ -69,9 +69,22 @@ TEST_F(DigestTest, RefusesAnotherCount) {
               StatusIs(absl::StatusCode::kDataLoss));
 }
 
-TEST_F(DigestTest, PassesOverWhatOneSideDidNotCompute) {
+TEST_F(DigestTest, AMissingDigestOfHostMemoryIsALoss) {
   EXPECT_THAT(CompareDigests(sent_.manifest(), {0, 2, 3, 4}, {1, 2, 3, 4}),
-              IsOk());
+              StatusIs(absl::StatusCode::kDataLoss, HasSubstr("storage 0")));
+  EXPECT_THAT(CompareDigests(sent_.manifest(), {1, 2, 3, 0}, {1, 2, 3, 4}),
+              StatusIs(absl::StatusCode::kDataLoss, HasSubstr("payload")));
+}
+
+TEST(DigestOfDeviceTest, PassesOverStoragesThatEitherSideHasOnADevice) {
+  SerializeOptions options;
+  options.placement.rules = {*ParsePlacementRule("a0=cuda:0")};
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      WriteBuffers sent,
+      Serialize(NamedMessageOf({at::ones({3}), at::ones({4})}), options));
+  EXPECT_THAT(CompareDigests(sent.manifest(), {1, 2}, {0, 2}), IsOk());
+  EXPECT_THAT(CompareDigests(sent.manifest(), {1, 2}, {0, 3}),
+              StatusIs(absl::StatusCode::kDataLoss, HasSubstr("storage 1")));
 }
 
 // These values are in receipts: they must not change.

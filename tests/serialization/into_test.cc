@@ -2,10 +2,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "serialization/allocate.h"
 #include "serialization/deserialize.h"
+#include "serialization/dtype.h"
 #include "serialization/serialize.h"
+#include "serialization/torch_types.h"
 #include "tests/serialization/round_trip.h"
 #include "tests/testing/status_matchers.h"
 
@@ -123,6 +126,181 @@ TEST(IntoTest, AnAliasGroupArrivesInTensorsOfTheirOwn) {
   EXPECT_TRUE(at::equal(mine, sent));
   EXPECT_TRUE(at::equal(part, sent.slice(0, 10, 20)));
   EXPECT_EQ(got.bounced, 2);
+}
+
+TEST(IntoTest, TiedWeightsArriveInTiedOnesOfOtherStrides) {
+  at::Tensor sent = at::randn({512, 256});
+  at::Tensor mine = at::zeros({256, 512}).t();
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      Result got, SendInto({sent, sent}, {{mine, mine}, {"a0", "a1"}}));
+  EXPECT_TRUE(at::equal(mine, sent));
+  EXPECT_EQ(got.bounced, 2);
+}
+
+TEST(IntoTest, ViewsThatOverlapArriveInOnesThatOverlapAlike) {
+  for (int64_t scale : {1, 4096}) {  // packed, and in a buffer of its own
+    at::Tensor sent = at::randn({64 * scale}), mine = at::zeros({64 * scale});
+    auto views = [&](const at::Tensor& t) {
+      return std::vector<at::Tensor>{t.slice(0, 0, 40 * scale),
+                                     t.slice(0, 20 * scale, 64 * scale)};
+    };
+    FERRY_ASSERT_OK_AND_ASSIGN(
+        Result got, SendInto(views(sent), {views(mine), {"a0", "a1"}}));
+    EXPECT_TRUE(at::equal(mine, sent));
+    EXPECT_EQ(got.bounced, 0);
+  }
+}
+
+TEST(IntoTest, ViewsWithHolesThatOverlapArriveInOnesThatOverlapAlike) {
+  at::Tensor sent = at::randn({1000, 4}), mine = at::full({1000, 4}, -1.0);
+  auto views = [](const at::Tensor& t) {
+    return std::vector<at::Tensor>{t.slice(1, 0, 2), t.slice(1, 0, 2),
+                                   t.slice(1, 1, 3)};
+  };
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      Result got, SendInto(views(sent), {views(mine), {"a0", "a1", "a2"}}));
+  EXPECT_TRUE(at::equal(mine.slice(1, 0, 3), sent.slice(1, 0, 3)));
+  EXPECT_TRUE(at::equal(mine.slice(1, 3), at::full({1000, 1}, -1.0)));
+  EXPECT_EQ(got.bounced, 3);
+}
+
+TEST(IntoTest, OnesThatOverlapOtherwiseThanTheViewsAreRefused) {
+  at::Tensor sent = Range(64), mine = at::zeros({64});
+  EXPECT_THAT(
+      SendInto({sent.slice(0, 0, 20), sent.slice(0, 10, 30)},
+               {{mine.slice(0, 0, 20), mine.slice(0, 11, 31)}, {"a0", "a1"}}),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("overlap")));
+  at::Tensor complex = at::randn({8}, at::kComplexFloat);
+  at::Tensor plain = at::zeros({8}, at::kComplexFloat);
+  EXPECT_THAT(
+      SendInto({complex, complex.conj()}, {{plain, plain}, {"a0", "a1"}}),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("overlap")));
+}
+
+TEST(IntoTest, ColumnsOfOneMatrixDoNotOverlap) {
+  at::Tensor fused = at::zeros({50, 7}), cube = at::zeros({6, 5, 7});
+  at::Tensor a = at::randn({50, 3}), b = at::randn({50, 4});
+  at::Tensor c = at::randn({6, 5, 3}), d = at::randn({6, 5, 4});
+  at::Tensor z = at::zeros({9}, at::kComplexFloat);
+  at::Tensor re = at::randn({9}), im = at::randn({9});
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      Result got,
+      SendInto({a, b, c, d, re, im},
+               {{fused.slice(1, 0, 3), fused.slice(1, 3), cube.slice(2, 0, 3),
+                 cube.slice(2, 3), at::real(z), at::imag(z)},
+                {"a0", "a1", "a2", "a3", "a4", "a5"}}));
+  EXPECT_TRUE(at::equal(fused, at::cat({a, b}, 1)));
+  EXPECT_TRUE(at::equal(cube, at::cat({c, d}, 2)));
+  EXPECT_TRUE(at::equal(z, at::complex(re, im)));
+  EXPECT_EQ(got.bounced, 6);
+  EXPECT_THAT(
+      SendInto({a, a},
+               {{fused.slice(1, 0, 3), fused.slice(1, 2, 5)}, {"a0", "a1"}}),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("overlap")));
+}
+
+// Whether it is packed or not, and whatever else is in the message.
+TEST(IntoTest, EveryDtypeArrives) {
+  for (int64_t n : {int64_t{5}, kLarge}) {
+    for (uint8_t code = 1; FindDtype(code) != nullptr; ++code) {
+      if (FindDtype(code)->type_class == DtypeInfo::kQuantised) continue;
+      auto of = [&](const at::Tensor& bytes) {
+        at::Tensor tensor = at::empty({0}, ScalarTypeOf(Dtype{code}));
+        tensor.unsafeGetTensorImpl()->set_storage_keep_dtype(bytes.storage());
+        tensor.unsafeGetTensorImpl()->set_sizes_contiguous({n, 2});
+        return tensor;
+      };
+      int64_t nbytes = 2 * n * FindDtype(code)->itemsize;
+      at::Tensor sent = at::randint(2, {nbytes}, at::kByte);
+      at::Tensor mine = at::zeros({nbytes}, at::kByte);
+      at::Tensor strided = at::zeros({nbytes}, at::kByte);
+      at::Tensor other = of(strided);
+      const std::vector<int64_t> sizes = {n, 2}, strides = {1, n};
+      other.unsafeGetTensorImpl()->set_sizes_and_strides(
+          c10::IntArrayRef(sizes), c10::IntArrayRef(strides));
+      FERRY_ASSERT_OK_AND_ASSIGN(
+          Result got, SendInto({of(sent), Range(3), of(sent.clone())},
+                               {{of(mine), other}, {"a0", "a2"}}));
+      EXPECT_TRUE(at::equal(mine, sent)) << FindDtype(code)->name;
+      EXPECT_EQ(got.bounced, 1);
+      int64_t itemsize = FindDtype(code)->itemsize;
+      EXPECT_TRUE(at::equal(strided.view({2, n, itemsize}).transpose(0, 1),
+                            sent.view({n, 2, itemsize})))
+          << FindDtype(code)->name;
+    }
+  }
+}
+
+TEST(IntoTest, InferenceTensorsArriveWhetherPackedOrNot) {
+  at::Tensor small, large, other;
+  {
+    c10::InferenceMode inference;
+    small = at::zeros({3});
+    large = at::zeros({kLarge});
+    other = at::zeros({2, 3}).t();
+  }
+  at::Tensor matrix = at::randn({3, 2});
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      Result got, SendInto({Range(3), Range(kLarge), matrix},
+                           {{small, large, other}, {"a0", "a1", "a2"}}));
+  EXPECT_TRUE(at::equal(small, Range(3)));
+  EXPECT_TRUE(at::equal(large, Range(kLarge)));
+  EXPECT_TRUE(at::equal(other, matrix));
+}
+
+TEST(IntoTest, ExpandedTensorsArriveInOnesExpandedAlike) {
+  for (int64_t n : {int64_t{4}, kLarge}) {
+    at::Tensor sent = Range(n), mine = at::zeros({n});
+    at::Tensor holey = at::zeros({n, 2});
+    at::Tensor column = holey.select(1, 0);
+    FERRY_ASSERT_OK_AND_ASSIGN(
+        Result got,
+        SendInto({sent.expand({3, n}), at::randn({n, 2})
+                                           .copy_(sent.view({n, 1}))
+                                           .select(1, 0)
+                                           .expand({3, n})},
+                 {{mine.expand({3, n}), column.expand({3, n})}, {"a0", "a1"}}));
+    EXPECT_TRUE(at::equal(mine, sent));
+    EXPECT_TRUE(at::equal(column, sent));
+    EXPECT_TRUE(at::equal(holey.select(1, 1), at::zeros({n})));
+  }
+}
+
+TEST(IntoTest, ADestinationThatDoesNotLieInItsStorageIsRefused) {
+  for (int64_t n : {int64_t{4}, kLarge}) {
+    for (int64_t left : {0, 8}) {
+      at::Tensor mine = at::zeros({n});
+      mine.storage().unsafeGetStorageImpl()->set_nbytes(left);
+      EXPECT_THAT(
+          SendInto({Range(n)}, {{mine}, {"a0"}}),
+          StatusIs(absl::StatusCode::kInvalidArgument,
+                   AllOf(HasSubstr("\"a0\""),
+                         HasSubstr(absl::StrCat("storage of ", left)))));
+    }
+    at::Tensor mine = at::zeros({n});
+    mine.storage().unsafeGetStorageImpl()->set_data_ptr(
+        c10::DataPtr(nullptr, c10::Device(c10::kCPU)));
+    EXPECT_THAT(
+        SendInto({Range(n)}, {{mine}, {"a0"}}),
+        StatusIs(absl::StatusCode::kInvalidArgument,
+                 AllOf(HasSubstr("\"a0\""), HasSubstr("without memory"))));
+  }
+}
+
+// set_data and the like take a tensor's storage away while bytes arrive.
+TEST(IntoTest, TheMemoryStaysWhileItIsReceivedInto) {
+  FERRY_ASSERT_OK_AND_ASSIGN(WriteBuffers sent,
+                             Serialize(NamedMessageOf({Range(kLarge)}), {}));
+  AllocateOptions options;
+  options.into = {{at::zeros({kLarge})}, {"a0"}};
+  FERRY_ASSERT_OK_AND_ASSIGN(ReadBuffers received,
+                             Allocate(sent.manifest(), options));
+  at::Tensor kept = options.into.tensors[0];
+  c10::Storage old = kept.storage();
+  kept.set_(at::zeros({kLarge}));
+  EXPECT_GT(old.use_count(), 1u);
+  testing::CarryRegions(sent, received);
+  EXPECT_THAT(Deserialize(std::move(received)), testing::IsOk());
 }
 
 TEST(IntoTest, HalfOfAnAliasGroupIsRefused) {

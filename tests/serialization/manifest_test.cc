@@ -122,18 +122,53 @@ TEST(ManifestTest, AnEmptyOneIsAManifest) {
   EXPECT_EQ(decoded.buffer_count(), 0);
 }
 
-std::string GoldenPath() {
-  return "tests/serialization/golden/manifest_v1.bin";
+// A CSR tensor, and a BSC tensor whose blocks are transposed, for two devices.
+ManifestColumns CompressedSample() {
+  ManifestColumns c;
+  c.type = 9;
+  c.id = 5;
+  c.kinds = Bytes({Code(TensorKind::kCsr), Code(TensorKind::kBsc)});
+  c.tensor_flags = Bytes({0, kRequiresGrad});
+  c.dtypes =
+      Bytes({Code(Dtype::kFloat64), Code(Dtype::kInt32), Code(Dtype::kInt32),
+             Code(Dtype::kFloat32), Code(Dtype::kInt64), Code(Dtype::kInt64)});
+  c.view_flags = Bytes({0, 0, 0, kStrided, 0, 0});
+  c.ranks = Bytes({1, 1, 1, 3, 1, 1});
+  c.view_storages = {0, 1, 2, 3, 4, 5};
+  c.offsets = {0, 0, 0, 0, 0, 0};
+  c.sizes = {3, 4, 3, 2, 2, 3, 3, 2};
+  c.strides = {6, 1, 2};
+  c.sparse_ranks = Bytes({2, 2});
+  c.sparse_sizes = {3, 3, 4, 6};
+  c.storage_nbytes = {24, 16, 12, 48, 24, 16};
+  c.storage_buffers = {0, 0, 0, 1, 1, 1};
+  c.buffer_sources = {0, 0};
+  c.buffer_targets = {1, 0};
+  c.devices = {{"cpu", 0}, {"cuda", 1}};
+  return c;
+}
+
+std::string Golden(const char* name) {
+  std::ifstream file(std::string("tests/serialization/golden/") + name,
+                     std::ios::binary);
+  std::stringstream golden;
+  golden << file.rdbuf();
+  return golden.str();
 }
 
 // Peers of earlier releases send and expect these bytes. If this test fails,
 // the format has changed: it needs a new version, not a new file.
 TEST(ManifestTest, Version1BytesAreGolden) {
-  std::ifstream file(GoldenPath(), std::ios::binary);
-  std::stringstream golden;
-  golden << file.rdbuf();
-  EXPECT_EQ(EncodeManifest(SampleManifest()), golden.str());
-  EXPECT_THAT(DecodeManifest(golden.str(), Limits()), IsOk());
+  std::string golden = Golden("manifest_v1.bin");
+  EXPECT_EQ(EncodeManifest(SampleManifest()), golden);
+  EXPECT_THAT(DecodeManifest(golden, Limits()), IsOk());
+  golden = Golden("manifest_v1_compressed.bin");
+  FERRY_ASSERT_OK_AND_ASSIGN(Manifest compressed,
+                             Manifest::Create(CompressedSample(), Limits()));
+  EXPECT_EQ(EncodeManifest(compressed), golden);
+  FERRY_ASSERT_OK_AND_ASSIGN(Manifest decoded,
+                             DecodeManifest(golden, Limits()));
+  EXPECT_THAT(decoded.sizes(1), ElementsAre(4, 6));
 }
 
 // Each lie is one change to a manifest that is fine without it.
@@ -194,6 +229,16 @@ INSTANTIATE_TEST_SUITE_P(
         Lie{"dtypes_short", [](C& c) { c.dtypes.pop_back(); }, "dtypes has 7"},
         Lie{"view_flag", [](C& c) { c.view_flags[0] = 8; }, "view flags"},
         Lie{"conj_of_real", [](C& c) { c.view_flags[0] = kConj; },
+            "view flags"},
+        Lie{"neg_of_bool", [](C& c) { c.dtypes[1] = Code(Dtype::kBool); },
+            "view flags"},
+        Lie{"neg_of_bits", [](C& c) { c.dtypes[1] = Code(Dtype::kBits16); },
+            "view flags"},
+        Lie{"neg_of_quantised", [](C& c) { c.view_flags[4] = kNeg; },
+            "view flags"},
+        Lie{"neg_of_indices", [](C& c) { c.view_flags[3] = kNeg; },
+            "view flags"},
+        Lie{"neg_of_scales", [](C& c) { c.view_flags[6] = kNeg; },
             "view flags"},
         Lie{"ranks_short", [](C& c) { c.ranks.pop_back(); }, "ranks has 7"},
         Lie{"rank_more", [](C& c) { c.ranks[0] = 3; }, "sizes has 12"},
@@ -326,6 +371,9 @@ TEST(ManifestLimitsTest, EachIsNamed) {
   limits.message_bytes = 426;
   ExpectOverLimit(limits, "message_bytes");
   limits.message_bytes = 427;
+  limits.payload_bytes = 10;
+  ExpectOverLimit(limits, "payload_bytes");
+  limits.payload_bytes = 11;
   EXPECT_THAT(DecodeManifest(EncodeManifest(SampleManifest()), limits), IsOk());
 }
 
@@ -416,6 +464,37 @@ TEST(DecodeManifestTest, CountsEntriesBeforeItTakesMemoryForThem) {
   EXPECT_THAT(DecodeManifest(bytes, limits),
               StatusIs(absl::StatusCode::kResourceExhausted,
                        HasSubstr("limit tensors")));
+}
+
+// Eight bytes each, most of which look like a varint's last.
+TEST(DecodeManifestTest, AsManyScalesAsTensorsAreTaken) {
+  ManifestColumns columns;
+  Limits limits;
+  limits.tensors = 100;
+  columns.kinds.assign(100, static_cast<char>(TensorKind::kPerTensorAffine));
+  columns.tensor_flags.assign(100, 0);
+  columns.dtypes.assign(100, static_cast<char>(Dtype::kQint8));
+  columns.view_flags.assign(100, 0);
+  columns.ranks.assign(100, 0);
+  columns.view_storages.assign(100, 0);
+  columns.offsets.assign(100, 0);
+  columns.scales.assign(100, 0.5);
+  columns.zero_points.assign(100, 0);
+  columns.storage_nbytes = {1};
+  columns.storage_buffers = {0};
+  columns.buffer_sources = columns.buffer_targets = {0};
+  columns.devices = {DeviceId()};
+  FERRY_ASSERT_OK_AND_ASSIGN(Manifest manifest,
+                             Manifest::Create(columns, limits));
+  EXPECT_THAT(DecodeManifest(EncodeManifest(manifest), limits), IsOk());
+}
+
+TEST(ManifestTest, HasAtMost256Devices) {
+  ManifestColumns columns = Sample();
+  for (int i = 0; i < 255; ++i) columns.devices.push_back({"xpu", i});
+  EXPECT_THAT(
+      Manifest::Create(columns, Limits()),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("257 devices")));
 }
 
 TEST(DecodeManifestTest, RefusesFieldsItDoesNotKnow) {

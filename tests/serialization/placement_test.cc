@@ -88,6 +88,37 @@ TEST(CheckPlacementTest, NamesTheTensorThatWasPlacedOtherwise) {
                              HasSubstr("cpu"))));
 }
 
+// 2,000 names that nearly match 100 globs would take the loop that checks what
+// a peer announced very long.
+TEST(CheckPlacementTest, NamesAndRulesThatTakeForeverAreRefused) {
+  TensorMessage message;
+  for (int i = 0; i < 2000; ++i) {
+    message.tensors.push_back(at::ones({1}));
+    message.names.push_back(std::string(300, 'a') + std::to_string(i));
+  }
+  FERRY_ASSERT_OK_AND_ASSIGN(WriteBuffers sent, Serialize(message, {}));
+  SerializeOptions slow = Placed(
+      std::vector<const char*>(100, "*aaaaaaaa*aaaaaaab*aaaaaaab=cuda:0"));
+  EXPECT_THAT(CheckPlacement(sent.manifest(), slow.placement),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       AllOf(HasSubstr("placement"), HasSubstr("steps"))));
+}
+
+TEST(SerializePlacementTest, MoreDevicesThanAMessageHasAreRefused) {
+  TensorMessage message;
+  SerializeOptions options;
+  for (int i = 0; i < 300; ++i) {
+    message.tensors.push_back(at::ones({1}));
+    message.names.push_back("a" + std::to_string(i));
+    PlacementRule rule = *ParsePlacementRule(message.names.back() + "=cuda:0");
+    rule.target = {i < 150 ? "cuda" : "xpu", i % 150};
+    options.placement.rules.push_back(rule);
+  }
+  EXPECT_THAT(
+      Serialize(message, options),
+      StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("256 devices")));
+}
+
 TEST(AllocateTest, NamesADeviceWithoutConverterAndWhatToLink) {
   FERRY_ASSERT_OK_AND_ASSIGN(
       WriteBuffers sent,

@@ -36,6 +36,8 @@ TEST(EndOfTest, CountsBytesToTheLastElement) {
 TEST(EndOfTest, CountsPackedRowsByTheByte) {
   EXPECT_EQ(End(0, {3, 5}, {}, InfoOf(Dtype::kQuint4x2)), 9u);
   EXPECT_EQ(End(0, {3, 5}, {}, InfoOf(Dtype::kQuint2x4)), 6u);
+  EXPECT_EQ(End(0, {kMost}, {}, InfoOf(Dtype::kQuint4x2)), uint64_t{1} << 62);
+  EXPECT_EQ(End(0, {kMost}, {}, InfoOf(Dtype::kQuint2x4)), uint64_t{1} << 61);
   EXPECT_TRUE(Fails(1, {4}, {}, InfoOf(Dtype::kQuint4x2)));
   EXPECT_TRUE(Fails(0, {4, 4}, {1, 4}, InfoOf(Dtype::kQuint4x2)));
 }

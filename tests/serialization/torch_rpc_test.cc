@@ -174,6 +174,9 @@ TEST(TorchRpcSerializeTest, RefusesATensorThatTheFormatCannotCarry) {
   ExpectRefused({good, at::eye(4).to_sparse_bsr({2, 2})}, "sparse layout");
   ExpectRefused({good, at::_efficientzerotensor({2}, at::kFloat)},
                 "no storage");
+  at::Tensor resized = at::rand({20000}).slice(0, 0, 100);
+  resized.storage().unsafeGetStorageImpl()->set_nbytes(0);
+  ExpectRefused({good, resized}, "storage of 0 bytes");
 }
 
 TEST(TorchRpcSerializeTest, RefusesNamesBecauseTheFormatHasNone) {
