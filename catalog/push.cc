@@ -73,12 +73,14 @@ class PushOperation : public std::enable_shared_from_this<PushOperation> {
     call.streams = options_.streams;
     // Finish may run, and let go of the session, before Call returns.
     const std::shared_ptr<Session> session = session_;
-    chain_.SetCurrent(session->Call(
-        std::move(message), std::move(call),
-        [self = shared_from_this(), then](absl::StatusOr<Received> received) {
-          if (!received.ok()) return self->Finish(received.status());
-          ((*self).*then)(*std::move(received));
-        }));
+    chain_.Run([&] {
+      return session->Call(
+          std::move(message), std::move(call),
+          [self = shared_from_this(), then](absl::StatusOr<Received> received) {
+            if (!received.ok()) return self->Finish(received.status());
+            ((*self).*then)(*std::move(received));
+          });
+    });
   }
 
   void OnAccepted(Received) {
