@@ -1,7 +1,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/await.h"
 #include "base/status_macros.h"
-#include "cli/await.h"
 #include "cli/commands.h"
 #include "cli/values.h"
 #include "control/control_client.h"
