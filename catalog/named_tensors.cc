@@ -80,10 +80,10 @@ absl::Status CheckNamed(const NamedTensors& contents) {
           absl::StrCat("tensor \"", absl::Utf8SafeCEscape(contents.names[i]),
                        "\": two tensors have this name"));
     }
-    if (!contents.tensors[i].defined()) {
+    if (auto kind = KindOf(contents.tensors[i]); !kind.ok()) {
       return absl::InvalidArgumentError(
           absl::StrCat("tensor \"", absl::Utf8SafeCEscape(contents.names[i]),
-                       "\" is undefined"));
+                       "\" ", std::string(kind.status().message())));
     }
   }
   for (const auto& [key, text] : contents.metadata) {
