@@ -49,9 +49,10 @@ absl::Status Sessions(const Arguments& arguments, Output& output) {
   for (const SessionRecord& session : sessions) {
     output.json()["sessions"].push_back(ToJson(session));
     output.Print(Printable(absl::StrFormat(
-        "%s   %-8s from %s   %s sent   %s received   for %s\n", session.id,
-        ShowState(session.state), session.plan.caller.name,
-        ShowBytes(session.bytes_sent), ShowBytes(session.bytes_received),
+        "%s   %-8s from %s   %s sent   %s received   for %s\n",
+        OneLine(session.id), ShowState(session.state),
+        OneLine(session.plan.caller.name), ShowBytes(session.bytes_sent),
+        ShowBytes(session.bytes_received),
         ShowTime(absl::Now() - session.opened_at))));
   }
   if (sessions.empty()) output.Print("no session is open\n");

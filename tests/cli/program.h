@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
@@ -16,9 +17,11 @@ using Words = std::vector<std::string>;
 // goes, if it still runs.
 class Program {
  public:
-  // `variables` are added to the environment.
+  // `variables` are added to the environment. Its stdout goes to the file
+  // `out_file`, or, if that is empty, to out().
   explicit Program(const Words& words,
-                   const std::map<std::string, std::string>& variables = {});
+                   const std::map<std::string, std::string>& variables = {},
+                   const std::string& out_file = "");
   ~Program();
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;
@@ -27,9 +30,14 @@ class Program {
   // empty if it closes stderr first.
   std::string AwaitLog(const std::string& text);
   void Signal(int signal);
+  // Ends as a reader of its stderr.
+  void CloseErr();
   // Reads all that is left of both outputs, then waits: the exit code, or
   // 128 + the signal that ended it.
   int Wait();
+
+  // What Wait saw it take of memory at most, in bytes.
+  uint64_t peak_memory() const { return peak_memory_; }
 
   const std::string& out() const { return out_; }
   const std::string& err() const { return err_; }
@@ -40,6 +48,7 @@ class Program {
   pid_t pid_ = -1;
   int out_fd_ = -1, err_fd_ = -1;
   std::string out_, err_;
+  uint64_t peak_memory_ = 0;
 };
 
 }  // namespace tensorferry::testing
