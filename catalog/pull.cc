@@ -42,9 +42,9 @@ absl::Status CheckReply(const pb::PullReply& reply, const PullOptions& asked,
   }
   for (const std::string& name : message.names) {
     if (GlobMatches(asked.names, name)) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat("the peer sent tensor \"", absl::Utf8SafeCEscape(name),
-                     "\", which \"", asked.names, "\" does not match"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the peer sent tensor \"", absl::Utf8SafeCEscape(name), "\", which \"",
+        absl::Utf8SafeCEscape(asked.names), "\" does not match"));
   }
   return absl::OkStatus();
 }

@@ -61,6 +61,8 @@ class PushOperation : public std::enable_shared_from_this<PushOperation> {
     pb::PushRequest request;
     request.set_bundle(options_.bundle);
     request.set_timeout_ms(absl::ToInt64Milliseconds(left));
+    request.set_nbytes(total_);
+    request.set_tensors(static_cast<uint32_t>(contents_.tensors.size()));
     if (type == kPushType) {
       request.mutable_metadata()->insert(contents_.metadata.begin(),
                                          contents_.metadata.end());
@@ -84,6 +86,10 @@ class PushOperation : public std::enable_shared_from_this<PushOperation> {
   }
 
   void OnAccepted(Received) {
+    // The last moment: the answer may have taken its time.
+    if (absl::Status changed = CheckUnchanged(contents_); !changed.ok()) {
+      return Finish(std::move(changed));
+    }
     if (options_.progress) {
       watch_.emplace(session_, ProgressWatch::Direction::kSent, total_,
                      options_.progress);
