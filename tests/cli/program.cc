@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -117,9 +116,7 @@ void Program::Drain() {
 int Program::Wait() {
   Drain();
   int status = 0;
-  rusage used = {};
-  wait4(pid_, &status, 0, &used);
-  peak_memory_ = uint64_t{1024} * used.ru_maxrss;
+  waitpid(pid_, &status, 0);
   pid_ = -1;
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }

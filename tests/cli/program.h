@@ -3,7 +3,6 @@
 
 #include <sys/types.h>
 
-#include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
@@ -36,9 +35,6 @@ class Program {
   // 128 + the signal that ended it.
   int Wait();
 
-  // What Wait saw it take of memory at most, in bytes.
-  uint64_t peak_memory() const { return peak_memory_; }
-
   const std::string& out() const { return out_; }
   const std::string& err() const { return err_; }
 
@@ -48,7 +44,6 @@ class Program {
   pid_t pid_ = -1;
   int out_fd_ = -1, err_fd_ = -1;
   std::string out_, err_;
-  uint64_t peak_memory_ = 0;
 };
 
 }  // namespace tensorferry::testing
