@@ -7,9 +7,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
+#include <optional>
 #include <random>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
@@ -20,16 +23,32 @@ namespace {
 // The kernel takes at most about 2 GiB in one write.
 constexpr size_t kMaxWrite = size_t{1} << 30;
 
-absl::Status CheckReplaceable(const std::string& path) {
+// Where a file called `path` is to stand: the end of its links.
+absl::StatusOr<std::string> FollowLinks(const std::string& path) {
+  struct stat found;
+  if (lstat(path.c_str(), &found) != 0 || !S_ISLNK(found.st_mode)) return path;
+  char* const target = realpath(path.c_str(), nullptr);
+  if (target == nullptr) {
+    return FileError(errno, absl::StrCat("cannot follow the link ", path));
+  }
+  const absl::Cleanup free_target = [target] { free(target); };
+  return std::string(target);
+}
+
+// The permissions of the file that will be replaced; nothing if there is none.
+absl::StatusOr<std::optional<mode_t>> ModeOfReplaced(const std::string& path) {
   struct stat found;
   if (stat(path.c_str(), &found) != 0) {
-    if (errno == ENOENT) return absl::OkStatus();
+    if (errno == ENOENT) return std::optional<mode_t>();
     return FileError(errno, absl::StrCat("cannot look at ", path));
   }
-  if (S_ISREG(found.st_mode)) return absl::OkStatus();
+  if (S_ISREG(found.st_mode)) return std::optional(found.st_mode & 07777);
   return absl::InvalidArgumentError(absl::StrCat(
       path, " is not a regular file: name a file that may be replaced"));
 }
+
+// How a file without a name is called, to give it one.
+std::string UnnamedPath(int fd) { return absl::StrCat("/proc/self/fd/", fd); }
 
 absl::Status SyncFolder(const std::string& folder) {
   const int fd = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -49,8 +68,10 @@ absl::Status FileError(int error, absl::string_view what) {
 }
 
 absl::StatusOr<std::unique_ptr<AtomicFile>> AtomicFile::Create(
-    const std::string& path) {
-  FERRY_RETURN_IF_ERROR(CheckReplaceable(path));
+    const std::string& given) {
+  FERRY_ASSIGN_OR_RETURN(const std::string path, FollowLinks(given));
+  FERRY_ASSIGN_OR_RETURN(const std::optional<mode_t> mode,
+                         ModeOfReplaced(path));
   const size_t slash = path.rfind('/');
   const std::string name =
       slash == std::string::npos ? path : path.substr(slash + 1);
@@ -65,23 +86,38 @@ absl::StatusOr<std::unique_ptr<AtomicFile>> AtomicFile::Create(
   const std::string partial =
       absl::StrCat(folder, "/.", name.substr(0, 200), ".",
                    absl::Hex(random(), absl::kZeroPad8), ".partial");
-  const int fd =
-      open(partial.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (fd < 0) return FileError(errno, absl::StrCat("cannot create ", partial));
-  return absl::WrapUnique(new AtomicFile(path, folder, partial, fd));
+  auto file = absl::WrapUnique(new AtomicFile(path, folder, partial));
+  FERRY_RETURN_IF_ERROR(file->Open());
+  if (mode.has_value() && fchmod(file->fd_, *mode) != 0) {
+    return FileError(errno, absl::StrCat("cannot set the mode of ", partial));
+  }
+  return file;
 }
 
 AtomicFile::AtomicFile(std::string path, std::string folder,
-                       std::string partial, int fd)
+                       std::string partial)
     : path_(std::move(path)),
       folder_(std::move(folder)),
-      partial_(std::move(partial)),
-      fd_(fd) {}
+      partial_(std::move(partial)) {}
+
+absl::Status AtomicFile::Open() {
+  fd_ = open(folder_.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0666);
+  if (fd_ >= 0 && access(UnnamedPath(fd_).c_str(), F_OK) == 0) {
+    return absl::OkStatus();
+  }
+  // Not on every file system, and not without /proc.
+  if (fd_ >= 0) close(fd_);
+  fd_ = open(partial_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (fd_ < 0)
+    return FileError(errno, absl::StrCat("cannot create ", partial_));
+  named_ = true;
+  return absl::OkStatus();
+}
 
 AtomicFile::~AtomicFile() {
   if (fd_ < 0) return;
   close(fd_);
-  unlink(partial_.c_str());
+  if (named_) unlink(partial_.c_str());
 }
 
 absl::Status AtomicFile::Append(const void* data, size_t nbytes) {
@@ -102,11 +138,22 @@ absl::Status AtomicFile::Commit() {
   if (fsync(fd_) != 0) {
     return FileError(errno, absl::StrCat("cannot flush ", path_));
   }
+  if (!named_) {
+    if (linkat(AT_FDCWD, UnnamedPath(fd_).c_str(), AT_FDCWD, partial_.c_str(),
+               AT_SYMLINK_FOLLOW) != 0) {
+      return FileError(errno, absl::StrCat("cannot name a file ", partial_));
+    }
+    named_ = true;
+  }
   if (rename(partial_.c_str(), path_.c_str()) != 0) {
     return FileError(errno, absl::StrCat("cannot rename a file to ", path_));
   }
   close(std::exchange(fd_, -1));
-  return SyncFolder(folder_);
+  const absl::Status synced = SyncFolder(folder_);
+  if (synced.ok()) return synced;
+  return absl::UnknownError(
+      absl::StrCat(path_, " is written, but a crash might take it back: ",
+                   std::string(synced.message())));
 }
 
 }  // namespace tensorferry

@@ -11,13 +11,17 @@
 
 namespace tensorferry {
 
-// A file that appears under its name complete or not at all: written under
-// another name in the same folder, flushed to the disk, then renamed. Not
-// thread-safe. Dropped without Commit, it leaves nothing behind.
+// A file that appears under its name complete or not at all: written without a
+// name in the same folder, flushed to the disk, then named and renamed to what
+// it replaces, whose permissions it gets. Not thread-safe. Dropped without
+// Commit, or when the process dies, it leaves nothing behind; but where the
+// file system has no files without a name, a death leaves
+// ".<name>.<random>.partial".
 class AtomicFile {
  public:
-  // NOT_FOUND: no such folder. PERMISSION_DENIED. INVALID_ARGUMENT: `path` is
-  // there and is not a regular file, or names none.
+  // A symbolic link is followed: the file that it names is replaced.
+  // NOT_FOUND: no such folder, or a link to nothing. PERMISSION_DENIED.
+  // INVALID_ARGUMENT: `path` is there and is not a regular file, or names none.
   static absl::StatusOr<std::unique_ptr<AtomicFile>> Create(
       const std::string& path);
   ~AtomicFile();
@@ -31,15 +35,18 @@ class AtomicFile {
   }
 
   // Once, as the last call. OK: the file has its name, and a crash of the
-  // machine will not take it back. After an error from here on the old file or
-  // the new one is in place; before, always the old one.
+  // machine will not take it back. UNKNOWN: the new file has its name, but a
+  // crash of the machine might take it back. After any other status the old
+  // file is in place.
   absl::Status Commit();
 
  private:
-  AtomicFile(std::string path, std::string folder, std::string partial, int fd);
+  AtomicFile(std::string path, std::string folder, std::string partial);
+  absl::Status Open();
 
   const std::string path_, folder_, partial_;
-  int fd_;  // -1 after Commit
+  int fd_ = -1;         // -1 after Commit, too
+  bool named_ = false;  // it is called partial_
 };
 
 // The status for `error`, an errno, with what was tried: "cannot open /x".

@@ -50,8 +50,11 @@ absl::Status CheckBundleName(absl::string_view name) {
   }
   if (!IsUtf8(name)) return refuse("is not UTF-8");
   if (name[0] == '.') return refuse("starts with '.'");
-  for (char c : name) {
-    if (c == '/' || c == '*' || c == '?' || absl::ascii_iscntrl(c)) {
+  for (size_t i = 0; i < name.size(); ++i) {
+    const char c = name[i];
+    // U+0080 to U+009F, which terminals obey, too.
+    const bool is_c1 = c == '\xc2' && name[i + 1] < '\xa0';
+    if (c == '/' || c == '*' || c == '?' || absl::ascii_iscntrl(c) || is_c1) {
       return refuse("has a '/', '*', '?' or control character in it");
     }
   }

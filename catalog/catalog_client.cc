@@ -8,11 +8,13 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "base/loop.h"
 #include "base/status_macros.h"
 #include "catalog/bundle_proto.h"
 #include "catalog/catalog.grpc.pb.h"
 #include "catalog/grpc_limits.h"
 #include "control/address.h"
+#include "control/channel.h"
 #include "control/grpc_status.h"
 
 namespace tensorferry {
@@ -40,16 +42,14 @@ absl::StatusOr<std::vector<BundleInfo>> ReadResponse(
 
 }  // namespace
 
-class CatalogClient::Impl {
+class CatalogClient::State {
  public:
-  explicit Impl(const std::string& address) : address_(address) {
-    grpc::ChannelArguments arguments;
-    arguments.SetMaxReceiveMessageSize(kMaxListBytes + 1024);
-    stub_ = pb::Catalog::NewStub(grpc::CreateCustomChannel(
-        address, grpc::InsecureChannelCredentials(), arguments));
-  }
+  explicit State(const std::string& address)
+      : address_(address),
+        stub_(pb::Catalog::NewStub(
+            MakeChannel(address, static_cast<int>(kMaxListBytes) + 1024))) {}
 
-  ~Impl() {
+  ~State() {
     absl::MutexLock lock(&mu_);
     for (ListCall* call : calls_) call->context.TryCancel();
     mu_.Await(absl::Condition(
@@ -62,9 +62,14 @@ class CatalogClient::Impl {
       absl::MutexLock lock(&mu_);
       calls_.insert(raw);
     }
+    // gRPC's threads must not be left with a reference to the channel, which
+    // the call's context is: the last channel takes its threads with it, and
+    // they cannot await themselves.
     stub_->async()->ListBundles(
         &raw->context, &raw->request, &raw->response,
-        [this, raw](grpc::Status status) { Finish(raw, status); });
+        [this, raw](const grpc::Status& status) {
+          loop_.Post([this, raw, status] { Finish(raw, status); });
+        });
   }
 
  private:
@@ -83,20 +88,21 @@ class CatalogClient::Impl {
   }
 
   const std::string address_;
-  std::unique_ptr<pb::Catalog::Stub> stub_;
+  const std::unique_ptr<pb::Catalog::Stub> stub_;
   absl::Mutex mu_;
   std::set<ListCall*> calls_ ABSL_GUARDED_BY(mu_);
+  Loop loop_;  // the last member: its end is that of the callbacks
 };
 
 absl::StatusOr<std::unique_ptr<CatalogClient>> CatalogClient::Create(
     const std::string& address) {
   FERRY_RETURN_IF_ERROR(ValidateControlAddress(address));
   return std::unique_ptr<CatalogClient>(
-      new CatalogClient(std::make_unique<Impl>(address)));
+      new CatalogClient(std::make_unique<State>(address)));
 }
 
-CatalogClient::CatalogClient(std::unique_ptr<Impl> impl)
-    : impl_(std::move(impl)) {}
+CatalogClient::CatalogClient(std::unique_ptr<State> state)
+    : state_(std::move(state)) {}
 
 CatalogClient::~CatalogClient() = default;
 
@@ -108,7 +114,7 @@ void CatalogClient::ListBundles(const ListFilter& filter,
   call->request.set_names(filter.names);
   call->context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
   call->done = std::move(done);
-  impl_->Start(std::move(call));
+  state_->Start(std::move(call));
 }
 
 }  // namespace tensorferry

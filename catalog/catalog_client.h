@@ -18,8 +18,8 @@ struct ListFilter {
   std::string names = "*";
 };
 
-// Asks another peer what it has to give. Thread-safe. Results come on a gRPC
-// thread: be short.
+// Asks another peer what it has to give. Thread-safe. Results come on a thread
+// of the client's, one at a time: be short.
 //
 // Statuses: INVALID_ARGUMENT (address, or an answer that is not well formed),
 // UNAVAILABLE (nobody there), DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED (the answer
@@ -37,9 +37,9 @@ class CatalogClient {
                    Done<std::vector<BundleInfo>> done);
 
  private:
-  class Impl;
-  explicit CatalogClient(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  class State;
+  explicit CatalogClient(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace tensorferry

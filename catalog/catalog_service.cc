@@ -21,9 +21,9 @@ std::string GlobOrAll(const std::string& glob) {
 
 }  // namespace
 
-class CatalogService::Impl : public pb::Catalog::CallbackService {
+class CatalogService::Methods : public pb::Catalog::CallbackService {
  public:
-  explicit Impl(const Catalog* catalog) : catalog_(catalog) {}
+  explicit Methods(const Catalog* catalog) : catalog_(catalog) {}
 
   grpc::ServerUnaryReactor* ListBundles(
       grpc::CallbackServerContext* context,
@@ -56,12 +56,12 @@ class CatalogService::Impl : public pb::Catalog::CallbackService {
 };
 
 CatalogService::CatalogService(const Catalog* catalog)
-    : impl_(std::make_unique<Impl>(catalog)) {}
+    : methods_(std::make_unique<Methods>(catalog)) {}
 
 CatalogService::~CatalogService() = default;
 
 void CatalogService::RegisterOn(grpc::ServerBuilder& builder) {
-  builder.RegisterService(impl_.get());
+  builder.RegisterService(methods_.get());
 }
 
 }  // namespace tensorferry

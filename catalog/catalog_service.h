@@ -24,8 +24,8 @@ class CatalogService {
   void RegisterOn(grpc::ServerBuilder& builder);
 
  private:
-  class Impl;
-  std::unique_ptr<Impl> impl_;
+  class Methods;
+  std::unique_ptr<Methods> methods_;
 };
 
 }  // namespace tensorferry

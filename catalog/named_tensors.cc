@@ -7,6 +7,8 @@
 #include "absl/strings/str_cat.h"
 #include "base/placement.h"
 #include "base/status_macros.h"
+#include "catalog/mapped_file.h"
+#include "serialization/components.h"
 
 namespace tensorferry {
 namespace {
@@ -78,10 +80,10 @@ absl::Status CheckNamed(const NamedTensors& contents) {
           absl::StrCat("tensor \"", absl::Utf8SafeCEscape(contents.names[i]),
                        "\": two tensors have this name"));
     }
-    if (!contents.tensors[i].defined()) {
+    if (auto kind = KindOf(contents.tensors[i]); !kind.ok()) {
       return absl::InvalidArgumentError(
           absl::StrCat("tensor \"", absl::Utf8SafeCEscape(contents.names[i]),
-                       "\" is undefined"));
+                       "\" ", std::string(kind.status().message())));
     }
   }
   for (const auto& [key, text] : contents.metadata) {
@@ -92,16 +94,22 @@ absl::Status CheckNamed(const NamedTensors& contents) {
   return absl::OkStatus();
 }
 
-NamedTensors Filter(NamedTensors contents, absl::string_view glob) {
+absl::Status CheckUnchanged(const NamedTensors& contents) {
+  if (contents.mapped_file == nullptr) return absl::OkStatus();
+  return contents.mapped_file->CheckUnchanged();
+}
+
+NamedTensors Filter(const NamedTensors& contents, absl::string_view glob) {
   NamedTensors kept;
   for (size_t i = 0; i < contents.names.size(); ++i) {
     if (!GlobMatches(glob, contents.names[i])) continue;
-    kept.names.push_back(std::move(contents.names[i]));
-    kept.tensors.push_back(std::move(contents.tensors[i]));
+    kept.names.push_back(contents.names[i]);
+    kept.tensors.push_back(contents.tensors[i]);
   }
-  kept.metadata = std::move(contents.metadata);
+  kept.metadata = contents.metadata;
+  kept.mapped_file = contents.mapped_file;
   if (kept.names.size() == contents.names.size()) {
-    kept.file_header = std::move(contents.file_header);
+    kept.file_header = contents.file_header;
   }
   return kept;
 }

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,8 @@
 #include "absl/strings/string_view.h"
 
 namespace tensorferry {
+
+class MappedFile;
 
 // Tensors by name and the texts that go with them: what a bundle holds, and
 // what a safetensors file holds.
@@ -23,15 +26,21 @@ struct NamedTensors {
   // stood there; empty if there was none. A file written from all of these
   // tensors then has the same bytes as the one that was read.
   std::string file_header;
+  // The file whose pages the tensors are; null: none.
+  std::shared_ptr<const MappedFile> mapped_file;
 };
 
 // INVALID_ARGUMENT, naming the tensor: no name, one longer than 4096 bytes, not
-// UTF-8 or used twice, an undefined tensor, not one tensor for each name.
+// UTF-8 or used twice, a tensor that cannot be sent (undefined, nested, meta),
+// not one tensor for each name.
 absl::Status CheckNamed(const NamedTensors& contents);
+
+// FAILED_PRECONDITION: the file whose pages the tensors are was changed.
+absl::Status CheckUnchanged(const NamedTensors& contents);
 
 // Those whose name `glob` matches, in their order. The file header goes with
 // them only if all do.
-NamedTensors Filter(NamedTensors contents, absl::string_view glob);
+NamedTensors Filter(const NamedTensors& contents, absl::string_view glob);
 
 // What the tensors' elements take: numel times the element's size. Sparse
 // tensors count with their stored elements.

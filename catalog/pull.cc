@@ -42,9 +42,9 @@ absl::Status CheckReply(const pb::PullReply& reply, const PullOptions& asked,
   }
   for (const std::string& name : message.names) {
     if (GlobMatches(asked.names, name)) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat("the peer sent tensor \"", absl::Utf8SafeCEscape(name),
-                     "\", which \"", asked.names, "\" does not match"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the peer sent tensor \"", absl::Utf8SafeCEscape(name), "\", which \"",
+        absl::Utf8SafeCEscape(asked.names), "\" does not match"));
   }
   return absl::OkStatus();
 }
@@ -131,12 +131,14 @@ class PullOperation : public std::enable_shared_from_this<PullOperation> {
     call.streams = options_.streams;
     // Finish may run, and let go of the session, before Call returns.
     const std::shared_ptr<Session> session = session_;
-    chain_.SetCurrent(session->Call(
-        std::move(message), std::move(call),
-        [self = shared_from_this(), then](absl::StatusOr<Received> received) {
-          if (!received.ok()) return self->Finish(received.status());
-          ((*self).*then)(*std::move(received));
-        }));
+    chain_.Run([&] {
+      return session->Call(
+          std::move(message), std::move(call),
+          [self = shared_from_this(), then](absl::StatusOr<Received> received) {
+            if (!received.ok()) return self->Finish(received.status());
+            ((*self).*then)(*std::move(received));
+          });
+    });
   }
 
   void AskSize() { Ask(true, {}, &PullOperation::OnSize); }

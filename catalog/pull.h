@@ -19,12 +19,18 @@
 namespace tensorferry {
 
 struct PullOptions {
-  std::string bundle;       // empty: all
-  std::string names = "*";  // a glob over tensors' names
+  // Which bundle; empty: all that the peer has.
+  std::string bundle;
+  // A glob: only tensors whose names it matches.
+  std::string names = "*";
+  // For the question and the transfer together.
   absl::Duration timeout = absl::Minutes(1);
-  Destination into;  // the caller's own tensors, by name; empty: new ones
+  // The caller's own tensors, by name, to be filled; empty: new ones are made.
+  Destination into;
+  // Where work on GPUs is queued; empty: on the session's own streams.
   StreamSet streams;
-  ProgressCallback progress;  // set: what will come is asked for first
+  // Is told how far it is, and costs one more question: how much will come.
+  ProgressCallback progress;
 };
 
 struct BundleVersion {
@@ -38,7 +44,7 @@ struct Pulled {
   // Of several bundles the metadata is put together; a key that they disagree
   // on becomes "bundle/key".
   NamedTensors contents;
-  Receipt receipt;
+  Receipt receipt;  // of the message that brought the tensors
 };
 
 // Gets tensors of a peer's bundles through `session`, where the session's

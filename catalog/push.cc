@@ -61,6 +61,8 @@ class PushOperation : public std::enable_shared_from_this<PushOperation> {
     pb::PushRequest request;
     request.set_bundle(options_.bundle);
     request.set_timeout_ms(absl::ToInt64Milliseconds(left));
+    request.set_nbytes(total_);
+    request.set_tensors(static_cast<uint32_t>(contents_.tensors.size()));
     if (type == kPushType) {
       request.mutable_metadata()->insert(contents_.metadata.begin(),
                                          contents_.metadata.end());
@@ -73,15 +75,21 @@ class PushOperation : public std::enable_shared_from_this<PushOperation> {
     call.streams = options_.streams;
     // Finish may run, and let go of the session, before Call returns.
     const std::shared_ptr<Session> session = session_;
-    chain_.SetCurrent(session->Call(
-        std::move(message), std::move(call),
-        [self = shared_from_this(), then](absl::StatusOr<Received> received) {
-          if (!received.ok()) return self->Finish(received.status());
-          ((*self).*then)(*std::move(received));
-        }));
+    chain_.Run([&] {
+      return session->Call(
+          std::move(message), std::move(call),
+          [self = shared_from_this(), then](absl::StatusOr<Received> received) {
+            if (!received.ok()) return self->Finish(received.status());
+            ((*self).*then)(*std::move(received));
+          });
+    });
   }
 
   void OnAccepted(Received) {
+    // The last moment: the answer may have taken its time.
+    if (absl::Status changed = CheckUnchanged(contents_); !changed.ok()) {
+      return Finish(std::move(changed));
+    }
     if (options_.progress) {
       watch_.emplace(session_, ProgressWatch::Direction::kSent, total_,
                      options_.progress);

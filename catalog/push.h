@@ -17,15 +17,21 @@
 namespace tensorferry {
 
 struct PushOptions {
-  std::string bundle;  // that they become a new version of
+  // What they become a new version of.
+  std::string bundle;
+  // For the offer, the transfer and the publication together.
   absl::Duration timeout = absl::Minutes(1);
+  // Where work on GPUs is queued; empty: on the session's own streams.
   StreamSet streams;
+  // Is told how far it is; empty: nobody is.
   ProgressCallback progress;
 };
 
 struct Pushed {
   uint64_t version = 0;  // that the receiver gave them
-  Receipt receipt;       // operation is 0
+  // The bytes, paths and digest are the receiver's, of the message that brought
+  // the tensors; the time is that of all of the push. operation is 0.
+  Receipt receipt;
 };
 
 // Sends tensors to a peer, which publishes them as the bundle's next version.
@@ -33,9 +39,9 @@ struct Pushed {
 // tensors must not be written to before `done` has run.
 //
 // PERMISSION_DENIED: the peer takes no pushes; nothing was sent then.
-// INVALID_ARGUMENT: the bundle's name, or what CheckNamed says. Else what
-// Session::Call or the receiver says; whether they were published is unknown if
-// the session broke.
+// INVALID_ARGUMENT: the bundle's name, or what CheckNamed says.
+// FAILED_PRECONDITION: what CheckUnchanged says. Else what Session::Call or the
+// receiver says; whether they were published is unknown if the session broke.
 Operation Push(std::shared_ptr<Session> session, NamedTensors contents,
                PushOptions options, Done<Pushed> done);
 

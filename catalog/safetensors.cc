@@ -3,7 +3,6 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,36 +20,15 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "catalog/atomic_file.h"
+#include "catalog/mapped_file.h"
 #include "catalog/safetensors_header.h"
+#include "serialization/torch_errors.h"
 
 namespace tensorferry {
 namespace {
 
 constexpr uint64_t kLengthBytes = 8;
 constexpr size_t kMaxRead = size_t{1} << 30;
-
-// A file's pages; held by every tensor on them.
-class Mapping {
- public:
-  static absl::StatusOr<std::shared_ptr<Mapping>> Create(int fd,
-                                                         uint64_t nbytes) {
-    void* pages = mmap(nullptr, nbytes, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_NORESERVE, fd, 0);
-    if (pages == MAP_FAILED) return FileError(errno, "cannot map it");
-    return std::make_shared<Mapping>(static_cast<std::byte*>(pages), nbytes);
-  }
-
-  Mapping(std::byte* pages, uint64_t nbytes) : pages_(pages), nbytes_(nbytes) {}
-  ~Mapping() { munmap(pages_, nbytes_); }
-  Mapping(const Mapping&) = delete;
-  Mapping& operator=(const Mapping&) = delete;
-
-  std::byte* at(uint64_t offset) const { return pages_ + offset; }
-
- private:
-  std::byte* const pages_;
-  const uint64_t nbytes_;
-};
 
 struct OpenFile {
   int fd = -1;
@@ -120,14 +98,15 @@ absl::StatusOr<at::Tensor> ReadCopy(int fd, uint64_t data_start,
   return tensor;
 }
 
-at::Tensor ReadMapped(const std::shared_ptr<Mapping>& mapping,
+at::Tensor ReadMapped(const std::shared_ptr<MappedFile>& file,
                       uint64_t data_start, const SafetensorsEntry& entry) {
   return at::from_blob(
-      mapping->at(data_start + entry.begin), entry.shape, [mapping](void*) {},
+      file->at(data_start + entry.begin), entry.shape, [file](void*) {},
       at::TensorOptions().dtype(entry.dtype));
 }
 
 absl::StatusOr<NamedTensors> ReadTensors(const OpenFile& file,
+                                         const std::string& path,
                                          SafetensorsMemory memory) {
   NamedTensors contents;
   FERRY_ASSIGN_OR_RETURN(contents.file_header, ReadHeaderText(file));
@@ -135,15 +114,16 @@ absl::StatusOr<NamedTensors> ReadTensors(const OpenFile& file,
   FERRY_ASSIGN_OR_RETURN(
       SafetensorsHeader header,
       ParseSafetensorsHeader(contents.file_header, file.nbytes - data_start));
-  std::shared_ptr<Mapping> mapping;
+  std::shared_ptr<MappedFile> mapped;
   if (memory == SafetensorsMemory::kMapped) {
-    FERRY_ASSIGN_OR_RETURN(mapping, Mapping::Create(file.fd, file.nbytes));
+    FERRY_ASSIGN_OR_RETURN(mapped, MappedFile::Create(file.fd, path));
+    contents.mapped_file = mapped;
   }
   for (SafetensorsEntry& entry : header.entries) {
     const uint64_t align = c10::elementSize(entry.dtype);
-    if (mapping != nullptr && (data_start + entry.begin) % align == 0 &&
+    if (mapped != nullptr && (data_start + entry.begin) % align == 0 &&
         entry.nbytes() > 0) {
-      contents.tensors.push_back(ReadMapped(mapping, data_start, entry));
+      contents.tensors.push_back(ReadMapped(mapped, data_start, entry));
     } else {
       FERRY_ASSIGN_OR_RETURN(at::Tensor copy,
                              ReadCopy(file.fd, data_start, entry));
@@ -161,20 +141,6 @@ absl::Status AddContext(absl::Status status, absl::string_view context) {
                       absl::StrCat(context, ": ", status.message()));
 }
 
-// What libtorch throws where memory or a tensor's kind is the cause.
-template <class Function>
-auto GuardTorch(absl::StatusCode code, absl::string_view what,
-                Function function) -> decltype(function()) {
-  try {
-    return function();
-  } catch (const c10::Error& error) {
-    return absl::Status(
-        code, absl::StrCat(what, ": ", error.what_without_backtrace()));
-  } catch (const std::exception& error) {
-    return absl::Status(code, absl::StrCat(what, ": ", error.what()));
-  }
-}
-
 std::string TensorText(absl::string_view name) {
   return absl::StrCat("tensor \"", absl::Utf8SafeCEscape(name), "\"");
 }
@@ -184,8 +150,7 @@ absl::Status CheckWritable(absl::string_view name, const at::Tensor& tensor) {
     return absl::InvalidArgumentError(
         "a tensor cannot be called \"__metadata__\" in a safetensors file");
   }
-  if (tensor.layout() != c10::kStrided || tensor.is_nested() ||
-      tensor.is_meta()) {
+  if (tensor.layout() != c10::kStrided) {
     return absl::InvalidArgumentError(absl::StrCat(
         TensorText(name),
         " is not dense: a safetensors file holds dense tensors only"));
@@ -259,9 +224,10 @@ absl::StatusOr<Layout> PlanFile(const NamedTensors& contents) {
 
 absl::Status AppendTensor(AtomicFile& file, const std::string& name,
                           const at::Tensor& tensor) {
-  return GuardTorch(
+  return CatchTorchErrors(
       absl::StatusCode::kInvalidArgument,
-      absl::StrCat(TensorText(name), " cannot be written"), [&] {
+      [&] { return absl::StrCat(TensorText(name), " cannot be written"); },
+      [&] {
         const at::Tensor dense =
             tensor.detach().resolve_conj().resolve_neg().cpu().contiguous();
         return file.Append(dense.const_data_ptr(), ByteSize(dense));
@@ -298,9 +264,9 @@ absl::StatusOr<NamedTensors> ReadSafetensors(const std::string& path,
   absl::StatusOr<OpenFile> file = OpenRegularFile(path);
   if (!file.ok()) return AddContext(file.status(), path);
   absl::Cleanup close_file = [&file] { close(file->fd); };
-  absl::StatusOr<NamedTensors> contents =
-      GuardTorch(absl::StatusCode::kResourceExhausted, "no memory",
-                 [&] { return ReadTensors(*file, memory); });
+  absl::StatusOr<NamedTensors> contents = CatchTorchErrors(
+      absl::StatusCode::kInvalidArgument, [] { return "cannot be read"; },
+      [&] { return ReadTensors(*file, path, memory); });
   if (!contents.ok()) return AddContext(contents.status(), path);
   return contents;
 }

@@ -13,8 +13,10 @@ enum class SafetensorsMemory {
   // The tensors are the file's pages, read when they are touched. The mapping
   // lives as long as one of its tensors. Writes to them stay in this process.
   // The file must not be changed in place meanwhile: new bytes would show, and
-  // a file that was cut short ends the process with SIGBUS. To replace the file
-  // by rename, as WriteSafetensors does, is safe.
+  // a file that was cut short ends the process with SIGBUS. A pull or push that
+  // begins after the change is refused (NamedTensors::mapped_file); one under
+  // way is not saved. To replace the file by rename, as WriteSafetensors does,
+  // is safe.
   kMapped,
   // The tensors are copies of their own; the file may do what it likes.
   kCopied,
@@ -32,9 +34,8 @@ absl::StatusOr<NamedTensors> ReadSafetensors(
     SafetensorsMemory memory = SafetensorsMemory::kMapped);
 
 // Writes a safetensors file: to a new file in the same folder, flushed to the
-// disk, then renamed over `path`. Whoever looks, also after a crash of process
-// or machine, sees the old file or the new one; a crash may leave
-// ".<name>.<random>.partial" behind.
+// disk, then renamed over `path` (see AtomicFile). Whoever looks, also after a
+// crash of process or machine, sees the old file or the new one.
 //
 // If contents.file_header describes the tensors as they are, the file gets it
 // and so is the one that was read, byte for byte. Otherwise the header is
@@ -45,7 +46,9 @@ absl::StatusOr<NamedTensors> ReadSafetensors(
 // INVALID_ARGUMENT: a tensor that the format cannot hold (sparse, quantised, a
 // dtype without a name), one called "__metadata__", what CheckNamed refuses, or
 // `path` is not a regular file. NOT_FOUND: the folder. PERMISSION_DENIED.
-// RESOURCE_EXHAUSTED: the disk is full. Nothing is changed then.
+// RESOURCE_EXHAUSTED: the disk is full, or no memory. Nothing is changed then.
+// UNKNOWN: the new file is there, but a crash of the machine might take it
+// back.
 absl::Status WriteSafetensors(const std::string& path,
                               const NamedTensors& contents);
 

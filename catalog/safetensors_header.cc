@@ -243,19 +243,20 @@ absl::Status CheckLength(const SafetensorsEntry& entry) {
   bool empty = false;
   for (int64_t size : entry.shape) {
     empty = empty || size == 0;
-    bytes *= size;
-    // Beyond this the next factor might not fit; a zero may still come.
-    bytes = std::min(bytes, static_cast<unsigned __int128>(1) << 64);
+    // libtorch multiplies the other sizes into strides even if one is zero.
+    bytes *= std::max<int64_t>(size, 1);
+    if (bytes <= uint64_t{INT64_MAX}) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        "tensor ", Quoted(entry.name), ": ", SafetensorsDtype(entry.dtype), "[",
+        absl::StrJoin(entry.shape, ", "), "] is more than 2^63 bytes"));
   }
   if (empty) bytes = 0;
   if (bytes == entry.nbytes()) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("tensor ", Quoted(entry.name), ": data_offsets [",
-                   entry.begin, ", ", entry.end, ") are ", entry.nbytes(),
-                   " bytes, but ", SafetensorsDtype(entry.dtype), "[",
-                   absl::StrJoin(entry.shape, ", "), "] takes ",
-                   bytes >> 64 ? "more than 2^64"
-                               : absl::StrCat(static_cast<uint64_t>(bytes))));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "tensor ", Quoted(entry.name), ": data_offsets [", entry.begin, ", ",
+      entry.end, ") are ", entry.nbytes(), " bytes, but ",
+      SafetensorsDtype(entry.dtype), "[", absl::StrJoin(entry.shape, ", "),
+      "] takes ", static_cast<uint64_t>(bytes)));
 }
 
 // Every byte of the data belongs to exactly one of `entries`, which are in the

@@ -49,6 +49,7 @@ absl::StatusOr<Selection> Select(const Catalog& catalog,
   Selection selection;
   absl::flat_hash_map<std::string, absl::string_view> owners;
   for (const BundlePtr& from : bundles) {
+    FERRY_RETURN_IF_ERROR(CheckUnchanged(from->contents));
     NamedTensors chosen = Filter(from->contents, names.empty() ? "*" : names);
     // A bundle without tensors is worth its metadata only if it was asked for.
     if (chosen.names.empty() && bundles.size() > 1) continue;

@@ -22,7 +22,7 @@ struct Selection {
 // The tensors that `names`, a glob, matches, of the bundle that is called
 // `bundle`, or of all if it is empty. They keep their versions alive.
 // NOT_FOUND: no such bundle, or no such tensor. INVALID_ARGUMENT: two bundles
-// have a tensor of one name.
+// have a tensor of one name. FAILED_PRECONDITION: CheckUnchanged.
 absl::StatusOr<Selection> Select(const Catalog& catalog,
                                  const std::string& bundle,
                                  const std::string& names);

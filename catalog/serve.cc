@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <map>
-#include <set>
 #include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "base/executor.h"
@@ -64,9 +64,9 @@ pb::PushReply ReplyTo(const Receipt& brought, uint64_t version) {
 
 // Handlers run on executors of many peers, so whatever they do ends before the
 // server does: `busy_` counts them.
-class CatalogServer::Impl : public std::enable_shared_from_this<Impl> {
+class CatalogServer::State : public std::enable_shared_from_this<State> {
  public:
-  Impl(Catalog* catalog, CatalogServerOptions options)
+  State(Catalog* catalog, CatalogServerOptions options)
       : catalog_(catalog),
         options_(std::move(options)),
         service_(catalog),
@@ -77,8 +77,8 @@ class CatalogServer::Impl : public std::enable_shared_from_this<Impl> {
   void Stop();
 
  private:
-  using HandlerFn = void (Impl::*)(Session&, Received,
-                                   const std::weak_ptr<Session>&);
+  using HandlerFn = void (State::*)(Session&, Received,
+                                    const std::weak_ptr<Session>&);
   Session::Handler Bind(HandlerFn handler, std::weak_ptr<Session> session);
   bool Enter();
   void Leave();
@@ -93,7 +93,7 @@ class CatalogServer::Impl : public std::enable_shared_from_this<Impl> {
   void OnEcho(Session& session, Received request,
               const std::weak_ptr<Session>& handle);
 
-  absl::Status CheckOffer(const std::string& payload) const;
+  absl::Status CheckOffer(const pb::PushRequest& request) const;
   absl::StatusOr<uint64_t> TakePush(TensorMessage message,
                                     const pb::PushRequest& request);
   void Refuse(Session& session, const Envelope& envelope, absl::Status why);
@@ -113,18 +113,18 @@ class CatalogServer::Impl : public std::enable_shared_from_this<Impl> {
   std::unique_ptr<ThreadPool> writer_ ABSL_GUARDED_BY(mu_);
 };
 
-bool CatalogServer::Impl::Enter() {
+bool CatalogServer::State::Enter() {
   absl::MutexLock lock(&mu_);
   if (!stopped_) ++busy_;
   return !stopped_;
 }
 
-void CatalogServer::Impl::Leave() {
+void CatalogServer::State::Leave() {
   absl::MutexLock lock(&mu_);
   --busy_;
 }
 
-void CatalogServer::Impl::Stop() {
+void CatalogServer::State::Stop() {
   std::map<Session*, std::shared_ptr<Session>> sessions;
   std::unique_ptr<ThreadPool> writer;
   {
@@ -137,7 +137,7 @@ void CatalogServer::Impl::Stop() {
   }
 }
 
-void CatalogServer::Impl::Forget(Session* session) {
+void CatalogServer::State::Forget(Session* session) {
   std::shared_ptr<Session> forgotten;  // its destructor runs without the lock
   absl::MutexLock lock(&mu_);
   const auto found = sessions_.find(session);
@@ -146,31 +146,31 @@ void CatalogServer::Impl::Forget(Session* session) {
   sessions_.erase(found);
 }
 
-Session::Handler CatalogServer::Impl::Bind(HandlerFn handler,
-                                           std::weak_ptr<Session> session) {
+Session::Handler CatalogServer::State::Bind(HandlerFn handler,
+                                            std::weak_ptr<Session> session) {
   return [weak = weak_from_this(), handler, session = std::move(session)](
              Session& at, Received request) {
-    const std::shared_ptr<Impl> self = weak.lock();
+    const std::shared_ptr<State> self = weak.lock();
     if (self == nullptr || !self->Enter()) {
       at.ReplyError(request.envelope,
                     absl::UnavailableError("the catalog is being closed"),
                     [](absl::StatusOr<Receipt>) {});
       return;
     }
+    const absl::Cleanup leave = [&self] { self->Leave(); };
     ((*self).*handler)(at, std::move(request), session);
-    self->Leave();
   };
 }
 
-absl::Status CatalogServer::Impl::Serve(std::shared_ptr<Session> session) {
+absl::Status CatalogServer::State::Serve(std::shared_ptr<Session> session) {
   std::weak_ptr<Session> weak = session;
-  FERRY_RETURN_IF_ERROR(session->Handle(kPullType, Bind(&Impl::OnPull, weak)));
+  FERRY_RETURN_IF_ERROR(session->Handle(kPullType, Bind(&State::OnPull, weak)));
   FERRY_RETURN_IF_ERROR(
-      session->Handle(kPushOfferType, Bind(&Impl::OnPushOffer, weak)));
-  FERRY_RETURN_IF_ERROR(session->Handle(kEchoType, Bind(&Impl::OnEcho, weak)));
+      session->Handle(kPushOfferType, Bind(&State::OnPushOffer, weak)));
+  FERRY_RETURN_IF_ERROR(session->Handle(kEchoType, Bind(&State::OnEcho, weak)));
   if (options_.accept_push) {
     FERRY_RETURN_IF_ERROR(
-        session->Handle(kPushType, Bind(&Impl::OnPush, weak)));
+        session->Handle(kPushType, Bind(&State::OnPush, weak)));
   }
   Session* const key = session.get();
   {
@@ -184,13 +184,13 @@ absl::Status CatalogServer::Impl::Serve(std::shared_ptr<Session> session) {
   return absl::OkStatus();
 }
 
-void CatalogServer::Impl::Refuse(Session& session, const Envelope& envelope,
-                                 absl::Status why) {
+void CatalogServer::State::Refuse(Session& session, const Envelope& envelope,
+                                  absl::Status why) {
   session.ReplyError(envelope, std::move(why), [](absl::StatusOr<Receipt>) {});
 }
 
-void CatalogServer::Impl::OnPull(Session& session, Received request,
-                                 const std::weak_ptr<Session>&) {
+void CatalogServer::State::OnPull(Session& session, Received request,
+                                  const std::weak_ptr<Session>&) {
   absl::StatusOr<pb::PullRequest> asked =
       ParsePayload<pb::PullRequest>(request.message.payload, "PullRequest");
   absl::StatusOr<Selection> selection =
@@ -213,35 +213,39 @@ void CatalogServer::Impl::OnPull(Session& session, Received request,
                  counts = !asked->without_tensors()](
                     absl::StatusOr<Receipt> receipt) mutable {
                   const auto self = weak.lock();
-                  if (self == nullptr || !counts) return;
+                  if (self == nullptr || (receipt.ok() && !counts)) return;
                   served.status = receipt.status();
                   self->Served(std::move(served));
                 });
 }
 
-absl::Status CatalogServer::Impl::CheckOffer(const std::string& payload) const {
-  FERRY_ASSIGN_OR_RETURN(pb::PushRequest request,
-                         ParsePayload<pb::PushRequest>(payload, "PushRequest"));
+absl::Status CatalogServer::State::CheckOffer(
+    const pb::PushRequest& request) const {
   if (!options_.accept_push) {
     return absl::PermissionDeniedError(
         "this peer takes no pushes; `tensorferry serve` does with --accept "
         "DIR");
   }
-  return CheckBundleName(request.bundle());
+  FERRY_RETURN_IF_ERROR(CheckBundleName(request.bundle()));
+  if (!options_.check_push) return absl::OkStatus();
+  return options_.check_push(request.bundle(), request.nbytes());
 }
 
-void CatalogServer::Impl::OnPushOffer(Session& session, Received request,
-                                      const std::weak_ptr<Session>&) {
-  const absl::Status status = CheckOffer(request.message.payload);
+void CatalogServer::State::OnPushOffer(Session& session, Received request,
+                                       const std::weak_ptr<Session>&) {
+  const absl::StatusOr<pb::PushRequest> offer =
+      ParsePayload<pb::PushRequest>(request.message.payload, "PushRequest");
+  const absl::Status status = offer.ok() ? CheckOffer(*offer) : offer.status();
   if (!status.ok()) {
-    Served({"push", "", session.remote().name, 0, status});
+    Served({"push", offer.ok() ? offer->bundle() : "?", session.remote().name,
+            0, status});
     return Refuse(session, request.envelope, status);
   }
   session.Reply(request.envelope, Message(kPushOfferType, pb::PushReply()), {},
                 [](absl::StatusOr<Receipt>) {});
 }
 
-absl::StatusOr<uint64_t> CatalogServer::Impl::TakePush(
+absl::StatusOr<uint64_t> CatalogServer::State::TakePush(
     TensorMessage message, const pb::PushRequest& request) {
   FERRY_RETURN_IF_ERROR(CheckBundleName(request.bundle()));
   NamedTensors contents;
@@ -250,12 +254,13 @@ absl::StatusOr<uint64_t> CatalogServer::Impl::TakePush(
   contents.metadata = {request.metadata().begin(), request.metadata().end()};
   contents.file_header = request.file_header();
   FERRY_RETURN_IF_ERROR(CheckNamed(contents));
-  FERRY_RETURN_IF_ERROR(options_.accept_push(request.bundle(), contents));
+  FERRY_ASSIGN_OR_RETURN(
+      contents, options_.accept_push(request.bundle(), std::move(contents)));
   return catalog_->Publish(request.bundle(), std::move(contents));
 }
 
-void CatalogServer::Impl::OnPush(Session& session, Received received,
-                                 const std::weak_ptr<Session>& handle) {
+void CatalogServer::State::OnPush(Session& session, Received received,
+                                  const std::weak_ptr<Session>& handle) {
   absl::StatusOr<pb::PushRequest> request =
       ParsePayload<pb::PushRequest>(received.message.payload, "PushRequest");
   if (!request.ok()) {
@@ -269,23 +274,29 @@ void CatalogServer::Impl::OnPush(Session& session, Received received,
     const absl::StatusOr<uint64_t> version =
         TakePush(std::move(received.message), request);
     served.status = version.status();
-    if (const auto session = handle.lock(); session == nullptr) {
-    } else if (!version.ok()) {
+    const auto session = handle.lock();
+    if (session == nullptr) return Served(std::move(served));
+    if (!version.ok()) {
       Refuse(*session, received.envelope, version.status());
-    } else {
-      session->Reply(received.envelope,
-                     Message(kPushType, ReplyTo(received.receipt, *version)),
-                     Within(request.timeout_ms()),
-                     [](absl::StatusOr<Receipt>) {});
+      return Served(std::move(served));
     }
-    Served(std::move(served));
+    session->Reply(received.envelope,
+                   Message(kPushType, ReplyTo(received.receipt, *version)),
+                   Within(request.timeout_ms()),
+                   [weak = weak_from_this(), served = std::move(served)](
+                       absl::StatusOr<Receipt> receipt) mutable {
+                     served.status = receipt.status();
+                     if (const auto self = weak.lock()) {
+                       self->Served(std::move(served));
+                     }
+                   });
   };
   absl::MutexLock lock(&mu_);
   writer_->Run(std::move(take));
 }
 
-void CatalogServer::Impl::OnEcho(Session& session, Received received,
-                                 const std::weak_ptr<Session>&) {
+void CatalogServer::State::OnEcho(Session& session, Received received,
+                                  const std::weak_ptr<Session>&) {
   absl::StatusOr<pb::EchoRequest> request =
       ParsePayload<pb::EchoRequest>(received.message.payload, "EchoRequest");
   if (!request.ok()) {
@@ -302,18 +313,18 @@ void CatalogServer::Impl::OnEcho(Session& session, Received received,
 }
 
 CatalogServer::CatalogServer(Catalog* catalog, CatalogServerOptions options)
-    : impl_(std::make_shared<Impl>(catalog, std::move(options))) {}
+    : state_(std::make_shared<State>(catalog, std::move(options))) {}
 
-CatalogServer::~CatalogServer() { impl_->Stop(); }
+CatalogServer::~CatalogServer() { state_->Stop(); }
 
 void CatalogServer::MountOn(PeerOptions& options) {
-  options.mount.push_back([impl = impl_](grpc::ServerBuilder& builder) {
-    impl->service().RegisterOn(builder);
+  options.mount.push_back([state = state_](grpc::ServerBuilder& builder) {
+    state->service().RegisterOn(builder);
   });
 }
 
 absl::Status CatalogServer::Serve(std::shared_ptr<Session> session) {
-  return impl_->Serve(std::move(session));
+  return state_->Serve(std::move(session));
 }
 
 }  // namespace tensorferry

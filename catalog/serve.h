@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "catalog/catalog.h"
 #include "catalog/named_tensors.h"
 #include "session/peer.h"
@@ -17,20 +18,26 @@ namespace tensorferry {
 // One pull or push that was answered, for logs.
 struct ServedRequest {
   std::string what;    // "pull", "push"
-  std::string bundle;  // empty: all
+  std::string bundle;  // empty: all; as the peer wrote it
   std::string peer;    // who asked
   uint64_t nbytes = 0;
   absl::Status status;
 };
 
 struct CatalogServerOptions {
-  // What is to happen with tensors that another peer pushes, before they are
-  // published as the bundle's next version; an error refuses them. Unset:
-  // pushes are refused with PERMISSION_DENIED before their tensors are sent.
+  // What becomes of tensors that another peer pushes: returns what is published
+  // as the bundle's next version, or the error that refuses them. Unset: pushes
+  // are refused with PERMISSION_DENIED before their tensors are sent.
   // Called on a thread of the server's, one push after the other.
-  std::function<absl::Status(const std::string& bundle, const NamedTensors&)>
+  std::function<absl::StatusOr<NamedTensors>(const std::string& bundle,
+                                             NamedTensors)>
       accept_push;
-  // On any thread; be short.
+  // Whether a push of `nbytes` would be taken; an error refuses it before its
+  // tensors are sent. Unset: it would. On any thread, several at once.
+  std::function<absl::Status(const std::string& bundle, uint64_t nbytes)>
+      check_push;
+  // Is told of each once, with the status that its answer had or the reason
+  // why that could not be sent. On any thread; be short.
   std::function<void(const ServedRequest&)> on_served;
 };
 
@@ -60,8 +67,8 @@ class CatalogServer {
   absl::Status Serve(std::shared_ptr<Session> session);
 
  private:
-  class Impl;
-  std::shared_ptr<Impl> impl_;  // shared with the sessions' handlers
+  class State;
+  std::shared_ptr<State> state_;  // shared with the sessions' handlers
 };
 
 }  // namespace tensorferry

@@ -7,6 +7,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/cord.h"
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
@@ -135,7 +136,7 @@ absl::Status Arguments::ParseWords(const std::vector<Flag>& flags,
       values.push_back("on");
     } else if (equals != std::string::npos) {
       values.push_back(word.substr(equals + 1));
-    } else if (i + 1 < words.size()) {
+    } else if (i + 1 < words.size() && !absl::StartsWith(words[i + 1], "--")) {
       values.push_back(words[++i]);
     } else {
       return UsageError(

@@ -37,7 +37,8 @@ std::string VariableOf(const Flag& flag);
 class Arguments {
  public:
   // `words` are those after the command's name: "--name VALUE", "--name=VALUE",
-  // "--switch", and what belongs to `positionals`; after "--" only these.
+  // "--switch", and what belongs to `positionals`; after "--" only these. A
+  // value that starts with "--" needs the '='.
   // UsageError: an unknown flag, one twice that is not repeated, a needed one
   // that is missing, no value or one too many, a positional too many or too
   // few.

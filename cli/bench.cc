@@ -1,4 +1,5 @@
 #include <ATen/ops/zeros.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "cli/commands.h"
 #include "cli/connection.h"
 #include "cli/values.h"
+#include "serialization/torch_errors.h"
 
 namespace tensorferry::cli {
 namespace {
@@ -37,11 +39,26 @@ struct Round {
   absl::Duration enough;  // no more rounds once they took this long
 };
 
+absl::StatusOr<at::Tensor> Zeros(uint64_t nbytes) {
+  // A system that promises memory it has not would end this process instead.
+  const uint64_t memory =
+      uint64_t{1} * sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGE_SIZE);
+  if (nbytes > memory) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "a tensor of ", nbytes, " bytes: this machine has ", memory));
+  }
+  return CatchTorchErrors(
+      absl::StatusCode::kInternal,
+      [nbytes] { return absl::StrCat("a tensor of ", nbytes, " bytes"); },
+      [nbytes]() -> absl::StatusOr<at::Tensor> {
+        return at::zeros({static_cast<int64_t>(nbytes)}, c10::kByte);
+      });
+}
+
 absl::StatusOr<Measured> Measure(const Round& round, absl::Time deadline,
                                  const std::shared_ptr<Session>& session) {
   const bool and_back = round.way == "echo";
-  const at::Tensor tensor =
-      at::zeros({static_cast<int64_t>(round.size)}, c10::kByte);
+  FERRY_ASSIGN_OR_RETURN(const at::Tensor tensor, Zeros(round.size));
   Measured measured;
   measured.bytes = round.size * (and_back ? 2 : 1);
   absl::Duration total;

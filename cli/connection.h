@@ -32,6 +32,11 @@ class Connection {
   std::shared_ptr<Session> session_;
 };
 
+// What --names takes.
+inline constexpr char kNamesHelp[] =
+    "Only tensors whose names match: '*' stands for any run of characters, '?' "
+    "for one.";
+
 // A peer that only connects to others.
 absl::StatusOr<std::unique_ptr<Peer>> ConnectingPeer();
 

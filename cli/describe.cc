@@ -1,7 +1,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/await.h"
 #include "base/status_macros.h"
-#include "cli/await.h"
 #include "cli/commands.h"
 #include "cli/values.h"
 #include "control/control_client.h"
@@ -28,6 +28,11 @@ void ShowJson(const Capabilities& can, Json& json) {
                                {"total_bytes", device.total_bytes},
                                {"free_bytes", device.free_bytes}});
   }
+  json["limits"] = {{"message_bytes", can.limits.message_bytes},
+                    {"payload_bytes", can.limits.payload_bytes},
+                    {"tensors", can.limits.tensors},
+                    {"bytes_in_flight", can.limits.bytes_in_flight},
+                    {"operations_in_flight", can.limits.operations_in_flight}};
   json["paths"] = Json::array();
   for (const PathCapability& path : can.paths) {
     json["paths"].push_back({{"name", path.name},
@@ -41,23 +46,31 @@ void ShowJson(const Capabilities& can, Json& json) {
 std::string ToText(const Capabilities& can) {
   std::string text = absl::StrFormat(
       "peer      %s (epoch %s)\nhost      %s, user %d\nprotocol  %d to %d\n",
-      can.peer.name, Epoch(can.peer), can.host_id, can.user_id,
-      can.wire_versions.lowest, can.wire_versions.highest);
+      OneLine(can.peer.name), Epoch(can.peer), OneLine(can.host_id),
+      can.user_id, can.wire_versions.lowest, can.wire_versions.highest);
   for (const DeviceInfo& device : can.devices) {
     absl::StrAppendFormat(
-        &text, "device    %s   %s%s\n", ToString(device.id), device.name,
+        &text, "device    %s   %s%s\n", ToString(device.id),
+        OneLine(device.name),
         device.total_bytes > 0
             ? absl::StrCat("   ", ShowBytes(device.free_bytes), " free of ",
                            ShowBytes(device.total_bytes))
             : "");
   }
   for (const PathCapability& path : can.paths) {
-    absl::StrAppendFormat(&text, "path      %s   %s to %s%s\n", path.name,
-                          path.from_type, path.to_type,
-                          path.unusable.empty()
-                              ? ""
-                              : absl::StrCat("   not now: ", path.unusable));
+    absl::StrAppendFormat(
+        &text, "path      %s   %s to %s%s\n", OneLine(path.name),
+        OneLine(path.from_type), OneLine(path.to_type),
+        path.unusable.empty()
+            ? ""
+            : absl::StrCat("   not now: ", OneLine(path.unusable)));
   }
+  absl::StrAppendFormat(
+      &text,
+      "limits    a message: %s, %d tensors\n"
+      "          under way in a direction: %s in %d messages\n",
+      ShowBytes(can.limits.message_bytes), can.limits.tensors,
+      ShowBytes(can.limits.bytes_in_flight), can.limits.operations_in_flight);
   return Printable(text);
 }
 

@@ -89,7 +89,7 @@ Command ExplainCommand() {
       "Opens nothing. For each pair of devices it names the paths, best first, "
       "and for\neach path that is not taken, why, and what to change.\n\n"
       "  tensorferry explain 127.0.0.1:4750\n"
-      "  tensorferry explain 127.0.0.1:4750 --map cuda:0=cpu\n",
+      "  tensorferry explain 127.0.0.1:4750 --map cpu=cpu\n",
       Explain};
 }
 

@@ -21,6 +21,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
@@ -49,15 +50,27 @@ std::string ToText(const sockaddr* address) {
   return text;
 }
 
-// The value of a line "key: value" of /proc/meminfo.
-std::string MemInfo(const std::string& key) {
-  for (absl::string_view line :
-       absl::StrSplit(ReadFile("/proc/meminfo"), '\n')) {
+// The value of a line "key: value" of a file in /proc.
+std::string ValueIn(const std::string& path, const std::string& key) {
+  for (absl::string_view line : absl::StrSplit(ReadFile(path), '\n')) {
     if (!absl::StartsWith(line, key + ":")) continue;
     line.remove_prefix(key.size() + 1);
     return std::string(absl::StripAsciiWhitespace(line));
   }
   return "unknown";
+}
+
+std::string MemInfo(const std::string& key) {
+  return ValueIn("/proc/meminfo", key);
+}
+
+// Whether this process has CAP_SYS_PTRACE.
+bool MayTrace() {
+  constexpr int kSysPtrace = 19;
+  uint64_t capabilities = 0;
+  return absl::SimpleHexAtoi(ValueIn("/proc/self/status", "CapEff"),
+                             &capabilities) &&
+         (capabilities >> kSysPtrace & 1) != 0;
 }
 
 }  // namespace
@@ -90,26 +103,42 @@ Finding CheckAddresses() {
   return finding;
 }
 
-Finding CheckProcessMemory() {
-  const std::string scope = ReadFile("/proc/sys/kernel/yama/ptrace_scope");
-  const std::string setting =
-      absl::StrCat("ptrace_scope is ", scope.empty() ? "absent (0)" : scope);
-  const absl::Status child = ReadChildsMemory();
-  const absl::Status parent = LetChildReadMemory();
-  if (child.ok() && parent.ok()) {
-    return {"cma", Level::kGood,
-            absl::StrCat("process_vm_readv works both ways; ", setting),
-            "Two processes of one user copy tensors straight from memory to "
-            "memory: path uv/cma."};
+Finding ExplainProcessMemory(const ProcessMemory& found) {
+  Finding finding = {
+      "cma", Level::kGood,
+      absl::StrCat("process_vm_readv of a child: ", found.of_child.ToString(),
+                   "; of a parent: ", found.of_parent.ToString(),
+                   "; ptrace_scope is ", found.ptrace_scope,
+                   found.may_trace ? "; CAP_SYS_PTRACE" : ""),
+      "Two processes of one user copy tensors straight from memory to memory: "
+      "path uv/cma."};
+  if (!found.of_child.ok() ||
+      (!found.of_parent.ok() && found.ptrace_scope == 0)) {
+    finding.level = Level::kNote;
+    finding.meaning =
+        "The path uv/cma cannot be used, and uv/basic, through sockets, takes "
+        "its place, slower. A container needs the capability SYS_PTRACE or a "
+        "seccomp profile that allows process_vm_readv.";
+  } else if (found.ptrace_scope >= 1 && !found.may_trace) {
+    finding.level = Level::kNote;
+    finding.meaning =
+        "Processes that are not parent and child cannot read each other, so "
+        "the path uv/cma cannot be used, and uv/basic, through sockets, takes "
+        "its place, slower. kernel.yama.ptrace_scope=0 or CAP_SYS_PTRACE "
+        "allows it.";
   }
-  return {
-      "cma", Level::kNote,
-      absl::StrCat("process_vm_readv of a child: ", child.ToString(),
-                   "; of a parent: ", parent.ToString(), "; ", setting),
-      "The path uv/cma may be refused, and uv/basic, through sockets, takes "
-      "its place, slower. Processes that are no relatives need "
-      "kernel.yama.ptrace_scope=0, and a container the capability "
-      "SYS_PTRACE or a seccomp profile that allows it."};
+  return finding;
+}
+
+Finding CheckProcessMemory() {
+  ProcessMemory found;
+  found.of_child = ReadChildsMemory();
+  found.of_parent = LetChildReadMemory();
+  // Absent where there is no Yama, which is as good as 0.
+  (void)absl::SimpleAtoi(ReadFile("/proc/sys/kernel/yama/ptrace_scope"),
+                         &found.ptrace_scope);
+  found.may_trace = MayTrace();
+  return ExplainProcessMemory(found);
 }
 
 Finding CheckOpenFiles() {
@@ -184,8 +213,7 @@ Finding CheckCudaDriver() {
             "Tensors stay on the CPU. In a container, pass the GPU through."};
   }
   return {"gpu", Level::kGood, absl::StrCat(name, ", ", devices, " GPUs"),
-          "//cli:tensorferry_cuda moves tensors of GPUs; //cli:tensorferry "
-          "only those of the CPU."};
+          "Not used: this build moves CPU tensors only."};
 }
 
 Finding CheckSharedMemory() {
@@ -210,12 +238,13 @@ Finding CheckHugePages() {
                                   transparent.empty() ? "unknown" : transparent,
                                   ", reserved: ", MemInfo("HugePages_Total")),
                      "Large tensors are received into huge pages where the "
-                     "kernel gives some."};
-  if (absl::StrContains(transparent, "[never]")) {
+                     "kernel has some."};
+  if (!absl::StrContains(transparent, "[always]")) {
     finding.level = Level::kNote;
     finding.meaning =
-        "Receiving large tensors costs a page fault every 4 KiB; `madvise` or "
-        "`always` in /sys/kernel/mm/transparent_hugepage/enabled is faster.";
+        "Receiving large tensors costs a page fault every 4 KiB: huge pages "
+        "are not asked for, so only `always` in "
+        "/sys/kernel/mm/transparent_hugepage/enabled gives some.";
   }
   return finding;
 }

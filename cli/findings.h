@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
+
 namespace tensorferry::cli {
 
 // Something that this machine has or lacks, and what follows from it.
@@ -30,6 +32,14 @@ Finding CheckHugePages();
 Finding CheckMemory();
 
 std::vector<Finding> CheckAll();
+
+// What CheckProcessMemory looks at, and what it makes of it.
+struct ProcessMemory {
+  absl::Status of_child, of_parent;  // of reading their memory
+  int ptrace_scope = 0;
+  bool may_trace = false;  // this process has CAP_SYS_PTRACE
+};
+Finding ExplainProcessMemory(const ProcessMemory& found);
 
 }  // namespace tensorferry::cli
 

@@ -8,6 +8,7 @@
 #include "catalog/blocking.h"
 #include "catalog/catalog_client.h"
 #include "cli/commands.h"
+#include "cli/connection.h"
 #include "cli/values.h"
 
 namespace tensorferry::cli {
@@ -41,12 +42,14 @@ Json ToJson(const BundleInfo& bundle) {
 
 std::string ToText(const BundleInfo& bundle) {
   std::string text = absl::StrFormat(
-      "%s   version %d   %d tensors   %s\n", bundle.name, bundle.version,
-      bundle.tensors.size(), ShowBytes(bundle.nbytes));
+      "%s   version %d   %d tensors   %s\n", OneLine(bundle.name),
+      bundle.version, bundle.tensors.size(), ShowBytes(bundle.nbytes));
   for (const TensorInfo& tensor : bundle.tensors) {
     absl::StrAppendFormat(
-        &text, "  %-8s %-10s %-16s %s\n", ToString(tensor.device), tensor.dtype,
-        absl::StrCat("[", absl::StrJoin(tensor.shape, ", "), "]"), tensor.name);
+        &text, "  %-8s %-10s %-16s %s\n", ToString(tensor.device),
+        OneLine(tensor.dtype),
+        absl::StrCat("[", absl::StrJoin(tensor.shape, ", "), "]"),
+        OneLine(tensor.name));
   }
   return Printable(text);
 }
@@ -79,7 +82,7 @@ Command ListCommand() {
       "Lists the bundles that a peer has to give.",
       {"ADDRESS"},
       {{"bundle", "NAME", "Only this bundle; '*' and '?' stand for others."},
-       {"names", "GLOB", "Only tensors whose names match."}},
+       {"names", "GLOB", kNamesHelp}},
       "A bundle is a named set of named tensors; its version is one more each "
       "time it\nis published. ADDRESS is the peer's control address, as "
       "`serve` "

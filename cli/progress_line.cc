@@ -2,7 +2,7 @@
 
 #include <unistd.h>
 
-#include <cstdio>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -23,16 +23,24 @@ std::string ProgressText(const std::string& what, Progress progress,
   return text;
 }
 
-ProgressCallback ProgressOnTerminal(const std::string& what) {
-  if (isatty(STDERR_FILENO) == 0) return nullptr;
-  return [what, start = absl::Now()](Progress progress) {
-    const bool is_last = progress.bytes == progress.total;
-    // Back to the line's start, and clear what stood there.
-    std::fprintf(stderr, "\r\x1b[K%s%s",
-                 ProgressText(what, progress, absl::Now() - start).c_str(),
-                 is_last ? "\n" : "");
-    std::fflush(stderr);
-  };
+ProgressLine::ProgressLine(std::FILE* terminal, std::string what)
+    : terminal_(terminal), what_(std::move(what)), start_(absl::Now()) {}
+
+ProgressLine::~ProgressLine() {
+  if (shown_) std::fputc('\n', terminal_);
+}
+
+ProgressCallback ProgressLine::Callback() {
+  if (isatty(fileno(terminal_)) == 0) return nullptr;
+  return [this](Progress progress) { Show(progress); };
+}
+
+void ProgressLine::Show(Progress progress) {
+  shown_ = true;
+  // Back to the line's start, and clear what stood there.
+  std::fprintf(terminal_, "\r\x1b[K%s",
+               ProgressText(what_, progress, absl::Now() - start_).c_str());
+  std::fflush(terminal_);
 }
 
 }  // namespace tensorferry::cli

@@ -1,5 +1,6 @@
 #include "catalog/pull.h"
 
+#include <cstdio>
 #include <utility>
 
 #include "base/status_macros.h"
@@ -24,7 +25,8 @@ absl::StatusOr<Pulled> PullFrom(const Arguments& arguments,
   options.bundle = arguments.Get("bundle");
   options.names = arguments.Get("names", "*");
   options.timeout = settings.Left();
-  options.progress = ProgressOnTerminal("pull");
+  ProgressLine progress(stderr, "pull");
+  options.progress = progress.Callback();
   absl::StatusOr<Pulled> pulled =
       blocking::Pull(connection.session(), std::move(options));
   connection.Close();
@@ -51,7 +53,7 @@ Command PullCommand() {
   std::vector<Flag> flags = {
       {"out", "FILE.safetensors", "The file to write.", false, true},
       {"bundle", "NAME", "Which bundle. Default: all that the peer has."},
-      {"names", "GLOB", "Only tensors whose names match."}};
+      {"names", "GLOB", kNamesHelp}};
   for (Flag& flag : TransferFlags()) flags.push_back(std::move(flag));
   return {
       "pull",
@@ -59,10 +61,18 @@ Command PullCommand() {
       {"ADDRESS"},
       std::move(flags),
       "All tensors are of one version, whatever is published meanwhile; the "
-      "receipt says\nwhich. The file appears when it is complete, and a whole "
-      "bundle that was read from\na file gives the same file, byte for byte. "
-      "Without --bundle, a tensor name that\ntwo bundles have is an error that "
-      "says to choose.\n\n"
+      "receipt says\nwhich. The file appears when it is complete, with the "
+      "permissions of the one that\nit replaces, and a whole bundle that was "
+      "read from a file gives the same file, byte\nfor byte. A pull that is "
+      "killed leaves nothing (a .partial file where the file\nsystem has no "
+      "O_TMPFILE). If FILE is a symbolic link, what it names is replaced.\n"
+      "Without --bundle, a tensor name that two bundles have is an error that "
+      "says to\nchoose.\n\n"
+      "In the receipt, bytes and seconds are those of the message that "
+      "brought the\ntensors, with its description and without connecting "
+      "and writing the file.\nThe digest is over all that it carried, the "
+      "description too, so that it is the\nsame for the same pull, not for "
+      "a push of the same tensors.\n\n"
       "  tensorferry pull 127.0.0.1:4750 --out copy.safetensors\n"
       "  tensorferry pull 127.0.0.1:4750 --out encoder.safetensors --bundle "
       "model \\\n      --names 'encoder.*' --deadline 2m\n",

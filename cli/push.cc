@@ -1,5 +1,6 @@
 #include "catalog/push.h"
 
+#include <cstdio>
 #include <utility>
 
 #include "absl/strings/escaping.h"
@@ -19,7 +20,7 @@ namespace {
 absl::StatusOr<NamedTensors> ReadChosen(const std::string& path,
                                         const std::string& names) {
   FERRY_ASSIGN_OR_RETURN(NamedTensors contents, ReadSafetensors(path));
-  contents = Filter(std::move(contents), names);
+  contents = Filter(contents, names);
   if (contents.names.empty() && names != "*") {
     return absl::NotFoundError(
         absl::StrCat("no tensor of ", path, " matches \"",
@@ -43,7 +44,8 @@ absl::Status Push(const Arguments& arguments, Output& output) {
                                           settings.offer, settings.Left()));
   const std::string bundle = options.bundle;
   options.timeout = settings.Left();
-  options.progress = ProgressOnTerminal("push");
+  ProgressLine progress(stderr, "push");
+  options.progress = progress.Callback();
   absl::StatusOr<Pushed> pushed = blocking::Push(
       connection.session(), std::move(contents), std::move(options));
   connection.Close();
@@ -55,8 +57,7 @@ absl::Status Push(const Arguments& arguments, Output& output) {
 }  // namespace
 
 Command PushCommand() {
-  std::vector<Flag> flags = {
-      {"names", "GLOB", "Only tensors whose names match."}};
+  std::vector<Flag> flags = {{"names", "GLOB", kNamesHelp}};
   for (Flag& flag : TransferFlags()) flags.push_back(std::move(flag));
   return {
       "push",
@@ -65,7 +66,15 @@ Command PushCommand() {
       std::move(flags),
       "The tensors become the next version of the bundle that is called as the "
       "file is.\nThe peer must take pushes: `tensorferry serve` does with "
-      "--accept DIR.\n\n"
+      "--accept DIR. It is asked\nfirst, so that what it refuses, or has no "
+      "room for, is not sent.\n\n"
+      "The file is mapped, not read. One that was changed before its tensors "
+      "are sent is\nFAILED_PRECONDITION; do not change it in place while "
+      "they are: new bytes may be\nsent as old ones, and a file that is cut "
+      "short ends the process with SIGBUS.\n\n"
+      "In the receipt, bytes and digest are those of the message that brought "
+      "the tensors,\nas the receiver counted them, with its description; "
+      "seconds are from the offer to the\npublication.\n\n"
       "  tensorferry push model.safetensors 127.0.0.1:4750\n",
       Push};
 }

@@ -45,18 +45,20 @@ void ShowReceipt(const Receipt& receipt,
   FillJson(receipt, bundles, output.json());
   const std::string names = absl::StrJoin(
       bundles, ", ", [](std::string* text, const BundleVersion& bundle) {
-        absl::StrAppend(text, bundle.name, " version ", bundle.version);
+        absl::StrAppend(text, OneLine(bundle.name), " version ",
+                        bundle.version);
       });
   const std::string paths = absl::StrJoin(
       receipt.paths, ", ", [](std::string* text, const PathUse& use) {
-        absl::StrAppend(text, use.path, " ", ShowBytes(use.bytes));
+        absl::StrAppend(text, OneLine(use.path), " ", ShowBytes(use.bytes));
       });
   output.Print(Printable(absl::StrCat(
       "bundle    ", names, "\n", "tensors   ", receipt.tensors, "\n",
       "bytes     ", receipt.bytes, " (", ShowBytes(receipt.bytes), ")\n",
       "time      ", ShowTime(receipt.time), " (",
       ShowRate(receipt.bytes, receipt.time), ")\n", "path      ", paths, "\n",
-      "digest    ", receipt.digest.empty() ? "off" : receipt.digest, "\n")));
+      "digest    ", receipt.digest.empty() ? "off" : OneLine(receipt.digest),
+      "\n")));
 }
 
 }  // namespace tensorferry::cli

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "cli/help.h"
 #include "cli/output.h"
+#include "control/address.h"
 
 namespace tensorferry::cli {
 namespace {
@@ -43,12 +44,24 @@ absl::Status UnknownCommand(const std::vector<Command>& commands,
       " `tensorferry --help` lists them"));
 }
 
+// Positionals that are addresses must look like some.
+absl::Status CheckAddresses(const Command& command,
+                            const Arguments& arguments) {
+  for (size_t i = 0; i < command.positionals.size(); ++i) {
+    if (command.positionals[i] != "ADDRESS") continue;
+    const absl::Status status = ValidateControlAddress(arguments.positional(i));
+    if (!status.ok()) return UsageError(std::string(status.message()));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status RunCommand(const Command& command,
                         const std::vector<std::string>& words,
                         const Environment& environment, Output& output) {
   absl::StatusOr<Arguments> arguments = Arguments::Parse(
       FlagsOf(command), command.positionals, words, environment);
   absl::Status status = arguments.status();
+  if (status.ok()) status = CheckAddresses(command, *arguments);
   if (status.ok()) {
     try {
       status = command.run(*arguments, output);
@@ -68,6 +81,12 @@ int ExitCode(const absl::Status& status) {
   return IsUsageError(status) ? 2 : 1;
 }
 
+int Show(const std::string& help) {
+  Output output(/*json=*/false);
+  output.Print(help);
+  return ExitCode(output.Finish(absl::OkStatus()));
+}
+
 }  // namespace
 
 int Run(const std::vector<Command>& commands,
@@ -78,24 +97,19 @@ int Run(const std::vector<Command>& commands,
     return 2;
   }
   if (IsHelp(words[0]) || (words[0] == "help" && words.size() == 1)) {
-    Output(/*json=*/false).Print(HelpOnAll(commands));
-    return 0;
+    return Show(HelpOnAll(commands));
   }
   const bool asks_help = words[0] == "help";
   const std::string& name = words[asks_help ? 1 : 0];
   const Command* const command = Find(commands, name);
-  absl::Status status;
   if (command == nullptr) {
-    status = UnknownCommand(commands, name);
-  } else if (asks_help || std::any_of(words.begin(), words.end(), IsHelp)) {
-    Output(/*json=*/false).Print(HelpOn(*command));
-    return 0;
-  } else {
-    status = RunCommand(*command, {words.begin() + 1, words.end()}, environment,
-                        output);
+    return ExitCode(output.Finish(UnknownCommand(commands, name)));
   }
-  output.Finish(status);
-  return ExitCode(status);
+  if (asks_help || std::any_of(words.begin(), words.end(), IsHelp)) {
+    return Show(HelpOn(*command));
+  }
+  return ExitCode(output.Finish(RunCommand(
+      *command, {words.begin() + 1, words.end()}, environment, output)));
 }
 
 }  // namespace tensorferry::cli

@@ -1,24 +1,29 @@
 #include "catalog/serve.h"
 
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <fstream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "base/status_macros.h"
 #include "catalog/atomic_file.h"
 #include "catalog/catalog.h"
 #include "catalog/safetensors.h"
 #include "cli/bundle_name.h"
 #include "cli/commands.h"
+#include "cli/inbox.h"
 #include "cli/stop_signal.h"
 #include "cli/values.h"
+#include "control/address.h"
 #include "session/blocking.h"
 #include "session/peer.h"
 
@@ -26,14 +31,16 @@ namespace tensorferry::cli {
 namespace {
 
 absl::Status PublishFiles(const std::vector<std::string>& paths,
-                          Catalog& catalog, const Output& output) {
+                          SafetensorsMemory memory, Catalog& catalog,
+                          const Output& output) {
   for (const std::string& path : paths) {
     FERRY_ASSIGN_OR_RETURN(const std::string bundle, BundleNameOf(path));
     if (catalog.Get(bundle).ok()) {
       return UsageError(absl::StrCat("--publish: two files are called ", bundle,
                                      ".safetensors: rename one"));
     }
-    FERRY_ASSIGN_OR_RETURN(NamedTensors contents, ReadSafetensors(path));
+    FERRY_ASSIGN_OR_RETURN(NamedTensors contents,
+                           ReadSafetensors(path, memory));
     output.Log(absl::StrCat("publishing ", path, " as ", bundle, ": ",
                             contents.names.size(), " tensors, ",
                             ShowBytes(ByteSize(contents))));
@@ -43,33 +50,25 @@ absl::Status PublishFiles(const std::vector<std::string>& paths,
   return absl::OkStatus();
 }
 
-absl::Status CheckAcceptFolder(const std::string& folder) {
-  struct stat found;
-  if (stat(folder.c_str(), &found) != 0) {
-    return FileError(errno, absl::StrCat("--accept ", folder));
-  }
-  if (!S_ISDIR(found.st_mode)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--accept ", folder, " is not a folder"));
-  }
-  if (access(folder.c_str(), W_OK | X_OK) != 0) {
-    return FileError(errno, absl::StrCat("--accept ", folder));
-  }
-  return absl::OkStatus();
-}
-
-// Splits "HOST", "HOST:PORT" or "HOST:LOW-HIGH"; "[::1]:0" has its brackets.
+// The host and the ports of "HOST", "HOST:PORT" or "HOST:LOW-HIGH", where an
+// IPv6 address may stand in brackets, and must before a port.
 std::pair<std::string, std::string> SplitPort(const std::string& data) {
-  const size_t colon = data.rfind(':');
-  const size_t bracket = data.rfind(']');
-  const bool has_port = colon != std::string::npos &&
-                        (bracket == std::string::npos || bracket < colon);
-  if (!has_port) return {data, "0"};
+  if (!data.empty() && data[0] == '[') {
+    const size_t end = std::min(data.find(']'), data.size() - 1);
+    const std::string rest = data.substr(end + 1);
+    return {data.substr(1, end - 1), rest.empty() ? "0" : rest.substr(1)};
+  }
+  const size_t colon = data.find(':');
+  if (colon == std::string::npos || colon != data.rfind(':')) {
+    return {data, "0"};
+  }
   return {data.substr(0, colon), data.substr(colon + 1)};
 }
 
 absl::Status SetDataAddress(const Arguments& arguments, PeerOptions& options) {
   if (!arguments.Has("data")) return absl::OkStatus();
+  const std::string shown =
+      absl::StrCat("--data \"", OneLine(arguments.Get("data")), "\"");
   const auto [host, ports] = SplitPort(arguments.Get("data"));
   const size_t dash = ports.find('-');
   uint32_t low = 0, high = 0;
@@ -77,23 +76,29 @@ absl::Status SetDataAddress(const Arguments& arguments, PeerOptions& options) {
       !absl::SimpleAtoi(
           dash == std::string::npos ? ports : ports.substr(dash + 1), &high) ||
       low > high || high > 65535) {
-    return UsageError(absl::StrCat("--data \"",
-                                   absl::Utf8SafeCEscape(arguments.Get("data")),
-                                   "\" is no HOST:PORT or HOST:LOW-HIGH"));
+    return UsageError(absl::StrCat(shown, " is no HOST:PORT or HOST:LOW-HIGH"));
   }
   if (high != 0) {
-    return absl::FailedPreconditionError(
-        "--data: the transport of this build takes any free port: leave the "
-        "port away, or say 0");
+    return absl::FailedPreconditionError(absl::StrCat(
+        shown,
+        ": the transport of this build takes any free port: leave the "
+        "port away, or say 0"));
   }
-  options.data = host;
-  return absl::OkStatus();
+  options.data = host == "localhost" ? "127.0.0.1" : host;
+  if (absl::StartsWith(options.data, "127.")) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      shown, ": data listens on IPv4 loopback only, as yet: say 127.0.0.1"));
 }
 
 absl::StatusOr<PeerOptions> PeerOptionsOf(const Arguments& arguments) {
   PeerOptions options;
   options.name = arguments.Get("name");
   options.control = arguments.Get("control");
+  if (const absl::Status status = ValidateControlAddress(options.control);
+      !status.ok()) {
+    return UsageError(
+        absl::StrCat("--control: ", std::string(status.message())));
+  }
   FERRY_RETURN_IF_ERROR(SetDataAddress(arguments, options));
   if (arguments.Has("advertise")) {
     return absl::FailedPreconditionError(
@@ -103,56 +108,89 @@ absl::StatusOr<PeerOptions> PeerOptionsOf(const Arguments& arguments) {
   return options;
 }
 
-CatalogServerOptions ServerOptionsOf(const Arguments& arguments,
-                                     const Output& output) {
+// A peer; what is wrong with its options is said of the flags.
+absl::StatusOr<std::unique_ptr<Peer>> CreatePeer(PeerOptions options) {
+  absl::StatusOr<std::unique_ptr<Peer>> peer = Peer::Create(std::move(options));
+  if (peer.ok()) return peer;
+  return absl::Status(peer.status().code(),
+                      absl::StrReplaceAll(std::string(peer.status().message()),
+                                          {{"PeerOptions.", "--"}}));
+}
+
+std::string ToLine(const ServedRequest& served) {
+  return absl::StrCat(served.what, " ",
+                      served.bundle.empty() ? "of all" : OneLine(served.bundle),
+                      " by ", OneLine(served.peer), ": ",
+                      served.status.ok() ? ShowBytes(served.nbytes)
+                                         : OneLine(served.status.ToString()));
+}
+
+// `inbox` is null without --accept.
+CatalogServerOptions ServerOptionsOf(Inbox* inbox, const Output& output) {
   CatalogServerOptions options;
   options.on_served = [&output](const ServedRequest& served) {
-    output.Log(absl::StrCat(served.what, " ",
-                            served.bundle.empty() ? "of all" : served.bundle,
-                            " by ", served.peer, ": ",
-                            served.status.ok() ? ShowBytes(served.nbytes)
-                                               : served.status.ToString()));
+    output.Log(ToLine(served));
   };
-  if (arguments.Has("accept")) {
-    options.accept_push = [folder = arguments.Get("accept")](
-                              const std::string& bundle,
-                              const NamedTensors& contents) {
-      return WriteSafetensors(absl::StrCat(folder, "/", bundle, ".safetensors"),
-                              contents);
-    };
-  }
+  if (inbox == nullptr) return options;
+  options.check_push = [inbox](const std::string& bundle, uint64_t nbytes) {
+    return inbox->Check(bundle, nbytes);
+  };
+  options.accept_push = [inbox](const std::string& bundle,
+                                const NamedTensors& contents) {
+    return inbox->Take(bundle, contents);
+  };
   return options;
 }
 
-absl::Status WriteReadyFile(const std::string& path,
-                            const std::string& address) {
-  FERRY_ASSIGN_OR_RETURN(std::unique_ptr<AtomicFile> file,
-                         AtomicFile::Create(path));
-  FERRY_RETURN_IF_ERROR(file->Append(absl::StrCat(address, "\n")));
-  return file->Commit();
-}
+// The file that says where the server is ready. One that an earlier server left
+// says nothing true, so it goes first; ours goes when the server does.
+class ReadyFile {
+ public:
+  explicit ReadyFile(std::string path) : path_(std::move(path)) {
+    if (!path_.empty()) unlink(path_.c_str());
+  }
+  ~ReadyFile() {
+    std::string there;
+    if (!line_.empty() && std::getline(std::ifstream(path_), there) &&
+        there == line_) {
+      unlink(path_.c_str());
+    }
+  }
+
+  absl::Status Write(const std::string& address) {
+    if (path_.empty()) return absl::OkStatus();
+    FERRY_ASSIGN_OR_RETURN(std::unique_ptr<AtomicFile> file,
+                           AtomicFile::Create(path_));
+    FERRY_RETURN_IF_ERROR(file->Append(absl::StrCat(address, "\n")));
+    line_ = address;
+    return file->Commit();
+  }
+
+ private:
+  const std::string path_;
+  std::string line_;
+};
 
 absl::Status ServeUntilStopped(const Arguments& arguments, PeerOptions options,
-                               Catalog& catalog, absl::Duration drain,
+                               Catalog& catalog, Inbox* inbox, StopSignal& stop,
                                Output& output) {
-  // Before the first thread: whoever asks to stop is heard from here on.
-  FERRY_ASSIGN_OR_RETURN(StopSignal stop, StopSignal::Catch());
-  CatalogServer server(&catalog, ServerOptionsOf(arguments, output));
+  FERRY_ASSIGN_OR_RETURN(const absl::Duration drain,
+                         DurationOf(arguments, "drain", absl::Seconds(10)));
+  ReadyFile ready(arguments.Get("ready_file"));
+  CatalogServer server(&catalog, ServerOptionsOf(inbox, output));
   server.MountOn(options);
   FERRY_ASSIGN_OR_RETURN(std::unique_ptr<Peer> peer,
-                         Peer::Create(std::move(options)));
+                         CreatePeer(std::move(options)));
   peer->Accept([&server, &output](std::shared_ptr<Session> session) {
     const std::string who = session->remote().name;
     const absl::Status status = server.Serve(std::move(session));
     if (!status.ok()) {
-      output.Log(absl::StrCat("session with ", who, ": ", status.ToString()));
+      output.Log(absl::StrCat("session with ", OneLine(who), ": ",
+                              OneLine(status.ToString())));
     }
   });
   output.json()["address"] = peer->control_address();
-  if (arguments.Has("ready_file")) {
-    FERRY_RETURN_IF_ERROR(
-        WriteReadyFile(arguments.Get("ready_file"), peer->control_address()));
-  }
+  FERRY_RETURN_IF_ERROR(ready.Write(peer->control_address()));
   output.Log(
       absl::StrCat(peer->id().name, " is ready at ", peer->control_address()));
   stop.Await();
@@ -162,17 +200,24 @@ absl::Status ServeUntilStopped(const Arguments& arguments, PeerOptions options,
 }
 
 absl::Status Serve(const Arguments& arguments, Output& output) {
+  // Before the first thread: whoever asks to stop is heard from here on.
+  FERRY_ASSIGN_OR_RETURN(StopSignal stop, StopSignal::Catch());
   FERRY_ASSIGN_OR_RETURN(PeerOptions options, PeerOptionsOf(arguments));
-  FERRY_ASSIGN_OR_RETURN(const absl::Duration drain,
-                         DurationOf(arguments, "drain", absl::Seconds(10)));
-  if (arguments.Has("accept")) {
-    FERRY_RETURN_IF_ERROR(CheckAcceptFolder(arguments.Get("accept")));
-  }
-  Catalog catalog;
   FERRY_RETURN_IF_ERROR(
-      PublishFiles(arguments.All("publish"), catalog, output));
-  return ServeUntilStopped(arguments, std::move(options), catalog, drain,
-                           output);
+      DurationOf(arguments, "drain", absl::Seconds(10)).status());
+  Catalog catalog;
+  FERRY_RETURN_IF_ERROR(PublishFiles(arguments.All("publish"),
+                                     arguments.Has("copy")
+                                         ? SafetensorsMemory::kCopied
+                                         : SafetensorsMemory::kMapped,
+                                     catalog, output));
+  std::optional<Inbox> inbox;
+  if (arguments.Has("accept")) {
+    inbox.emplace(arguments.Get("accept"));
+    FERRY_RETURN_IF_ERROR(inbox->PublishAll(catalog, output));
+  }
+  return ServeUntilStopped(arguments, std::move(options), catalog,
+                           inbox.has_value() ? &*inbox : nullptr, stop, output);
 }
 
 }  // namespace
@@ -192,16 +237,26 @@ Command ServeCommand() {
         "How others reach HOST of --data. Of no use before other hosts can."},
        {"publish", "FILE.safetensors",
         "A file to give away, as a bundle that is called like it.", true},
+       {"copy", "",
+        "Read the files of --publish into memory instead of mapping them."},
        {"accept", "DIR",
         "Take pushes: write them to DIR/BUNDLE.safetensors and publish them."},
        {"ready_file", "PATH",
-        "Once ready, write the control address there, one line, atomically."},
+        "Once ready, write the control address there, one line, atomically; "
+        "removed at\n      the start and at the end."},
        {"drain", "TIME",
         "How long sessions may take to finish after SIGTERM. Default: 10s."}},
-      "Files of --publish are mapped, not read: replace one by renaming "
-      "another over it,\nand never write into it while it is served. SIGTERM "
-      "and SIGINT let running pulls\nfinish, and the exit code is 0; a second "
-      "one ends the process at once.\n\n"
+      "Files are mapped, not read, unless --copy is given: replace one by "
+      "renaming another\nover it. After a change in place pulls are refused, "
+      "FAILED_PRECONDITION; during one,\nnew bytes may be sent as old ones, "
+      "and a file that is cut short ends the process\nwith SIGBUS.\n\n"
+      "A push becomes the file DIR/BUNDLE.safetensors, which is mapped and "
+      "published as the\nbundle's next version. Files that are in DIR at the "
+      "start are published, after those\nof --publish. A file that somebody "
+      "else put there later is not replaced: the push is\nALREADY_EXISTS. "
+      "One that DIR's disk has no room for is refused before it is sent.\n\n"
+      "SIGTERM and SIGINT let running pulls finish, and the exit code is 0; a "
+      "second signal,\nof either kind, ends the process at once.\n\n"
       "  tensorferry serve --name store --control 127.0.0.1:4750 --publish "
       "model.safetensors\n"
       "  tensorferry serve --name inbox --control 127.0.0.1:0 --accept "

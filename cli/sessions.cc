@@ -3,8 +3,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "base/await.h"
 #include "base/status_macros.h"
-#include "cli/await.h"
 #include "cli/commands.h"
 #include "cli/values.h"
 #include "control/control_client.h"
@@ -49,9 +49,10 @@ absl::Status Sessions(const Arguments& arguments, Output& output) {
   for (const SessionRecord& session : sessions) {
     output.json()["sessions"].push_back(ToJson(session));
     output.Print(Printable(absl::StrFormat(
-        "%s   %-8s from %s   %s sent   %s received   for %s\n", session.id,
-        ShowState(session.state), session.plan.caller.name,
-        ShowBytes(session.bytes_sent), ShowBytes(session.bytes_received),
+        "%s   %-8s from %s   %s sent   %s received   for %s\n",
+        OneLine(session.id), ShowState(session.state),
+        OneLine(session.plan.caller.name), ShowBytes(session.bytes_sent),
+        ShowBytes(session.bytes_received),
         ShowTime(absl::Now() - session.opened_at))));
   }
   if (sessions.empty()) output.Print("no session is open\n");

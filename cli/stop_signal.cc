@@ -14,6 +14,8 @@ int stop_fd = -1;  // what a signal handler may know is global
 
 void OnSignal(int) {
   const int saved_errno = errno;
+  signal(SIGTERM, SIG_DFL);
+  signal(SIGINT, SIG_DFL);
   const uint64_t one = 1;
   [[maybe_unused]] const ssize_t written = write(stop_fd, &one, sizeof(one));
   errno = saved_errno;
@@ -26,7 +28,7 @@ absl::StatusOr<StopSignal> StopSignal::Catch() {
   if (stop_fd < 0) return absl::ErrnoToStatus(errno, "cannot make an eventfd");
   struct sigaction action = {};
   action.sa_handler = OnSignal;
-  action.sa_flags = SA_RESTART | SA_RESETHAND;
+  action.sa_flags = SA_RESTART;
   for (int signal : {SIGTERM, SIGINT}) {
     if (sigaction(signal, &action, nullptr) != 0) {
       return absl::ErrnoToStatus(errno, "cannot catch a signal");

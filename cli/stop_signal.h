@@ -5,9 +5,9 @@
 
 namespace tensorferry::cli {
 
-// SIGTERM and SIGINT as something to wait for. The first one is waited for, a
-// second ends the process as it always did. Once per process, before the
-// signals may come.
+// SIGTERM and SIGINT as something to wait for. The first of them is waited for,
+// a second, of either kind, ends the process as it always did. Once per
+// process, before the signals may come.
 class StopSignal {
  public:
   static absl::StatusOr<StopSignal> Catch();

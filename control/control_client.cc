@@ -11,11 +11,10 @@
 #include "control/address.h"
 #include "control/call_registry.h"
 #include "control/caller_side.h"
+#include "control/channel.h"
 #include "control/control.grpc.pb.h"
 #include "control/lease.h"
 #include "control/proto_conversion.h"
-#include "grpcpp/create_channel.h"
-#include "grpcpp/security/credentials.h"
 
 namespace tensorferry {
 namespace {
@@ -66,20 +65,6 @@ void StartUnary(
         std::move(on_done));
 }
 
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
-  grpc::ChannelArguments arguments;
-  // A proxy of the environment is for the web, not for peers.
-  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  // Otherwise a peer that was away shortly stays unavailable to new clients
-  // for as long as older ones back off.
-  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
-  arguments.SetMaxReceiveMessageSize(kMaxAnswerBytes);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(),
-                                   arguments);
-}
-
 // What the peer would find wrong with it, found before it is asked.
 absl::Status CheckOwn(const Offer& offer, const Capabilities& caller) {
   FERRY_RETURN_IF_ERROR(FromProto(ToProto(offer), "offer").status());
@@ -100,7 +85,7 @@ class ControlClient::State {
     shared_->options.heartbeat = std::clamp(
         options.heartbeat, kShortestHeartbeat, shared_->options.lease / 2);
     shared_->loop = own_loop_ != nullptr ? own_loop_.get() : options.loop;
-    shared_->channel = MakeChannel(address);
+    shared_->channel = MakeChannel(address, kMaxAnswerBytes);
     shared_->stub = pb::Control::NewStub(shared_->channel);
   }
   ~State() { shared_->calls.CancelAndAwaitAll(); }

@@ -6,14 +6,14 @@
 // for byte: exit code 0 if they are equal, else 1.
 //
 //   tools/bazel run //examples:ship_model
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdint>
 #include <cstdio>
-#include <cstring>
+#include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <initializer_list>
 #include <memory>
 #include <string>
@@ -29,13 +29,14 @@
 #include "catalog/catalog.h"
 #include "catalog/safetensors.h"
 #include "catalog/serve.h"
+#include "examples/compare_files.h"
 #include "session/blocking.h"
 #include "session/peer.h"
 
 ABSL_FLAG(std::string, model, "", "The safetensors file to ship.");
 ABSL_FLAG(std::string, out, "",
           "Where the client writes it; by default a file that is removed again "
-          "when it was compared.");
+          "at the end.");
 
 namespace tensorferry {
 namespace {
@@ -132,24 +133,10 @@ absl::Status PullTo(const std::string& out, const std::string& address) {
 
 // ---- both ----
 
-absl::Status CompareFiles(const std::string& a, const std::string& b) {
-  std::ifstream in_a(a, std::ios::binary), in_b(b, std::ios::binary);
-  std::string x(1 << 20, 0), y(1 << 20, 0);
-  uint64_t compared = 0;
-  while (true) {
-    in_a.read(x.data(), x.size());
-    in_b.read(y.data(), y.size());
-    const auto n = in_a.gcount();
-    if (n != in_b.gcount() || std::memcmp(x.data(), y.data(), n) != 0) {
-      return absl::DataLossError(
-          absl::StrCat(a, " and ", b, " differ after byte ", compared));
-    }
-    compared += n;
-    if (n == 0) break;
-  }
-  if (compared == 0) return absl::DataLossError(absl::StrCat(a, " is empty"));
-  std::printf("        %s and the original are identical, %.1f MB\n", b.c_str(),
-              compared / kMega);
+absl::Status Compare(const std::string& model, const std::string& out) {
+  FERRY_ASSIGN_OR_RETURN(const uint64_t bytes, CompareFiles(model, out));
+  std::printf("        %s and the original are identical, %.1f MB\n",
+              out.c_str(), bytes / kMega);
   return absl::OkStatus();
 }
 
@@ -166,17 +153,35 @@ bool EndedWell(pid_t process) {
          WEXITSTATUS(status) == 0;
 }
 
+// Whoever stops this process stops the other two, and what they leave behind is
+// removed as ever.
+pid_t server = 0, client = 0;
+
+void PassOn(int signal) {
+  for (pid_t process : {server, client}) {
+    if (process > 0) kill(process, signal);
+  }
+}
+
+void HandleStops(void (*handler)(int)) {
+  signal(SIGINT, handler);
+  signal(SIGTERM, handler);
+}
+
 // Two processes, forked while this one has no threads yet.
 int Ship(const std::string& model, const std::string& out) {
   int ready[2], stop[2];
   if (pipe(ready) != 0 || pipe(stop) != 0) return 1;
-  const pid_t server = fork();
+  HandleStops(PassOn);
+  server = fork();
   if (server == 0) {
+    HandleStops(SIG_DFL);
     CloseAll({ready[0], stop[1]});
     return Report("server", Serve(model, ready[1], stop[0]));
   }
-  const pid_t client = fork();
+  client = fork();
   if (client == 0) {
+    HandleStops(SIG_DFL);
     CloseAll({ready[1], stop[0], stop[1]});
     return Report("client", PullTo(out, ReadToEnd(ready[0])));
   }
@@ -185,7 +190,14 @@ int Ship(const std::string& model, const std::string& out) {
   close(stop[1]);  // the server ends
   const bool served = EndedWell(server);
   if (!pulled || !served) return 1;
-  return Report("        ", CompareFiles(model, out));
+  return Report("        ", Compare(model, out));
+}
+
+// As the user meant it, who is elsewhere under `bazel run`.
+std::string Resolve(const std::string& path) {
+  const char* const folder = std::getenv("BUILD_WORKING_DIRECTORY");
+  if (folder == nullptr) return path;
+  return std::filesystem::path(folder) / path;
 }
 
 int Main() {
@@ -195,7 +207,7 @@ int Main() {
     return 2;
   }
   std::string out = absl::GetFlag(FLAGS_out);
-  if (!out.empty()) return Ship(model, out);
+  if (!out.empty()) return Ship(model, Resolve(out));
   std::string folder =
       (std::filesystem::temp_directory_path() / "ship_model_XXXXXX").string();
   if (mkdtemp(folder.data()) == nullptr) {

@@ -9,10 +9,19 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 
 namespace tensorferry {
+
+// libtorch has an error of its own for a device without memory, but none for a
+// host.
+inline bool IsOutOfMemory(const c10::Error& error) {
+  return dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr ||
+         absl::StrContains(error.what_without_backtrace(),
+                           "DefaultCPUAllocator: can't allocate memory");
+}
 
 // The edge at which libtorch's exceptions end: runs `step`, which returns a
 // Status or StatusOr, and turns what it throws into a status of `code` whose
@@ -26,12 +35,10 @@ auto CatchTorchErrors(absl::StatusCode code, Context context, Step step)
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError(
         absl::StrCat(context(), ": no memory left"));
-  } catch (const c10::OutOfMemoryError& error) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat(context(), ": ", error.what_without_backtrace()));
   } catch (const c10::Error& error) {
     return absl::Status(
-        code, absl::StrCat(context(), ": ", error.what_without_backtrace()));
+        IsOutOfMemory(error) ? absl::StatusCode::kResourceExhausted : code,
+        absl::StrCat(context(), ": ", error.what_without_backtrace()));
   } catch (const std::exception& error) {
     return absl::Status(code, absl::StrCat(context(), ": ", error.what()));
   }

@@ -3,24 +3,9 @@
 #include <utility>
 
 #include "absl/synchronization/notification.h"
+#include "base/await.h"
 
 namespace tensorferry::blocking {
-namespace {
-
-// Runs `start`, which takes a Done<T>, and waits for that to be called.
-template <class T, class Start>
-absl::StatusOr<T> Await(Start start) {
-  absl::Notification ended;
-  absl::StatusOr<T> result;
-  std::move(start)(Done<T>([&](absl::StatusOr<T> r) {
-    result = std::move(r);
-    ended.Notify();
-  }));
-  ended.WaitForNotification();
-  return result;
-}
-
-}  // namespace
 
 absl::StatusOr<std::shared_ptr<Session>> Connect(Peer& peer,
                                                  const std::string& address,

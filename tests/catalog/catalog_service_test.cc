@@ -5,6 +5,7 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <thread>
@@ -135,6 +136,17 @@ TEST(CatalogServiceTest, AListThatIsTooLongIsRefusedWithALimit) {
   // Longer than what gRPC takes when nobody tells it.
   EXPECT_THAT(List(*client, {.bundle = "*", .names = "*1??"}), IsOk());
   EXPECT_THAT(List(*client, {.bundle = "*", .names = "*1????"}), IsOk());
+}
+
+TEST(CatalogClientTest, AProxyOfTheEnvironmentIsNotAsked) {
+  Catalog catalog;
+  CatalogService service(&catalog);
+  Server server(&service);
+  setenv("http_proxy", "http://127.0.0.1:1", /*overwrite=*/1);
+  auto client = CatalogClient::Create(server.address());
+  ASSERT_THAT(client, IsOk());
+  EXPECT_THAT(List(**client, {}), IsOk());
+  unsetenv("http_proxy");
 }
 
 TEST(CatalogClientTest, SaysWhatIsWrongWithAnAddress) {

@@ -1,6 +1,8 @@
 #include "catalog/catalog.h"
 
+#include <ATen/ops/_nested_tensor_from_tensor_list.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/ones.h>
 #include <gmock/gmock.h>
@@ -131,7 +133,7 @@ TEST(CatalogTest, RefusesNamesThatCouldNotBeFiles) {
        {std::string(), std::string("."), std::string(".."),
         std::string(".hidden"), std::string("a/b"), std::string("a*"),
         std::string("a\nb"), std::string("a\0b", 3), std::string("\xff"),
-        std::string(201, 'a')}) {
+        std::string("a\xc2\x9b") + "b", std::string(201, 'a')}) {
     EXPECT_THAT(
         catalog.Publish(name, {}),
         StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("bundle name")))
@@ -158,6 +160,22 @@ TEST(CatalogTest, RefusesTensorsThatCannotBeNamed) {
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("1 tensors, but 2 names")));
   EXPECT_THAT(catalog.Get("a"), StatusIs(absl::StatusCode::kNotFound));
+}
+
+TEST(CatalogTest, RefusesTensorsThatCannotBeSent) {
+  Catalog catalog;
+  const at::Tensor meta =
+      at::empty({2}, at::TensorOptions().device(c10::kMeta));
+  const at::Tensor nested =
+      at::_nested_tensor_from_tensor_list({at::ones({1}), at::ones({2})});
+  for (const at::Tensor& tensor : {meta, nested}) {
+    for (Ownership ownership : {Ownership::kSeal, Ownership::kCopy}) {
+      EXPECT_THAT(catalog.Publish("a", One("odd", tensor), ownership),
+                  StatusIs(absl::StatusCode::kInvalidArgument,
+                           HasSubstr("\"odd\" is")));
+    }
+  }
+  EXPECT_THAT(catalog.List(), IsEmpty());
 }
 
 TEST(CatalogTest, DescribesTensorsByGlob) {

@@ -6,9 +6,13 @@
 #include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <cstdlib>
+#include <filesystem>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
@@ -20,6 +24,7 @@
 #include "catalog/blocking.h"
 #include "catalog/catalog.h"
 #include "catalog/catalog.pb.h"
+#include "catalog/safetensors.h"
 #include "catalog/serve.h"
 #include "catalog/wire_types.h"
 #include "session/blocking.h"
@@ -49,6 +54,11 @@ NamedTensors Contents(std::vector<std::string> names, float value,
     contents.names.push_back(std::move(name));
     contents.tensors.push_back(at::full({size}, value));
   }
+  return contents;
+}
+
+absl::StatusOr<NamedTensors> TakeAll(const std::string&,
+                                     NamedTensors contents) {
   return contents;
 }
 
@@ -164,7 +174,7 @@ TEST_F(PullPushTest, SaysWhatIsNotThere) {
 }
 
 TEST_F(PullPushTest, ProgressEndsWithAllBytes) {
-  Store store({.accept_push = [](const auto&...) { return absl::OkStatus(); }});
+  Store store({.accept_push = TakeAll});
   ASSERT_THAT(store.catalog().Publish("model", Contents({"a"}, 1, 4'000'000)),
               IsOk());
   const auto session = Connect(store.address());
@@ -185,10 +195,10 @@ TEST_F(PullPushTest, ProgressEndsWithAllBytes) {
 TEST_F(PullPushTest, PushesBecomeTheNextVersion) {
   std::vector<std::string> taken;
   Store store({.accept_push = [&taken](const std::string& bundle,
-                                       const NamedTensors& contents) {
+                                       NamedTensors contents) {
     taken.push_back(absl::StrCat(bundle, ":", contents.names.size(), ":",
                                  contents.file_header));
-    return absl::OkStatus();
+    return contents;
   }});
   ASSERT_THAT(store.catalog().Publish("model", {}), IsOk());
   const auto session = Connect(store.address());
@@ -231,8 +241,77 @@ TEST_F(PullPushTest, APushThatIsRefusedIsNotPublished) {
   EXPECT_THAT(store.catalog().List(), IsEmpty());
 }
 
+TEST_F(PullPushTest, APushThatThereIsNoRoomForIsNotSent) {
+  std::vector<std::string> asked;
+  Store store(
+      {.accept_push = TakeAll,
+       .check_push = [&asked](const std::string& bundle, uint64_t nbytes) {
+         asked.push_back(absl::StrCat(bundle, ":", nbytes));
+         return absl::ResourceExhaustedError("the disk is full");
+       }});
+  const auto session = Connect(store.address());
+  EXPECT_THAT(blocking::Push(session, Contents({"a"}, 1, 1'000'000),
+                             {.bundle = "model"}),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("the disk is full")));
+  EXPECT_THAT(asked, ElementsAre("model:4000000"));
+  EXPECT_LT(session->counters().bytes_sent, 100'000u);
+}
+
+TEST_F(PullPushTest, AServerWhoseHandlerThrewStillEnds) {
+  Store store({.accept_push = TakeAll,
+               .check_push = [](const auto&...) -> absl::Status {
+                 throw std::runtime_error("a bug");
+               }});
+  EXPECT_THAT(blocking::Push(Connect(store.address()), Contents({"a"}, 1, 1),
+                             {.bundle = "model"}),
+              StatusIs(absl::StatusCode::kInternal));
+}
+
+TEST_F(PullPushTest, EveryPullIsToldOnceWithTheStatusOfItsAnswer) {
+  absl::Mutex mu;
+  std::vector<std::string> told;
+  Store store({.on_served = [&](const ServedRequest& served) {
+    absl::MutexLock lock(&mu);
+    told.push_back(
+        absl::StrCat(served.what, " ", served.bundle, " ",
+                     absl::StatusCodeToString(served.status.code())));
+  }});
+  ASSERT_THAT(store.catalog().Publish("model", Contents({"a"}, 1, 1)), IsOk());
+  const auto session = Connect(store.address());
+  EXPECT_THAT(blocking::Pull(session, {.bundle = "none"}), Not(IsOk()));
+  EXPECT_THAT(
+      blocking::Pull(session, {.bundle = "model", .progress = [](Progress) {}}),
+      IsOk());
+  absl::MutexLock lock(&mu);
+  mu.Await(absl::Condition(
+      +[](std::vector<std::string>* told) { return told->size() >= 2; },
+      &told));
+  EXPECT_THAT(told, ElementsAre("pull none NOT_FOUND", "pull model OK"));
+}
+
+TEST_F(PullPushTest, AFileThatWasChangedIsNeitherPulledNorPushed) {
+  std::string path = ::testing::TempDir() + "/changed_XXXXXX";
+  const int fd = mkstemp(path.data());
+  ASSERT_GE(fd, 0);
+  ASSERT_THAT(WriteSafetensors(path, Contents({"a"}, 1, 1000)), IsOk());
+  FERRY_ASSERT_OK_AND_ASSIGN(NamedTensors contents, ReadSafetensors(path));
+  Store store({.accept_push = TakeAll});
+  ASSERT_THAT(store.catalog().Publish("model", contents), IsOk());
+  const auto session = Connect(store.address());
+  EXPECT_THAT(blocking::Pull(session), IsOk());
+  std::filesystem::resize_file(path, 5000);
+  EXPECT_THAT(blocking::Pull(session),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("changed since it was published")));
+  EXPECT_THAT(blocking::Push(session, contents, {.bundle = "model"}),
+              StatusIs(absl::StatusCode::kFailedPrecondition));
+  close(fd);
+  unlink(path.c_str());
+}
+
 TEST_F(PullPushTest, APushThatCannotBePublishedIsRefusedAtHome) {
-  Store store({.accept_push = [](const auto&...) { return absl::OkStatus(); }});
+  Store store({.accept_push = TakeAll});
   const auto session = Connect(store.address());
   EXPECT_THAT(
       blocking::Push(session, Contents({"a"}, 1, 1), {.bundle = "../etc"}),
@@ -243,10 +322,11 @@ TEST_F(PullPushTest, APushThatCannotBePublishedIsRefusedAtHome) {
 
 TEST_F(PullPushTest, RequestsThatAreNoneAreRefused) {
   int accepted = 0;
-  Store store({.accept_push = [&accepted](const auto&...) {
-    ++accepted;
-    return absl::OkStatus();
-  }});
+  Store store(
+      {.accept_push = [&accepted](const std::string&, NamedTensors contents) {
+        ++accepted;
+        return contents;
+      }});
   const auto session = Connect(store.address());
   for (uint32_t type : {kPullType, kPushOfferType, kPushType, kEchoType}) {
     EXPECT_THAT(
@@ -383,53 +463,83 @@ TEST_F(PullPushTest, EchoComesBackAndTakesTime) {
   }
 }
 
-TEST_F(PullPushTest, NoPullMixesVersionsAndNoReaderGoesBack) {
-  constexpr uint64_t kVersions = 20;
-  constexpr int64_t kSize = 40'000;  // of some tensors that travel alone
-  Store store;
-  const auto version_contents = [](uint64_t version) {
-    return Contents({"a", "b", "c", "small"}, static_cast<float>(version),
-                    kSize);
-  };
-  ASSERT_THAT(store.catalog().Publish("model", version_contents(1)),
-              IsOkAndHolds(1u));
+// Counts pulls, and readers that gave up.
+struct Progressing {
   absl::Mutex mu;
-  uint64_t pulls_since = 0;  // the last publication
+  int pulls = 0;  // since the last publication
+  int failed = 0;
+
+  // Whether the readers are to go on.
+  bool Count(const absl::Status& status) {
+    absl::MutexLock lock(&mu);
+    ++(status.ok() ? pulls : failed);
+    return failed == 0;
+  }
+
+  // For some pulls, or one reader that pulls no more. False: the latter.
+  bool AwaitPulls() {
+    absl::MutexLock lock(&mu);
+    mu.Await(absl::Condition(
+        +[](Progressing* p) { return p->pulls >= 3 || p->failed > 0; }, this));
+    pulls = 0;
+    return failed == 0;
+  }
+};
+
+// What is wrong with a pull that came after one of version `last`; sets it.
+absl::Status CheckPull(const absl::StatusOr<Pulled>& pulled, int64_t size,
+                       uint64_t& last) {
+  if (!pulled.ok()) return pulled.status();
+  const uint64_t version = pulled->bundles[0].version;
+  if (version < last) {
+    return absl::InternalError(absl::StrCat(version, " after ", last));
+  }
+  const at::Tensor wanted = at::full({size}, static_cast<float>(version));
+  for (const at::Tensor& tensor : pulled->contents.tensors) {
+    if (tensor.equal(wanted)) continue;
+    return absl::InternalError(absl::StrCat("version ", version, " is mixed"));
+  }
+  last = version;
+  return absl::OkStatus();
+}
+
+class VersionsTest : public PullPushTest,
+                     public ::testing::WithParamInterface<int64_t> {};
+
+TEST_P(VersionsTest, NoPullMixesThemAndNoReaderGoesBack) {
+  constexpr uint64_t kPublications = 20;  // under the readers, after the first
+  const int64_t size = GetParam();
+  Store store;
+  const auto publish = [&](uint64_t version) {
+    return store.catalog().Publish(
+        "model",
+        Contents({"a", "b", "c", "d"}, static_cast<float>(version), size));
+  };
+  ASSERT_THAT(publish(1), IsOkAndHolds(1u));
+  Progressing progressing;
   std::vector<std::thread> readers;
   for (int reader = 0; reader < 4; ++reader) {
     readers.emplace_back([&] {
       const auto session = Connect(store.address());
-      for (uint64_t last = 0; last < kVersions;) {
-        absl::StatusOr<Pulled> pulled =
-            blocking::Pull(session, {.bundle = "model"});
-        ASSERT_THAT(pulled, IsOk());
-        const uint64_t version = pulled->bundles[0].version;
-        ASSERT_GE(version, last);
-        ASSERT_EQ(pulled->contents.tensors.size(), 4u);
-        for (const at::Tensor& tensor : pulled->contents.tensors) {
-          ASSERT_TRUE(
-              tensor.equal(at::full({kSize}, static_cast<float>(version))))
-              << "version " << version;
-        }
-        last = version;
-        absl::MutexLock lock(&mu);
-        ++pulls_since;
+      bool go_on = true;
+      for (uint64_t last = 0; go_on && last <= kPublications;) {
+        const absl::Status status =
+            CheckPull(blocking::Pull(session, {.bundle = "model"}), size, last);
+        EXPECT_THAT(status, IsOk());
+        go_on = progressing.Count(status);
       }
     });
   }
-  for (uint64_t version = 2; version <= kVersions; ++version) {
-    // Each version is there for some pulls, and none waits for the next.
-    {
-      absl::MutexLock lock(&mu);
-      mu.Await(absl::Condition(
-          +[](uint64_t* pulls) { return *pulls >= 3; }, &pulls_since));
-      pulls_since = 0;
-    }
-    EXPECT_THAT(store.catalog().Publish("model", version_contents(version)),
-                IsOkAndHolds(version));
+  // Each version is there for some pulls, and none waits for the next.
+  for (uint64_t version = 2; version <= 1 + kPublications; ++version) {
+    if (!progressing.AwaitPulls()) break;
+    EXPECT_THAT(publish(version), IsOkAndHolds(version));
   }
   for (std::thread& reader : readers) reader.join();
 }
+
+// Within the header, and on lanes of their own.
+INSTANTIATE_TEST_SUITE_P(Sizes, VersionsTest, ::testing::Values(10, 40'000));
 
 }  // namespace
 }  // namespace tensorferry

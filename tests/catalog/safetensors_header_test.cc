@@ -170,7 +170,12 @@ INSTANTIATE_TEST_SUITE_P(
          Tensor("\"dtype\":\"F64\",\"shape\":[4611686018427387904,4],"
                 "\"data_offsets\":[0,0]"),
          0,
-         {"\"w\"", "more than 2^64"}},
+         {"\"w\"", "more than 2^63"}},
+        {"ZeroHidesAnOverflow",
+         Tensor("\"dtype\":\"F32\",\"shape\":[4611686018427387904,4,0],"
+                "\"data_offsets\":[0,0]"),
+         0,
+         {"\"w\"", "more than 2^63"}},
         {"EndsBeyondTheFile",
          "{" + Floats("w", 4, 0) + "}",
          12,

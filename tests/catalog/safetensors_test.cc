@@ -5,6 +5,7 @@
 #include <ATen/ops/full.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -34,6 +36,7 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::UnorderedElementsAre;
 
 std::string ReadBytes(const std::string& path) {
   std::ifstream file(path, std::ios::binary | std::ios::ate);
@@ -234,6 +237,59 @@ TEST_F(SafetensorsTest, WritesToMappedTensorsDoNotReachTheFile) {
   EXPECT_EQ(ReadBytes(Path("f")), before);
 }
 
+TEST_F(SafetensorsTest, AFileThatWasChangedInPlaceIsNoticed) {
+  NamedTensors contents;
+  contents.names = {"a"};
+  contents.tensors = {at::ones({1000})};
+  ASSERT_THAT(WriteSafetensors(Path("f"), contents), IsOk());
+  FERRY_ASSERT_OK_AND_ASSIGN(NamedTensors mapped, ReadSafetensors(Path("f")));
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      NamedTensors copied,
+      ReadSafetensors(Path("f"), SafetensorsMemory::kCopied));
+  EXPECT_THAT(CheckUnchanged(mapped), IsOk());
+
+  // Replaced by rename: the mapped file lives on as it was.
+  contents.tensors = {at::zeros({1000})};
+  ASSERT_THAT(WriteSafetensors(Path("f"), contents), IsOk());
+  EXPECT_THAT(CheckUnchanged(mapped), IsOk());
+
+  FERRY_ASSERT_OK_AND_ASSIGN(mapped, ReadSafetensors(Path("f")));
+  std::string bytes = ReadBytes(Path("f"));
+  bytes.back() = 1;
+  WriteBytes(Path("f"), bytes);  // of the same size
+  std::filesystem::last_write_time(
+      Path("f"), std::filesystem::last_write_time(Path("f")) +
+                     std::chrono::seconds(1));  // whatever the clock's steps
+  EXPECT_THAT(CheckUnchanged(mapped),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr(Path("f")), HasSubstr("changed"))));
+  EXPECT_THAT(CheckUnchanged(Filter(mapped, "*")),
+              StatusIs(absl::StatusCode::kFailedPrecondition));
+  EXPECT_THAT(CheckUnchanged(copied), IsOk());
+}
+
+TEST_F(SafetensorsTest, KeepsThePermissionsOfTheFileThatItReplaces) {
+  WriteBytes(Path("f"), "the old file");
+  ASSERT_EQ(chmod(Path("f").c_str(), 0600), 0);
+  ASSERT_THAT(WriteSafetensors(Path("f"), {}), IsOk());
+  struct stat found;
+  ASSERT_EQ(stat(Path("f").c_str(), &found), 0);
+  EXPECT_EQ(found.st_mode & 07777, 0600u);
+}
+
+TEST_F(SafetensorsTest, WritesThroughALink) {
+  std::filesystem::create_directory(Path("there"));
+  WriteBytes(Path("there/f"), "the old file");
+  std::filesystem::create_symlink("there/f", Path("link"));
+  ASSERT_THAT(WriteSafetensors(Path("link"), {}), IsOk());
+  EXPECT_TRUE(std::filesystem::is_symlink(Path("link")));
+  EXPECT_THAT(ReadSafetensors(Path("there/f")), IsOk());
+  std::filesystem::create_symlink("nowhere", Path("dangling"));
+  EXPECT_THAT(
+      WriteSafetensors(Path("dangling"), {}),
+      StatusIs(absl::StatusCode::kNotFound, HasSubstr(Path("dangling"))));
+}
+
 TEST_F(SafetensorsTest, NamesTheFileThatIsMissing) {
   EXPECT_THAT(ReadSafetensors(Path("none")),
               StatusIs(absl::StatusCode::kNotFound, HasSubstr(Path("none"))));
@@ -376,7 +432,13 @@ int WriteAndDieAt(uint64_t bytes, const std::string& path,
   return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 }
 
-TEST_F(SafetensorsTest, AKilledWriterLeavesTheOldFile) {
+bool HasUnnamedFiles(const std::string& folder) {
+  const int fd = open(folder.c_str(), O_TMPFILE | O_WRONLY, 0600);
+  if (fd >= 0) close(fd);
+  return fd >= 0;
+}
+
+TEST_F(SafetensorsTest, AKilledWriterLeavesTheOldFileAndNothingElse) {
   NamedTensors contents;
   contents.names = {"a", "b"};
   contents.tensors = {at::ones({1000}), at::ones({3000})};
@@ -387,6 +449,9 @@ TEST_F(SafetensorsTest, AKilledWriterLeavesTheOldFile) {
                       whole / 2, whole - 1}) {
     EXPECT_EQ(WriteAndDieAt(at, Path("f"), contents), SIGXFSZ) << at;
     EXPECT_EQ(ReadBytes(Path("f")), "the old file") << at;
+  }
+  if (HasUnnamedFiles(Path(""))) {
+    EXPECT_THAT(FilesInFolder(), UnorderedElementsAre("f", "new"));
   }
   EXPECT_EQ(WriteAndDieAt(whole, Path("f"), contents), 0);
   EXPECT_EQ(ReadBytes(Path("f")), ReadBytes(Path("new")));

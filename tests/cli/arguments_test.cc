@@ -76,6 +76,7 @@ TEST(ArgumentsTest, SaysWhatIsWrongAndWhatWasMeant) {
   EXPECT_THAT(Parse({"--frobnicate"}), IsUsageErrorThatSays("--frobnicate"));
   EXPECT_THAT(Parse({"-o"}), IsUsageErrorThatSays("--o"));
   EXPECT_THAT(Parse({"--out"}), IsUsageErrorThatSays("value: FILE"));
+  EXPECT_THAT(Parse({"--out", "--json"}), IsUsageErrorThatSays("value: FILE"));
   EXPECT_THAT(Parse({"--json=on"}), IsUsageErrorThatSays("takes no value"));
   EXPECT_THAT(Parse({"--out", "a", "--out", "b"}),
               IsUsageErrorThatSays("twice"));

@@ -1,6 +1,9 @@
 // The real program, where it needs nobody else.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -18,6 +21,22 @@ using ::tensorferry::testing::Words;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+
+// An address where nobody listens: a port that was free a moment ago.
+const std::string& Nobody() {
+  static const std::string* const address = [] {
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in any = {};
+    any.sin_family = AF_INET;
+    any.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof(any);
+    bind(fd, reinterpret_cast<sockaddr*>(&any), size);
+    getsockname(fd, reinterpret_cast<sockaddr*>(&any), &size);
+    close(fd);
+    return new std::string("127.0.0.1:" + std::to_string(ntohs(any.sin_port)));
+  }();
+  return *address;
+}
 
 const Words& AllNames() {
   static const auto* const names =
@@ -59,20 +78,20 @@ TEST(CommandLineTest, HelpMayBeAskedForInOtherWays) {
 TEST(CommandLineTest, WrongUsageIsExitCodeTwoAndOneSentenceWithAHint) {
   const std::vector<std::pair<Words, std::string>> wrong = {
       {{"pul"}, "did you mean pull?"},
-      {{"pull", "127.0.0.1:1"}, "--out"},
+      {{"pull", Nobody()}, "--out"},
       {{"pull", "--out", "x"}, "ADDRESS is missing"},
-      {{"pull", "127.0.0.1:1", "--oot", "x"}, "did you mean --out?"},
-      {{"pull", "127.0.0.1:1", "--out", "x", "--deadline", "30"}, "like 30s"},
-      {{"pull", "127.0.0.1:1", "--out", "x", "--digest", "yes"}, "on or off"},
-      {{"pull", "127.0.0.1:1", "--out", "x", "--map", "cpu"}, "--map"},
-      {{"push", "model.bin", "127.0.0.1:1"}, "FILE.safetensors"},
+      {{"pull", Nobody(), "--oot", "x"}, "did you mean --out?"},
+      {{"pull", Nobody(), "--out", "x", "--deadline", "30"}, "like 30s"},
+      {{"pull", Nobody(), "--out", "x", "--digest", "yes"}, "on or off"},
+      {{"pull", Nobody(), "--out", "x", "--map", "cpu"}, "--map"},
+      {{"push", "model.bin", Nobody()}, "FILE.safetensors"},
       {{"serve", "--name", "a"}, "--control HOST:PORT is missing"},
       {{"serve", "--name", "a", "--control", "127.0.0.1:0", "--data", "x:y"},
        "HOST:LOW-HIGH"},
       {{"list"}, "ADDRESS is missing"},
       {{"doctor", "me"}, "one word too many"},
-      {{"bench", "127.0.0.1:1", "--sizes", "big"}, "sizes"},
-      {{"explain", "127.0.0.1:1", "--direction", "up"}, "pull nor push"},
+      {{"bench", Nobody(), "--sizes", "big"}, "sizes"},
+      {{"explain", Nobody(), "--direction", "up"}, "pull nor push"},
   };
   for (const auto& [words, says] : wrong) {
     Program program(words);
@@ -95,7 +114,8 @@ TEST(CommandLineTest, JsonIsOneObjectWhateverGoesWrong) {
   for (const Words& words :
        {Words{"pull", "--json"}, Words{"nonsense", "--json"},
         Words{"list", "nonsense", "--json"},
-        Words{"pull", "127.0.0.1:1", "--out", "/tmp/x", "--json"}}) {
+        Words{"pull", Nobody(), "--out", ::testing::TempDir() + "/x",
+              "--json"}}) {
     Program program(words);
     const int code = program.Wait();
     const auto object = nlohmann::json::parse(program.out(), nullptr, false);
@@ -109,24 +129,45 @@ TEST(CommandLineTest, JsonIsOneObjectWhateverGoesWrong) {
 
 TEST(CommandLineTest, NobodyThereIsUnavailableAndExitCodeOne) {
   for (const Words& words :
-       {Words{"list", "127.0.0.1:1"}, Words{"describe", "127.0.0.1:1"},
-        Words{"sessions", "127.0.0.1:1"}, Words{"explain", "127.0.0.1:1"},
-        Words{"bench", "127.0.0.1:1"},
-        Words{"pull", "127.0.0.1:1", "--out", "/tmp/never_written"}}) {
+       {Words{"list", Nobody()}, Words{"describe", Nobody()},
+        Words{"sessions", Nobody()}, Words{"explain", Nobody()},
+        Words{"bench", Nobody()},
+        Words{"pull", Nobody(), "--out",
+              ::testing::TempDir() + "/never_written"}}) {
     Program program(words);
     EXPECT_EQ(program.Wait(), 1);
     EXPECT_THAT(program.err(), HasSubstr("UNAVAILABLE"));
   }
 }
 
-TEST(CommandLineTest, AnAddressThatIsNoneIsInvalid) {
-  Program program({"list", "nonsense"});
-  EXPECT_EQ(program.Wait(), 1);
-  EXPECT_THAT(program.err(), HasSubstr("INVALID_ARGUMENT"));
+TEST(CommandLineTest, AnAddressThatIsNoneIsAMistake) {
+  for (const Words& words :
+       {Words{"list", "nonsense"}, Words{"pull", "nonsense", "--out", "x"},
+        Words{"push", "x.safetensors", "nonsense"},
+        Words{"serve", "--name", "n", "--control", "nonsense"}}) {
+    Program program(words);
+    EXPECT_EQ(program.Wait(), 2);
+    EXPECT_THAT(program.err(), HasSubstr("\"nonsense\""));
+  }
+}
+
+TEST(CommandLineTest, OutputThatCannotBeWrittenIsAnError) {
+  for (const Words& words : {Words{"--help"}, Words{"pull", "--help"},
+                             Words{"doctor"}, Words{"doctor", "--json"}}) {
+    Program program(words, {}, "/dev/full");
+    EXPECT_EQ(program.Wait(), 1);
+    EXPECT_THAT(program.err(), HasSubstr("cannot write to stdout"));
+  }
+}
+
+TEST(CommandLineTest, AnotherFlagIsNoValue) {
+  Program program({"list", Nobody(), "--bundle", "--json"});
+  EXPECT_EQ(program.Wait(), 2);
+  EXPECT_THAT(program.err(), HasSubstr("--bundle needs a value"));
 }
 
 TEST(CommandLineTest, VariablesMirrorFlags) {
-  Program program({"pull", "127.0.0.1:1"},
+  Program program({"pull", Nobody()},
                   {{"TENSORFERRY_OUT", "x"}, {"TENSORFERRY_DEADLINE", "soon"}});
   EXPECT_EQ(program.Wait(), 2);
   EXPECT_THAT(program.err(), HasSubstr("\"soon\""));

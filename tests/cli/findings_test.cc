@@ -10,6 +10,7 @@
 namespace tensorferry::cli {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
@@ -31,6 +32,22 @@ TEST(FindingsTest, FindsTheLibtorchThatItRunsWith) {
   const Finding finding = CheckLibtorch();
   EXPECT_EQ(finding.level, Finding::Level::kGood) << finding.found;
   EXPECT_THAT(finding.found, HasSubstr("libc10"));
+}
+
+TEST(FindingsTest, OnlyRelativesMayReadEachOtherUnderPtraceScopeOne) {
+  ProcessMemory found;
+  EXPECT_EQ(ExplainProcessMemory(found).level, Finding::Level::kGood);
+  found.ptrace_scope = 1;
+  EXPECT_EQ(ExplainProcessMemory(found).level, Finding::Level::kNote);
+  EXPECT_THAT(ExplainProcessMemory(found).meaning,
+              AllOf(HasSubstr("uv/basic"), HasSubstr("CAP_SYS_PTRACE")));
+  found.of_parent = absl::PermissionDeniedError("process_vm_readv");
+  EXPECT_EQ(ExplainProcessMemory(found).level, Finding::Level::kNote);
+  found.of_parent = absl::OkStatus();
+  found.may_trace = true;
+  EXPECT_EQ(ExplainProcessMemory(found).level, Finding::Level::kGood);
+  found.of_child = absl::PermissionDeniedError("process_vm_readv");
+  EXPECT_THAT(ExplainProcessMemory(found).meaning, HasSubstr("seccomp"));
 }
 
 TEST(FindingsTest, FewOpenFilesAreAProblem) {

@@ -1,5 +1,6 @@
 #include "tests/cli/program.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -48,13 +49,18 @@ void ReadSome(int& fd, std::string& into) {
 }  // namespace
 
 Program::Program(const Words& words,
-                 const std::map<std::string, std::string>& variables) {
+                 const std::map<std::string, std::string>& variables,
+                 const std::string& out_file) {
   int out[2], err[2];
   if (pipe(out) != 0 || pipe(err) != 0) std::abort();
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_adddup2(&actions, out[1], STDOUT_FILENO);
   posix_spawn_file_actions_adddup2(&actions, err[1], STDERR_FILENO);
+  if (!out_file.empty()) {
+    posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, out_file.c_str(),
+                                     O_WRONLY, 0);
+  }
   for (int fd : {out[0], out[1], err[0], err[1]}) {
     posix_spawn_file_actions_addclose(&actions, fd);
   }
@@ -76,6 +82,11 @@ Program::~Program() {
   if (pid_ < 0) return;
   Signal(SIGKILL);
   Wait();
+}
+
+void Program::CloseErr() {
+  close(err_fd_);
+  err_fd_ = -1;
 }
 
 void Program::Signal(int signal) { kill(pid_, signal); }

@@ -16,9 +16,11 @@ using Words = std::vector<std::string>;
 // goes, if it still runs.
 class Program {
  public:
-  // `variables` are added to the environment.
+  // `variables` are added to the environment. Its stdout goes to the file
+  // `out_file`, or, if that is empty, to out().
   explicit Program(const Words& words,
-                   const std::map<std::string, std::string>& variables = {});
+                   const std::map<std::string, std::string>& variables = {},
+                   const std::string& out_file = "");
   ~Program();
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;
@@ -27,6 +29,8 @@ class Program {
   // empty if it closes stderr first.
   std::string AwaitLog(const std::string& text);
   void Signal(int signal);
+  // Ends as a reader of its stderr.
+  void CloseErr();
   // Reads all that is left of both outputs, then waits: the exit code, or
   // 128 + the signal that ended it.
   int Wait();

@@ -9,8 +9,16 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <thread>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/synchronization/notification.h"
+#include "catalog/pull.h"
+#include "session/blocking.h"
+#include "session/peer.h"
 #include "tests/cli/program.h"
 
 namespace tensorferry {
@@ -86,7 +94,7 @@ class ServePullPushTest : public ::testing::Test {
 };
 
 TEST_F(ServePullPushTest, TheReadyFileIsTheAddressOnOneLine) {
-  Serve({});
+  Serve({"--data", "localhost"});
   EXPECT_EQ(ReadBytes(Path("ready")), address_ + "\n");
 }
 
@@ -195,6 +203,49 @@ TEST_F(ServePullPushTest, APeerIsDescribedExplainedAndItsSessionsListed) {
   EXPECT_GE(refused["objections"].size(), 1u);
 }
 
+// The commands of the README's section "The command", as they stand there.
+std::vector<std::string> ReadmeCommands() {
+  const std::string readme = ReadBytes(std::getenv("README"));
+  const size_t section = readme.find("## The command");
+  const size_t block = readme.find("\n```\n", section) + 5;
+  return absl::StrSplit(
+      readme.substr(block, readme.find("\n```\n", block) - block), '\n');
+}
+
+TEST_F(ServePullPushTest, TheReadmesCommandsDoWhatTheySay) {
+  WriteSmallFile(Path("other.safetensors"), "w", "aaaa");
+  const std::filesystem::path before = std::filesystem::current_path();
+  const std::vector<std::string> commands = ReadmeCommands();
+  ASSERT_GE(commands.size(), 6u);
+  setenv("TENSORFERRY_PROGRAM",
+         std::filesystem::absolute(std::getenv("TENSORFERRY_PROGRAM")).c_str(),
+         1);
+  std::filesystem::current_path(folder_);
+  for (const std::string& command : commands) {
+    Words words = absl::StrSplit(command, ' ');
+    if (words[0] == "mkdir") {
+      std::filesystem::create_directory(words[1]);
+      continue;
+    }
+    ASSERT_EQ(words[0], "tensorferry") << command;
+    words.erase(words.begin());
+    // Any free port instead of the README's.
+    for (std::string& word : words) {
+      if (word == "127.0.0.1:4750") word = server_ ? address_ : "127.0.0.1:0";
+    }
+    if (words.back() == "&") {
+      words.pop_back();
+      server_ = std::make_unique<Program>(words);
+      address_ = server_->AwaitLog(" is ready at ");
+      EXPECT_THAT(address_, Not(IsEmpty())) << command << server_->err();
+      continue;
+    }
+    Program program(words);
+    EXPECT_EQ(program.Wait(), 0) << command << "\n" << program.err();
+  }
+  std::filesystem::current_path(before);
+}
+
 TEST_F(ServePullPushTest, BenchMeasuresBothWays) {
   Serve({});
   const json bench =
@@ -214,6 +265,137 @@ TEST_F(ServePullPushTest, SigtermEndsItWithZero) {
   }
 }
 
+// A file of one tensor of `size` zero bytes, most of it a hole.
+void WriteLargeFile(const std::string& path, uint64_t size) {
+  WriteSmallFile(path, "w", "");
+  std::string header =
+      absl::StrCat("{\"w\":{\"dtype\":\"U8\",\"shape\":[", size,
+                   "],\"data_offsets\":[0,", size, "]}}");
+  std::string length(8, '\0');
+  length[0] = static_cast<char>(header.size());
+  std::ofstream(path, std::ios::binary) << length << header;
+  std::filesystem::resize_file(path, length.size() + header.size() + size);
+}
+
+TEST_F(ServePullPushTest, APullThatIsUnderWayOutlivesSigterm) {
+  constexpr uint64_t kSize = 256 << 20;
+  WriteLargeFile(Path("large.safetensors"), kSize);
+  Serve({"--drain", "10m", "--publish", Path("large.safetensors")});
+  auto peer = Peer::Create({.name = "reader", .control = ""});
+  ASSERT_TRUE(peer.ok());
+  auto session = blocking::Connect(**peer, address_, {}, absl::Seconds(60));
+  ASSERT_TRUE(session.ok()) << session.status();
+  absl::Notification ended;
+  absl::StatusOr<Pulled> pulled;
+  Pull(*session, {.bundle = "large"}, [&](absl::StatusOr<Pulled> result) {
+    pulled = std::move(result);
+    ended.Notify();
+  });
+  while ((*session)->counters().bytes_received == 0 &&
+         !ended.HasBeenNotified()) {
+    std::this_thread::yield();
+  }
+  server_->Signal(SIGTERM);
+  ended.WaitForNotification();
+  ASSERT_TRUE(pulled.ok()) << pulled.status();
+  EXPECT_EQ(pulled->contents.tensors[0].numel(), static_cast<int64_t>(kSize));
+  session->reset();
+  EXPECT_EQ(server_->Wait(), 0) << server_->err();
+}
+
+TEST_F(ServePullPushTest, AReadyFileOfAnEarlierServerIsNotBelieved) {
+  std::ofstream(Path("ready")) << "127.0.0.1:1\n";
+  EXPECT_EQ(RunJson({"serve", "--name", "n", "--control", "0.0.0.0:0",
+                     "--ready_file", Path("ready")},
+                    1)["status"],
+            "INVALID_ARGUMENT");
+  EXPECT_FALSE(std::filesystem::exists(Path("ready")));
+  Serve({});
+  EXPECT_EQ(ReadBytes(Path("ready")), address_ + "\n");
+  server_->Signal(SIGTERM);
+  EXPECT_EQ(server_->Wait(), 0) << server_->err();
+  EXPECT_FALSE(std::filesystem::exists(Path("ready")));
+}
+
+TEST_F(ServePullPushTest, AnothersReadyFileIsLeftAlone) {
+  Serve({});
+  std::ofstream(Path("ready")) << "127.0.0.1:1\n";
+  server_->Signal(SIGTERM);
+  EXPECT_EQ(server_->Wait(), 0) << server_->err();
+  EXPECT_EQ(ReadBytes(Path("ready")), "127.0.0.1:1\n");
+}
+
+TEST_F(ServePullPushTest, PushedFilesArePublishedAgainAfterARestart) {
+  std::filesystem::create_directory(Path("inbox"));
+  WriteSmallFile(Path("a.safetensors"), "w", "aaaa");
+  std::ofstream(Path("inbox/bad.safetensors")) << "nonsense";
+  Serve({"--accept", Path("inbox")});
+  EXPECT_EQ(RunJson({"push", Path("a.safetensors"), address_})["version"], 1);
+  server_->Signal(SIGTERM);
+  EXPECT_EQ(server_->Wait(), 0) << server_->err();
+  EXPECT_THAT(server_->err(), HasSubstr("not publishing "));
+  Serve({"--accept", Path("inbox")});
+  RunJson({"pull", address_, "--out", Path("out.safetensors")});
+  EXPECT_EQ(ReadBytes(Path("out.safetensors")),
+            ReadBytes(Path("a.safetensors")));
+  EXPECT_EQ(RunJson({"push", Path("a.safetensors"), address_})["version"], 2);
+}
+
+TEST_F(ServePullPushTest, AFileThatAnotherPutIntoTheInboxIsNotReplaced) {
+  std::filesystem::create_directory(Path("inbox"));
+  WriteSmallFile(Path("a.safetensors"), "w", "aaaa");
+  Serve({"--accept", Path("inbox")});
+  WriteSmallFile(Path("inbox/a.safetensors"), "w", "bbbb");
+  const json refused = RunJson({"push", Path("a.safetensors"), address_}, 1);
+  EXPECT_EQ(refused["status"], "ALREADY_EXISTS");
+  EXPECT_THAT(ReadBytes(Path("inbox/a.safetensors")), HasSubstr("bbbb"));
+  EXPECT_THAT(server_->AwaitLog("push a by "), HasSubstr("ALREADY_EXISTS"));
+}
+
+TEST_F(ServePullPushTest, AFileThatIsWrittenIntoIsNotServedUnlessCopied) {
+  const std::string file = Path("a.safetensors");
+  const Words pull_words = {"pull", "", "--out", Path("out.safetensors")};
+  const auto pull = [&](int code) {
+    Words words = pull_words;
+    words[1] = address_;
+    return RunJson(words, code)["status"];
+  };
+  WriteSmallFile(file, "w", "aaaa");
+  Serve({"--publish", file});
+  EXPECT_EQ(pull(0), "OK");
+  WriteSmallFile(file, "w", "bbbbbb");
+  EXPECT_EQ(pull(1), "FAILED_PRECONDITION");
+  Serve({"--publish", file, "--copy"});
+  WriteSmallFile(file, "w", "cc");
+  EXPECT_EQ(pull(0), "OK");
+  EXPECT_THAT(ReadBytes(Path("out.safetensors")), HasSubstr("bbbbbb"));
+}
+
+TEST_F(ServePullPushTest, ItServesOnWhenNobodyReadsItsLog) {
+  WriteSmallFile(Path("a.safetensors"), "w", "aaaa");
+  Serve({"--publish", Path("a.safetensors")});
+  server_->CloseErr();
+  for (int i = 0; i < 2; ++i) {
+    RunJson({"pull", address_, "--out", Path("out.safetensors")});
+  }
+  server_->Signal(SIGTERM);
+  EXPECT_EQ(server_->Wait(), 0);
+}
+
+TEST_F(ServePullPushTest, NamesInTheLogBeginNoLine) {
+  Serve({});
+  RunJson({"pull", address_, "--out", Path("out.safetensors"), "--bundle",
+           "a\npush b by c: OK"},
+          1);
+  EXPECT_THAT(server_->AwaitLog("pull "), HasSubstr("a\\npush b by c"));
+}
+
+TEST_F(ServePullPushTest, BenchOfMoreThanThereIsMemoryIsResourceExhausted) {
+  Serve({});
+  EXPECT_EQ(RunJson({"bench", address_, "--sizes", "1024GiB"}, 1)["status"],
+            "RESOURCE_EXHAUSTED");
+}
+
 TEST_F(ServePullPushTest, WhatCannotBeServedIsSaidAtOnce) {
   const auto serve = [this](Words more) {
     Words words = {"serve", "--name", "n", "--control", "127.0.0.1:0"};
@@ -224,7 +406,9 @@ TEST_F(ServePullPushTest, WhatCannotBeServedIsSaidAtOnce) {
   EXPECT_EQ(serve({"--accept", Path("none")}), "NOT_FOUND");
   EXPECT_EQ(serve({"--accept", Path("model.safetensors")}), "INVALID_ARGUMENT");
   EXPECT_EQ(serve({"--data", "127.0.0.1:4000-4010"}), "FAILED_PRECONDITION");
-  EXPECT_EQ(serve({"--data", "8.8.8.8"}), "INVALID_ARGUMENT");
+  for (const char* data : {"8.8.8.8", "::1", "[::1]", "[::1]:0"}) {
+    EXPECT_EQ(serve({"--data", data}), "INVALID_ARGUMENT") << data;
+  }
   EXPECT_EQ(serve({"--ready_file", Path("no/where")}), "NOT_FOUND");
   std::ofstream(Path("bad.safetensors")) << "nonsense";
   EXPECT_EQ(serve({"--publish", Path("bad.safetensors")}), "INVALID_ARGUMENT");

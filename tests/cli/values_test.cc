@@ -1,13 +1,19 @@
 #include "cli/values.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <stdlib.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <cstdio>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "cli/bundle_name.h"
+#include "cli/output.h"
 #include "cli/progress_line.h"
 #include "tests/testing/status_matchers.h"
 
@@ -96,6 +102,57 @@ TEST(ProgressTextTest, SaysBytesRateAndTimeLeft) {
             "pull   4.0 MiB of 4.0 MiB   4.2 MB/s");
   EXPECT_EQ(ProgressText("pull", {}, absl::Seconds(1)),
             "pull   0 B of 0 B   0.0 kB/s");
+}
+
+// What a line that shows `shown` writes to a terminal, and a '.' behind it.
+std::string OnTerminal(const std::vector<Progress>& shown) {
+  const int controller = posix_openpt(O_RDWR | O_NOCTTY);
+  EXPECT_GE(controller, 0);
+  EXPECT_EQ(grantpt(controller) | unlockpt(controller), 0);
+  std::FILE* const terminal =
+      fdopen(open(ptsname(controller), O_RDWR | O_NOCTTY), "w");
+  {
+    ProgressLine line(terminal, "pull");
+    const ProgressCallback callback = line.Callback();
+    for (Progress progress : shown) callback(progress);
+  }
+  std::fputc('@', terminal);
+  std::fflush(terminal);
+  std::string written;
+  char byte = 0;
+  while (byte != '@' && read(controller, &byte, 1) == 1) written += byte;
+  std::fclose(terminal);
+  close(controller);
+  return written;
+}
+
+TEST(ProgressLineTest, EndsOnceHoweverOftenItIsFull) {
+  const Progress half = {.bytes = 1, .total = 2};
+  const Progress full = {.bytes = 2, .total = 2};
+  const std::string written = OnTerminal({half, full, full, full});
+  EXPECT_EQ(std::count(written.begin(), written.end(), '\n'), 1) << written;
+}
+
+TEST(ProgressLineTest, EndsWhenTheTransferFails) {
+  const std::string written = OnTerminal({{.bytes = 1, .total = 2}});
+  EXPECT_EQ(std::count(written.begin(), written.end(), '\n'), 1) << written;
+}
+
+TEST(ProgressLineTest, ALineThatWasNeverShownDoesNotEnd) {
+  EXPECT_EQ(OnTerminal({}), "@");
+}
+
+TEST(ProgressLineTest, ALogIsNoPlaceForIt) {
+  std::FILE* const file = std::tmpfile();
+  EXPECT_FALSE(ProgressLine(file, "pull").Callback());
+  std::fclose(file);
+}
+
+TEST(OutputTest, WhatAPeerWroteMovesNoCursorAndBeginsNoLine) {
+  EXPECT_EQ(Printable("a\nb\x1b[2J"), "a\nb\\x1b[2J");
+  EXPECT_EQ(Printable("\xc2\x9b[ \xc2\xa0 \xc3\xa4"),
+            "\\xc2\\x9b[ \xc2\xa0 \xc3\xa4");
+  EXPECT_EQ(OneLine("a\npush by x: OK"), "a\\npush by x: OK");
 }
 
 }  // namespace

@@ -1,7 +1,11 @@
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 #include "catalog/safetensors_header.h"
@@ -15,6 +19,15 @@ void Require(bool condition, const char* what) {
 }
 
 }  // namespace
+
+// libtorch must be able to make what was accepted; throws if not.
+void Build(const tensorferry::SafetensorsEntry& entry) {
+  std::vector<char> bytes(entry.nbytes() + 1);
+  const at::Tensor tensor = at::from_blob(
+      bytes.data(), entry.shape, at::TensorOptions().dtype(entry.dtype));
+  Require(tensor.nbytes() == entry.nbytes(), "another size");
+  at::empty(entry.shape, at::TensorOptions().dtype(entry.dtype));
+}
 
 // The first two bytes are the length of the data, the others the header. What
 // is accepted must cover the data and survive being written and read again.
@@ -31,6 +44,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (const auto& entry : header->entries) {
     Require(entry.begin == next && entry.end >= next, "not contiguous");
     next = entry.end;
+    Build(entry);
   }
   Require(next == data_bytes, "data not covered");
   const auto again =

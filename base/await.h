@@ -1,5 +1,5 @@
-#ifndef TENSORFERRY_CLI_AWAIT_H_
-#define TENSORFERRY_CLI_AWAIT_H_
+#ifndef TENSORFERRY_BASE_AWAIT_H_
+#define TENSORFERRY_BASE_AWAIT_H_
 
 #include <utility>
 
@@ -7,14 +7,15 @@
 #include "absl/synchronization/notification.h"
 #include "base/done.h"
 
-namespace tensorferry::cli {
+namespace tensorferry {
 
-// Runs `start`, which takes a Done<T>, and waits for that to be called.
+// Runs `start`, which takes a Done<T>, and waits for that to be called. Never
+// in a callback.
 template <class T, class Start>
 absl::StatusOr<T> Await(Start start) {
   absl::Notification ended;
   absl::StatusOr<T> result;
-  start(Done<T>([&](absl::StatusOr<T> r) {
+  std::move(start)(Done<T>([&](absl::StatusOr<T> r) {
     result = std::move(r);
     ended.Notify();
   }));
@@ -22,6 +23,6 @@ absl::StatusOr<T> Await(Start start) {
   return result;
 }
 
-}  // namespace tensorferry::cli
+}  // namespace tensorferry
 
-#endif  // TENSORFERRY_CLI_AWAIT_H_
+#endif  // TENSORFERRY_BASE_AWAIT_H_
