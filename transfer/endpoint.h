@@ -29,9 +29,10 @@ struct EndpointOptions {
   BufferSource* buffers = nullptr;                // null: libtorch's allocator
 };
 
-// Where data lanes of one process begin and end. Owns the loop that everything
-// in tensorpipe is entered from, and one tensorpipe::Context for each session,
-// so that a session which goes wrong takes no other with it. Thread-safe.
+// Where data lanes of one process begin and end. Owns the loop that tensorpipe
+// is entered from, once a link is made and until it is reaped, and one
+// tensorpipe::Context for each session, so that a session which goes wrong
+// takes no other with it. Thread-safe.
 class Endpoint {
  public:
   static absl::StatusOr<std::unique_ptr<Endpoint>> Create(
