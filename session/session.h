@@ -24,8 +24,7 @@ struct SessionReport {
 
 struct CallOptions {
   absl::Duration timeout = absl::Minutes(1);  // for request and reply together
-  Destination into;   // for the reply's tensors; its content after an error is
-                      // unspecified
+  Destination into;  // the reply's tensors; after an error it may hold anything
   StreamSet streams;  // of both directions; empty: those of the plan
 };
 

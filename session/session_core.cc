@@ -267,6 +267,24 @@ absl::StatusOr<std::shared_ptr<Link>> SessionCore::LiveLink() const {
                          why_.ok() ? "closed as wished" : why_.ToString())));
 }
 
+absl::Status SessionCore::EndOr(absl::Status status) const {
+  if (!absl::IsUnavailable(status)) return status;
+  absl::MutexLock lock(&mu_);
+  if (state_ < State::kEnding) return status;
+  if (!why_.ok()) return why_;
+  return absl::CancelledError(
+      absl::StrCat("session ", id_, " with '", remote_.name, "' was closed"));
+}
+
+template <class T>
+Done<T> SessionCore::ToldTheEnd(Done<T> done) {
+  return [self = shared_from_this(),
+          done = std::move(done)](absl::StatusOr<T> result) mutable {
+    if (!result.ok()) result = self->EndOr(result.status());
+    std::move(done)(std::move(result));
+  };
+}
+
 Operation SessionCore::Send(TensorMessage message, SendOptions options,
                             Done<Receipt> done) {
   auto link = LiveLink();
@@ -275,7 +293,7 @@ Operation SessionCore::Send(TensorMessage message, SendOptions options,
     return Operation();
   }
   return (*link)->Send(std::move(message), Envelope(), std::move(options),
-                       std::move(done));
+                       ToldTheEnd(std::move(done)));
 }
 
 Operation SessionCore::Receive(ReceiveOptions options, Done<Received> done) {
@@ -290,7 +308,7 @@ Operation SessionCore::Receive(ReceiveOptions options, Done<Received> done) {
                                        handled_types_.begin(),
                                        handled_types_.end());
   }
-  return (*link)->Receive(std::move(options), std::move(done));
+  return (*link)->Receive(std::move(options), ToldTheEnd(std::move(done)));
 }
 
 Operation SessionCore::Call(TensorMessage request, CallOptions options,
@@ -306,12 +324,13 @@ Operation SessionCore::Call(TensorMessage request, CallOptions options,
     call = next_call_++;
     ++calls_;
   }
-  return StartCall(**link, call, std::move(request), std::move(options),
-                   [self = shared_from_this(), done = std::move(done)](
-                       absl::StatusOr<Received> reply) mutable {
-                     std::move(done)(std::move(reply));
-                     self->CallEnded();
-                   });
+  return StartCall(
+      **link, call, std::move(request), std::move(options),
+      [self = shared_from_this(), done = ToldTheEnd(std::move(done))](
+          absl::StatusOr<Received> reply) mutable {
+        std::move(done)(std::move(reply));
+        self->CallEnded();
+      });
 }
 
 Operation SessionCore::Reply(const Envelope& request, TensorMessage reply,
@@ -328,8 +347,8 @@ Operation SessionCore::Reply(const Envelope& request, TensorMessage reply,
   return (*link)->Send(
       std::move(reply), {.kind = Envelope::Kind::kReply, .call = request.call},
       std::move(options),
-      [self = shared_from_this(), request,
-       done = std::move(done)](absl::StatusOr<Receipt> sent) mutable {
+      [self = shared_from_this(), request, done = ToldTheEnd(std::move(done))](
+          absl::StatusOr<Receipt> sent) mutable {
         // Whoever called would wait for its deadline; if it does not wait any
         // more, it refuses this.
         if (!sent.ok()) {
@@ -359,7 +378,7 @@ Operation SessionCore::ReplyError(const Envelope& request, absl::Status error,
                        {.kind = Envelope::Kind::kReply,
                         .call = request.call,
                         .reply_error = std::move(error)},
-                       SendOptions(), std::move(done));
+                       SendOptions(), ToldTheEnd(std::move(done)));
 }
 
 absl::Status SessionCore::Handle(uint32_t type, Handler handler) {

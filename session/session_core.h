@@ -95,6 +95,11 @@ class SessionCore final : public Session,
  private:
   // The link while the session is open or draining, else why there is none.
   absl::StatusOr<std::shared_ptr<Link>> LiveLink() const;
+  // `done`, told why the session ended in place of that its lanes broke: once a
+  // goodbye was said, they break because the peer heard it.
+  template <class T>
+  Done<T> ToldTheEnd(Done<T> done);
+  absl::Status EndOr(absl::Status status) const;
   void OpenIfReady();
   // What users hold: ends the session when the last copy goes.
   std::shared_ptr<Session> MakeHandle();
