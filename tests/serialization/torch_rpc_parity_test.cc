@@ -33,8 +33,12 @@ using ::tensorferry::testing::MatrixCase;
 using ::tensorferry::testing::StatusIs;
 using ::tensorferry::testing::TensorMatrix;
 using ::testing::AllOf;
+using ::testing::AnyOf;
+using ::testing::Each;
 using ::testing::ElementsAre;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 using Tensors = std::vector<at::Tensor>;
 using Devices = std::vector<c10::Device>;
@@ -193,6 +197,7 @@ void ExpectParity(const Tensors& tensors) {
 
   // And libtorch's reading is what was sent, but for the coalesced flag, which
   // its format does not have.
+  at::NoGradGuard no_grad;
   for (size_t i = 0; i < tensors.size(); ++i) {
     if (tensors[i].is_sparse()) {
       read.tensors[i]._coalesced_(tensors[i].is_coalesced());
@@ -214,10 +219,22 @@ at::Tensor Filled(at::Tensor tensor) {
   return tensor;
 }
 
+// Whether libtorch's own functions carry these: they cannot read packed dtypes,
+// nor write views that they would clone of dtypes that it cannot copy.
+bool CrossesWithLibtorch(const Tensors& tensors) {
+  try {
+    ReadWithLibtorch(WriteWithLibtorch(tensors).message);
+    return true;
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
 // --- parity ---
 
 TEST(TorchRpcParityTest, EveryTensorOfTheMatrixCrossesBothWays) {
   int crossed = 0;
+  std::vector<std::string> left_out;
   for (const MatrixCase& c : TensorMatrix()) {
     SCOPED_TRACE(c.name);
     if (HasUnwritableLayout(c.tensors[0])) {
@@ -225,12 +242,19 @@ TEST(TorchRpcParityTest, EveryTensorOfTheMatrixCrossesBothWays) {
       EXPECT_THAT(WriteWithOurs(c.tensors),
                   StatusIs(absl::StatusCode::kInvalidArgument,
                            AllOf(HasSubstr("tensor 0 "), HasSubstr("layout"))));
-    } else if (c.name != "alias/other dtype") {  // see below
+    } else if (c.name == "alias/other dtype" ||  // see below
+               !CrossesWithLibtorch(c.tensors)) {
+      left_out.push_back(c.name);
+    } else {
       ExpectParity(c.tensors);
       ++crossed;
     }
   }
-  EXPECT_GT(crossed, 270);
+  EXPECT_GT(crossed, 600);
+  EXPECT_THAT(left_out,
+              Each(AnyOf(StartsWith("quint"), EndsWith("sliced/5000 of 20000"),
+                         "alias/other dtype")));
+  EXPECT_EQ(left_out.size(), 2 + 14 + 1);
 }
 
 TEST(TorchRpcParityTest, EveryDtypeThatLibtorchHasCrossesBothWays) {

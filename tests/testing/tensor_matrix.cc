@@ -10,32 +10,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "serialization/dtype.h"
+#include "serialization/strided.h"
+#include "serialization/torch_types.h"
 
 namespace tensorferry {
 namespace testing {
 namespace {
-
-const c10::ScalarType kPlain[] = {at::kByte,
-                                  at::kChar,
-                                  at::kShort,
-                                  at::kInt,
-                                  at::kLong,
-                                  at::kHalf,
-                                  at::kFloat,
-                                  at::kDouble,
-                                  at::kComplexHalf,
-                                  at::kComplexFloat,
-                                  at::kComplexDouble,
-                                  at::kBool,
-                                  at::kBFloat16,
-                                  at::kUInt16,
-                                  at::kUInt32,
-                                  at::kUInt64,
-                                  at::kFloat8_e5m2,
-                                  at::kFloat8_e4m3fn,
-                                  at::kFloat8_e5m2fnuz,
-                                  at::kFloat8_e4m3fnuz,
-                                  at::kFloat8_e8m0fnu};
 
 std::mt19937& Random() {
   static auto* random = new std::mt19937(20240611);
@@ -88,76 +69,121 @@ std::vector<Window> Windows() {
        {8},
        [](const at::Tensor& t) { return t.slice(0, 8, 8); }},
       {"channels last/2x3x4x5",
-       {2, 3, 4, 5},
+       {2, 4, 5, 3},
        [](const at::Tensor& t) {
-         return t.contiguous(at::MemoryFormat::ChannelsLast);
+         return t.permute({0, 3, 1, 2});
        }},
   };
 }
 
-void AddStrided(std::vector<MatrixCase>& cases) {
-  for (c10::ScalarType dtype : kPlain) {
-    for (const Window& window : Windows()) {
-      cases.push_back(
-          {absl::StrCat(c10::toString(dtype), "/strided/", window.name),
-           {window.take(Filled(window.base, dtype))}});
-    }
+using Cases = std::vector<MatrixCase>;
+
+// Of each dtype that is not quantised: dtype x view.
+void AddStrided(const std::string& prefix, c10::ScalarType dtype,
+                Cases& cases) {
+  for (const Window& window : Windows()) {
+    cases.push_back({absl::StrCat(prefix, "/strided/", window.name),
+                     {window.take(Filled(window.base, dtype))}});
   }
 }
 
-void AddAliases(std::vector<MatrixCase>& cases) {
+at::Tensor Indices(std::vector<int64_t> indices) {
+  return at::tensor(indices, at::kLong);
+}
+
+at::Tensor Coo(c10::ScalarType dtype, at::IntArrayRef values,
+               at::IntArrayRef sizes) {
+  return at::_sparse_coo_tensor_unsafe(
+      at::zeros({2, values[0]}, at::kLong), Filled(values, dtype), sizes,
+      at::TensorOptions().dtype(dtype).layout(at::kSparse));
+}
+
+at::Tensor Compressed(at::Layout layout, at::IntArrayRef sizes,
+                      const at::Tensor& compressed, const at::Tensor& plain,
+                      const at::Tensor& values) {
+  return at::_sparse_compressed_tensor_unsafe(compressed, plain, values, sizes,
+                                              values.options().layout(layout));
+}
+
+// Of each dtype that is not quantised: dtype x layout.
+void AddSparse(const std::string& prefix, c10::ScalarType dtype, Cases& cases) {
+  auto add = [&](const char* name, at::Tensor tensor) {
+    cases.push_back({absl::StrCat(prefix, "/", name), {std::move(tensor)}});
+  };
+  add("coo", Coo(dtype, {3, 4}, {5, 5, 4}));
+  at::Tensor starts = Indices({0, 1, 2, 3}), plain = Indices({2, 0, 1});
+  at::Tensor values = Filled({3}, dtype);
+  add("csr", Compressed(at::kSparseCsr, {3, 3}, starts, plain, values));
+  add("csc", Compressed(at::kSparseCsc, {3, 3}, starts, plain, values));
+  starts = Indices({0, 1, 2}), plain = Indices({1, 0});
+  values = Filled({2, 2, 3}, dtype);
+  add("bsr", Compressed(at::kSparseBsr, {4, 6}, starts, plain, values));
+  add("bsc", Compressed(at::kSparseBsc, {4, 6}, starts, plain, values));
+}
+
+// What sparse layouts have that is not a matter of dtypes.
+void AddIndices(Cases& cases) {
+  at::Tensor coalesced = Coo(at::kFloat, {1}, {3, 3});
+  coalesced._coalesced_(true);
+  cases.push_back({"coo/coalesced", {coalesced}});
+  cases.push_back({"coo/empty", {Coo(at::kFloat, {0}, {3, 3})}});
+  at::Tensor starts = Indices({0, 1, 2, 3}), plain = Indices({2, 0, 1});
+  cases.push_back({"csr/int32 indices",
+                   {Compressed(at::kSparseCsr, {3, 3}, starts.to(at::kInt),
+                               plain.to(at::kInt), Filled({3}, at::kFloat))}});
+  cases.push_back(
+      {"csr/batched",
+       {Compressed(at::kSparseCsr, {2, 3, 3}, starts.repeat({2, 1}),
+                   plain.repeat({2, 1}), Filled({2, 3}, at::kFloat))}});
+}
+
+// Of each quantised dtype: scheme x view.
+void AddQuantised(const std::string& prefix, c10::ScalarType dtype,
+                  Cases& cases) {
+  at::Tensor real = at::rand({4, 6});
+  auto add = [&](const char* name, at::Tensor tensor) {
+    cases.push_back({absl::StrCat(prefix, "/", name), {std::move(tensor)}});
+  };
+  add("per channel, floating",
+      at::quantize_per_channel(real, at::rand({4}) + 0.1, at::rand({4}), 0,
+                               dtype == at::kQInt8 ? at::kQUInt8 : dtype));
+  if (InfoOf(*DtypeOf(dtype)).per_byte > 1) return;
+  at::Tensor tensor = at::quantize_per_tensor(real, 0.1, 10, dtype);
+  add("per tensor", tensor);
+  add("per tensor/transposed", tensor.t());
+  add("per tensor/sliced", tensor.slice(0, 1, 3));
+  add("per tensor/column", tensor.select(1, 2));
+  add("per tensor/expanded", tensor.slice(0, 0, 1).expand({5, 6}));
+  add("per channel",  // libtorch makes no views of these
+      at::quantize_per_channel(real, at::rand({6}, at::kDouble) + 0.1,
+                               at::arange(6), 1, dtype));
+  cases.push_back({prefix + "/per tensor/alias", {tensor, tensor.t()}});
+}
+
+void AddAliases(Cases& cases) {
   at::Tensor base = Filled({64, 64}, at::kFloat);
   cases.push_back(
       {"alias/whole, transposed, row", {base, base.t(), base.select(0, 3)}});
   cases.push_back(
       {"alias/two halves", {base.slice(0, 0, 32), base.slice(0, 32, 64)}});
   cases.push_back({"alias/the same twice", {base, base}});
+  cases.push_back(
+      {"alias/columns", {base.slice(1, 0, 9), base.slice(1, 9, 64)}});
   at::Tensor ints = Filled({16}, at::kInt);
   cases.push_back({"alias/other dtype", {ints, ints.view(at::kFloat)}});
 }
 
-void AddFlags(std::vector<MatrixCase>& cases) {
+void AddFlags(Cases& cases) {
   at::Tensor complex = Filled({4, 3}, at::kComplexFloat);
   cases.push_back({"flags/conj", {complex.conj()}});
   cases.push_back({"flags/neg", {at::_neg_view(Filled({5}, at::kFloat))}});
   cases.push_back({"flags/conj and imag", {at::imag(complex.conj())}});
-  cases.push_back(
-      {"flags/requires_grad", {Filled({3}, at::kFloat).requires_grad_()}});
-}
-
-void AddSparse(std::vector<MatrixCase>& cases) {
-  for (c10::ScalarType dtype : {at::kFloat, at::kDouble, at::kLong, at::kHalf,
-                                at::kComplexFloat, at::kBool}) {
-    const std::string prefix = absl::StrCat(c10::toString(dtype), "/");
-    at::Tensor dense = at::eye(6).to(dtype);
-    at::Tensor coo = dense.to_sparse();
-    cases.push_back({prefix + "coo/coalesced", {coo}});
-    at::Tensor indices = at::zeros({2, 3}, at::kLong);
+  for (const at::Tensor& tensor :
+       {Filled({3}, at::kFloat), Coo(at::kFloat, {3}, {4, 4}),
+        at::eye(3).to_sparse_csr()}) {
     cases.push_back(
-        {prefix + "coo/uncoalesced, hybrid",
-         {at::_sparse_coo_tensor_unsafe(
-             indices, Filled({3, 4}, dtype), {5, 5, 4},
-             at::TensorOptions().dtype(dtype).layout(at::kSparse))}});
-    cases.push_back(
-        {prefix + "coo/empty", {at::zeros({3, 3}, dtype).to_sparse()}});
-    if (dtype == at::kHalf) continue;
-    cases.push_back({prefix + "csr", {dense.to_sparse_csr()}});
-    cases.push_back({prefix + "csc", {dense.to_sparse_csc()}});
-    cases.push_back({prefix + "bsr", {dense.to_sparse_bsr({2, 3})}});
-    cases.push_back({prefix + "bsc", {dense.to_sparse_bsc({3, 2})}});
-  }
-}
-
-void AddQuantised(std::vector<MatrixCase>& cases) {
-  at::Tensor real = at::rand({4, 6});
-  for (c10::ScalarType dtype : {at::kQInt8, at::kQUInt8, at::kQInt32}) {
-    const std::string prefix = absl::StrCat(c10::toString(dtype), "/");
-    cases.push_back({prefix + "per tensor",
-                     {at::quantize_per_tensor(real, 0.1, 10, dtype)}});
-    cases.push_back(
-        {prefix + "per channel",
-         {at::quantize_per_channel(real, at::rand({6}, at::kDouble) + 0.1,
-                                   at::zeros({6}, at::kLong), 1, dtype)}});
+        {absl::StrCat("flags/requires_grad, ", c10::str(tensor.layout())),
+         {tensor.detach().requires_grad_()}});
   }
 }
 
@@ -167,6 +193,14 @@ std::string Sizes(at::IntArrayRef sizes) {
 
 // Compares elements byte for byte, whatever the dtype.
 std::string DifferentBytes(const at::Tensor& a, const at::Tensor& b) {
+  const DtypeInfo& dtype = InfoOf(*DtypeOf(a.scalar_type()));
+  if (dtype.per_byte > 1) {  // always contiguous
+    uint64_t end = 0;
+    EndOf(dtype, 0, a.sizes(), {}, &end);
+    return std::memcmp(a.const_data_ptr(), b.const_data_ptr(), end) == 0
+               ? ""
+               : "packed elements differ";
+  }
   const size_t element = a.element_size();
   const auto* x = static_cast<const uint8_t*>(a.const_data_ptr());
   const auto* y = static_cast<const uint8_t*>(b.const_data_ptr());
@@ -228,24 +262,34 @@ std::string DifferentQuantiser(const at::Tensor& a, const at::Tensor& b) {
 }
 
 // Strides arrive as they were, but for a view that covers less than half of its
-// span: that is gathered on its way, and has dense strides then.
-bool MayBeGathered(const at::Tensor& tensor) {
-  int64_t span = 1;
-  for (int64_t d = 0; d < tensor.dim(); ++d) {
-    span += (tensor.size(d) - 1) * tensor.stride(d);
+// span: that is gathered on its way, and has no holes then.
+bool IsGathered(const at::Tensor& sent, const at::Tensor& got) {
+  int64_t span = 1, covered = 1;
+  for (int64_t d = 0; d < sent.dim(); ++d) {
+    if (sent.stride(d) == 0) continue;
+    span += (sent.size(d) - 1) * sent.stride(d);
+    covered *= sent.size(d);
   }
-  return tensor.numel() * 2 < span;
+  return covered * 2 < span && HasNoHoles(got.sizes(), got.strides());
 }
 
 }  // namespace
 
 std::vector<MatrixCase> TensorMatrix() {
-  std::vector<MatrixCase> cases;
-  AddStrided(cases);
+  Cases cases;
+  for (uint8_t code = 1; FindDtype(code) != nullptr; ++code) {
+    const std::string name(FindDtype(code)->name);
+    c10::ScalarType dtype = ScalarTypeOf(Dtype{code});
+    if (FindDtype(code)->type_class == DtypeInfo::kQuantised) {
+      AddQuantised(name, dtype, cases);
+    } else {
+      AddStrided(name, dtype, cases);
+      AddSparse(name, dtype, cases);
+    }
+  }
+  AddIndices(cases);
   AddAliases(cases);
   AddFlags(cases);
-  AddSparse(cases);
-  AddQuantised(cases);
   return cases;
 }
 
@@ -263,7 +307,7 @@ std::string Difference(const at::Tensor& a, const at::Tensor& b) {
   if (a.is_conj() != b.is_conj()) return "conj bit differs";
   if (a.is_neg() != b.is_neg()) return "neg bit differs";
   if (a.layout() != at::kStrided) return DifferentSparse(a, b);
-  if (a.strides() != b.strides() && !MayBeGathered(a)) {
+  if (a.strides() != b.strides() && !IsGathered(a, b)) {
     return absl::StrCat("strides ", Sizes(a.strides()), " became ",
                         Sizes(b.strides()));
   }

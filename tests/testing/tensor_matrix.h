@@ -9,9 +9,9 @@
 namespace tensorferry {
 namespace testing {
 
-// Messages that between them hold every dtype, layout, kind of view and size
-// that a CPU tensor can have (dtype x layout x view x size, where libtorch
-// allows the combination). Content is pseudo-random bytes of the right kind.
+// Messages that between them hold every dtype of the manifest's table with
+// every kind of view, or every layout, or, if it is quantised, every scheme;
+// and aliases and flags. Content is pseudo-random bytes of the right kind.
 struct MatrixCase {
   std::string name;  // "float32/strided/transposed/7x5"
   std::vector<at::Tensor> tensors;
@@ -19,8 +19,8 @@ struct MatrixCase {
 std::vector<MatrixCase> TensorMatrix();
 
 // Empty if `b` is `a` as it should be after a crossing: dtype, layout, sizes,
-// strides, flags, and every byte that elements of it cover (NaN payloads too);
-// else what differs.
+// strides (without holes, if it was gathered), flags, and every byte that
+// elements of it cover (NaN payloads too); else what differs.
 std::string Difference(const at::Tensor& a, const at::Tensor& b);
 
 // Whether tensors i and j share a storage, for all pairs: equal for messages
