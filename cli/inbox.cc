@@ -119,8 +119,12 @@ absl::Status Inbox::Check(const std::string& bundle, uint64_t nbytes) const {
 absl::StatusOr<NamedTensors> Inbox::Take(const std::string& bundle,
                                          const NamedTensors& contents) {
   FERRY_RETURN_IF_ERROR(CheckOwn(bundle));
-  FERRY_RETURN_IF_ERROR(WriteSafetensors(PathOf(bundle), contents));
-  return ReadOwn(bundle);
+  const absl::Status written = WriteSafetensors(PathOf(bundle), contents);
+  // The file is there after UNKNOWN, too, and the next push may replace it.
+  if (!written.ok() && !absl::IsUnknown(written)) return written;
+  FERRY_ASSIGN_OR_RETURN(NamedTensors own, ReadOwn(bundle));
+  FERRY_RETURN_IF_ERROR(written);
+  return own;
 }
 
 }  // namespace tensorferry::cli

@@ -70,9 +70,9 @@ Command PullCommand() {
       "says to\nchoose.\n\n"
       "In the receipt, bytes and seconds are those of the message that "
       "brought the\ntensors, with its description and without connecting "
-      "and writing the file.\nThe digest is over all that it carried, the "
-      "description too, so that it is the\nsame for the same pull, not for "
-      "a push of the same tensors.\n\n"
+      "and writing the file.\nThe digest is over every storage and the answer "
+      "that came with them: the same for\nthe same pull, another for a push "
+      "of the same tensors.\n\n"
       "  tensorferry pull 127.0.0.1:4750 --out copy.safetensors\n"
       "  tensorferry pull 127.0.0.1:4750 --out encoder.safetensors --bundle "
       "model \\\n      --names 'encoder.*' --deadline 2m\n",

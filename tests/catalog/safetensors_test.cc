@@ -268,6 +268,16 @@ TEST_F(SafetensorsTest, AFileThatWasChangedInPlaceIsNoticed) {
   EXPECT_THAT(CheckUnchanged(copied), IsOk());
 }
 
+TEST_F(SafetensorsTest, ATensorThatMemoryCannotHoldIsResourceExhausted) {
+  NamedTensors contents;
+  contents.names = {"vast"};
+  contents.tensors = {at::ones({1}).expand({int64_t{1} << 50})};
+  EXPECT_THAT(
+      WriteSafetensors(Path("f"), contents),
+      StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("\"vast\"")));
+  EXPECT_THAT(FilesInFolder(), IsEmpty());
+}
+
 TEST_F(SafetensorsTest, KeepsThePermissionsOfTheFileThatItReplaces) {
   WriteBytes(Path("f"), "the old file");
   ASSERT_EQ(chmod(Path("f").c_str(), 0600), 0);
