@@ -13,6 +13,9 @@ namespace {
 // Messages of one type that a handler may have arriving at the same time.
 constexpr int kHandlersInParallel = 4;
 
+// How long a drained session's last words may take after the goodbye.
+constexpr absl::Duration kLastWords = absl::Seconds(2);
+
 }  // namespace
 
 SessionCore::SessionCore(Environment environment,
@@ -110,6 +113,7 @@ void SessionCore::TellOpen(Done<std::shared_ptr<Session>> on_open,
 void SessionCore::EndIf(State latest, absl::Status why) {
   Done<std::shared_ptr<Session>> on_open;
   std::shared_ptr<ControlStream> stream;
+  std::shared_ptr<Link> link;
   {
     absl::MutexLock lock(&mu_);
     if (state_ > latest) return;
@@ -118,9 +122,11 @@ void SessionCore::EndIf(State latest, absl::Status why) {
     on_open = std::move(on_open_);
     telling_open_ |= static_cast<bool>(on_open);
     if (!stream_ended_) stream = stream_;
+    link = link_;
     environment_.loop->CancelTimer(open_timer_);
     environment_.loop->CancelTimer(drain_timer_);
   }
+  if (link != nullptr) link->AnnounceEnd(why);
   if (stream != nullptr) stream->SendGoodbye(why);
   if (on_open) {
     TellOpen(std::move(on_open),
@@ -146,16 +152,37 @@ void SessionCore::OnEnd(absl::Status why) {
                                       "' ended: ", why.message())));
 }
 
+// After a drain the last words may still be on their way: an ACK travels apart
+// from the goodbye.
 void SessionCore::CloseLink() {
   std::shared_ptr<Link> link;
-  absl::Status why;
+  bool drained = false;
   {
     absl::MutexLock lock(&mu_);
     if (std::exchange(link_closing_, true)) return;
     link = link_;
-    why = why_;
+    drained = link_drains_ && why_.ok();
+    if (drained && link != nullptr) {
+      environment_.loop->RunAt(environment_.loop->clock()->Now() + kLastWords,
+                               [weak = weak_from_this()] {
+                                 if (auto self = weak.lock()) self->CutLink();
+                               });
+    }
   }
   if (link == nullptr) return Ended();
+  if (!drained) return CutLink();
+  link->Drain([self = shared_from_this()](absl::Status) { self->CutLink(); });
+}
+
+void SessionCore::CutLink() {
+  std::shared_ptr<Link> link;
+  absl::Status why;
+  {
+    absl::MutexLock lock(&mu_);
+    if (std::exchange(link_cut_, true)) return;
+    link = link_;
+    why = why_;
+  }
   link->Close(why,
               [self = shared_from_this()](absl::Status) { self->Ended(); });
 }
@@ -236,11 +263,8 @@ void SessionCore::OnProgressOfDrain() {
     goodbye = peer_drains_;
     if (!goodbye && std::exchange(drain_asked_, true)) return;
   }
-  if (goodbye) {
-    stream->SendGoodbye(absl::OkStatus());
-  } else {
-    stream->SendDrain();
-  }
+  if (goodbye) return End(absl::OkStatus());
+  stream->SendDrain();
 }
 
 void SessionCore::CallEnded() {
@@ -267,24 +291,6 @@ absl::StatusOr<std::shared_ptr<Link>> SessionCore::LiveLink() const {
                          why_.ok() ? "closed as wished" : why_.ToString())));
 }
 
-absl::Status SessionCore::EndOr(absl::Status status) const {
-  if (!absl::IsUnavailable(status)) return status;
-  absl::MutexLock lock(&mu_);
-  if (state_ < State::kEnding) return status;
-  if (!why_.ok()) return why_;
-  return absl::CancelledError(
-      absl::StrCat("session ", id_, " with '", remote_.name, "' was closed"));
-}
-
-template <class T>
-Done<T> SessionCore::ToldTheEnd(Done<T> done) {
-  return [self = shared_from_this(),
-          done = std::move(done)](absl::StatusOr<T> result) mutable {
-    if (!result.ok()) result = self->EndOr(result.status());
-    std::move(done)(std::move(result));
-  };
-}
-
 Operation SessionCore::Send(TensorMessage message, SendOptions options,
                             Done<Receipt> done) {
   auto link = LiveLink();
@@ -293,7 +299,7 @@ Operation SessionCore::Send(TensorMessage message, SendOptions options,
     return Operation();
   }
   return (*link)->Send(std::move(message), Envelope(), std::move(options),
-                       ToldTheEnd(std::move(done)));
+                       std::move(done));
 }
 
 Operation SessionCore::Receive(ReceiveOptions options, Done<Received> done) {
@@ -308,7 +314,7 @@ Operation SessionCore::Receive(ReceiveOptions options, Done<Received> done) {
                                        handled_types_.begin(),
                                        handled_types_.end());
   }
-  return (*link)->Receive(std::move(options), ToldTheEnd(std::move(done)));
+  return (*link)->Receive(std::move(options), std::move(done));
 }
 
 Operation SessionCore::Call(TensorMessage request, CallOptions options,
@@ -324,13 +330,12 @@ Operation SessionCore::Call(TensorMessage request, CallOptions options,
     call = next_call_++;
     ++calls_;
   }
-  return StartCall(
-      **link, call, std::move(request), std::move(options),
-      [self = shared_from_this(), done = ToldTheEnd(std::move(done))](
-          absl::StatusOr<Received> reply) mutable {
-        std::move(done)(std::move(reply));
-        self->CallEnded();
-      });
+  return StartCall(**link, call, std::move(request), std::move(options),
+                   [self = shared_from_this(), done = std::move(done)](
+                       absl::StatusOr<Received> reply) mutable {
+                     std::move(done)(std::move(reply));
+                     self->CallEnded();
+                   });
 }
 
 Operation SessionCore::Reply(const Envelope& request, TensorMessage reply,
@@ -347,8 +352,8 @@ Operation SessionCore::Reply(const Envelope& request, TensorMessage reply,
   return (*link)->Send(
       std::move(reply), {.kind = Envelope::Kind::kReply, .call = request.call},
       std::move(options),
-      [self = shared_from_this(), request, done = ToldTheEnd(std::move(done))](
-          absl::StatusOr<Receipt> sent) mutable {
+      [self = shared_from_this(), request,
+       done = std::move(done)](absl::StatusOr<Receipt> sent) mutable {
         // Whoever called would wait for its deadline; if it does not wait any
         // more, it refuses this.
         if (!sent.ok()) {
@@ -378,7 +383,7 @@ Operation SessionCore::ReplyError(const Envelope& request, absl::Status error,
                        {.kind = Envelope::Kind::kReply,
                         .call = request.call,
                         .reply_error = std::move(error)},
-                       SendOptions(), ToldTheEnd(std::move(done)));
+                       SendOptions(), std::move(done));
 }
 
 absl::Status SessionCore::Handle(uint32_t type, Handler handler) {

@@ -95,11 +95,6 @@ class SessionCore final : public Session,
  private:
   // The link while the session is open or draining, else why there is none.
   absl::StatusOr<std::shared_ptr<Link>> LiveLink() const;
-  // `done`, told why the session ended in place of that its lanes broke: once a
-  // goodbye was said, they break because the peer heard it.
-  template <class T>
-  Done<T> ToldTheEnd(Done<T> done);
-  absl::Status EndOr(absl::Status status) const;
   void OpenIfReady();
   // What users hold: ends the session when the last copy goes.
   std::shared_ptr<Session> MakeHandle();
@@ -114,6 +109,7 @@ class SessionCore final : public Session,
   void AwaitHandled(uint32_t type, std::shared_ptr<Handler> handler);
   void RunHandler(Handler& handler, Received received);
   void CloseLink();
+  void CutLink();
   void Ended();
   SessionReport ReportLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
@@ -135,6 +131,7 @@ class SessionCore final : public Session,
   bool callee_ready_ ABSL_GUARDED_BY(mu_) = false;
   bool stream_ended_ ABSL_GUARDED_BY(mu_) = false;
   bool link_closing_ ABSL_GUARDED_BY(mu_) = false;
+  bool link_cut_ ABSL_GUARDED_BY(mu_) = false;
   // The drain: we ask once our sends and calls are through, and say goodbye
   // once they are if the peer has asked.
   bool peer_drains_ ABSL_GUARDED_BY(mu_) = false;

@@ -50,6 +50,9 @@ class LinkHandle : public Link {
     return core_->Receive(std::move(options), std::move(done));
   }
   void Drain(DoneStatus drained) override { core_->Drain(std::move(drained)); }
+  void AnnounceEnd(absl::Status why) override {
+    core_->AnnounceEnd(std::move(why));
+  }
   void Close(absl::Status why, DoneStatus closed) override {
     core_->Close(std::move(why), std::move(closed));
   }

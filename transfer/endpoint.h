@@ -42,8 +42,9 @@ class Endpoint {
   virtual ~Endpoint() = default;
 
   // The callee's half: prepares lanes for a session and says where. The key (16
-  // random bytes) is made here; a lane that does not show it is dropped, and it
-  // is void 10 s after issue, or once all lanes are up. `on_up` runs once, when
+  // random bytes) is made here; a lane that does not show it is dropped. It
+  // opens each offer of a lane once, and is void when the link ends, or after
+  // 10 s if the lanes are not up by then. `on_up` runs once, when
   // all lanes are up (OK) or never will be. `on_down` runs at most once, after
   // on_up with OK, when the link ends by itself, with the reason.
   struct Expected {

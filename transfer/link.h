@@ -98,8 +98,14 @@ class Link {
 
   // No new sends but replies (FAILED_PRECONDITION); those begun or queued go
   // on, and Receive still takes what arrives. `drained` runs once none of this
-  // side's sends and no message whose header has arrived is left. Idempotent.
+  // side's sends and no message whose header has arrived is left, and the last
+  // word on each was handed to the transport. Idempotent.
   virtual void Drain(DoneStatus drained) = 0;
+
+  // The peer is about to hear that all ends with `why` (CANCELLED if it is OK),
+  // and may break the lanes then: operations that end by that get `why`. The
+  // first call counts; Close is still to come.
+  virtual void AnnounceEnd(absl::Status why) = 0;
 
   // Ends everything: pending operations get `why` (CANCELLED if it is OK), each
   // after the transport has let go of its buffers; then `closed` runs.

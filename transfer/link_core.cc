@@ -31,6 +31,11 @@ LinkHost* Furnish(LinkHost* host, const LinkCore::Options& options,
   return host;
 }
 
+// What operations are told of an end that was wished for.
+absl::Status ReasonOf(absl::Status why) {
+  return why.ok() ? absl::CancelledError("the link was closed") : why;
+}
+
 }  // namespace
 
 LinkCore::LinkCore(Options options)
@@ -175,12 +180,18 @@ void LinkCore::Drain(DoneStatus drained) {
   Tell([shared] { std::move (*shared)(absl::OkStatus()); });
 }
 
+void LinkCore::AnnounceEnd(absl::Status why) {
+  PostUnlessGone([this, why = ReasonOf(std::move(why))] {
+    if (!announced_) announced_ = why;
+  });
+}
+
 void LinkCore::Close(absl::Status why, DoneStatus closed) {
   {
     absl::MutexLock lock(&mu_);
     closing_ = true;
   }
-  if (why.ok()) why = absl::CancelledError("the link was closed");
+  why = ReasonOf(std::move(why));
   auto shared = std::make_shared<DoneStatus>(std::move(closed));
   bool posted = PostUnlessGone([this, shared, why] {
     if (*shared) closed_.push_back(std::move(*shared));
@@ -291,6 +302,7 @@ void LinkCore::OnClosed() {
 
 void LinkCore::End(absl::Status why, bool by_user) {
   if (phase_ == Phase::kEnding || phase_ == Phase::kGone) return;
+  if (!by_user && announced_ && absl::IsUnavailable(why)) why = *announced_;
   bool was_up = phase_ == Phase::kUp;
   phase_ = Phase::kEnding;
   doomed_ = false;
@@ -349,7 +361,7 @@ void LinkCore::OnTimer() {
 }
 
 void LinkCore::MaybeDrained() {
-  if (drained_.empty()) return;
+  if (drained_.empty() || doomed_) return;
   bool ended = phase_ == Phase::kEnding || phase_ == Phase::kGone;
   bool quiet =
       outgoing_.idle() && incoming_.idle() && lanes_.frames_pending() == 0;

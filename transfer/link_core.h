@@ -61,6 +61,7 @@ class LinkCore : public LinkHost,
                  Done<Receipt> done);
   Operation Receive(ReceiveOptions options, Done<Received> done);
   void Drain(DoneStatus drained);
+  void AnnounceEnd(absl::Status why);
   void Close(absl::Status why, DoneStatus closed);
   LinkCounters counters() const;
 
@@ -105,7 +106,8 @@ class LinkCore : public LinkHost,
   Incoming incoming_;
   Phase phase_ = Phase::kOpening;
   absl::Status why_;
-  bool doomed_ = false;  // End is on its way
+  std::optional<absl::Status> announced_;  // for lanes that break
+  bool doomed_ = false;                    // End is on its way
   bool lanes_closed_ = false;
   int work_pending_ = 0;
   DoneStatus on_up_, on_down_;

@@ -295,9 +295,15 @@ TEST_F(SessionTest, CloseWithDrainLetsBothSidesFinish) {
       });
     }
   }
+  absl::Notification they_ended;
+  theirs->OnEnd([&](SessionReport report) {
+    EXPECT_THAT(report.why, IsOk());
+    they_ended.Notify();
+  });
   FERRY_ASSERT_OK_AND_ASSIGN(SessionReport report,
                              blocking::Close(*ours, kPatience));
   ended.Wait();
+  they_ended.WaitForNotification();
   EXPECT_THAT(report.why, IsOk());
   EXPECT_EQ(report.counters.messages_sent, 50u);
   EXPECT_EQ(report.counters.messages_received, 50u);
@@ -522,6 +528,37 @@ TEST_F(SessionTest, CloseWaitsForTheReplyToACallThatWasBegun) {
   });
   EXPECT_THAT(blocking::Send(*ours, {}),
               StatusIs(absl::StatusCode::kFailedPrecondition));
+  may_answer.Notify();
+  replied.WaitForNotification();
+  closed.WaitForNotification();
+}
+
+// The goodbye and the acknowledgement of the reply come on different ways.
+TEST_F(SessionTest, AReplyThatEndsTheDrainIsDelivered) {
+  FERRY_ASSERT_OK_AND_ASSIGN(auto ours, Connect());
+  auto theirs = Accepted(0);
+  ASSERT_NE(theirs, nullptr);
+  absl::Notification asked, may_answer, replied, closed;
+  ASSERT_THAT(theirs->Handle(8,
+                             [&](Session& session, Received call) {
+                               asked.Notify();
+                               may_answer.WaitForNotification();
+                               session.Reply(call.envelope, {}, {},
+                                             [&](absl::StatusOr<Receipt> sent) {
+                                               EXPECT_THAT(sent, IsOk());
+                                               replied.Notify();
+                                             });
+                             }),
+              IsOk());
+  ours->Call({.type = 8}, {}, [&](absl::StatusOr<Received> reply) {
+    EXPECT_THAT(reply, IsOk());
+  });
+  asked.WaitForNotification();
+  theirs->Close(kPatience, [&](absl::StatusOr<SessionReport> report) {
+    EXPECT_THAT(report, IsOk());
+    if (report.ok()) EXPECT_THAT(report->why, IsOk());
+    closed.Notify();
+  });
   may_answer.Notify();
   replied.WaitForNotification();
   closed.WaitForNotification();
