@@ -67,7 +67,10 @@ void CalleeSide::OnReadDone(bool ok) {
   if (!ok) return loop()->Post([self = Self()] { self->OnReadFailed(); });
   // Negotiation and the host's Admit take their time; the loop has none.
   if (request_.has_open() && !open_came_.exchange(true)) {
-    loop()->Post([self = Self()] { self->Pause(); });
+    loop()->Post([self = Self()] {
+      self->loop()->CancelTimer(self->open_timer_);
+      self->Pause();
+    });
     auto answer = shared_->Open(request_.open(), handle());
     loop()->Post([self = Self(), answer = std::move(answer)]() mutable {
       self->OnAnswer(std::move(answer));
@@ -97,7 +100,6 @@ void CalleeSide::OnReadFailed() {
 }
 
 void CalleeSide::OnAnswer(absl::StatusOr<Answer> answer) {
-  loop()->CancelTimer(open_timer_);
   if (!answer.ok()) {
     End(answer.status(), true);
     return Refuse();

@@ -14,8 +14,8 @@ namespace {
 constexpr absl::Duration kLinger = absl::Seconds(2);
 // A peer with the shortest lease there is gets a heartbeat this often.
 constexpr absl::Duration kShortestTick = absl::Milliseconds(10);
-// Between two of our own heartbeats; an honest peer sends a handful.
-constexpr int kMostMessagesPerTick = 1000;
+// Besides heartbeats an honest peer sends a handful of messages.
+constexpr int64_t kMostOtherMessages = 1000;
 
 }  // namespace
 
@@ -113,11 +113,11 @@ void StreamSide::Tick() {
 }
 
 bool StreamSide::CountMessage() {
-  if (++messages_since_tick_ <= kMostMessagesPerTick) return true;
+  const int64_t most = kMostOtherMessages + tick_ / kShortestTick;
+  if (++messages_since_tick_ <= most) return true;
   End(absl::ResourceExhaustedError(
-          absl::StrCat("more than ", kMostMessagesPerTick,
-                       " messages on the control stream ", "within ",
-                       absl::FormatDuration(tick_))),
+          absl::StrCat("more than ", most, " messages on the control stream ",
+                       "within ", absl::FormatDuration(tick_))),
       true);
   return false;
 }

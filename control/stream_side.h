@@ -2,6 +2,7 @@
 #ifndef TENSORFERRY_CONTROL_STREAM_SIDE_H_
 #define TENSORFERRY_CONTROL_STREAM_SIDE_H_
 
+#include <cstdint>
 #include <deque>
 #include <memory>
 #include <utility>
@@ -109,7 +110,7 @@ class StreamSide : public std::enable_shared_from_this<StreamSide> {
   bool closed_ = false;
   bool ending_ = false;
   bool ended_ = false;
-  int messages_since_tick_ = 0;
+  int64_t messages_since_tick_ = 0;
   Loop::TimerId tick_timer_ = 0, linger_timer_ = 0;
   absl::Status why_;
 };
