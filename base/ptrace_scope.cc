@@ -1,4 +1,4 @@
-#include "transfer/ptrace_scope.h"
+#include "base/ptrace_scope.h"
 
 #include <linux/capability.h>
 #include <sys/syscall.h>
@@ -9,9 +9,7 @@
 #include "absl/strings/str_cat.h"
 
 namespace tensorferry {
-namespace {
 
-// Effective in this process.
 bool HasSysPtrace() {
   __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {};
@@ -19,7 +17,11 @@ bool HasSysPtrace() {
          (data[0].effective & (1u << CAP_SYS_PTRACE)) != 0;
 }
 
-}  // namespace
+int PtraceScope() {
+  int scope = 0;
+  std::ifstream("/proc/sys/kernel/yama/ptrace_scope") >> scope;
+  return scope;
+}
 
 std::string WhyPtraceRefuses(int scope, bool capable) {
   if (scope <= 0) return "";
@@ -33,12 +35,6 @@ std::string WhyPtraceRefuses(int scope, bool capable) {
                       ": no process may read the memory of one that it did not "
                       "start; set it to 0, or give both peers the capability "
                       "CAP_SYS_PTRACE");
-}
-
-std::string WhyPtraceRefuses() {
-  int scope = 0;
-  std::ifstream("/proc/sys/kernel/yama/ptrace_scope") >> scope;
-  return WhyPtraceRefuses(scope, HasSysPtrace());
 }
 
 }  // namespace tensorferry

@@ -1,19 +1,21 @@
-#ifndef TENSORFERRY_TRANSFER_PTRACE_SCOPE_H_
-#define TENSORFERRY_TRANSFER_PTRACE_SCOPE_H_
+#ifndef TENSORFERRY_BASE_PTRACE_SCOPE_H_
+#define TENSORFERRY_BASE_PTRACE_SCOPE_H_
 
 #include <string>
 
 namespace tensorferry {
 
-// Why kernel.yama.ptrace_scope `scope` lets no unrelated process of the same
-// user read another's memory, and what to do about it; empty: it does. 0 is
-// also a system without Yama. `capable`: the processes have CAP_SYS_PTRACE.
-std::string WhyPtraceRefuses(int scope, bool capable);
+// kernel.yama.ptrace_scope of this system; 0 also where there is no Yama.
+int PtraceScope();
 
-// The same for this system and process; that the peer has what this process
-// has is for the peer to say.
-std::string WhyPtraceRefuses();
+// Whether CAP_SYS_PTRACE is effective in this process.
+bool HasSysPtrace();
+
+// Why kernel.yama.ptrace_scope `scope` lets no unrelated process of the same
+// user read another's memory, and what to do about it; empty: it does.
+// `capable`: both processes have CAP_SYS_PTRACE.
+std::string WhyPtraceRefuses(int scope, bool capable);
 
 }  // namespace tensorferry
 
-#endif  // TENSORFERRY_TRANSFER_PTRACE_SCOPE_H_
+#endif  // TENSORFERRY_BASE_PTRACE_SCOPE_H_

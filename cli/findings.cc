@@ -21,10 +21,10 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "base/ptrace_scope.h"
 #include "cli/process_memory.h"
 #include "cli/values.h"
 
@@ -62,15 +62,6 @@ std::string ValueIn(const std::string& path, const std::string& key) {
 
 std::string MemInfo(const std::string& key) {
   return ValueIn("/proc/meminfo", key);
-}
-
-// Whether this process has CAP_SYS_PTRACE.
-bool MayTrace() {
-  constexpr int kSysPtrace = 19;
-  uint64_t capabilities = 0;
-  return absl::SimpleHexAtoi(ValueIn("/proc/self/status", "CapEff"),
-                             &capabilities) &&
-         (capabilities >> kSysPtrace & 1) != 0;
 }
 
 }  // namespace
@@ -112,21 +103,18 @@ Finding ExplainProcessMemory(const ProcessMemory& found) {
                    found.may_trace ? "; CAP_SYS_PTRACE" : ""),
       "Two processes of one user copy tensors straight from memory to memory: "
       "path uv/cma."};
-  if (!found.of_child.ok() ||
-      (!found.of_parent.ok() && found.ptrace_scope == 0)) {
-    finding.level = Level::kNote;
-    finding.meaning =
-        "The path uv/cma cannot be used, and uv/basic, through sockets, takes "
-        "its place, slower. A container needs the capability SYS_PTRACE or a "
-        "seccomp profile that allows process_vm_readv.";
-  } else if (found.ptrace_scope >= 1 && !found.may_trace) {
-    finding.level = Level::kNote;
-    finding.meaning =
-        "Processes that are not parent and child cannot read each other, so "
-        "the path uv/cma cannot be used, and uv/basic, through sockets, takes "
-        "its place, slower. kernel.yama.ptrace_scope=0 or CAP_SYS_PTRACE "
-        "allows it.";
+  std::string why = WhyPtraceRefuses(found.ptrace_scope, found.may_trace);
+  if (why.empty() && !(found.of_child.ok() && found.of_parent.ok())) {
+    why =
+        "a container needs the capability SYS_PTRACE or a seccomp profile that "
+        "allows process_vm_readv";
   }
+  if (why.empty()) return finding;
+  finding.level = Level::kNote;
+  finding.meaning = absl::StrCat(
+      "The path uv/cma cannot be used, and uv/basic, through sockets, takes "
+      "its place, slower: ",
+      why, ".");
   return finding;
 }
 
@@ -134,10 +122,8 @@ Finding CheckProcessMemory() {
   ProcessMemory found;
   found.of_child = ReadChildsMemory();
   found.of_parent = LetChildReadMemory();
-  // Absent where there is no Yama, which is as good as 0.
-  (void)absl::SimpleAtoi(ReadFile("/proc/sys/kernel/yama/ptrace_scope"),
-                         &found.ptrace_scope);
-  found.may_trace = MayTrace();
+  found.ptrace_scope = PtraceScope();
+  found.may_trace = HasSysPtrace();
   return ExplainProcessMemory(found);
 }
 

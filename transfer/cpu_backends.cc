@@ -10,8 +10,8 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "base/ptrace_scope.h"
 #include "transfer/backend_registry.h"
-#include "transfer/ptrace_scope.h"
 
 namespace tensorferry {
 namespace {
@@ -22,7 +22,7 @@ std::string WhyUnreadable() {
     return "this process is not dumpable (PR_SET_DUMPABLE), so that the system "
            "lets no peer read its memory";
   }
-  std::string why = WhyPtraceRefuses();
+  std::string why = WhyPtraceRefuses(PtraceScope(), HasSysPtrace());
   if (!why.empty()) return why;
   char from = 1, to = 0;
   iovec local{&to, 1}, remote{&from, 1};

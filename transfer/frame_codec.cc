@@ -309,9 +309,9 @@ size_t MaxDigests(const Limits& limits) {
   return 4 * static_cast<size_t>(limits.tensors) + 1;
 }
 
-// Sent again are at most all bodies, each with two numbers of five bytes. A body
-// begins when the one before has all the pieces that it may, or the two hold
-// more than one may (CutIntoBodies).
+// Sent again are at most all bodies, each with two numbers of five bytes. A
+// body begins when the one before has all the pieces that it may, or the two
+// hold more than one may (CutIntoBodies).
 uint64_t MaxAgainBytes(const Limits& limits) {
   constexpr uint64_t kBodyBytes = 32 << 20;
   const uint64_t most = 3 * (limits.message_bytes / kBodyBytes + 1) +

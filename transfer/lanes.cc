@@ -313,7 +313,8 @@ void Lanes::Adopt(Connection& connection, HelloFrame hello) {
   }
   if (accepts_) {
     WriteFrame(*connection.lane, MakeHello(connection),
-               FrameIn::kMetadataIfShort, "", [](bool) {});
+               FrameIn::kMetadataIfShort, "",
+               [this](bool) { owner_->OnFrameWritten(); });
     LaneOffers::Actions actions;
     offers_.OnTaken(hello.lane, actions);
     Do(actions);

@@ -1,4 +1,4 @@
-#include "transfer/ptrace_scope.h"
+#include "base/ptrace_scope.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
