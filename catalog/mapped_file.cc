@@ -14,9 +14,7 @@
 namespace tensorferry {
 
 absl::StatusOr<std::shared_ptr<MappedFile>> MappedFile::Create(
-    int fd, const std::string& path) {
-  struct stat found;
-  if (fstat(fd, &found) != 0) return FileError(errno, "cannot look at it");
+    int fd, const struct stat& found, const std::string& path) {
   const int own_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
   if (own_fd < 0) return FileError(errno, "cannot keep it open");
   void* const pages = mmap(nullptr, found.st_size, PROT_READ | PROT_WRITE,
@@ -50,9 +48,9 @@ absl::Status MappedFile::CheckUnchanged() const {
     return absl::OkStatus();
   }
   return absl::FailedPreconditionError(absl::StrCat(
-      "the file ", path_, " changed since it was published: it had ",
+      "the file ", path_, " changed since it was opened: it had ",
       found_.st_size, " bytes, and has ", now.st_size,
-      "; publish it again, and replace files by renaming others over them"));
+      "; open it again, and replace files by renaming others over them"));
 }
 
 }  // namespace tensorferry

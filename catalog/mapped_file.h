@@ -17,10 +17,11 @@ namespace tensorferry {
 // send them asks CheckUnchanged. Thread-safe but for the pages.
 class MappedFile {
  public:
-  // Maps the open file `fd`, all of it, and keeps a descriptor of its own.
-  // `path` is for messages. RESOURCE_EXHAUSTED: no address space.
+  // Maps the open file `fd`, all of it as it was `found`, and keeps a
+  // descriptor of its own. `path` is for messages. RESOURCE_EXHAUSTED: no
+  // address space.
   static absl::StatusOr<std::shared_ptr<MappedFile>> Create(
-      int fd, const std::string& path);
+      int fd, const struct stat& found, const std::string& path);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;

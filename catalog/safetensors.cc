@@ -32,7 +32,8 @@ constexpr size_t kMaxRead = size_t{1} << 30;
 
 struct OpenFile {
   int fd = -1;
-  uint64_t nbytes = 0;
+  struct stat found = {};  // when it was opened
+  uint64_t nbytes() const { return found.st_size; }
 };
 
 absl::StatusOr<OpenFile> OpenRegularFile(const std::string& path) {
@@ -41,7 +42,7 @@ absl::StatusOr<OpenFile> OpenRegularFile(const std::string& path) {
   if (fd < 0) return FileError(errno, "cannot open it");
   struct stat found;
   if (fstat(fd, &found) == 0 && S_ISREG(found.st_mode)) {
-    return OpenFile{fd, static_cast<uint64_t>(found.st_size)};
+    return OpenFile{fd, found};
   }
   close(fd);
   return absl::InvalidArgumentError("not a regular file");
@@ -68,9 +69,9 @@ absl::Status ReadAt(int fd, uint64_t offset, void* into, uint64_t nbytes) {
 }
 
 absl::StatusOr<std::string> ReadHeaderText(const OpenFile& file) {
-  if (file.nbytes < kLengthBytes) {
+  if (file.nbytes() < kLengthBytes) {
     return absl::InvalidArgumentError(
-        absl::StrCat("it has ", file.nbytes,
+        absl::StrCat("it has ", file.nbytes(),
                      " bytes, too few for the length "
                      "of a header"));
   }
@@ -79,10 +80,11 @@ absl::StatusOr<std::string> ReadHeaderText(const OpenFile& file) {
   const uint64_t length = std::accumulate(
       bytes.rbegin(), bytes.rend(), uint64_t{0},
       [](uint64_t sum, uint8_t byte) { return sum << 8 | byte; });
-  if (length > kMaxSafetensorsHeader || length > file.nbytes - kLengthBytes) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "offset 0: the header should have ", length, " bytes; the file has ",
-        file.nbytes, ", and at most ", kMaxSafetensorsHeader, " are allowed"));
+  if (length > kMaxSafetensorsHeader || length > file.nbytes() - kLengthBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("offset 0: the header should have ", length,
+                     " bytes; the file has ", file.nbytes(), ", and at most ",
+                     kMaxSafetensorsHeader, " are allowed"));
   }
   std::string text(length, '\0');
   FERRY_RETURN_IF_ERROR(ReadAt(file.fd, kLengthBytes, &text[0], length));
@@ -113,10 +115,11 @@ absl::StatusOr<NamedTensors> ReadTensors(const OpenFile& file,
   const uint64_t data_start = kLengthBytes + contents.file_header.size();
   FERRY_ASSIGN_OR_RETURN(
       SafetensorsHeader header,
-      ParseSafetensorsHeader(contents.file_header, file.nbytes - data_start));
+      ParseSafetensorsHeader(contents.file_header, file.nbytes() - data_start));
   std::shared_ptr<MappedFile> mapped;
   if (memory == SafetensorsMemory::kMapped) {
-    FERRY_ASSIGN_OR_RETURN(mapped, MappedFile::Create(file.fd, path));
+    FERRY_ASSIGN_OR_RETURN(mapped,
+                           MappedFile::Create(file.fd, file.found, path));
     contents.mapped_file = mapped;
   }
   for (SafetensorsEntry& entry : header.entries) {

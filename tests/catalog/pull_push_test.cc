@@ -303,7 +303,7 @@ TEST_F(PullPushTest, AFileThatWasChangedIsNeitherPulledNorPushed) {
   std::filesystem::resize_file(path, 5000);
   EXPECT_THAT(blocking::Pull(session),
               StatusIs(absl::StatusCode::kFailedPrecondition,
-                       HasSubstr("changed since it was published")));
+                       HasSubstr("changed since it was opened")));
   EXPECT_THAT(blocking::Push(session, contents, {.bundle = "model"}),
               StatusIs(absl::StatusCode::kFailedPrecondition));
   close(fd);
