@@ -61,32 +61,31 @@ absl::StatusOr<Inbox::Identity> Inbox::Identify(const std::string& path) {
   return Identity{found.st_ino, found.st_mtim.tv_sec, found.st_mtim.tv_nsec};
 }
 
-absl::StatusOr<NamedTensors> Inbox::ReadOwn(const std::string& bundle) {
+absl::Status Inbox::Publish(const std::string& bundle, Catalog& catalog,
+                            Output& output) {
+  const std::string path = PathOf(bundle);
   // First which file it is: one that comes in between is not taken for it.
-  FERRY_ASSIGN_OR_RETURN(const Identity identity, Identify(PathOf(bundle)));
-  FERRY_ASSIGN_OR_RETURN(NamedTensors contents,
-                         ReadSafetensors(PathOf(bundle)));
+  FERRY_ASSIGN_OR_RETURN(const Identity identity, Identify(path));
+  FERRY_ASSIGN_OR_RETURN(NamedTensors contents, ReadSafetensors(path));
+  const std::string what =
+      absl::StrCat(path, " as ", bundle, ": ", contents.names.size(),
+                   " tensors, ", ShowBytes(ByteSize(contents)));
+  FERRY_RETURN_IF_ERROR(catalog.Publish(bundle, std::move(contents)).status());
+  output.Log(absl::StrCat("publishing ", what));
   absl::MutexLock lock(&mu_);
   published_[bundle] = identity;
-  return contents;
+  return absl::OkStatus();
 }
 
 absl::Status Inbox::PublishAll(Catalog& catalog, Output& output) {
   FERRY_RETURN_IF_ERROR(CheckFolder(folder_));
   for (const std::string& path : FilesIn(folder_)) {
     const absl::StatusOr<std::string> bundle = BundleNameOf(path);
-    absl::StatusOr<NamedTensors> contents =
-        bundle.ok() ? ReadOwn(*bundle) : bundle.status();
-    if (!contents.ok()) {
-      output.Log(absl::StrCat("not publishing ", OneLine(path), ": ",
-                              OneLine(contents.status().ToString())));
-      continue;
-    }
-    output.Log(absl::StrCat("publishing ", path, " as ", *bundle, ": ",
-                            contents->names.size(), " tensors, ",
-                            ShowBytes(ByteSize(*contents))));
-    FERRY_RETURN_IF_ERROR(
-        catalog.Publish(*bundle, *std::move(contents)).status());
+    const absl::Status status =
+        bundle.ok() ? Publish(*bundle, catalog, output) : bundle.status();
+    if (status.ok()) continue;
+    output.Log(absl::StrCat("not publishing ", OneLine(path), ": ",
+                            OneLine(status.ToString())));
   }
   return absl::OkStatus();
 }
@@ -122,9 +121,13 @@ absl::StatusOr<NamedTensors> Inbox::Take(const std::string& bundle,
   const absl::Status written = WriteSafetensors(PathOf(bundle), contents);
   // The file is there after UNKNOWN, too, and the next push may replace it.
   if (!written.ok() && !absl::IsUnknown(written)) return written;
-  FERRY_ASSIGN_OR_RETURN(NamedTensors own, ReadOwn(bundle));
+  FERRY_ASSIGN_OR_RETURN(const Identity identity, Identify(PathOf(bundle)));
+  {
+    absl::MutexLock lock(&mu_);
+    published_[bundle] = identity;
+  }
   FERRY_RETURN_IF_ERROR(written);
-  return own;
+  return ReadSafetensors(PathOf(bundle));
 }
 
 }  // namespace tensorferry::cli

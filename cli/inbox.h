@@ -48,7 +48,9 @@ class Inbox {
   static absl::StatusOr<Identity> Identify(const std::string& path);
 
   std::string PathOf(const std::string& bundle) const;
-  absl::StatusOr<NamedTensors> ReadOwn(const std::string& bundle);
+  // Reads the file of `bundle` and publishes it.
+  absl::Status Publish(const std::string& bundle, Catalog& catalog,
+                       Output& output);
   absl::Status CheckOwn(const std::string& bundle) const;
 
   const std::string folder_;

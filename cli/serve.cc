@@ -171,12 +171,9 @@ class ReadyFile {
   std::string line_;
 };
 
-absl::Status ServeUntilStopped(const Arguments& arguments, PeerOptions options,
-                               Catalog& catalog, Inbox* inbox, StopSignal& stop,
-                               Output& output) {
-  FERRY_ASSIGN_OR_RETURN(const absl::Duration drain,
-                         DurationOf(arguments, "drain", absl::Seconds(10)));
-  ReadyFile ready(arguments.Get("ready_file"));
+absl::Status ServeUntilStopped(PeerOptions options, absl::Duration drain,
+                               Catalog& catalog, Inbox* inbox, ReadyFile& ready,
+                               StopSignal& stop, Output& output) {
   CatalogServer server(&catalog, ServerOptionsOf(inbox, output));
   server.MountOn(options);
   FERRY_ASSIGN_OR_RETURN(std::unique_ptr<Peer> peer,
@@ -203,8 +200,9 @@ absl::Status Serve(const Arguments& arguments, Output& output) {
   // Before the first thread: whoever asks to stop is heard from here on.
   FERRY_ASSIGN_OR_RETURN(StopSignal stop, StopSignal::Catch());
   FERRY_ASSIGN_OR_RETURN(PeerOptions options, PeerOptionsOf(arguments));
-  FERRY_RETURN_IF_ERROR(
-      DurationOf(arguments, "drain", absl::Seconds(10)).status());
+  FERRY_ASSIGN_OR_RETURN(const absl::Duration drain,
+                         DurationOf(arguments, "drain", absl::Seconds(10)));
+  ReadyFile ready(arguments.Get("ready_file"));
   Catalog catalog;
   FERRY_RETURN_IF_ERROR(PublishFiles(arguments.All("publish"),
                                      arguments.Has("copy")
@@ -216,8 +214,9 @@ absl::Status Serve(const Arguments& arguments, Output& output) {
     inbox.emplace(arguments.Get("accept"));
     FERRY_RETURN_IF_ERROR(inbox->PublishAll(catalog, output));
   }
-  return ServeUntilStopped(arguments, std::move(options), catalog,
-                           inbox.has_value() ? &*inbox : nullptr, stop, output);
+  return ServeUntilStopped(std::move(options), drain, catalog,
+                           inbox.has_value() ? &*inbox : nullptr, ready, stop,
+                           output);
 }
 
 }  // namespace

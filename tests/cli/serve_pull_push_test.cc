@@ -14,7 +14,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "absl/synchronization/notification.h"
 #include "catalog/pull.h"
 #include "session/blocking.h"
@@ -201,49 +200,6 @@ TEST_F(ServePullPushTest, APeerIsDescribedExplainedAndItsSessionsListed) {
   EXPECT_GE(explained["paths"][0]["ranked"].size(), 1u);
   const json refused = RunJson({"explain", address_, "--map", "cpu=cuda:0"}, 1);
   EXPECT_GE(refused["objections"].size(), 1u);
-}
-
-// The commands of the README's section "The command", as they stand there.
-std::vector<std::string> ReadmeCommands() {
-  const std::string readme = ReadBytes(std::getenv("README"));
-  const size_t section = readme.find("## The command");
-  const size_t block = readme.find("\n```\n", section) + 5;
-  return absl::StrSplit(
-      readme.substr(block, readme.find("\n```\n", block) - block), '\n');
-}
-
-TEST_F(ServePullPushTest, TheReadmesCommandsDoWhatTheySay) {
-  WriteSmallFile(Path("other.safetensors"), "w", "aaaa");
-  const std::filesystem::path before = std::filesystem::current_path();
-  const std::vector<std::string> commands = ReadmeCommands();
-  ASSERT_GE(commands.size(), 6u);
-  setenv("TENSORFERRY_PROGRAM",
-         std::filesystem::absolute(std::getenv("TENSORFERRY_PROGRAM")).c_str(),
-         1);
-  std::filesystem::current_path(folder_);
-  for (const std::string& command : commands) {
-    Words words = absl::StrSplit(command, ' ');
-    if (words[0] == "mkdir") {
-      std::filesystem::create_directory(words[1]);
-      continue;
-    }
-    ASSERT_EQ(words[0], "tensorferry") << command;
-    words.erase(words.begin());
-    // Any free port instead of the README's.
-    for (std::string& word : words) {
-      if (word == "127.0.0.1:4750") word = server_ ? address_ : "127.0.0.1:0";
-    }
-    if (words.back() == "&") {
-      words.pop_back();
-      server_ = std::make_unique<Program>(words);
-      address_ = server_->AwaitLog(" is ready at ");
-      EXPECT_THAT(address_, Not(IsEmpty())) << command << server_->err();
-      continue;
-    }
-    Program program(words);
-    EXPECT_EQ(program.Wait(), 0) << command << "\n" << program.err();
-  }
-  std::filesystem::current_path(before);
 }
 
 TEST_F(ServePullPushTest, BenchMeasuresBothWays) {
