@@ -177,8 +177,7 @@ absl::Status Allocator::FillPayload() {
 absl::StatusOr<ReadBuffers> Allocate(Manifest manifest,
                                      const AllocateOptions& options) {
   return CatchTorchErrors(
-      absl::StatusCode::kResourceExhausted,
-      [] { return "allocating a message"; },
+      absl::StatusCode::kInternal, [] { return "allocating a message"; },
       [&] { return Allocator(std::move(manifest), options).Run(); });
 }
 

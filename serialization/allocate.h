@@ -26,9 +26,9 @@ struct AllocateOptions {
 //   contradicts itself, a device without converter, a destination that the
 //   message lacks, whose dtype, shape or device differs, whose storage has no
 //   memory or too little (resized), which is not the whole of its alias group,
-//   or which overlaps another and does not do so alike in the message. Columns
-//   of one matrix do not overlap; where two interleave in a less regular way,
-//   that they do not is not seen.
+//   which overlaps itself unlike what was sent, or which overlaps another and
+//   does not do so alike in the message. Columns of one matrix do not overlap;
+//   where two interleave in a less regular way, that they do not is not seen.
 // FAILED_PRECONDITION: no stream for a device.
 // RESOURCE_EXHAUSTED: a limit of options.limits, named, or no memory.
 absl::StatusOr<ReadBuffers> Allocate(Manifest manifest,

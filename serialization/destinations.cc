@@ -38,6 +38,22 @@ struct Extent {
   bool is_run;
 };
 
+// Whether two of its elements may be one: not if each stride steps over all
+// that lies within the smaller ones.
+bool MayOverlapItself(const at::Tensor& tensor) {
+  std::vector<std::pair<int64_t, int64_t>> dims;  // stride, size
+  for (int64_t d = 0; d < tensor.dim(); ++d) {
+    if (tensor.size(d) > 1) dims.emplace_back(tensor.stride(d), tensor.size(d));
+  }
+  std::sort(dims.begin(), dims.end());
+  int64_t last = 0;  // offset of the last element so far
+  for (auto [stride, size] : dims) {
+    if (stride <= last) return true;
+    last += stride * (size - 1);
+  }
+  return false;
+}
+
 using ByteSpan = std::pair<uint64_t, uint64_t>;  // begin, end
 
 bool Cover(std::vector<ByteSpan> spans, uint64_t nbytes) {
@@ -238,12 +254,10 @@ bool DestinationPlanner::LiesAlike(int tensor) const {
 absl::Status DestinationPlanner::PlanCopy(int tensor) {
   const at::Tensor& destination = plan_.by_tensor[tensor];
   Manifest::View view = ViewOf(tensor);
-  for (size_t d = 0; d < view.sizes.size(); ++d) {
-    if (view.sizes[d] > 1 && destination.stride(d) == 0 &&
-        (view.strides.empty() || view.strides[d] != 0)) {
-      return Invalid(manifest_.Describe(tensor),
-                     " overlaps itself and cannot be copied into");
-    }
+  if (MayOverlapItself(destination) && !SameStrides(view, destination)) {
+    return Invalid(manifest_.Describe(tensor),
+                   " overlaps itself, or cannot be told not to, and cannot be "
+                   "copied into");
   }
   const DtypeInfo& dtype = InfoOf(view.dtype);
   uint64_t end = 0;

@@ -296,7 +296,7 @@ absl::Status Serializer::Describe(const View& view) {
   if (group.views == 1 &&
       IsWorthGathering(SpanOf(tensor->sizes()), SpanOf(tensor->strides()))) {
     FERRY_RETURN_IF_ERROR(CatchTorchErrors(
-        absl::StatusCode::kResourceExhausted,
+        absl::StatusCode::kInternal,
         [this] { return absl::StrCat("gathering ", Tensor(current_)); },
         [&] {
           c10::MultiStreamGuard guard(options_.streams);
@@ -482,8 +482,7 @@ absl::Status Serializer::PreparePayload() {
 absl::StatusOr<WriteBuffers> Serialize(TensorMessage message,
                                        const SerializeOptions& options) {
   return CatchTorchErrors(
-      absl::StatusCode::kResourceExhausted,
-      [] { return "making a message ready"; },
+      absl::StatusCode::kInternal, [] { return "making a message ready"; },
       [&] { return Serializer(std::move(message), options).Run(); });
 }
 

@@ -332,6 +332,9 @@ TEST(IntoTest, WhatDoesNotFitIsRefusedByName) {
   EXPECT_THAT(
       SendInto({at::randn({4, 4})}, {{at::zeros({4}).expand({4, 4})}, {"a0"}}),
       refused("overlaps itself"));
+  EXPECT_THAT(SendInto({at::randn({3, 3})},
+                       {{at::zeros({5}).as_strided({3, 3}, {1, 1})}, {"a0"}}),
+              refused("overlaps itself"));
   EXPECT_THAT(SendInto({Range(4)}, {{at::zeros({4})}, {"other"}}),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("\"other\" is not in the message")));
