@@ -43,7 +43,6 @@ namespace {
 
 constexpr double kMega = 1e6;
 
-// One end of a pipe between the two processes.
 void CloseAll(std::initializer_list<int> fds) {
   for (int fd : fds) close(fd);
 }
@@ -179,6 +178,7 @@ int Ship(const std::string& model, const std::string& out) {
     CloseAll({ready[0], stop[1]});
     return Report("server", Serve(model, ready[1], stop[0]));
   }
+  if (server < 0) return 1;
   client = fork();
   if (client == 0) {
     HandleStops(SIG_DFL);

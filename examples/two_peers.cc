@@ -1,6 +1,5 @@
-// Two peers, one mixed message and one call: the C++ API in some eighty
-// lines. Both
-// live in this process; across processes only the address differs.
+// Two peers, one mixed message and one call: open, send, receive, call, close.
+// Both live in this process; across processes only the address differs.
 //
 //   tools/bazel run //examples:two_peers
 #include <ATen/TensorOperators.h>

@@ -48,18 +48,20 @@ bool ConvertersAreFound() {
 bool TensorArrives() {
   auto receiver = tensorferry::Peer::Create({.name = "receiver"}).value();
   const at::Tensor weights = at::ones({2, 3});
+  std::shared_ptr<tensorferry::Session> accepted;  // to drop it would end it
   bool equal = false;
   absl::Notification received;
   receiver->Accept([&](std::shared_ptr<tensorferry::Session> session) {
-    auto message = tensorferry::blocking::Receive(*session);
-    equal = message.ok() && message->message.tensors.at(0).equal(weights);
-    received.Notify();
+    accepted = std::move(session);
+    accepted->Receive({}, [&](absl::StatusOr<tensorferry::Received> got) {
+      equal = got.ok() && got->message.tensors.at(0).equal(weights);
+      received.Notify();
+    });
   });
   auto peer = tensorferry::Peer::Create({.name = "trainer"}).value();
-  auto session =
-      tensorferry::blocking::Connect(*peer, receiver->control_address(), {},
-                                     absl::Seconds(10))
-          .value();
+  auto session = tensorferry::blocking::Connect(
+                     *peer, receiver->control_address(), {}, absl::Seconds(10))
+                     .value();
   auto receipt = tensorferry::blocking::Send(
       *session, {.type = 1, .tensors = {weights}, .names = {"weights"}});
   received.WaitForNotification();
