@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "absl/time/clock.h"
+#include "base/clock.h"
 #include "catalog/catalog.pb.h"
 #include "catalog/wire_types.h"
 
@@ -20,12 +20,12 @@ Operation Echo(std::shared_ptr<Session> session, at::Tensor tensor,
   message.tensors = {std::move(tensor)};
   CallOptions options;
   options.timeout = timeout;
-  const absl::Time start = absl::Now();
+  const absl::Time start = Clock::Real()->Now();
   return session->Call(
       std::move(message), std::move(options),
       [start, done = std::move(done)](absl::StatusOr<Received> reply) mutable {
         if (!reply.ok()) return std::move(done)(reply.status());
-        std::move(done)(absl::Now() - start);
+        std::move(done)(Clock::Real()->Now() - start);
       });
 }
 

@@ -7,7 +7,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "base/clock.h"
 #include "base/placement.h"
 #include "base/status_macros.h"
 #include "catalog/bundle.h"
@@ -105,7 +105,7 @@ class PullOperation : public std::enable_shared_from_this<PullOperation> {
                 Done<Pulled> done)
       : session_(std::move(session)),
         options_(std::move(options)),
-        deadline_(absl::Now() + options_.timeout),
+        deadline_(Clock::Real()->Now() + options_.timeout),
         done_(std::move(done)) {}
 
   void Start() { options_.progress ? AskSize() : Fetch(); }
@@ -120,7 +120,7 @@ class PullOperation : public std::enable_shared_from_this<PullOperation> {
     request.set_bundle(options_.bundle);
     request.set_names(options_.names);
     request.set_without_tensors(without_tensors);
-    const absl::Duration left = deadline_ - absl::Now();
+    const absl::Duration left = deadline_ - Clock::Real()->Now();
     request.set_timeout_ms(absl::ToInt64Milliseconds(left));
     TensorMessage message;
     message.type = kPullType;

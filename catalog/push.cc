@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "base/clock.h"
 #include "base/status_macros.h"
 #include "catalog/bundle.h"
 #include "catalog/catalog.pb.h"
@@ -43,7 +43,7 @@ class PushOperation : public std::enable_shared_from_this<PushOperation> {
         contents_(std::move(contents)),
         options_(std::move(options)),
         total_(ByteSize(contents_)),
-        started_(absl::Now()),
+        started_(Clock::Real()->Now()),
         done_(std::move(done)) {}
 
   void Cancel() { chain_.Cancel(); }
@@ -57,7 +57,8 @@ class PushOperation : public std::enable_shared_from_this<PushOperation> {
   using Step = void (PushOperation::*)(Received);
 
   void Call(uint32_t type, TensorMessage message, Step then) {
-    const absl::Duration left = started_ + options_.timeout - absl::Now();
+    const absl::Duration left =
+        started_ + options_.timeout - Clock::Real()->Now();
     pb::PushRequest request;
     request.set_bundle(options_.bundle);
     request.set_timeout_ms(absl::ToInt64Milliseconds(left));
@@ -107,7 +108,7 @@ class PushOperation : public std::enable_shared_from_this<PushOperation> {
   void Finish(absl::StatusOr<Pushed> pushed) {
     watch_.reset();
     if (pushed.ok()) {
-      pushed->receipt.time = absl::Now() - started_;
+      pushed->receipt.time = Clock::Real()->Now() - started_;
       pushed->receipt.tensors = static_cast<int>(contents_.tensors.size());
       if (options_.progress) options_.progress({total_, total_});
     }

@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/time/clock.h"
+#include "base/clock.h"
 #include "base/status_macros.h"
 #include "catalog/blocking.h"
 #include "cli/commands.h"
@@ -65,9 +65,9 @@ absl::StatusOr<Measured> Measure(const Round& round, absl::Time deadline,
   // Round -1 warms caches and allocators up and does not count.
   for (int i = -1; i < kMostRounds; ++i) {
     if (i >= kLeastRounds && total >= round.enough) break;
-    FERRY_ASSIGN_OR_RETURN(
-        const absl::Duration time,
-        blocking::Echo(session, tensor, and_back, deadline - absl::Now()));
+    FERRY_ASSIGN_OR_RETURN(const absl::Duration time,
+                           blocking::Echo(session, tensor, and_back,
+                                          deadline - Clock::Real()->Now()));
     if (i < 0) continue;
     total += time;
     measured.times.push_back(time);
@@ -98,7 +98,7 @@ absl::Status Bench(const Arguments& arguments, Output& output) {
                          DurationOf(arguments, "time", absl::Seconds(1)));
   FERRY_ASSIGN_OR_RETURN(const absl::Duration limit,
                          DurationOf(arguments, "deadline", absl::Minutes(5)));
-  const absl::Time deadline = absl::Now() + limit;
+  const absl::Time deadline = Clock::Real()->Now() + limit;
   Offer offer;
   FERRY_ASSIGN_OR_RETURN(offer.digests, OnOffOf(arguments, "digest", true));
   if (arguments.Has("path")) offer.paths = {arguments.Get("path")};

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "base/clock.h"
 #include "base/status_macros.h"
 #include "cli/values.h"
 #include "session/blocking.h"
@@ -58,7 +58,9 @@ std::vector<Flag> TransferFlags() {
   };
 }
 
-absl::Duration TransferSettings::Left() const { return deadline - absl::Now(); }
+absl::Duration TransferSettings::Left() const {
+  return deadline - Clock::Real()->Now();
+}
 
 absl::StatusOr<TransferSettings> TransferSettingsOf(
     const Arguments& arguments) {
@@ -66,7 +68,7 @@ absl::StatusOr<TransferSettings> TransferSettingsOf(
   FERRY_ASSIGN_OR_RETURN(settings.placement, PlacementOf(arguments, "map"));
   FERRY_ASSIGN_OR_RETURN(const absl::Duration deadline,
                          DurationOf(arguments, "deadline", absl::Seconds(30)));
-  settings.deadline = absl::Now() + deadline;
+  settings.deadline = Clock::Real()->Now() + deadline;
   FERRY_ASSIGN_OR_RETURN(settings.offer.digests,
                          OnOffOf(arguments, "digest", true));
   if (arguments.Has("path")) settings.offer.paths = {arguments.Get("path")};

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "base/clock.h"
 #include "cli/values.h"
 
 namespace tensorferry::cli {
@@ -24,7 +24,9 @@ std::string ProgressText(const std::string& what, Progress progress,
 }
 
 ProgressLine::ProgressLine(std::FILE* terminal, std::string what)
-    : terminal_(terminal), what_(std::move(what)), start_(absl::Now()) {}
+    : terminal_(terminal),
+      what_(std::move(what)),
+      start_(Clock::Real()->Now()) {}
 
 ProgressLine::~ProgressLine() {
   if (shown_) std::fputc('\n', terminal_);
@@ -38,8 +40,9 @@ ProgressCallback ProgressLine::Callback() {
 void ProgressLine::Show(Progress progress) {
   shown_ = true;
   // Back to the line's start, and clear what stood there.
-  std::fprintf(terminal_, "\r\x1b[K%s",
-               ProgressText(what_, progress, absl::Now() - start_).c_str());
+  std::fprintf(
+      terminal_, "\r\x1b[K%s",
+      ProgressText(what_, progress, Clock::Real()->Now() - start_).c_str());
   std::fflush(terminal_);
 }
 
