@@ -434,6 +434,7 @@ absl::Status Serializer::PreparePack(int buffer, int first_storage) {
   const Manifest& manifest = result_.manifest_;
   Region& region = result_.regions_[buffer];
   region.nbytes = manifest.buffer_nbytes(buffer);
+  if (region.nbytes == 0) return absl::OkStatus();  // all of them are empty
   c10::DataPtr block = c10::GetCPUAllocator()->allocate(region.nbytes);
   region.data = static_cast<std::byte*>(block.get());
   int left = manifest.buffer_storages(buffer);
