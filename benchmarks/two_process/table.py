@@ -70,11 +70,12 @@ def print_items(runs):
   """Of benchmarks that count tensors: BM_Serialize/150."""
   names = list(dict.fromkeys(run["name"].split("/")[0] for run in runs))
   counts = list(dict.fromkeys(run["name"].split("/")[1] for run in runs))
-  each = {run["name"]: 1e9 / run["items_per_second"] for run in runs}
+  each = {tuple(run["name"].split("/")[:2]): 1e9 / run["items_per_second"]
+          for run in runs}
   print("| ns a tensor | " + " | ".join(f"{int(c):,}" for c in counts) + " |")
   print("| --- |" + " --- |" * len(counts))
   for name in names:
-    cells = [short(each[f"{name}/{count}"]) for count in counts]
+    cells = [short(each[name, count]) for count in counts]
     print(f"| {name.removeprefix('BM_')} | " + " | ".join(cells) + " |")
 
 

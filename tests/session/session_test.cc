@@ -54,7 +54,11 @@ class SessionTest : public ::testing::Test {
                                Peer::Create({.name = "caller", .control = ""}));
     AcceptAll(*callee_);
   }
-  void TearDown() override { accepted_.clear(); }
+  void TearDown() override {
+    std::vector<std::shared_ptr<Session>> accepted;
+    absl::MutexLock lock(&mu_);
+    accepted.swap(accepted_);
+  }
 
   void AcceptAll(Peer& peer) {
     peer.Accept([this](std::shared_ptr<Session> session) {
