@@ -91,7 +91,9 @@ class PullMemoryTest : public ::testing::Test {
     auto line = child_->ReadLine();
     uint64_t growth = kPayload * 100;
     EXPECT_THAT(line, IsOk());
-    if (line.ok()) EXPECT_TRUE(absl::SimpleAtoi(*line, &growth)) << *line;
+    if (line.ok()) {
+      EXPECT_TRUE(absl::SimpleAtoi(*line, &growth)) << *line;
+    }
     return growth;
   }
 

@@ -521,13 +521,17 @@ TEST_F(SessionTest, CloseWaitsForTheReplyToACallThatWasBegun) {
   absl::Notification replied, closed;
   ours->Call({.type = 8}, {}, [&](absl::StatusOr<Received> reply) {
     EXPECT_THAT(reply, IsOk());
-    if (reply.ok()) EXPECT_EQ(reply->message.payload, "late");
+    if (reply.ok()) {
+      EXPECT_EQ(reply->message.payload, "late");
+    }
     replied.Notify();
   });
   asked.WaitForNotification();
   ours->Close(kPatience, [&](absl::StatusOr<SessionReport> report) {
     EXPECT_THAT(report, IsOk());
-    if (report.ok()) EXPECT_THAT(report->why, IsOk());
+    if (report.ok()) {
+      EXPECT_THAT(report->why, IsOk());
+    }
     closed.Notify();
   });
   EXPECT_THAT(blocking::Send(*ours, {}),
@@ -560,7 +564,9 @@ TEST_F(SessionTest, AReplyThatEndsTheDrainIsDelivered) {
   asked.WaitForNotification();
   theirs->Close(kPatience, [&](absl::StatusOr<SessionReport> report) {
     EXPECT_THAT(report, IsOk());
-    if (report.ok()) EXPECT_THAT(report->why, IsOk());
+    if (report.ok()) {
+      EXPECT_THAT(report->why, IsOk());
+    }
     closed.Notify();
   });
   may_answer.Notify();
