@@ -6,7 +6,6 @@
 #include <tuple>
 #include <utility>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "base/status_macros.h"
@@ -145,10 +144,7 @@ absl::Status ControlService::State::Explain(const pb::ExplainRequest& request,
 absl::Status ControlService::State::Close(ServiceShared& shared,
                                           const std::string& id) {
   auto side = shared.by_id.find(id);
-  if (side == shared.by_id.end()) {
-    return absl::NotFoundError(absl::StrCat(
-        "no session \"", absl::Utf8SafeCEscape(id.substr(0, 64)), "\" here"));
-  }
+  if (side == shared.by_id.end()) return NoSuchSession(id);
   side->second->End(absl::CancelledError(absl::StrCat(
                         "session ", id, " was closed by CloseSession")),
                     true);

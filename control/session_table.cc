@@ -14,11 +14,6 @@
 namespace tensorferry {
 namespace {
 
-absl::Status NoSuchSession(const std::string& id) {
-  return absl::NotFoundError(absl::StrCat(
-      "no session \"", absl::Utf8SafeCEscape(id.substr(0, 64)), "\" here"));
-}
-
 std::string RandomId() {
   char bytes[16];
   // Fails only on a kernel without getrandom or on a bad buffer.
@@ -27,6 +22,11 @@ std::string RandomId() {
 }
 
 }  // namespace
+
+absl::Status NoSuchSession(const std::string& id) {
+  return absl::NotFoundError(absl::StrCat(
+      "no session \"", absl::Utf8SafeCEscape(id.substr(0, 64)), "\" here"));
+}
 
 SessionTable::SessionTable(Clock* clock, absl::Duration lease, int max_sessions)
     : clock_(clock), lease_(lease), max_sessions_(max_sessions) {}

@@ -28,6 +28,9 @@ struct SessionRecord {
   uint64_t bytes_sent = 0, bytes_received = 0;
 };
 
+// NOT_FOUND, naming the id that somebody asked for.
+absl::Status NoSuchSession(const std::string& id);
+
 // The sessions that a callee has, each alive as long as its lease. Thread-safe.
 class SessionTable {
  public:

@@ -338,34 +338,30 @@ TEST_F(SessionTest, AfterTheEndEveryCallSaysWhy) {
   }
 }
 
-TEST_F(SessionTest, PendingOperationsEndWithClose) {
-  FERRY_ASSERT_OK_AND_ASSIGN(auto ours, Connect());
-  auto theirs = Accepted(0);
-  ASSERT_NE(theirs, nullptr);
+void CloseEndsPendingOperations(Session& closing, Session& other) {
   absl::BlockingCounter ended(2);
-  for (Session* session : {ours.get(), theirs.get()}) {
+  for (Session* session : {&closing, &other}) {
     session->Receive({}, [&](absl::StatusOr<Received> received) {
       EXPECT_THAT(received, StatusIs(absl::StatusCode::kCancelled));
       ended.DecrementCount();
     });
   }
-  ASSERT_THAT(blocking::Close(*ours, absl::ZeroDuration()), IsOk());
+  ASSERT_THAT(blocking::Close(closing, absl::ZeroDuration()), IsOk());
   ended.Wait();
+}
+
+TEST_F(SessionTest, PendingOperationsEndWithClose) {
+  FERRY_ASSERT_OK_AND_ASSIGN(auto ours, Connect());
+  auto theirs = Accepted(0);
+  ASSERT_NE(theirs, nullptr);
+  CloseEndsPendingOperations(*ours, *theirs);
 }
 
 TEST_F(SessionTest, PendingOperationsEndWhenTheCalleeCloses) {
   FERRY_ASSERT_OK_AND_ASSIGN(auto ours, Connect());
   auto theirs = Accepted(0);
   ASSERT_NE(theirs, nullptr);
-  absl::BlockingCounter ended(2);
-  for (Session* session : {ours.get(), theirs.get()}) {
-    session->Receive({}, [&](absl::StatusOr<Received> received) {
-      EXPECT_THAT(received, StatusIs(absl::StatusCode::kCancelled));
-      ended.DecrementCount();
-    });
-  }
-  ASSERT_THAT(blocking::Close(*theirs, absl::ZeroDuration()), IsOk());
-  ended.Wait();
+  CloseEndsPendingOperations(*theirs, *ours);
 }
 
 TEST_F(SessionTest, ManySessionsWorkAtOnce) {
