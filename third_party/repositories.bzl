@@ -127,3 +127,10 @@ def tensorferry_dependencies():
         package = "nlohmann-json3-dev",
         root_variable = "TENSORFERRY_JSON_ROOT",
     )
+    system_library(
+        name = "ferry_openssl",
+        libraries = {"openssl": ["openssl"]},
+        min_version = "3.0",
+        package = "libssl-dev",
+        root_variable = "TENSORFERRY_OPENSSL_ROOT",
+    )

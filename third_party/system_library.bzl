@@ -107,6 +107,7 @@ system_library = repository_rule(
         "GOOGLETEST",
         "GRPC",
         "JSON",
+        "OPENSSL",
         "PROTOBUF",
         "XXHASH",
     ]],

@@ -9,7 +9,9 @@ import sys
 ALLOWED = {
     "base": set(),
     "serialization": {"base"},
-    "transfer": {"base", "serialization"},
+    "transport": {"base"},
+    "channel": {"base"},
+    "transfer": {"base", "serialization", "transport", "channel"},
     "control": {"base"},
     "session": {"base", "control", "serialization", "transfer"},
     "catalog": {"base", "control", "serialization", "transfer", "session"},
@@ -21,6 +23,8 @@ ALLOWED = {
 FORBIDDEN = {
     "base": {"libtorch", "tensorpipe", "grpc", "protobuf"},
     "serialization": {"grpc"},
+    "transport": {"grpc"},
+    "channel": {"grpc"},
     "transfer": {"grpc"},
     "control": {"libtorch", "tensorpipe"},
 }

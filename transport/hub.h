@@ -1,0 +1,128 @@
+#ifndef TENSORFERRY_TRANSPORT_HUB_H_
+#define TENSORFERRY_TRANSPORT_HUB_H_
+
+#include <tensorpipe/transport/context.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "base/peer_process.h"
+#include "transport/data_address.h"
+#include "transport/poll_loop.h"
+
+namespace tensorpipe::transport {
+class Connection;
+}  // namespace tensorpipe::transport
+
+namespace tensorferry {
+
+// What a connection has to prove before tensorpipe sees a byte of it.
+struct SessionKey {
+  std::string session_id;  // 1 to 128 bytes; travels in the clear
+  std::string key;         // 16 random bytes; never travels
+};
+
+struct HubOptions {
+  PollLoop* loop = nullptr;  // where all of it runs; must outlive the hub
+  // Interface for TCP: a number, IPv4 or IPv6; empty: no TCP. 0.0.0.0 and ::
+  // are taken as asked, and then `advertise` is required.
+  std::string host = "127.0.0.1";
+  uint16_t lowest_port = 0, highest_port = 0;  // 0: any free one
+  std::string advertise;  // in addresses in place of `host`; empty: `host`
+  // Whether plain TCP may leave this host, in either direction.
+  bool plaintext_between_hosts = false;
+
+  absl::Duration handshake_timeout = absl::Seconds(5);  // connect included
+  int max_handshakes = 64;              // when full, the oldest has to go
+  int max_handshakes_per_address = 16;  // the same, for one remote host
+  int max_connections_per_session = 256;
+  // Bytes of one of tensorpipe's own packets (a descriptor with its manifest).
+  uint64_t max_packet_bytes = uint64_t{64} << 20;
+  // How long the loop looks for more before it sleeps, after work.
+  absl::Duration spin = absl::Microseconds(20);
+};
+
+struct HubCounters {
+  uint64_t accepted = 0;       // connections that proved a key
+  uint64_t refused = 0;        // that did not, or were evicted or too late
+  uint64_t broken_frames = 0;  // connections ended by a frame out of bounds
+  uint64_t tensorpipe_threw = 0;
+};
+
+// What a transport context tells its owner; on the hub's loop.
+struct ContextEvents {
+  // tensorpipe threw while it handled what this session's peer sent. Its
+  // tensorpipe::Context is in an unknown state: nothing of it may be called
+  // any more but what the hub still closes, and it must not be joined.
+  std::function<void(absl::Status why)> on_wedged;
+};
+
+// The data plane's door: one listening unix socket and one TCP socket for the
+// process, however many sessions there are. A connection proves that it knows
+// its session's key, and has the hub prove the same, before tensorpipe is given
+// a byte of it; then it belongs to the tensorpipe::transport::Context of that
+// session and to no other.
+//
+// The contexts serve tensorpipe::Context::registerTransport. Their connections
+// call back on the loop, each callback exactly once, in order per direction,
+// never under a lock, maybe within the call. What a callback throws ends up in
+// ContextEvents. close() and the destructors work from any thread; join() must
+// not be called on the loop.
+class Hub {
+ public:
+  // Starts to listen at the first Expect. INVALID_ARGUMENT: options.
+  // FAILED_PRECONDITION: the tensorpipe in this process is not the one that
+  // transport/ was written for.
+  static absl::StatusOr<std::unique_ptr<Hub>> Create(HubOptions options);
+  // All contexts have to be closed before.
+  virtual ~Hub() = default;
+
+  // The accepting half of a session.
+  struct Expected {
+    std::shared_ptr<tensorpipe::transport::Context> context;
+    std::string listen;  // for tensorpipe::Context::listen, without "name://"
+    // For the dialing side, in the order of `wires`; those that this hub
+    // cannot listen on are left out.
+    std::vector<std::string> addresses;
+  };
+  // Connections of this session are taken until the context is closed, or
+  // `unused_until` if none has come by then (the context's listener then fails
+  // with UNAVAILABLE). FAILED_PRECONDITION: none of the wires; says why not.
+  // ALREADY_EXISTS: this session is expected. RESOURCE_EXHAUSTED: no
+  // descriptors are left. UNAVAILABLE: no port of the range is free.
+  virtual absl::StatusOr<Expected> Expect(const SessionKey& session,
+                                          const std::vector<Wire>& wires,
+                                          absl::Time unused_until,
+                                          ContextEvents events) = 0;
+
+  // The dialing half. The context connects to `address` and nowhere else,
+  // whatever the peer says. INVALID_ARGUMENT: no address, or plain TCP to
+  // another host.
+  virtual absl::StatusOr<std::shared_ptr<tensorpipe::transport::Context>> Dial(
+      const SessionKey& session, const std::string& address,
+      ContextEvents events) = 0;
+
+  virtual HubCounters counters() const = 0;
+};
+
+// The process behind a connection of a hub's context, or nullopt: not a unix
+// socket, not connected yet, not a hub's.
+std::optional<PeerProcess> PeerProcessOf(
+    const tensorpipe::transport::Connection& connection);
+
+// The status behind an error that a hub's connection or listener gave to
+// tensorpipe, which only hands on its text. UNAUTHENTICATED: a key was wrong;
+// DATA_LOSS: a frame of another length than expected; DEADLINE_EXCEEDED: the
+// handshake; UNAVAILABLE: the rest.
+absl::Status HubErrorStatus(const std::string& error_text);
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_TRANSPORT_HUB_H_

@@ -1,0 +1,37 @@
+#ifndef TENSORFERRY_TRANSPORT_POLL_LOOP_H_
+#define TENSORFERRY_TRANSPORT_POLL_LOOP_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/time/time.h"
+#include "base/loop.h"
+
+namespace tensorferry {
+
+// A loop that waits for file descriptors too (epoll). One thread, no busy
+// waiting but `spin` after the last event.
+class PollLoop : public Loop {
+ public:
+  // Told of a descriptor that is ready, on the loop.
+  class Watcher {
+   public:
+    virtual ~Watcher() = default;
+    virtual void OnReady(uint32_t epoll_events) = 0;
+  };
+  using WatchId = uint64_t;  // never used twice
+
+  explicit PollLoop(Clock* clock = Clock::Real(),
+                    absl::Duration spin = absl::ZeroDuration());
+  ~PollLoop() override;
+
+  // On the loop. Edge-triggered. The watcher is kept until Unwatch, after
+  // which it hears nothing any more, and which comes before close(fd).
+  WatchId Watch(int fd, uint32_t epoll_events,
+                std::shared_ptr<Watcher> watcher);
+  void Unwatch(WatchId id);
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_TRANSPORT_POLL_LOOP_H_
