@@ -155,10 +155,11 @@ void Incoming::OnHeader(HeaderFrame frame, std::string inline_bytes) {
     header.body_nbytes.push_back(body.nbytes);
   }
   message->is_inline = frame.is_inline;
+  message->paths.Add(host_->lanes->UnreachableWires());
   message->envelope = std::move(frame.envelope);
   message->digests = std::move(frame.digests);
   if (frame.is_inline) {
-    message->paths.Add("inline", inline_bytes.size());
+    message->paths.Add({"inline", inline_bytes.size(), absl::OkStatus()});
     bytes_received_ += inline_bytes.size();
   }
   message->inline_bytes = std::move(inline_bytes);
@@ -188,7 +189,7 @@ void Incoming::OnCancel(const CancelFrame& frame) {
 void Incoming::OnBody(int lane, uint32_t generation, const BodyTag& tag) {
   Run([&](auto& out) {
     machine_.OnBody(lane, generation, tag.operation, tag.body, tag.attempt,
-                    host_->clock->Now(), out);
+                    out);
   });
 }
 
@@ -362,12 +363,11 @@ absl::StatusOr<tensorpipe::Allocation> Incoming::Place(
 }
 
 // tensorpipe would throw, on a thread of its own, for a pair without a channel.
-absl::StatusOr<std::string> Incoming::PathOf(
+absl::Status Incoming::CheckPath(
     int lane, const tensorpipe::Descriptor& descriptor) const {
-  std::string path;
   for (const auto& tensor : descriptor.tensors) {
     const tensorpipe::Device& target = *tensor.targetDevice;
-    path = host_->lanes->PathTo(
+    const std::string path = host_->lanes->PathTo(
         lane, DeviceId{target.type, target.index},
         DeviceId{tensor.sourceDevice.type, tensor.sourceDevice.index});
     if (!path.empty()) continue;
@@ -375,43 +375,40 @@ absl::StatusOr<std::string> Incoming::PathOf(
         "no path of this session carries ", tensor.sourceDevice.toString(),
         " to ", target.toString()));
   }
-  return path;
+  return absl::OkStatus();
 }
 
 void Incoming::ReadBody(const ReceiveAction& action) {
   const tensorpipe::Descriptor& descriptor =
       host_->lanes->described(action.lane);
   Aside aside;
-  absl::StatusOr<std::string> path;
   absl::StatusOr<tensorpipe::Allocation> allocation =
       Place(action, descriptor, aside);
   absl::Status status = allocation.status();
-  if (status.ok()) {
-    path = PathOf(action.lane, descriptor);
-    status = path.status();
-  }
+  if (status.ok()) status = CheckPath(action.lane, descriptor);
   if (!status.ok()) {
     // The body stays where it is; the link ends, and the lane with it.
     host_->EndSoon(
         LinkHost::About(absl::StrCat("operation ", action.operation), status));
-    host_->Later([this, action] { OnBodyRead(action, "", 0, {}, false); });
+    host_->Later([this, action] { OnBodyRead(action, {}, 0, {}, false); });
     return;
   }
   host_->lanes->ReadBody(
       action.lane, *std::move(allocation),
-      [this, action, path = *std::move(path), nbytes = TotalOf(descriptor),
-       aside = std::move(aside)](bool ok) mutable {
-        OnBodyRead(action, path, nbytes, std::move(aside), ok);
+      [this, action, nbytes = TotalOf(descriptor), aside = std::move(aside)](
+          bool ok, const std::vector<PathUse>& uses) mutable {
+        OnBodyRead(action, uses, nbytes, std::move(aside), ok);
       });
 }
 
-void Incoming::OnBodyRead(const ReceiveAction& action, const std::string& path,
-                          uint64_t nbytes, Aside aside, bool ok) {
+void Incoming::OnBodyRead(const ReceiveAction& action,
+                          const std::vector<PathUse>& uses, uint64_t nbytes,
+                          Aside aside, bool ok) {
   if (ok) bytes_received_ += nbytes;
   auto found = messages_.find(action.operation);
   if (found != messages_.end() && action.place != BodyPlace::kSink) {
     Message& message = *found->second;
-    message.paths.Add(path, ok ? nbytes : 0);
+    message.paths.Add(uses);
     message.staged.erase(action.body);
     if (ok && action.place == BodyPlace::kStage) {
       message.staged[action.body] = std::move(aside.bytes);
@@ -479,23 +476,20 @@ void Incoming::Deliver(const ReceiveAction& action) {
   auto found = receivings_.find(action.receive);
   std::shared_ptr<Receiving> receiving = std::move(found->second);
   receivings_.erase(found);
-  std::vector<PathUse> paths = message->paths.Uses(
-      [this](const std::string& path) { return host_->lanes->GivenUp(path); });
   host_->Work([this, id = action.operation, message = std::move(message),
-               receiving = std::move(receiving),
-               paths = std::move(paths)]() mutable {
+               receiving = std::move(receiving)]() mutable {
     absl::StatusOr<Received> received =
         Verify(id, *message, OptionsFor(*receiving, *message));
-    message.reset();
     absl::Status status = received.status();
     if (received.ok()) {
-      received->receipt.paths = std::move(paths);
+      received->receipt.paths = message->paths.uses();
       received->receipt.time = host_->clock->Now() - receiving->start;
     } else {
       received = LinkHost::About(
           absl::StrCat("operation ", id, " from ", host_->Whom()), status);
     }
     Done<Received> done = std::move(receiving->done);
+    message.reset();
     receiving.reset();
     return LinkHost::Afterwards{
         [this, id, status] {

@@ -12,9 +12,10 @@ namespace {
 Lanes::Options LanesOptions(LinkCore::Options& options, Lanes::Owner* owner) {
   Lanes::Options lanes;
   lanes.loop = options.loop;
+  lanes.hub = options.hub;
+  lanes.copier = options.copier;
   lanes.backends = options.backends;
   lanes.rules = options.rules;
-  lanes.listen = options.listen;
   lanes.key = options.key;
   lanes.owner = owner;
   return lanes;
@@ -50,19 +51,20 @@ LinkCore::LinkCore(Options options)
 
 // ---- opening
 
-absl::StatusOr<std::string> LinkCore::PrepareToAccept() {
-  return lanes_.PrepareToAccept();
+absl::StatusOr<std::vector<std::string>> LinkCore::Expect(
+    absl::Time unused_until) {
+  return lanes_.Expect(unused_until);
 }
-
-absl::Status LinkCore::PrepareToDial() { return lanes_.Prepare(); }
 
 void LinkCore::Accept(absl::Duration timeout) {
   Start(timeout, [this] { lanes_.Accept(); });
 }
 
-void LinkCore::Dial(std::string address, absl::Duration timeout) {
-  Start(timeout,
-        [this, address = std::move(address)] { lanes_.Dial(address); });
+void LinkCore::Dial(std::vector<std::string> addresses,
+                    absl::Duration timeout) {
+  Start(timeout, [this, addresses = std::move(addresses)]() mutable {
+    lanes_.Dial(std::move(addresses));
+  });
 }
 
 void LinkCore::Start(absl::Duration timeout, Task open) {

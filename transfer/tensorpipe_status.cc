@@ -4,19 +4,16 @@
 
 #include <exception>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "transport/hub.h"
 
 namespace tensorferry {
 
 absl::Status ToStatus(const tensorpipe::Error& error, absl::string_view what) {
   if (!error) return absl::OkStatus();
-  std::string text = absl::StrCat(what, ": ", error.what());
-  if (absl::StrContains(text, "Expected to read") ||
-      absl::StrContains(text, "short read")) {
-    return absl::DataLossError(text);
-  }
-  return absl::UnavailableError(text);
+  absl::Status status = HubErrorStatus(error.what());
+  return absl::Status(status.code(),
+                      absl::StrCat(what, ": ", status.message()));
 }
 
 absl::Status CurrentExceptionStatus(absl::string_view what) {
@@ -28,13 +25,6 @@ absl::Status CurrentExceptionStatus(absl::string_view what) {
   } catch (...) {
     return absl::InternalError(absl::StrCat(what, ": tensorpipe threw"));
   }
-}
-
-std::string RefusedChannel(const tensorpipe::Error& error) {
-  std::string text = error ? error.what() : "";
-  bool refused = absl::StrContains(text, "process_vm_readv") &&
-                 !absl::StrContains(text, "No such process");
-  return refused ? "cma" : "";
 }
 
 }  // namespace tensorferry
