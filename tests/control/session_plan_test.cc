@@ -95,7 +95,7 @@ TEST(SessionPlanTest, TextHasALineForEachRulePairAndLimit) {
         "place to caller: cuda:1=cuda:0\n",
         "stream at caller: cuda:0 high priority\n",
         "stream at callee: cuda:1 pool\n",
-        "paths cpu - cpu: uv/cma, uv/basic\n", "  not shm/basic: never\n",
+        "paths cpu - cpu: unix/local, unix/basic\n", "  not shm/basic: never\n",
         "paths cuda:0 - cuda:1: none\n", "digests on\n",
         "limit body_lanes: 4\n",
         "limit message_bytes: ", "limit payload_bytes: "}) {

@@ -129,7 +129,9 @@ TEST_F(LinkTest, ReceivesIntoTheCallersTensors) {
 }
 
 TEST_F(LinkTest, MessageThatComesBeforeItsReceiveIsTakenAside) {
-  Connect(BasicRules());
+  TransferRules rules = BasicRules();
+  rules.limits.eager_bytes = 4 << 20;
+  Connect(rules);
   int64_t nbytes = 1 << 20;  // fits into the eager window
   Outcome<Receipt> sent;
   caller().Send(PatternMessage(nbytes, 1), {}, {}, sent.done());
