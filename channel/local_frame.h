@@ -37,7 +37,7 @@ struct LocalFrame {
   uint64_t length = 0;  // of the buffer, of DATA's piece; at least 1; not HELLO
   uint64_t address = 0;  // in the memory of who says it: HELLO (of its nonce;
                          // 0: it cannot be read), OFFER
-  Nonce nonce = {};  // HELLO with an address
+  Nonce nonce = {};      // HELLO with an address
   // Why not: HELLO without an address, STREAM. Printable ASCII.
   std::string reason;
 
