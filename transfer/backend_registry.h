@@ -19,9 +19,11 @@ namespace tensorferry {
 // What a channel gets of the session that it is made for. All of it outlives
 // the channel.
 struct ChannelSession {
-  Executor* copier = nullptr;               // runs copies of some 32 MiB
-  Executor* loop = nullptr;                 // where the session lives
-  std::function<void(Carried)> on_carried;  // on the loop
+  Executor* copier = nullptr;  // runs copies of some 32 MiB
+  Executor* loop = nullptr;    // where the session lives
+  // On the loop: how a buffer was moved; that tensorpipe threw in a callback.
+  std::function<void(Carried)> on_carried;
+  std::function<void(absl::Status why)> on_wedged;
 };
 
 // A channel that tensorpipe can carry a device pair with.

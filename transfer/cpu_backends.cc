@@ -15,6 +15,7 @@ std::shared_ptr<tensorpipe::channel::Context> MakeLocal(
   options.loop = session.loop;
   options.peer_of = PeerProcessOf;
   options.on_carried = session.on_carried;
+  options.on_wedged = session.on_wedged;
   return MakeLocalChannel(std::move(options));
 }
 

@@ -69,6 +69,7 @@ absl::Status Lanes::AddContext(
     const void* buffer = carried.buffer;
     (*lanes)->carried_.emplace(buffer, std::move(carried));
   };
+  session.on_wedged = Events().on_wedged;
   FERRY_ASSIGN_OR_RETURN(
       LaneContext made,
       MakeLaneContext(*options_.backends, options_.rules.paths, wire,
@@ -457,7 +458,7 @@ void Lanes::Do(int lane, LaneDials::Next next) {
   }
 }
 
-// tensorpipe threw while the hub had called it.
+// tensorpipe threw while the hub or a channel had called it.
 void Lanes::OnWedged(const absl::Status& why) {
   broken_ = true;
   if (listener_ != nullptr) listener_->Break(why);

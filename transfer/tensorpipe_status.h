@@ -8,8 +8,9 @@
 
 namespace tensorferry {
 
-// What an error of tensorpipe means to a user: see HubErrorStatus. Nearly all
-// say that the peer, or the way to it, is gone: UNAVAILABLE.
+// What an error of tensorpipe means to a user: see HubErrorStatus and
+// LocalChannelErrorStatus. Nearly all say that the peer, or the way to it, is
+// gone: UNAVAILABLE.
 absl::Status ToStatus(const tensorpipe::Error& error, absl::string_view what);
 
 // The same for what a call of tensorpipe has thrown; call it in a catch block.
