@@ -458,9 +458,12 @@ void Lanes::Do(int lane, LaneDials::Next next) {
   }
 }
 
-// tensorpipe threw while the hub or a channel had called it.
+// tensorpipe threw while the hub or a channel had called it. From here on no
+// connection touches a buffer. A copy from a process of the same user may be
+// under way still, for one piece.
 void Lanes::OnWedged(const absl::Status& why) {
   broken_ = true;
+  for (LaneContext& context : contexts_) context.transport->close();
   if (listener_ != nullptr) listener_->Break(why);
   for (auto& [key, connection] : connections_) connection.lane->Break(why);
 }
@@ -646,8 +649,8 @@ std::vector<std::shared_ptr<tensorpipe::Context>> Lanes::TakeContexts() {
   std::vector<std::shared_ptr<tensorpipe::Context>> contexts;
   for (LaneContext& context : contexts_) {
     if (broken_) {
-      // Joining would hang: what tensorpipe holds of it is lost, but for what
-      // the hub can close.
+      // Joining would hang: what tensorpipe holds of it is lost, but for the
+      // connections.
       context.transport->close();
       new std::shared_ptr<tensorpipe::Context>(std::move(context.context));
     } else {
