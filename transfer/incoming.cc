@@ -27,6 +27,8 @@ ReceiveMachine::Settings SettingsOf(const LinkHost& host) {
   return settings;
 }
 
+constexpr int kFewTensors = 16;
+
 bool SameDevice(const DeviceId& ours, const tensorpipe::Device& theirs) {
   return ours.type == theirs.type && ours.index == theirs.index;
 }
@@ -219,9 +221,30 @@ AllocateOptions Incoming::OptionsFor(const Receiving& receiving,
   return options;
 }
 
+// Ordinary memory, however large, is a call of the system for each tensor.
+LinkHost::Weight Incoming::WeightOfAllocation(const Message& message) const {
+  const bool light = host_->buffers == nullptr &&
+                     message.manifest.tensor_count() <= kFewTensors &&
+                     AllOnHost(message.manifest);
+  return light ? LinkHost::Weight::kLight : LinkHost::Weight::kHeavy;
+}
+
+// What is heavy is to digest and to copy.
+LinkHost::Weight Incoming::WeightOfDelivery(const Message& message,
+                                            const Receiving& receiving) const {
+  const Manifest& manifest = message.described();
+  const bool in_place = !host_->rules.digests && message.staged.empty() &&
+                        receiving.options.into.tensors.empty();
+  const bool light = manifest.tensor_count() <= kFewTensors &&
+                     host_->buffers == nullptr && AllOnHost(manifest) &&
+                     (message.is_inline || in_place);
+  return light ? LinkHost::Weight::kLight : LinkHost::Weight::kHeavy;
+}
+
 void Incoming::AllocateMemory(const ReceiveAction& action) {
   std::shared_ptr<Message> message = messages_.at(action.operation);
   host_->Work(
+      WeightOfAllocation(*message),
       [this, id = action.operation, message,
        options = OptionsFor(*receivings_.at(action.receive), *message)] {
         auto buffers = std::make_shared<absl::StatusOr<ReadBuffers>>(
@@ -476,30 +499,32 @@ void Incoming::Deliver(const ReceiveAction& action) {
   auto found = receivings_.find(action.receive);
   std::shared_ptr<Receiving> receiving = std::move(found->second);
   receivings_.erase(found);
-  host_->Work([this, id = action.operation, message = std::move(message),
+  const LinkHost::Weight weight = WeightOfDelivery(*message, *receiving);
+  host_->Work(
+      weight, [this, id = action.operation, message = std::move(message),
                receiving = std::move(receiving)]() mutable {
-    absl::StatusOr<Received> received =
-        Verify(id, *message, OptionsFor(*receiving, *message));
-    absl::Status status = received.status();
-    if (received.ok()) {
-      received->receipt.paths = message->paths.uses();
-      received->receipt.time = host_->clock->Now() - receiving->start;
-    } else {
-      received = LinkHost::About(
-          absl::StrCat("operation ", id, " from ", host_->Whom()), status);
-    }
-    Done<Received> done = std::move(receiving->done);
-    message.reset();
-    receiving.reset();
-    return LinkHost::Afterwards{
-        [this, id, status] {
-          if (status.ok()) ++messages_received_;
-          Run([&](auto& out) { machine_.OnDelivered(id, status, out); });
-        },
-        [done = std::move(done), received = std::move(received)]() mutable {
-          std::move(done)(std::move(received));
-        }};
-  });
+        absl::StatusOr<Received> received =
+            Verify(id, *message, OptionsFor(*receiving, *message));
+        absl::Status status = received.status();
+        if (received.ok()) {
+          received->receipt.paths = message->paths.uses();
+          received->receipt.time = host_->clock->Now() - receiving->start;
+        } else {
+          received = LinkHost::About(
+              absl::StrCat("operation ", id, " from ", host_->Whom()), status);
+        }
+        Done<Received> done = std::move(receiving->done);
+        message.reset();
+        receiving.reset();
+        return LinkHost::Afterwards{
+            [this, id, status] {
+              if (status.ok()) ++messages_received_;
+              Run([&](auto& out) { machine_.OnDelivered(id, status, out); });
+            },
+            [done = std::move(done), received = std::move(received)]() mutable {
+              std::move(done)(std::move(received));
+            }};
+      });
 }
 
 void Incoming::FinishReceive(ReceiveId id, const absl::Status& status) {

@@ -84,6 +84,9 @@ class Incoming {
                         Message& message) const;
   AllocateOptions OptionsFor(const Receiving& receiving,
                              const Message& message) const;
+  LinkHost::Weight WeightOfAllocation(const Message& message) const;
+  LinkHost::Weight WeightOfDelivery(const Message& message,
+                                    const Receiving& receiving) const;
   void AllocateMemory(const ReceiveAction& action);
   void ReadBody(const ReceiveAction& action);
   absl::Status CheckBody(const tensorpipe::Descriptor& descriptor,

@@ -210,8 +210,16 @@ LinkCounters LinkCore::counters() const {
 
 // ---- LinkHost
 
-void LinkCore::Work(absl::AnyInvocable<Afterwards() &&> work) {
+void LinkCore::Work(Weight weight, absl::AnyInvocable<Afterwards() &&> work) {
   ++work_pending_;
+  if (weight == Weight::kLight) {
+    return Later([this, work = std::move(work)]() mutable {
+      Afterwards afterwards = std::move(work)();
+      --work_pending_;
+      std::move(afterwards.on_loop)();
+      if (afterwards.for_user) Tell(std::move(afterwards.for_user));
+    });
+  }
   executor_->Run([self = shared_from_this(), work = std::move(work)]() mutable {
     Afterwards afterwards = std::move(work)();
     Loop* loop = self->loop_;

@@ -66,7 +66,7 @@ class LinkCore : public LinkHost,
   LinkCounters counters() const;
 
   // LinkHost
-  void Work(absl::AnyInvocable<Afterwards() &&> work) override;
+  void Work(Weight weight, absl::AnyInvocable<Afterwards() &&> work) override;
   void Tell(Task task) override;
   void Later(Task task) override;
   void EndSoon(absl::Status why) override;

@@ -204,7 +204,7 @@ void Outgoing::SendHeader(OperationId id) {
 // The buffers stay until OnDigest.
 void Outgoing::ComputeDigest(OperationId id) {
   Sending* sending = sendings_.at(id).get();
-  host_->Work([this, id, sending] {
+  host_->Work(LinkHost::Weight::kHeavy, [this, id, sending] {
     sending->digests =
         DigestOf(sending->buffers.manifest(), sending->buffers.regions());
     return LinkHost::Afterwards{
