@@ -46,8 +46,12 @@ struct LocalChannelOptions {
 // refuses a copy, the bytes go through the connection.
 //
 // Any thread; a context belongs to one tensorpipe::Context and costs no thread.
-// After close, each pending operation is called back once its copy under way,
-// of one piece at most, has ended.
+// Callbacks run in the order of send, and of recv. After close, each pending
+// operation is called back once its copy under way, of one piece at most, has
+// ended; join() and the destructor wait for that and must not run on the loop.
+//
+// A send that failed, as by a close, may still have been delivered; but never
+// bytes that were read after its callback.
 std::shared_ptr<tensorpipe::channel::Context> MakeLocalChannel(
     LocalChannelOptions options);
 

@@ -43,6 +43,24 @@ TEST(LocalFrameTest, EveryKindIsReadBackAsItWasWritten) {
   }
 }
 
+TEST(LocalFrameTest, BytesAreThoseOfVersion1) {
+  const LocalFrame frame{
+      .kind = Kind::kOffer, .number = 7, .length = 0x0102, .address = 9};
+  std::string want(256, '\0');
+  want[0] = 2;
+  want[8] = 7;
+  want[16] = 2;
+  want[17] = 1;
+  want[24] = 9;
+  EXPECT_EQ(Encode(frame), want);
+  std::string hello(256, '\0');
+  hello[0] = 1;
+  hello.replace(48, 9, "not today");
+  EXPECT_EQ(Encode(Samples()[1]), hello);
+  EXPECT_EQ(Encode(Samples()[0]).substr(32, 16),
+            std::string("\1\2\3\4\5\6\7\x8\x9\xa\xb\xc\xd\xe\xf\x10"));
+}
+
 TEST(LocalFrameTest, ReasonIsCutAndMadePrintable) {
   LocalFrame frame{.kind = Kind::kStream,
                    .length = 1,
