@@ -119,12 +119,17 @@ void BufferExchange::WritePiece(const OfferedBuffers::Piece& piece) {
                      }));
 }
 
-void BufferExchange::ReadFrame() {
-  auto done = OnLoop([](BufferExchange& self) { self.OnFrame(); });
+void BufferExchange::Read(void* to, uint64_t length,
+                          std::function<void(BufferExchange&)> then) {
   connection_->read(
-      incoming_.data(), incoming_.size(),
-      [done = std::move(done)](const tensorpipe::Error& error, const void*,
-                               size_t) { done(error); });
+      to, length,
+      [done = OnLoop(std::move(then))](const tensorpipe::Error& error,
+                                       const void*, size_t) { done(error); });
+}
+
+void BufferExchange::ReadFrame() {
+  Read(incoming_.data(), incoming_.size(),
+       [](BufferExchange& self) { self.OnFrame(); });
 }
 
 void BufferExchange::OnFrame() {
@@ -140,12 +145,12 @@ void BufferExchange::OnFrame() {
 absl::Status BufferExchange::Handle(const LocalFrame& frame) {
   if (greeted_ == (frame.kind == Kind::kHello)) {
     return absl::DataLossError(
-        "local channel: the peer says HELLO late or "
-        "twice");
+        "local channel: the peer says HELLO not at first, or twice");
   }
   switch (frame.kind) {
     case Kind::kHello:
-      return OnHello(frame);
+      OnHello(frame);
+      break;
     case Kind::kOffer:
       return wanted_.OnOffer(frame);
     case Kind::kDone:
@@ -157,24 +162,21 @@ absl::Status BufferExchange::Handle(const LocalFrame& frame) {
   return absl::OkStatus();
 }
 
-absl::Status BufferExchange::OnHello(const LocalFrame& hello) {
+void BufferExchange::OnHello(const LocalFrame& hello) {
   greeted_ = true;
   const LocalChannelOptions& options = session_->options();
   std::optional<PeerProcess> process;
   if (options.peer_of) process = options.peer_of(*connection_);
   ++pending_;
-  ++receives_.in_use;
   options.copier->Run([self = shared_from_this(), process, hello] {
     self->Post([proof = Prove(process, hello)](BufferExchange& self) {
       self.OnProof(proof);
     });
   });
-  return absl::OkStatus();
 }
 
 void BufferExchange::OnProof(const absl::StatusOr<PeerMemory>& proof) {
   --pending_;
-  --receives_.in_use;
   memory_ = proof;
   Advance();
 }
@@ -182,17 +184,13 @@ void BufferExchange::OnProof(const absl::StatusOr<PeerMemory>& proof) {
 absl::Status BufferExchange::ReadData(const LocalFrame& data) {
   FERRY_ASSIGN_OR_RETURN(void* to, wanted_.OnData(data));
   ++receives_.in_use;
-  auto done = OnLoop([](BufferExchange& self) {
+  Read(to, data.length, [](BufferExchange& self) {
     --self.receives_.in_use;
     if (self.failed()) return;
     self.wanted_.OnDataRead();
     self.ReadFrame();
     self.Advance();
   });
-  connection_->read(
-      to, data.length,
-      [done = std::move(done)](const tensorpipe::Error& error, const void*,
-                               size_t) { done(error); });
   return absl::OkStatus();
 }
 
