@@ -240,7 +240,7 @@ void BufferExchange::OnCopied(const absl::Status& status) {
 }
 
 void BufferExchange::Fail(const absl::Status& status) {
-  Fail(ToTensorpipeError(status));
+  Fail(LocalChannelError(status));
 }
 
 void BufferExchange::Fail(const tensorpipe::Error& error) {
