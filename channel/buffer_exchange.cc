@@ -15,6 +15,7 @@ using Kind = LocalFrame::Kind;
 
 // One system call moves no more.
 constexpr uint64_t kMaxPieceBytes = uint64_t{1} << 30;
+constexpr uint64_t kStreamPieceBytes = uint64_t{4} << 20;
 
 absl::StatusOr<PeerMemory> Prove(const std::optional<PeerProcess>& process,
                                  const LocalFrame& hello) {
@@ -36,6 +37,7 @@ BufferExchange::BufferExchange(
     std::shared_ptr<tensorpipe::transport::Connection> connection)
     : session_(std::move(session)),
       connection_(std::move(connection)),
+      offered_(kStreamPieceBytes),
       wanted_(std::clamp(session_->options().piece_bytes, uint64_t{1},
                          kMaxPieceBytes)) {}
 
@@ -138,7 +140,7 @@ void BufferExchange::OnFrame() {
       {reinterpret_cast<const char*>(incoming_.data()), incoming_.size()});
   absl::Status status = frame.ok() ? Handle(*frame) : frame.status();
   if (!status.ok()) return Fail(status);
-  if (frame->kind != Kind::kData) ReadFrame();
+  ReadFrame();  // of DATA: behind the piece
   Advance();
 }
 
@@ -188,7 +190,6 @@ absl::Status BufferExchange::ReadData(const LocalFrame& data) {
     --self.receives_.in_use;
     if (self.failed()) return;
     self.wanted_.OnDataRead();
-    self.ReadFrame();
     self.Advance();
   });
   return absl::OkStatus();
