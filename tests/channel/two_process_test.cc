@@ -14,12 +14,13 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
 #include "tests/channel/channel_fixture.h"
 #include "tests/testing/child_process.h"
 #include "tests/testing/status_matchers.h"
@@ -154,6 +155,30 @@ class PipeEnd {
   std::shared_ptr<tensorpipe::Pipe> pipe_;
 };
 
+// Sends and receives `count` messages at the same time. Returns what went
+// wrong; empty: nothing.
+std::string Burst(PipeEnd& end, int count, int seed_out, int seed_in) {
+  auto bytes = [](int seed, int i) {
+    return Pattern(i % 5 == 0 ? i : i * 100'000, seed + i);
+  };
+  std::vector<std::string> out, in(count);
+  std::vector<Outcome> outcomes(2 * count);
+  for (int i = 0; i < count; ++i) out.push_back(bytes(seed_out, i));
+  for (int i = 0; i < count; ++i) {
+    end.Send(out[i], outcomes[i]);
+    end.Receive(in[i], outcomes[count + i]);
+  }
+  std::string wrong;
+  for (Outcome& outcome : outcomes) {
+    const absl::Status status = outcome.Wait();
+    if (!status.ok()) wrong = status.ToString();
+  }
+  for (int i = 0; i < count && wrong.empty(); ++i) {
+    if (in[i] != bytes(seed_in, i)) wrong = absl::StrCat("message ", i);
+  }
+  return wrong;
+}
+
 // The child obeys lines of its input and answers each with a line.
 class Child {
  public:
@@ -183,8 +208,13 @@ class Child {
   }
 
   // "send MIB SEED", "start MIB SEED" (and do not wait), "receive MIB SEED",
-  // "forbid"
+  // "forbid", "why" (its memory cannot be read), "burst"
   std::string Obey(PipeEnd& end, const std::string& line) {
+    if (line == "why") return absl::StrCat("why: ", WhyUnreadable());
+    if (line == "burst") {
+      const std::string wrong = Burst(end, 40, 2000, 1000);
+      return wrong.empty() ? end.carried() : wrong;
+    }
     if (line == "forbid") return ForbidProcessVmReadv() ? "done" : "failed";
     const std::vector<std::string> words = absl::StrSplit(line, ' ');
     int mib = 0, seed = 0;
@@ -269,6 +299,36 @@ TEST_F(TwoProcessTest, MemoryIsReadInBothDirections) {
   for (int seed = 0; seed < 3; ++seed) {
     ReceiveFromChild(5, seed, "vm", "OK");
     SendToChild(5, seed, "vm", "OK");
+  }
+}
+
+TEST_F(TwoProcessTest, ManyMessagesAreCarriedBothWaysAtOnce) {
+  Meet("");
+  Tell("burst");
+  EXPECT_EQ(Burst(*end_, 40, 1000, 2000), "");
+  ExpectCarried("vm", "OK");
+}
+
+TEST_F(TwoProcessTest, ManyMessagesAreStreamedBothWaysAtOnce) {
+  Meet("", nullptr, Wire::kTcp);
+  Tell("burst");
+  EXPECT_EQ(Burst(*end_, 40, 1000, 2000), "");
+  ExpectCarried("stream", "does not tell which process");
+}
+
+TEST_F(TwoProcessTest, ProcessSaysWhyItsMemoryCannotBeRead) {
+  const std::pair<const char*, const char*> kReasons[] = {
+      {"", "why: "},
+      {"undumpable", "not dumpable"},
+      {"forbidden", "process_vm_readv is refused here"}};
+  for (const auto& [how, why] : kReasons) {
+    Meet(how);
+    Tell("why");
+    if (*how == '\0') {
+      EXPECT_EQ(Answer(), why);
+    } else {
+      EXPECT_THAT(Answer(), HasSubstr(why));
+    }
   }
 }
 
