@@ -46,7 +46,7 @@ void PlacedNonce::Erase() {
 
 absl::StatusOr<PeerMemory> PeerMemory::Prove(const PeerProcess& process,
                                              uint64_t nonce_address,
-                                             const Nonce& nonce) {
+                                             const MemoryNonce& nonce) {
   if (process.pid <= 0) {
     return absl::FailedPreconditionError(
         "the peer's process is not visible here (another pid namespace)");
@@ -66,7 +66,7 @@ absl::StatusOr<PeerMemory> PeerMemory::Prove(const PeerProcess& process,
 
 absl::Status PeerMemory::Read(uint64_t from, void* to, uint64_t length) const {
   // The nonce goes last: if it is still there, so were the bytes.
-  Nonce found;
+  MemoryNonce found;
   const iovec local[] = {{to, length}, {found.data(), found.size()}};
   const iovec remote[] = {
       {reinterpret_cast<void*>(from), length},

@@ -30,7 +30,7 @@ class PeerMemoryTest : public ::testing::Test {
 TEST_F(PeerMemoryTest, NoncesDiffer) {
   PlacedNonce other;
   EXPECT_NE(nonce_.value(), other.value());
-  EXPECT_NE(nonce_.value(), Nonce{});
+  EXPECT_NE(nonce_.value(), MemoryNonce{});
 }
 
 TEST_F(PeerMemoryTest, IsReadOnceProved) {
@@ -42,7 +42,7 @@ TEST_F(PeerMemoryTest, IsReadOnceProved) {
 }
 
 TEST_F(PeerMemoryTest, WrongNonceIsNotProved) {
-  Nonce forged = nonce_.value();
+  MemoryNonce forged = nonce_.value();
   forged[15] ^= 1;
   const PeerProcess self{getpid(), geteuid()};
   for (uint64_t address :
