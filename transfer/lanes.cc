@@ -325,7 +325,8 @@ void Lanes::Turn(Connection& connection, absl::Status why) {
   }
   // One that does not fit never will.
   bool hopeless = !up_ && why.code() == absl::StatusCode::kFailedPrecondition;
-  WriteFrame(*connection.lane, RejectFrame{why}, FrameIn::kMetadataIfShort, "",
+  // As payload: it is written when the socket has it, and may be closed then.
+  WriteFrame(*connection.lane, RejectFrame{why}, FrameIn::kPayload, "",
              [this, lane = connection.lane, why, hopeless](bool) {
                lane->Close(why);
                if (hopeless) Fail(why);
@@ -418,8 +419,7 @@ void Lanes::OnEnded(Lane* key, absl::Status why) {
   if (MayDialNext(why)) return GiveUpWire(std::move(why));
   // The accepting side may be up, and end lanes, before the dialing one knows.
   // No accident makes a peer break the framing.
-  if (index == 0 || (accepts_ && !up_) || absl::IsDataLoss(why) ||
-      absl::IsUnauthenticated(why)) {
+  if (index == 0 || (accepts_ && !up_) || absl::IsDataLoss(why)) {
     return Fail(std::move(why));
   }
   Slot& slot = slots_[index];
