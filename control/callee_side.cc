@@ -71,7 +71,7 @@ void CalleeSide::OnReadDone(bool ok) {
       self->loop()->CancelTimer(self->open_timer_);
       self->Pause();
     });
-    auto answer = shared_->Open(request_.open(), handle());
+    auto answer = shared_->Open(request_.open(), caller_, handle());
     loop()->Post([self = Self(), answer = std::move(answer)]() mutable {
       self->OnAnswer(std::move(answer));
     });
@@ -262,10 +262,11 @@ absl::Status ServiceShared::Guard(absl::FunctionRef<absl::Status()> answer) {
 
 // On a gRPC thread.
 absl::StatusOr<Answer> ServiceShared::Open(
-    const pb::Open& open, std::shared_ptr<ControlStream> stream) {
+    const pb::Open& open, const Caller& by,
+    std::shared_ptr<ControlStream> stream) {
   absl::StatusOr<Answer> answer;
   absl::Status status = Guard([&] {
-    answer = Admit(open, std::move(stream));
+    answer = Admit(open, by, std::move(stream));
     return answer.status();
   });
   if (!status.ok()) return status;
@@ -273,7 +274,8 @@ absl::StatusOr<Answer> ServiceShared::Open(
 }
 
 absl::StatusOr<Answer> ServiceShared::Admit(
-    const pb::Open& open, std::shared_ptr<ControlStream> stream) {
+    const pb::Open& open, const Caller& by,
+    std::shared_ptr<ControlStream> stream) {
   FERRY_ASSIGN_OR_RETURN(Offer offer, FromProto(open.offer(), "open.offer"));
   FERRY_ASSIGN_OR_RETURN(Capabilities caller,
                          FromProto(open.caller(), "open.caller"));
@@ -283,12 +285,18 @@ absl::StatusOr<Answer> ServiceShared::Admit(
         absl::StrCat("callee \"", callee.peer.name,
                      "\" is going and opens no sessions; try another"));
   }
+  FERRY_ASSIGN_OR_RETURN(const Policy policy,
+                         Restrict(host->GetPolicy(), by.grants, by.identity));
   FERRY_ASSIGN_OR_RETURN(SessionPlan plan,
-                         Negotiate(offer, caller, callee, host->GetPolicy()));
+                         Negotiate(offer, caller, callee, policy));
   // Explain tells them; here they would be kept for as long as the session.
   for (PathChoice& choice : plan.paths) choice.refused.clear();
   Answer answer;
-  FERRY_ASSIGN_OR_RETURN(answer.session_id, table.Add(plan));
+  FERRY_ASSIGN_OR_RETURN(
+      answer.session_id,
+      table.Add(
+          plan, ToString(by.identity),
+          std::min(by.grants.sessions, options.max_sessions_per_identity)));
   absl::Cleanup refused = [this, &answer] {
     table.Remove(answer.session_id).IgnoreError();
   };
@@ -296,7 +304,7 @@ absl::StatusOr<Answer> ServiceShared::Admit(
   answer.accepted.set_plan_digest(Digest(plan));
   FERRY_ASSIGN_OR_RETURN(
       SessionHost::Admitted admitted,
-      host->Admit(answer.session_id, plan, std::move(stream)));
+      host->Admit(answer.session_id, plan, by.identity, std::move(stream)));
   std::move(refused).Cancel();
   admitted.ticket.session_id = answer.session_id;
   *answer.accepted.mutable_ticket() = ToProto(admitted.ticket);

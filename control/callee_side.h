@@ -8,6 +8,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/function_ref.h"
@@ -16,6 +17,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "base/loop.h"
+#include "control/access.h"
 #include "control/control.grpc.pb.h"
 #include "control/control_service.h"
 #include "control/control_stream.h"
@@ -49,7 +51,7 @@ struct ServiceShared {
   // Counts a stream, of a session or not that far yet. RESOURCE_EXHAUSTED: too
   // many.
   absl::Status AddStream();
-  absl::StatusOr<Answer> Open(const control::v1::Open& open,
+  absl::StatusOr<Answer> Open(const control::v1::Open& open, const Caller& by,
                               std::shared_ptr<ControlStream> stream);
   // Makes a status of what the host throws in `answer`.
   static absl::Status Guard(absl::FunctionRef<absl::Status()> answer);
@@ -70,7 +72,7 @@ struct ServiceShared {
   Loop loop;  // the first to go: its tasks use the others
 
  private:
-  absl::StatusOr<Answer> Admit(const control::v1::Open& open,
+  absl::StatusOr<Answer> Admit(const control::v1::Open& open, const Caller& by,
                                std::shared_ptr<ControlStream> stream);
 };
 
@@ -80,12 +82,15 @@ class CalleeSide
       public grpc::ServerBidiReactor<control::v1::SessionRequest,
                                      control::v1::SessionResponse> {
  public:
-  CalleeSide(ServiceShared* shared, grpc::CallbackServerContext* context)
+  CalleeSide(ServiceShared* shared, grpc::CallbackServerContext* context,
+             Caller caller)
       : StreamSide(Role::kCallee, &shared->loop, shared->options.heartbeat),
         shared_(shared),
-        context_(context) {}
+        context_(context),
+        caller_(std::move(caller)) {}
 
   void Start();
+  const Caller& caller() const { return caller_; }
 
   // gRPC's threads.
   void OnReadDone(bool ok) override;
@@ -118,6 +123,7 @@ class CalleeSide
 
   ServiceShared* const shared_;
   grpc::CallbackServerContext* const context_;
+  const Caller caller_;
   std::atomic<bool> open_came_{false};
   control::v1::SessionRequest request_;    // gRPC's while a read is under way
   control::v1::SessionResponse response_;  // gRPC's while a write is under way

@@ -14,12 +14,12 @@
 #include "base/loop.h"
 #include "control/call_registry.h"
 #include "control/capabilities.h"
+#include "control/channel.h"
 #include "control/control.grpc.pb.h"
 #include "control/control_client.h"
 #include "control/control_stream.h"
 #include "control/offer.h"
 #include "control/stream_side.h"
-#include "grpcpp/channel.h"
 #include "grpcpp/client_context.h"
 #include "grpcpp/support/client_callback.h"
 #include "grpcpp/support/status.h"
@@ -32,7 +32,7 @@ struct ClientShared {
   std::string address;
   ControlClientOptions options;
   Loop* loop = nullptr;
-  std::shared_ptr<grpc::Channel> channel;
+  PeerChannel channel;
   std::unique_ptr<control::v1::Control::Stub> stub;
   CallRegistry calls;
 };
@@ -42,7 +42,7 @@ inline constexpr absl::Duration kLongestTimeout = absl::Hours(24);
 
 // Says of an error whose it is.
 absl::Status WithAddress(const grpc::Status& status,
-                         const std::string& address);
+                         const PeerChannel& channel);
 
 // The caller's side of one session.
 class CallerSide

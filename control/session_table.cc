@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <string>
@@ -31,10 +32,13 @@ absl::Status NoSuchSession(const std::string& id) {
 SessionTable::SessionTable(Clock* clock, absl::Duration lease, int max_sessions)
     : clock_(clock), lease_(lease), max_sessions_(max_sessions) {}
 
-absl::StatusOr<std::string> SessionTable::Add(const SessionPlan& plan) {
+absl::StatusOr<std::string> SessionTable::Add(const SessionPlan& plan,
+                                              const std::string& identity,
+                                              int most) {
   SessionRecord record;
   record.id = RandomId();
   record.plan = plan;
+  record.identity = identity;
   record.opened_at = clock_->Now();
   record.lease_until = record.opened_at + lease_;
   absl::MutexLock lock(&mu_);
@@ -42,6 +46,15 @@ absl::StatusOr<std::string> SessionTable::Add(const SessionPlan& plan) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "callee \"", plan.callee.name, "\" has ", sessions_.size(),
         " sessions, its limit (max_sessions); close one or raise it there"));
+  }
+  const auto own = std::count_if(
+      sessions_.begin(), sessions_.end(),
+      [&](const auto& row) { return row.second.identity == identity; });
+  if (own >= most) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        identity, " has ", own, " sessions with callee \"", plan.callee.name,
+        "\", its limit (sessions of its policy, or sessions_per_identity); "
+        "close one or have it raised there"));
   }
   std::string id = record.id;
   sessions_.emplace(id, std::move(record));

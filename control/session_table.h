@@ -22,6 +22,7 @@ enum class SessionState { kOpening, kOpen, kDraining };
 struct SessionRecord {
   std::string id;
   SessionPlan plan;
+  std::string identity;  // of the caller, as ToString has it
   SessionState state = SessionState::kOpening;
   absl::Time opened_at;
   absl::Time lease_until;  // passes without a heartbeat: the session ends
@@ -36,8 +37,10 @@ class SessionTable {
  public:
   SessionTable(Clock* clock, absl::Duration lease, int max_sessions);
 
-  // A new id: 16 random bytes in hex. RESOURCE_EXHAUSTED: max_sessions.
-  absl::StatusOr<std::string> Add(const SessionPlan& plan);
+  // A new id: 16 random bytes in hex. RESOURCE_EXHAUSTED: max_sessions, or
+  // `identity` has `most` already.
+  absl::StatusOr<std::string> Add(const SessionPlan& plan,
+                                  const std::string& identity, int most);
   // All of these: NOT_FOUND: no such session.
   // FAILED_PRECONDITION: it is not opening any more.
   absl::Status MarkOpen(const std::string& id);
