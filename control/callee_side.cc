@@ -1,13 +1,12 @@
 #include "control/callee_side.h"
 
 #include <algorithm>
-#include <exception>
-#include <new>
 #include <string>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "base/exception_status.h"
 #include "base/status_macros.h"
 #include "control/grpc_status.h"
 #include "control/negotiate.h"
@@ -27,20 +26,6 @@ constexpr int kMaxUnopened = 64;
 absl::Status Refusal(const absl::Status& why) {
   if (!why.ok()) return why;
   return absl::UnavailableError("the callee ended before the session was open");
-}
-
-// Of what is being handled. gRPC swallows what a reaction throws, and the call
-// would never end.
-absl::Status HostThrew() {
-  try {
-    throw;
-  } catch (const std::bad_alloc&) {
-    return absl::ResourceExhaustedError("the host is out of memory");
-  } catch (const std::exception& e) {
-    return absl::InternalError(absl::StrCat("the host threw: ", e.what()));
-  } catch (...) {
-    return absl::InternalError("the host threw");
-  }
 }
 
 }  // namespace
@@ -253,11 +238,9 @@ absl::Status ServiceShared::AddStream() {
 }
 
 absl::Status ServiceShared::Guard(absl::FunctionRef<absl::Status()> answer) {
-  try {
-    return answer();
-  } catch (...) {
-    return HostThrew();
-  }
+  absl::Status status;
+  absl::Status ran = CatchExceptions("the host", [&] { status = answer(); });
+  return ran.ok() ? status : ran;
 }
 
 // On a gRPC thread.

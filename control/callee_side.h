@@ -53,7 +53,8 @@ struct ServiceShared {
   absl::Status AddStream();
   absl::StatusOr<Answer> Open(const control::v1::Open& open, const Caller& by,
                               std::shared_ptr<ControlStream> stream);
-  // Makes a status of what the host throws in `answer`.
+  // Makes a status of what the host throws in `answer`: gRPC would swallow it,
+  // and the call would never end.
   static absl::Status Guard(absl::FunctionRef<absl::Status()> answer);
   void Sweep();
   void AwaitNoStreams();

@@ -23,6 +23,7 @@
 #include "control/standard_services.h"
 #include "control/text.h"
 #include "session/local_capabilities.h"
+#include "session/peer_handle.h"
 #include "session/plan_rules.h"
 #include "session/session_core.h"
 #include "session/user_code.h"
@@ -148,7 +149,8 @@ class LivePeer final : public Peer, public SessionHost {
 
   // Destroyed by ~LivePeer in an order of its own.
   std::unique_ptr<ThreadPool> pool_;
-  Executor* executor_ = nullptr;
+  std::unique_ptr<UserExecutor> user_executor_;
+  Executor* executor_ = nullptr;        // of all user code
   std::unique_ptr<Loop> control_loop_;  // of all clients
   std::unique_ptr<Loop> loop_;          // timers, and the end of clients
   std::unique_ptr<Endpoint> endpoint_;
@@ -175,7 +177,9 @@ absl::Status LivePeer::Start() {
   if (options_.executor == nullptr) {
     pool_ = std::make_unique<ThreadPool>(kCallbackThreads);
   }
-  executor_ = options_.executor != nullptr ? options_.executor : pool_.get();
+  user_executor_ = std::make_unique<UserExecutor>(
+      options_.executor != nullptr ? options_.executor : pool_.get());
+  executor_ = user_executor_.get();
   control_loop_ = std::make_unique<Loop>(options_.clock);
   loop_ = std::make_unique<Loop>(options_.clock);
   FERRY_ASSIGN_OR_RETURN(endpoint_,
@@ -530,7 +534,7 @@ absl::StatusOr<std::unique_ptr<Peer>> Peer::Create(PeerOptions options) {
   auto peer = std::make_unique<LivePeer>(std::move(options));
   FERRY_RETURN_IF_ERROR(peer->Start());
   if (listens) FERRY_RETURN_IF_ERROR(peer->Serve());
-  return peer;
+  return MakePeerHandle(std::move(peer));
 }
 
 absl::StatusOr<std::unique_ptr<Peer>> Peer::CreateOn(
@@ -540,7 +544,7 @@ absl::StatusOr<std::unique_ptr<Peer>> Peer::CreateOn(
   auto peer = std::make_unique<LivePeer>(std::move(options));
   FERRY_RETURN_IF_ERROR(peer->Start());
   peer->Mount(builder);
-  return peer;
+  return MakePeerHandle(std::move(peer));
 }
 
 }  // namespace tensorferry
