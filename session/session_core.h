@@ -21,6 +21,7 @@
 #include "base/executor.h"
 #include "base/home_process.h"
 #include "base/loop.h"
+#include "control/access.h"
 #include "control/control_stream.h"
 #include "session/session.h"
 #include "session/session_machine.h"
@@ -44,6 +45,8 @@ class SessionCore final : public Session,
     Executor* executor = nullptr;
     Loop* loop = nullptr;
     std::function<void(SessionCore*)> on_ended;
+    Identity remote_identity;
+    std::shared_ptr<const Access> access;
   };
   // `on_open` runs once: with what users hold, or why the session never opened.
   SessionCore(Environment environment, Done<std::shared_ptr<Session>> on_open);
@@ -73,6 +76,12 @@ class SessionCore final : public Session,
 
   // Session
   const std::string& id() const override { return id_; }
+  const Identity& remote_identity() const override {
+    return environment_.remote_identity;
+  }
+  Grants remote_grants() const override {
+    return environment_.access->GrantsOf(environment_.remote_identity);
+  }
   const SessionPlan& plan() const override { return plan_; }
   const PeerId& remote() const override { return remote_; }
   LinkCounters counters() const override;
