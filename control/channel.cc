@@ -43,6 +43,15 @@ absl::StatusOr<std::string> AuthorizationOf(const ClientSecurity& security) {
       security.token_file, ": ", std::string(token.status().message())));
 }
 
+std::string HintOf(bool is_unix, const ClientSecurity& security) {
+  if (is_unix) return "it lets in its own user, and others by its policy";
+  if (security.tls_ca.empty()) return "if it wants TLS, give tls_ca";
+  if (security.tls_cert.empty()) {
+    return "if it wants a client certificate, give tls_cert and tls_key";
+  }
+  return "it may not trust the certificate tls_cert, or not speak TLS";
+}
+
 }  // namespace
 
 void PeerChannel::Prepare(grpc::ClientContext& context) const {
@@ -52,14 +61,14 @@ void PeerChannel::Prepare(grpc::ClientContext& context) const {
 
 absl::Status PeerChannel::ToStatus(const grpc::Status& status) const {
   absl::Status converted = FromGrpcStatus(status);
-  // gRPC's text for a peer that answers plain text with TLS, or with nothing.
-  const bool cut_off = plain_text &&
-                       converted.code() == absl::StatusCode::kUnavailable &&
-                       !absl::StrContains(converted.message(), "refused");
-  if (!cut_off) return converted;
+  // gRPC's texts for a connection that the peer ended in its first moments.
+  const bool cut_off =
+      converted.code() == absl::StatusCode::kUnavailable &&
+      (absl::StrContains(converted.message(), "Socket closed") ||
+       absl::StrContains(converted.message(), "reset by peer"));
+  if (!cut_off || hint.empty()) return converted;
   return absl::UnavailableError(
-      absl::StrCat(converted.message(),
-                   " (in plain text; if the peer wants TLS, give tls_ca)"));
+      absl::StrCat(converted.message(), " (", hint, ")"));
 }
 
 absl::StatusOr<PeerChannel> OpenChannel(const std::string& address,
@@ -70,8 +79,8 @@ absl::StatusOr<PeerChannel> OpenChannel(const std::string& address,
   const bool is_unix = absl::StartsWith(address, "unix:");
   PeerChannel result;
   result.address = address;
-  result.plain_text = !is_unix && security.tls_ca.empty();
-  if (result.plain_text && !IsLoopback(address)) {
+  result.hint = HintOf(is_unix, security);
+  if (!is_unix && security.tls_ca.empty() && !IsLoopback(address)) {
     if (!security.insecure || !security.token_file.empty()) {
       return absl::FailedPreconditionError(absl::StrCat(
           address,

@@ -19,7 +19,7 @@ struct PeerChannel {
   std::string address;
   std::shared_ptr<grpc::Channel> channel;
   std::string authorization;  // "Bearer ..." of each call; may be empty
-  bool plain_text = false;    // over TCP
+  std::string hint;           // what may be amiss if a connection is closed
 
   // Before a call: adds what it shows.
   void Prepare(grpc::ClientContext& context) const;

@@ -39,19 +39,24 @@ class FirstError : public google::protobuf::io::ErrorCollector {
 // Where one rule stands in the file, for errors.
 class RuleReader {
  public:
-  RuleReader(const pb::Rule& rule, Locations* locations)
-      : rule_(rule), locations_(locations) {}
+  RuleReader(const pb::Rule& rule, TextFormat::ParseLocation start,
+             Locations* locations)
+      : rule_(rule), start_(start), locations_(locations) {}
 
   absl::StatusOr<PolicyRule> Read() const;
 
  private:
+  // `index` is -1 for a field that is not repeated.
   absl::Status Wrong(absl::string_view field, int index,
                      absl::string_view why) const;
+  static absl::Status WrongAt(const TextFormat::ParseLocation& at,
+                              absl::string_view field, absl::string_view why);
   absl::Status CheckWho(int index) const;
   absl::Status ReadDevices(Grants& grants) const;
   absl::Status ReadLimits(Grants& grants) const;
 
   const pb::Rule& rule_;
+  const TextFormat::ParseLocation start_;
   Locations* const locations_;
 };
 
@@ -61,6 +66,13 @@ absl::Status RuleReader::Wrong(absl::string_view field, int index,
       pb::Rule::descriptor()->FindFieldByName(std::string(field));
   const TextFormat::ParseLocation at =
       locations_->GetLocation(descriptor, index);
+  // Of what is written as a list protobuf notes the first only.
+  return WrongAt(at.line < 0 ? start_ : at, field, why);
+}
+
+absl::Status RuleReader::WrongAt(const TextFormat::ParseLocation& at,
+                                 absl::string_view field,
+                                 absl::string_view why) {
   return absl::InvalidArgumentError(
       absl::StrCat(at.line + 1, ":", at.column + 1, ": ", field, ": ", why));
 }
@@ -126,7 +138,7 @@ std::vector<BundleGrant> ToGrants(
 absl::StatusOr<PolicyRule> RuleReader::Read() const {
   PolicyRule result;
   if (rule_.who().empty()) {
-    return Wrong("who", -1, "a rule without it is for nobody");
+    return WrongAt(start_, "who", "a rule without it is for nobody");
   }
   for (int i = 0; i < rule_.who_size(); ++i) {
     FERRY_RETURN_IF_ERROR(CheckWho(i));
@@ -169,7 +181,7 @@ absl::StatusOr<std::vector<PolicyRule>> ParsePolicy(absl::string_view text) {
   const auto* rules_field = pb::Policy::descriptor()->FindFieldByName("rules");
   std::vector<PolicyRule> rules;
   for (int i = 0; i < policy.rules_size(); ++i) {
-    RuleReader reader(policy.rules(i),
+    RuleReader reader(policy.rules(i), locations.GetLocation(rules_field, i),
                       locations.GetTreeForNested(rules_field, i));
     FERRY_ASSIGN_OR_RETURN(PolicyRule rule, reader.Read());
     rules.push_back(std::move(rule));

@@ -47,6 +47,14 @@ TEST_F(SessionTableTest, AddsWithALeaseAndAnIdOf128RandomBits) {
   }
 }
 
+TEST_F(SessionTableTest, OneIdentityHasNoMoreThanItsOwnMost) {
+  EXPECT_THAT(table_.Add(GoldenPlan(), "token:ci", 1), IsOk());
+  EXPECT_THAT(table_.Add(GoldenPlan(), "token:ci", 1),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("token:ci has 1 sessions")));
+  EXPECT_THAT(table_.Add(GoldenPlan(), "token:lab", 1), IsOk());
+}
+
 TEST_F(SessionTableTest, RefusesMoreThanItsMost) {
   std::string id;
   for (int i = 0; i < 3; ++i) id = *table_.Add(GoldenPlan(), "anonymous", 100);
