@@ -32,7 +32,7 @@ absl::Status Refusal(const absl::Status& why) {
 
 void CalleeSide::Start() {
   Begin();
-  shared_->loop.Post([self = Self()] { self->Register(); });
+  shared_->loop->Post([self = Self()] { self->Register(); });
   StartRead(&request_);
 }
 
@@ -198,7 +198,7 @@ void CalleeSide::FinishWire() {
 // Until Finish there is no OnDone, and the context is there.
 void CalleeSide::CancelWire() {
   if (close_with_) return FinishWire();
-  context_->TryCancel();
+  CancelCall();
 }
 
 void CalleeSide::OnEnding() {
@@ -302,7 +302,7 @@ void ServiceShared::Sweep() {
   }
   absl::Duration pause = std::max(
       absl::Milliseconds(10), std::min(options.heartbeat, options.lease / 4));
-  loop.RunAt(loop.clock()->Now() + pause, [this] { Sweep(); });
+  loop->RunAt(loop->clock()->Now() + pause, [this] { Sweep(); });
 }
 
 void ServiceShared::AwaitNoStreams() {

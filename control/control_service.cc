@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "base/loop.h"
 #include "base/status_macros.h"
 #include "control/callee_side.h"
 #include "control/control.grpc.pb.h"
@@ -47,8 +48,8 @@ ControlServiceOptions Clamped(ControlServiceOptions options) {
 class ControlService::State : public pb::Control::CallbackService {
  public:
   State(SessionHost* host, const ControlServiceOptions& options)
-      : shared_(host, options) {
-    shared_.loop.Post([this] { shared_.Sweep(); });
+      : shared_(host, options, &loop_), loop_(options.clock) {
+    loop_.Post([this] { shared_.Sweep(); });
   }
   ~State() override {
     shared_.stopping = true;
@@ -115,7 +116,7 @@ class ControlService::State : public pb::Control::CallbackService {
   }
   template <class Action>
   void Post(Action action) {
-    shared_.loop.Post([this, action = std::move(action)] { action(shared_); });
+    loop_.Post([this, action = std::move(action)] { action(shared_); });
   }
   static grpc::ServerUnaryReactor* Finished(
       grpc::CallbackServerContext* context, const absl::Status& status) {
@@ -128,6 +129,7 @@ class ControlService::State : public pb::Control::CallbackService {
   static absl::Status Close(ServiceShared& shared, const std::string& id);
 
   ServiceShared shared_;
+  Loop loop_;  // the first to go
 };
 
 absl::Status ControlService::State::Explain(const pb::ExplainRequest& request,
