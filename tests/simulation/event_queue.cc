@@ -67,11 +67,12 @@ void SimulatedLoop::Post(Task task) {
 Scheduler::TimerId SimulatedLoop::RunAt(absl::Time at, Task task) {
   const TimerId id = next_++;
   ++timers_;
-  ids_[id] = queue_->At(at, process_, [this, id, task = std::move(task)]() mutable {
-    if (ids_.erase(id) == 0) return;  // cancelled while the process stood
-    --timers_;
-    std::move(task)();
-  });
+  ids_[id] =
+      queue_->At(at, process_, [this, id, task = std::move(task)]() mutable {
+        if (ids_.erase(id) == 0) return;  // cancelled while the process stood
+        --timers_;
+        std::move(task)();
+      });
   return id;
 }
 

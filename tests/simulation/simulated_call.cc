@@ -123,15 +123,9 @@ class SimulatedCall::Server final
 void SimulatedCall::Client::StartCall() {
   started_ = true;
   call_->Carry(true, [call = call_] {
-    auto side = call->accept_();
-    call->accept_ = nullptr;
-    if (side != nullptr) {
-      call->server_->Bind(std::move(side));
-    } else {
-      call->Carry(false, [call] {
-        call->BreakClient({grpc::StatusCode::UNAVAILABLE, "nobody there"});
-      });
-    }
+    call->network_.queue->At(
+        call->network_.queue->Now(), call->network_.server,
+        [self = call->shared_from_this()] { self->Accept(); });
   });
   Progress();
 }
@@ -237,14 +231,21 @@ void SimulatedCall::Server::Progress() {
 
 // ---- the call
 
-SimulatedCall::SimulatedCall(
-    CallNetwork network, std::function<std::shared_ptr<ServerReactor>()> accept)
+SimulatedCall::SimulatedCall(CallNetwork network)
     : network_(std::move(network)),
-      accept_(std::move(accept)),
       client_(std::make_unique<Client>(this)),
       server_(std::make_unique<Server>(this)) {}
 
 SimulatedCall::~SimulatedCall() = default;
+
+void SimulatedCall::Accept() {
+  auto side = accept_();
+  accept_ = nullptr;
+  if (side != nullptr) return server_->Bind(std::move(side));
+  Carry(false, [this] {
+    client_->Over({grpc::StatusCode::UNAVAILABLE, "nobody there"});
+  });
+}
 
 void SimulatedCall::BindClient(ClientReactor* reactor) {
   client_->Bind(reactor);
@@ -281,6 +282,7 @@ void SimulatedCall::Cut(bool cut) {
 }
 
 void SimulatedCall::Carry(bool to_server, std::function<void()> arrive) {
+  if (muted_[to_server]) return;
   if (cut_) return waiting_.push_back({to_server, std::move(arrive)});
   absl::Time& last = last_arrival_[to_server];
   last = std::max(last, network_.queue->Now() + network_.delay());

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "absl/time/time.h"
 #include "control/control.grpc.pb.h"
@@ -36,16 +37,22 @@ class SimulatedCall : public std::enable_shared_from_this<SimulatedCall> {
   using ClientReactor = grpc::ClientBidiReactor<Request, Response>;
   using ServerReactor = grpc::ServerBidiReactor<Request, Response>;
 
+  explicit SimulatedCall(CallNetwork network);
+  ~SimulatedCall();
+
   // `accept` runs once in the server's process, when the call arrives there:
   // the reactor to bind, or null if nobody serves there.
-  SimulatedCall(CallNetwork network,
-                std::function<std::shared_ptr<ServerReactor>()> accept);
-  ~SimulatedCall();
+  void OnArrival(std::function<std::shared_ptr<ServerReactor>()> accept) {
+    accept_ = std::move(accept);
+  }
 
   void BindClient(ClientReactor* reactor);
   void CancelByClient();
   void CancelByServer();
 
+  // Nothing that an end says from now on leaves it: its process is gone.
+  void MuteClient() { muted_[true] = true; }
+  void MuteServer() { muted_[false] = true; }
   // The ends do not reach each other; what is sent waits. Healed by false.
   void Cut(bool cut);
   // One end learns that the connection is gone.
@@ -57,6 +64,7 @@ class SimulatedCall : public std::enable_shared_from_this<SimulatedCall> {
  private:
   class Client;
   class Server;
+  void Accept();
   // To the other end, in order.
   void Carry(bool to_server, std::function<void()> arrive);
 
@@ -65,6 +73,7 @@ class SimulatedCall : public std::enable_shared_from_this<SimulatedCall> {
   std::unique_ptr<Client> client_;
   std::unique_ptr<Server> server_;
   bool cut_ = false;
+  bool muted_[2] = {false, false};  // what goes to the client, to the server
   struct Waiting {
     bool to_server;
     std::function<void()> arrive;

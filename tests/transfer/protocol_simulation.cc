@@ -128,7 +128,9 @@ class ProtocolSimulation::World {
     return std::min(sender_->next_deadline(), receiver_->next_deadline());
   }
 
-  void AdvanceTo(absl::Time now) {
+  void AdvanceTo(absl::Time now, bool sender_runs, bool receiver_runs) {
+    sender_runs_ = sender_runs;
+    receiver_runs_ = receiver_runs;
     now_ = std::max(now_, now);
     Tick();
   }
@@ -248,8 +250,10 @@ class ProtocolSimulation::World {
   }
 
   void Tick() {
-    Send([&](auto& out) { sender_->OnTime(now_, out); });
-    Receive([&](auto& out) { receiver_->OnTime(now_, out); });
+    if (sender_runs_) Send([&](auto& out) { sender_->OnTime(now_, out); });
+    if (receiver_runs_) {
+      Receive([&](auto& out) { receiver_->OnTime(now_, out); });
+    }
   }
 
   void Trouble() {
@@ -790,7 +794,10 @@ bool ProtocolSimulation::Step(bool sender_runs, bool receiver_runs,
 absl::Time ProtocolSimulation::next_deadline() const {
   return world_->next_deadline();
 }
-void ProtocolSimulation::AdvanceTo(absl::Time now) { world_->AdvanceTo(now); }
+void ProtocolSimulation::AdvanceTo(absl::Time now, bool sender_runs,
+                                   bool receiver_runs) {
+  world_->AdvanceTo(now, sender_runs, receiver_runs);
+}
 void ProtocolSimulation::StopSending() { world_->StopSending(); }
 void ProtocolSimulation::End(Side side, absl::Status why) {
   world_->End(side, std::move(why));

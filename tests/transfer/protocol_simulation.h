@@ -41,7 +41,8 @@ class ProtocolSimulation {
   // them unless they are connected. False: there is none.
   bool Step(bool sender_runs, bool receiver_runs, bool connected);
   absl::Time next_deadline() const;
-  void AdvanceTo(absl::Time now);
+  // It is `now` on the sides that run.
+  void AdvanceTo(absl::Time now, bool sender_runs, bool receiver_runs);
   // The sender's user begins nothing more.
   void StopSending();
   // The link of one side ends; the other notices by its lanes.
