@@ -1,15 +1,9 @@
 #include "tests/simulation/event_queue.h"
 
 #include <algorithm>
-#include <cstdlib>
 
 namespace tensorferry {
 namespace simulation {
-
-void EventQueue::WaitUntil(std::unique_lock<std::mutex>&,
-                           std::condition_variable&, absl::Time) {
-  std::abort();
-}
 
 EventQueue::Id EventQueue::At(absl::Time at, ProcessState* process, Task task) {
   const Id id = next_++;

@@ -18,6 +18,7 @@
 #include "tests/simulation/event_queue.h"
 #include "tests/simulation/simulated_call.h"
 #include "tests/simulation/simulated_lanes.h"
+#include "transport/handshake.h"
 
 namespace tensorferry {
 namespace simulation {
@@ -29,6 +30,12 @@ constexpr int kCaller = 0, kCallee = 1;
 constexpr absl::Duration kLinger = absl::Seconds(2);
 constexpr absl::Duration kLastWords = absl::Seconds(2);
 constexpr absl::Duration kTicketLifetime = absl::Seconds(10);
+// What an end may hold of a connection that has proved nothing.
+constexpr size_t kMostBeforeProof = 4096;
+static_assert(sizeof(ServerHandshake) + SessionKey::kLongestId <
+              kMostBeforeProof);
+// Longer than what is begun takes where nothing is wrong.
+constexpr absl::Duration kCalmDrain = absl::Seconds(12);
 constexpr absl::Duration kLongestOpening = absl::Seconds(10);
 
 class World;
@@ -77,6 +84,8 @@ class SessionSide final : public ControlEvents,
     React([&](auto& out) { machine_.End(why, out); });
   }
   void Close(absl::Duration drain);
+  // A call whose reply takes that long.
+  void Call(absl::Duration takes);
   void CalleeReady() {
     React([&](auto& out) { machine_.OnCalleeReady(out); });
   }
@@ -121,6 +130,7 @@ class SessionSide final : public ControlEvents,
   std::shared_ptr<SimulatedLanes> lanes_;
   Scheduler::TimerId timer_ = 0;
   absl::Time timer_at_ = absl::InfiniteFuture();
+  int calls_ = 0;
   int told_ = 0, finished_ = 0, stream_ends_ = 0;
 };
 
@@ -193,8 +203,8 @@ class World {
   // The lanes that a callee expects, by session.
   absl::StatusOr<LaneTicket> Expect(const std::string& id,
                                     const std::shared_ptr<SessionSide>& callee);
-  void Dial(const std::shared_ptr<SessionSide>& caller,
-            const LaneTicket& ticket);
+  void Dial(const std::shared_ptr<SessionSide>& caller, LaneTicket ticket,
+            bool intruder = false);
   void OnOpen(const std::shared_ptr<SessionSide>& side);
   void OnRefused(SessionSide& side, const absl::Status& why);
 
@@ -210,6 +220,21 @@ class World {
     Process* server;
   };
 
+  // A connection for lanes that is being made.
+  struct Dialed {
+    std::shared_ptr<SessionSide> caller;
+    Process* callee;
+    std::string session_id;
+    bool intruder;
+    ClientHandshake client;
+    ServerHandshake server;
+    size_t received = 0;  // by both ends
+  };
+
+  void Exchange(const std::shared_ptr<Dialed>& dial, int from);
+  void Pretend(const std::shared_ptr<Dialed>& dial);
+  void Proved(const std::shared_ptr<Dialed>& dial);
+  Nonce DrawNonce();
   Process& machine(int which) { return *processes_[machines_[which]]; }
   void StartProcess(int which);
   void Connect();
@@ -336,6 +361,16 @@ void SessionSide::Close(absl::Duration drain) {
   });
 }
 
+void SessionSide::Call(absl::Duration takes) {
+  machine_.OnCallBegun();
+  ++calls_;
+  process_->loop.RunAt(world_->queue().Now() + takes,
+                       [this, self = shared_from_this()] {
+                         --calls_;
+                         React([&](auto& out) { machine_.OnCallEnded(out); });
+                       });
+}
+
 void SessionSide::Hear(const char* what) {
   world_->Trace(id_, end_ == kCaller ? " caller" : " callee", " hears ", what);
   if (stream_ends_ > 0) world_->Fail("a control stream spoke after its end");
@@ -370,6 +405,9 @@ void SessionSide::CarryOut(const SessionAction& action) {
     case Kind::kAnnounceEnd:
       return;  // what the machines of transfer need not know
     case Kind::kSayGoodbye:
+      if (world_->calm() && action.status.ok() && calls_ > 0) {
+        world_->Fail("a goodbye while a call waits for its reply");
+      }
       return stream_->SendGoodbye(action.status);
     case Kind::kLastWords:
       return lanes_->Drain(end_, [this, self](absl::Status) {
@@ -454,33 +492,94 @@ absl::StatusOr<LaneTicket> World::Expect(
   return LaneTicket{id, "uv://127.0.0.1:1", key};
 }
 
-// A connection there, and the answer back. Dialed twice now and then, as if a
-// connection were made again: a ticket is good for one.
-void World::Dial(const std::shared_ptr<SessionSide>& caller,
-                 const LaneTicket& ticket) {
-  const int dials = Chance(8) ? 2 : 1;
-  auto attached = std::make_shared<bool>(false);
+void World::Dial(const std::shared_ptr<SessionSide>& caller, LaneTicket ticket,
+                 bool intruder) {
   Process* there = &machine(kCallee);
-  for (int i = 0; i < dials; ++i) {
-    queue_.In(Delay(), &there->state, [=, this] {
-      if (cut_ || there->dead) return;  // the caller's deadline tells it
-      auto expected = expected_.find(ticket.session_id);
-      if (expected == expected_.end()) return;
-      if (expected->second.key != ticket.session_key) {
-        return Fail("a ticket with another key");
-      }
-      auto [callee, lanes, key] = expected->second;
-      expected_.erase(expected);
-      callee->CalleeReady();
-      queue_.In(Delay(), &caller->process()->state, [=, this] {
-        if (cut_) return;
-        if (std::exchange(*attached, true)) {
-          return Fail("one ticket for two connections");
-        }
-        caller->Attach(lanes);
-      });
-    });
+  auto dial = std::make_shared<Dialed>(Dialed{
+      caller, there, ticket.session_id, intruder,
+      ClientHandshake({ticket.session_id, ticket.session_key}, Wire::kTcp,
+                      /*number=*/0, DrawNonce()),
+      ServerHandshake(
+          Wire::kTcp,
+          [this](const std::string& id) -> std::variant<std::string, Refusal> {
+            auto expected = expected_.find(id);
+            if (expected == expected_.end()) return Refusal::kSession;
+            return expected->second.key;
+          },
+          DrawNonce())});
+  // Made again now and then, as if the first were lost: one ticket, one
+  // connection.
+  if (Chance(8)) {
+    queue_.In(Delay(), nullptr, [=, this] { Dial(caller, ticket, intruder); });
   }
+  // And one who knows all but the key.
+  if (!intruder && Chance(8)) {
+    ticket.session_key[Draw(16)] ^= static_cast<char>(1 << Draw(8));
+    Dial(caller, ticket, true);
+  }
+  Exchange(dial, kCaller);
+}
+
+// Bytes of the handshake, as many at a time as the network likes, until either
+// end is done or has refused; the last end to be done is the callee's.
+void World::Exchange(const std::shared_ptr<Dialed>& dial, int from) {
+  Handshake& sender =
+      from == kCaller ? static_cast<Handshake&>(dial->client) : dial->server;
+  Handshake& receiver =
+      from == kCaller ? static_cast<Handshake&>(dial->server) : dial->client;
+  Process* there = from == kCaller ? dial->callee : dial->caller->process();
+  if (sender.output().empty()) return;
+  const size_t some =
+      std::min<size_t>({sender.output().size(), receiver.wanted(),
+                        Chance(4) ? 1 + Draw(100) : sender.output().size()});
+  std::string bytes(reinterpret_cast<const char*>(sender.output().data()),
+                    some);
+  sender.Sent(some);
+  queue_.In(Delay(), &there->state, [=, this, &receiver] {
+    if (cut_ || there->dead) return;  // deadlines tell
+    dial->received += bytes.size();
+    if (dial->received > kMostBeforeProof) Fail("a long handshake");
+    absl::Status received = receiver.Receive(
+        {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
+    if (dial->intruder && from == kCallee && !received.ok()) {
+      return Pretend(dial);
+    }
+    if (!received.ok()) return;
+    Exchange(dial, from);
+    Exchange(dial, 1 - from);
+    if (from == kCaller && dial->server.done()) Proved(dial);
+  });
+}
+
+// A proof that is none.
+void World::Pretend(const std::shared_ptr<Dialed>& dial) {
+  const Nonce proof = DrawNonce();
+  queue_.In(Delay(), &dial->callee->state, [=, this] {
+    if (dial->server.wanted() != proof.size()) return;
+    dial->server.Receive(proof).IgnoreError();
+    if (dial->server.done()) Proved(dial);
+  });
+}
+
+void World::Proved(const std::shared_ptr<Dialed>& dial) {
+  auto expected = expected_.find(dial->session_id);
+  if (expected == expected_.end()) return;  // another connection's by now
+  if (dial->intruder) return Fail("lanes for one who has not the key");
+  if (!dial->client.done()) Fail("proved to one end only");
+  auto [callee, lanes, key] = expected->second;
+  expected_.erase(expected);
+  callee->CalleeReady();
+  queue_.In(Delay(), &dial->caller->process()->state, [=, this] {
+    if (cut_) return;
+    if (lanes->attached(kCaller)) return Fail("one ticket for two connections");
+    dial->caller->Attach(lanes);
+  });
+}
+
+Nonce World::DrawNonce() {
+  Nonce nonce;
+  for (uint8_t& byte : nonce) byte = static_cast<uint8_t>(Draw(256));
+  return nonce;
 }
 
 // ---- users
@@ -552,14 +651,15 @@ void World::Connect() {
 
 void World::OnOpen(const std::shared_ptr<SessionSide>& side) {
   ++report_.opened;
+  if (Chance(3)) side->Call(DrawTime(absl::Seconds(9)));
   const bool closes = side->end() == kCaller ? !Chance(4) : Chance(4);
   if (!closes) return;
   // Zero: the user's handle goes.
   const absl::Duration drain =
-      calm_ ? absl::Seconds(60)
+      calm_ ? kCalmDrain
             : (Chance(3) ? absl::ZeroDuration() : DrawTime(absl::Seconds(6)));
-  queue_.In(DrawTime(absl::Seconds(8)), &side->process()->state,
-            [side, drain] { side->Close(drain); });
+  queue_.In(DrawTime(Chance(4) ? absl::Milliseconds(50) : absl::Seconds(8)),
+            &side->process()->state, [side, drain] { side->Close(drain); });
 }
 
 void World::OnRefused(SessionSide& side, const absl::Status& why) {
@@ -740,7 +840,7 @@ void World::EndAll() {
   }
   for (const auto& lanes : lanes_) lanes->Wake();
   for (const auto& side : std::vector(sides_)) {
-    if (!side->finished()) side->Close(absl::Seconds(calm_ ? 60 : 5));
+    if (!side->finished()) side->Close(calm_ ? kCalmDrain : absl::Seconds(5));
   }
 }
 
