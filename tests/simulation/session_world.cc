@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <random>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -243,6 +244,8 @@ class World {
   void BreakLanes();
   void Stop(int which, absl::Duration time);
   void Crash(int which, bool silent);
+  void Leave();
+  void CloseSession();
   void SetCut(bool cut);
   void FallSilent(int which);
   absl::Duration SilenceBound() const;
@@ -427,6 +430,7 @@ void SessionSide::Told(const absl::Status& opened) {
                 " open: ", opened.ToString());
   if (++told_ > 1) world_->Fail("a session told twice whether it opened");
   if (!opened.ok()) return world_->OnRefused(*this, opened);
+  lanes_->Start(end_);
   if (end_ == kCallee) stream_->SendOpened();
   world_->OnOpen(shared_from_this());
 }
@@ -675,7 +679,7 @@ void World::DrawFaults() {
   const int faults = 1 + static_cast<int>(Draw(3));
   for (int i = 0; i < faults; ++i) {
     queue_.In(DrawTime(absl::Seconds(15)), nullptr, [this] {
-      switch (Draw(6)) {
+      switch (Draw(8)) {
         case 0:
           return BreakCall();
         case 1:
@@ -687,6 +691,10 @@ void World::DrawFaults() {
                                 : DrawTime(absl::Seconds(60)));
         case 4:
           return Crash(static_cast<int>(Draw(2)), Chance(2));
+        case 5:
+          return Leave();
+        case 6:
+          return CloseSession();
         default:
           ++report_.cuts;
           SetCut(true);
@@ -769,6 +777,33 @@ void World::Crash(int which, bool silent) {
   ++heals_[which];  // what stopped it before is over
   FallSilent(which);
   StartProcess(which);
+}
+
+// What the service does before an orderly end of its process.
+void World::Leave() {
+  Process* process = &machine(kCallee);
+  Trace("the callee leaves");
+  process->service->stopping = true;
+  process->loop.Post([service = process->service.get()] {
+    service->shutdown = absl::UnavailableError("the callee leaves");
+    for (CalleeSide* side : std::set(service->sides)) {
+      side->End(*service->shutdown, true);
+    }
+  });
+  queue_.In(DrawTime(absl::Seconds(3)), nullptr, [this, process] {
+    if (!process->dead) Crash(kCallee, false);
+  });
+}
+
+// As an operator asks the service for it.
+void World::CloseSession() {
+  Process* process = &machine(kCallee);
+  process->loop.Post([this, service = process->service.get()] {
+    if (service->by_id.empty()) return;
+    Trace(service->by_id.begin()->first, " is closed by the service");
+    service->by_id.begin()->second->End(absl::CancelledError("CloseSession"),
+                                        true);
+  });
 }
 
 void World::SetCut(bool cut) {

@@ -24,6 +24,11 @@ void SimulatedLanes::Attach(int end, ProcessState* process,
   Wake();
 }
 
+void SimulatedLanes::Start(int end) {
+  ends_[end].started = true;
+  Wake();
+}
+
 void SimulatedLanes::Drain(int end, std::function<void(absl::Status)> drained) {
   if (ends_[end].ended) {
     return Tell(end, [drained = std::move(drained)] {
@@ -101,7 +106,8 @@ void SimulatedLanes::Pump() {
   const absl::Time now = network_.queue->Now();
   bool runs[2];
   for (int end : {0, 1}) {
-    runs[end] = attached(end) && !ends_[end].process->stopped;
+    runs[end] = (ends_[end].started || ends_[end].ended) &&
+                !ends_[end].process->stopped;
   }
   bool moved = false;
   for (int from : {0, 1}) {

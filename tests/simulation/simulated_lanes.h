@@ -32,6 +32,8 @@ class SimulatedLanes : public std::enable_shared_from_this<SimulatedLanes> {
   // `down` runs in `process` if the lanes break before that end is closed.
   void Attach(int end, ProcessState* process,
               std::function<void(absl::Status)> down);
+  // The session is open at that end: operations begin.
+  void Start(int end);
   void Drain(int end, std::function<void(absl::Status)> drained);
   void Close(int end, absl::Status why, std::function<void()> closed);
 
@@ -52,7 +54,7 @@ class SimulatedLanes : public std::enable_shared_from_this<SimulatedLanes> {
     std::function<void(absl::Status)> down;
     std::vector<std::function<void(absl::Status)>> drains;
     std::function<void()> closing;
-    bool ended = false, closed = false;
+    bool started = false, ended = false, closed = false;
   };
 
   void Pump();

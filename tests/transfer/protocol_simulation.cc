@@ -88,7 +88,7 @@ class ProtocolSimulation::World {
     calm_ = alone_ ? Draw(3) == 0 : calm;
     lossy_ = Draw(3) != 0;
     link_may_end_ = alone_ && !calm_ && Draw(4) == 0;
-    messages_to_send_ = 1 + static_cast<int>(Draw(8));
+    messages_to_send_ = (alone_ ? 1 : 0) + static_cast<int>(Draw(8));
     if (calm_) {
       limits_.operations_queued = 100;
       limits_.headers_waiting = 100;

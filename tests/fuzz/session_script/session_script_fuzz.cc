@@ -21,7 +21,8 @@ void Check(bool claim) {
 }
 
 // Carries out nothing by itself: the script does, when it likes. What comes
-// only as an answer comes only after it was asked for.
+// only as an answer comes only after it was asked for, and a link only after
+// its stream.
 class Script {
  public:
   void Run(absl::string_view bytes) {
@@ -45,7 +46,8 @@ class Script {
         streamed_ = true;
         break;
       case 1:
-        if (!linked_) machine_.OnLink(out_);
+        if (!streamed_ || linked_) break;
+        machine_.OnLink(out_);
         linked_ = true;
         break;
       case 2:
