@@ -32,7 +32,7 @@ absl::Status Refusal(const absl::Status& why) {
 
 void CalleeSide::Start() {
   Begin();
-  shared_->loop.Post([self = Self()] { self->Register(); });
+  shared_->loop->Post([self = Self()] { self->Register(); });
   StartRead(&request_);
 }
 
@@ -198,7 +198,7 @@ void CalleeSide::FinishWire() {
 // Until Finish there is no OnDone, and the context is there.
 void CalleeSide::CancelWire() {
   if (close_with_) return FinishWire();
-  context_->TryCancel();
+  CancelCall();
 }
 
 void CalleeSide::OnEnding() {
@@ -279,7 +279,9 @@ absl::StatusOr<Answer> ServiceShared::Admit(
       answer.session_id,
       table.Add(
           plan, ToString(by.identity),
-          std::min(by.grants.sessions, options.max_sessions_per_identity)));
+          options.max_sessions_per_identity > 0
+              ? std::min(by.grants.sessions, options.max_sessions_per_identity)
+              : by.grants.sessions));
   absl::Cleanup refused = [this, &answer] {
     table.Remove(answer.session_id).IgnoreError();
   };
@@ -310,7 +312,7 @@ void ServiceShared::Sweep() {
   }
   absl::Duration pause = std::max(
       absl::Milliseconds(10), std::min(options.heartbeat, options.lease / 4));
-  loop.RunAt(loop.clock()->Now() + pause, [this] { Sweep(); });
+  loop->RunAt(loop->clock()->Now() + pause, [this] { Sweep(); });
 }
 
 void ServiceShared::AwaitNoStreams() {

@@ -3,6 +3,7 @@
 #define TENSORFERRY_CONTROL_CALLEE_SIDE_H_
 
 #include <atomic>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -16,7 +17,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
-#include "base/loop.h"
+#include "base/scheduler.h"
 #include "control/access.h"
 #include "control/control.grpc.pb.h"
 #include "control/control_service.h"
@@ -42,11 +43,14 @@ class CalleeSide;
 // What the sessions share. Everything but the atomics and what is thread-safe
 // by itself belongs to the loop.
 struct ServiceShared {
-  ServiceShared(SessionHost* host_in, const ControlServiceOptions& options_in)
+  ServiceShared(SessionHost* host_in, const ControlServiceOptions& options_in,
+                Scheduler* loop_in,
+                std::function<std::string()> new_id = SessionTable::RandomId)
       : host(host_in),
         options(options_in),
-        table(options_in.clock, options_in.lease, options_in.max_sessions),
-        loop(options_in.clock) {}
+        loop(loop_in),
+        table(options_in.clock, options_in.lease, options_in.max_sessions,
+              std::move(new_id)) {}
 
   // Counts a stream, of a session or not that far yet. RESOURCE_EXHAUSTED: too
   // many.
@@ -61,6 +65,7 @@ struct ServiceShared {
 
   SessionHost* const host;
   const ControlServiceOptions options;
+  Scheduler* const loop;  // must end before this: its tasks use this
   SessionTable table;
   std::atomic<bool> stopping{false};
 
@@ -70,7 +75,6 @@ struct ServiceShared {
 
   absl::Mutex mu;
   int streams ABSL_GUARDED_BY(mu) = 0;
-  Loop loop;  // the first to go: its tasks use the others
 
  private:
   absl::StatusOr<Answer> Admit(const control::v1::Open& open, const Caller& by,
@@ -85,7 +89,7 @@ class CalleeSide
  public:
   CalleeSide(ServiceShared* shared, grpc::CallbackServerContext* context,
              Caller caller)
-      : StreamSide(Role::kCallee, &shared->loop, shared->options.heartbeat),
+      : StreamSide(Role::kCallee, shared->loop, shared->options.heartbeat),
         shared_(shared),
         context_(context),
         caller_(std::move(caller)) {}
@@ -118,6 +122,8 @@ class CalleeSide
   void StartWriteOf(const Signal& signal) override;
   void CloseWire(const absl::Status& why) override;
   void CancelWire() override;
+  // Virtual for simulations, whose calls are not gRPC's.
+  virtual void CancelCall() { context_->TryCancel(); }
   void OnEnding() override;
   void OnEnded() override;
   void OnGone() override;
@@ -132,7 +138,7 @@ class CalleeSide
   bool accepted_sent_ = false, said_goodbye_ = false, read_over_ = false;
   std::optional<grpc::Status> close_with_;  // once there is nothing to write
   bool finished_ = false;                   // context_ may be gone
-  Loop::TimerId open_timer_ = 0;
+  Scheduler::TimerId open_timer_ = 0;
   std::optional<Answer> answer_;
 };
 

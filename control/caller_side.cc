@@ -61,8 +61,7 @@ void CallerSide::StartOnLoop(absl::Duration timeout) {
                          " did not answer the offer within ",
                          absl::FormatDuration(timeout))));
       });
-  shared_->channel.Prepare(context_);
-  shared_->stub->async()->OpenSession(&context_, this);
+  MakeCall();
   AddHold();  // operations start on the loop, not in gRPC's reactions
   StartRead(&response_);
   Send({Signal::Kind::kOpen, {}});

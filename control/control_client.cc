@@ -53,7 +53,7 @@ void StartUnary(
   // gRPC's threads must not be left with a reference to the channel: the last
   // channel takes its threads with it, and they cannot await themselves.
   auto on_done = [raw = call.get()](const grpc::Status& status) {
-    Loop* loop = raw->shared->loop;
+    Scheduler* loop = raw->shared->loop;
     loop->Post([call = std::move(raw->self), status] {
       std::move(call->done)(WithAddress(status, call->shared->channel),
                             call->response);

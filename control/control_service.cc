@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "base/loop.h"
 #include "base/status_macros.h"
 #include "control/callee_side.h"
 #include "control/control.grpc.pb.h"
@@ -42,9 +43,6 @@ ControlServiceOptions Clamped(ControlServiceOptions options) {
   options.heartbeat =
       std::clamp(options.heartbeat, kShortestHeartbeat, options.lease / 2);
   options.max_sessions = std::clamp(options.max_sessions, 1, kMostSessions);
-  if (options.max_sessions_per_identity < 1) {
-    options.max_sessions_per_identity = options.max_sessions;
-  }
   return options;
 }
 
@@ -57,8 +55,8 @@ bool MayAdminister(const Caller& caller, const std::string& owner) {
 class ControlService::State : public pb::Control::CallbackService {
  public:
   State(SessionHost* host, const ControlServiceOptions& options)
-      : shared_(host, options) {
-    shared_.loop.Post([this] { shared_.Sweep(); });
+      : shared_(host, options, &loop_), loop_(options.clock) {
+    loop_.Post([this] { shared_.Sweep(); });
   }
   ~State() override {
     shared_.stopping = true;
@@ -124,7 +122,7 @@ class ControlService::State : public pb::Control::CallbackService {
   }
   template <class Action>
   void Post(Action action) {
-    shared_.loop.Post([this, action = std::move(action)] { action(shared_); });
+    loop_.Post([this, action = std::move(action)] { action(shared_); });
   }
   static grpc::ServerUnaryReactor* Finished(
       grpc::CallbackServerContext* context, const absl::Status& status) {
@@ -145,6 +143,7 @@ class ControlService::State : public pb::Control::CallbackService {
                             const Caller& caller);
 
   ServiceShared shared_;
+  Loop loop_;  // the first to go
 };
 
 absl::StatusOr<Caller> ControlService::State::AdmitDescribing(

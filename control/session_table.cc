@@ -13,30 +13,31 @@
 #include "absl/strings/str_cat.h"
 
 namespace tensorferry {
-namespace {
-
-std::string RandomId() {
-  char bytes[16];
-  // Fails only on a kernel without getrandom or on a bad buffer.
-  if (getentropy(bytes, sizeof(bytes)) != 0) std::abort();
-  return absl::BytesToHexString(absl::string_view(bytes, sizeof(bytes)));
-}
-
-}  // namespace
 
 absl::Status NoSuchSession(const std::string& id) {
   return absl::NotFoundError(absl::StrCat(
       "no session \"", absl::Utf8SafeCEscape(id.substr(0, 64)), "\" here"));
 }
 
-SessionTable::SessionTable(Clock* clock, absl::Duration lease, int max_sessions)
-    : clock_(clock), lease_(lease), max_sessions_(max_sessions) {}
+std::string SessionTable::RandomId() {
+  char bytes[16];
+  // Fails only on a kernel without getrandom or on a bad buffer.
+  if (getentropy(bytes, sizeof(bytes)) != 0) std::abort();
+  return absl::BytesToHexString(absl::string_view(bytes, sizeof(bytes)));
+}
+
+SessionTable::SessionTable(Clock* clock, absl::Duration lease, int max_sessions,
+                           std::function<std::string()> new_id)
+    : clock_(clock),
+      lease_(lease),
+      max_sessions_(max_sessions),
+      new_id_(std::move(new_id)) {}
 
 absl::StatusOr<std::string> SessionTable::Add(const SessionPlan& plan,
                                               const std::string& identity,
                                               int most) {
   SessionRecord record;
-  record.id = RandomId();
+  record.id = new_id_();
   record.plan = plan;
   record.identity = identity;
   record.opened_at = clock_->Now();

@@ -68,7 +68,9 @@ struct PeerOptions {
 };
 
 // A process's endpoint: speaks the control plane, accepts sessions and opens
-// them. Thread-safe. Many peers may live in one process.
+// them. Thread-safe. Many peers may live in one process. A child after fork has
+// none: in there every call on a peer, a session or an operation of the parent
+// answers FAILED_PRECONDITION or does nothing, and destroying them too.
 //
 //   auto peer = Peer::Create({.name = "trainer"});
 //   (*peer)->Accept([](std::shared_ptr<Session> session) { ... });
@@ -89,7 +91,10 @@ class Peer {
   static absl::StatusOr<std::unique_ptr<Peer>> CreateOn(
       grpc::ServerBuilder& builder, PeerOptions options);
 
-  virtual ~Peer() = default;  // Shutdown without draining; not in a callback
+  // Shutdown without draining. In a callback it returns at once, and the peer
+  // ends soon afterwards on a thread that exit waits for: what its options
+  // point to must live until then.
+  virtual ~Peer() = default;
 
   virtual const PeerId& id() const = 0;
   // "127.0.0.1:40411", with the real port; empty if it listens nowhere.

@@ -5,11 +5,35 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 #include "base/home_process.h"
 #include "session/user_code.h"
 
 namespace tensorferry {
 namespace {
+
+// Destroys peers on threads that the process waits for when it exits: what a
+// peer uses must not end before it.
+class Reaper {
+ public:
+  ~Reaper() {
+    std::vector<std::thread> threads;
+    {
+      absl::MutexLock lock(&mu_);
+      threads.swap(threads_);
+    }
+    for (std::thread& thread : threads) thread.join();
+  }
+  void Take(std::unique_ptr<Peer> peer) {
+    absl::MutexLock lock(&mu_);
+    threads_.emplace_back([peer = std::move(peer)] {});
+  }
+
+ private:
+  absl::Mutex mu_;
+  std::vector<std::thread> threads_ ABSL_GUARDED_BY(mu_);
+};
 
 class PeerHandle final : public Peer {
  public:
@@ -19,7 +43,8 @@ class PeerHandle final : public Peer {
     if (!home_.IsThis()) {
       (void)peer_.release();
     } else if (InUserCode()) {
-      std::thread([peer = std::move(peer_)] {}).detach();
+      static Reaper reaper;
+      reaper.Take(std::move(peer_));
     }
   }
 

@@ -35,7 +35,9 @@ struct CallOptions {
 //
 // Callbacks run on the peer's executor, each exactly once; a callback is the
 // fence after which nobody touches its operation's buffers. A session may be
-// destroyed in a callback.
+// destroyed in a callback. What a callback of an operation throws ends the
+// session with INTERNAL (RESOURCE_EXHAUSTED: std::bad_alloc); what one of the
+// end throws is dropped.
 //
 //   session->Send({.tensors = {weights}}, {}, [](absl::StatusOr<Receipt> r) {
 //     ...  // OK: the receiver has every byte and verified the digests

@@ -48,7 +48,8 @@ class SessionMachine {
   // The control stream is there. False: the session has ended meanwhile, and
   // the peer is told.
   bool OnStream(Actions& out);
-  // The link is there. False: it comes too late, and nobody will close it.
+  // The link is there, after OnStream. False: it comes too late, and nobody
+  // will close it.
   bool OnLink(Actions& out);
   // On the callee: its lanes are up. On the caller: the callee said so.
   void OnCalleeReady(Actions& out);
