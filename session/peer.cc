@@ -82,6 +82,11 @@ absl::Status CheckControl(const std::string& control,
       "listen on 127.0.0.1, [::1] or unix:; or say insecure"));
 }
 
+// Whether data may leave the host as it is, in either direction.
+bool PlainText(const PeerOptions& options) {
+  return options.security.insecure || options.client_security.insecure;
+}
+
 absl::Status CheckData(const PeerOptions& options) {
   if (IsLoopbackHost(options.data) || options.security.insecure ||
       options.control.rfind("unix:", 0) == 0 ||
@@ -154,7 +159,8 @@ class LivePeer final : public Peer, public SessionHost {
   const PeerId& id() const override { return id_; }
   const std::string& control_address() const override { return address_; }
   Capabilities GetCapabilities() const override {
-    return LocalCapabilities(id_, LimitsNow(), converters_, backends_);
+    return LocalCapabilities(id_, LimitsNow(), converters_, backends_,
+                             PlainText(options_));
   }
   void Accept(
       std::function<void(std::shared_ptr<Session>)> on_session) override;
@@ -248,13 +254,15 @@ absl::Status LivePeer::Start() {
 }
 
 absl::StatusOr<std::unique_ptr<Endpoint>> LivePeer::NewEndpoint() const {
-  if (options_.highest_data_port != 0 || !options_.advertise.empty()) {
-    return absl::FailedPreconditionError(
-        "PeerOptions.data takes any free port and advertises itself in this "
-        "build");
-  }
+  HubOptions data;
+  data.host = options_.data;
+  data.lowest_port = options_.lowest_data_port;
+  data.highest_port = options_.highest_data_port;
+  data.advertise = options_.advertise;
+  data.plaintext_between_hosts = PlainText(options_);
+  data.max_handshakes = options_.max_handshakes;
   return Endpoint::Create({.name = options_.name,
-                           .listen = options_.data,
+                           .data = std::move(data),
                            .executor = executor_,
                            .clock = options_.clock,
                            .backends = &backends_,
@@ -446,7 +454,7 @@ absl::StatusOr<SessionHost::Admitted> LivePeer::Admit(
   absl::MutexLock lock(&mu_);
   if (sessions_.contains(core.get())) accepted_[session_id] = core.get();
   return Admitted{.ticket = {.session_id = session_id,
-                             .data_address = std::move(expected->address),
+                             .data_addresses = std::move(expected->addresses),
                              .session_key = std::move(expected->key)},
                   .events = core};
 }
@@ -551,7 +559,7 @@ void LivePeer::DialLanes(const std::shared_ptr<SessionCore>& core,
       DescriptorsOf(core->plan()), "a session of the caller");
   if (!descriptors.ok()) return core->End(descriptors.status());
   endpoint_->Dial(
-      accepted.ticket.data_address, accepted.ticket.session_key,
+      std::move(accepted.ticket.data_addresses), accepted.ticket.session_key,
       *std::move(rules), deadline - options_.clock->Now(),
       [core](absl::Status down) { core->End(std::move(down)); },
       [core, claim = *std::move(descriptors)](

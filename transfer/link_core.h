@@ -12,11 +12,11 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "base/loop.h"
-#include "transfer/incoming.h"
+#include "transfer/incoming_messages.h"
 #include "transfer/lanes.h"
 #include "transfer/link.h"
 #include "transfer/link_host.h"
-#include "transfer/outgoing.h"
+#include "transfer/outgoing_messages.h"
 
 namespace tensorferry {
 
@@ -29,11 +29,12 @@ class LinkCore : public LinkHost,
  public:
   struct Options {
     Loop* loop = nullptr;
+    Hub* hub = nullptr;
     Executor* executor = nullptr;
+    Executor* copier = nullptr;  // for channels that copy
     const BackendRegistry* backends = nullptr;
     const ConverterRegistry* converters = nullptr;
     BufferSource* buffers = nullptr;
-    std::string listen;
     std::string key;
     TransferRules rules;
     // Once, on the executor: the link is up, or never will be.
@@ -49,12 +50,11 @@ class LinkCore : public LinkHost,
   explicit LinkCore(Options options);
   ~LinkCore() override = default;
 
-  // Then one of these, on any thread; where a peer can reach it.
-  absl::StatusOr<std::string> PrepareToAccept();
-  absl::Status PrepareToDial();
-  // Then one of these, on any thread.
+  // Then the first two, or the third, on any thread. Expect returns where a
+  // peer can reach it.
+  absl::StatusOr<std::vector<std::string>> Expect(absl::Time unused_until);
   void Accept(absl::Duration timeout);
-  void Dial(std::string address, absl::Duration timeout);
+  void Dial(std::vector<std::string> addresses, absl::Duration timeout);
 
   // The user's side; any thread.
   Operation Send(TensorMessage message, Envelope envelope, SendOptions options,
@@ -66,7 +66,7 @@ class LinkCore : public LinkHost,
   LinkCounters counters() const;
 
   // LinkHost
-  void Work(absl::AnyInvocable<Afterwards() &&> work) override;
+  void Work(Weight weight, absl::AnyInvocable<Afterwards() &&> work) override;
   void Tell(Task task) override;
   void Later(Task task) override;
   void EndSoon(absl::Status why) override;
@@ -102,8 +102,8 @@ class LinkCore : public LinkHost,
 
   // The loop's.
   Lanes lanes_;
-  Outgoing outgoing_;
-  Incoming incoming_;
+  OutgoingMessages outgoing_;
+  IncomingMessages incoming_;
   Phase phase_ = Phase::kOpening;
   absl::Status why_;
   std::optional<absl::Status> announced_;  // for lanes that break

@@ -93,7 +93,7 @@ class ServePullPushTest : public ::testing::Test {
 };
 
 TEST_F(ServePullPushTest, TheReadyFileIsTheAddressOnOneLine) {
-  Serve({"--data", "localhost"});
+  Serve({"--data", "localhost:20000-29999"});
   EXPECT_EQ(ReadBytes(Path("ready")), address_ + "\n");
 }
 
@@ -112,7 +112,7 @@ TEST_F(ServePullPushTest, AModelIsListedPulledAndTheSameFile) {
   EXPECT_GE(pulled["bytes"], listed["bundles"][0]["bytes"]);
   EXPECT_GT(pulled["seconds"], 0);
   EXPECT_THAT(pulled["digest"].get<std::string>(), Not(IsEmpty()));
-  EXPECT_THAT(pulled["path"].get<std::string>(), HasSubstr("uv/"));
+  EXPECT_THAT(pulled["path"].get<std::string>(), HasSubstr("unix/"));
   EXPECT_TRUE(ReadBytes(Path("copy.safetensors")) ==
               ReadBytes(Path("model.safetensors")));
   const json again =
@@ -123,10 +123,10 @@ TEST_F(ServePullPushTest, AModelIsListedPulledAndTheSameFile) {
 TEST_F(ServePullPushTest, APullIsToldToPeopleToo) {
   Serve({"--publish", Path("model.safetensors")});
   Program pull({"pull", address_, "--out", Path("copy.safetensors"), "--digest",
-                "off", "--path", "uv/basic", "--names", "embeddings.*"});
+                "off", "--path", "unix/basic", "--names", "embeddings.*"});
   EXPECT_EQ(pull.Wait(), 0) << pull.err();
   EXPECT_THAT(pull.out(), AllOf(HasSubstr("model version 1"),
-                                HasSubstr("uv/basic"), HasSubstr("off")));
+                                HasSubstr("unix/basic"), HasSubstr("off")));
   EXPECT_THAT(pull.err(), IsEmpty());  // no terminal, no progress
   EXPECT_THAT(server_->AwaitLog("pull of all by "), HasSubstr("MiB"));
 }
@@ -139,7 +139,7 @@ TEST_F(ServePullPushTest, APushedFileIsTheNextVersionAndTheSameFile) {
   EXPECT_GT(pushed["tensors"], 100);
   EXPECT_GE(pushed["bytes"], 80'000'000);
   EXPECT_THAT(pushed["digest"].get<std::string>(), Not(IsEmpty()));
-  EXPECT_THAT(pushed["path"].get<std::string>(), HasSubstr("uv/"));
+  EXPECT_THAT(pushed["path"].get<std::string>(), HasSubstr("unix/"));
   EXPECT_TRUE(ReadBytes(Path("inbox/model.safetensors")) ==
               ReadBytes(Path("model.safetensors")));
   const json pulled =
@@ -181,7 +181,7 @@ TEST_F(ServePullPushTest, ErrorsOfThePeerAreTheCommands) {
   EXPECT_EQ(pull("--bundle", "x"), "NOT_FOUND");
   EXPECT_EQ(pull("--names", "x"), "NOT_FOUND");
   EXPECT_EQ(pull("--map", "cpu=cuda:0"), "INVALID_ARGUMENT");
-  EXPECT_EQ(pull("--path", "uv/pigeon"), "FAILED_PRECONDITION");
+  EXPECT_EQ(pull("--path", "unix/pigeon"), "FAILED_PRECONDITION");
   EXPECT_EQ(status({"list", address_, "--bundle", "x"}), "NOT_FOUND");
   EXPECT_EQ(status({"push", file, address_}), "PERMISSION_DENIED");
   EXPECT_EQ(status({"push", Path("none.safetensors"), address_}), "NOT_FOUND");
@@ -361,10 +361,7 @@ TEST_F(ServePullPushTest, WhatCannotBeServedIsSaidAtOnce) {
   EXPECT_EQ(serve({"--publish", Path("none.safetensors")}), "NOT_FOUND");
   EXPECT_EQ(serve({"--accept", Path("none")}), "NOT_FOUND");
   EXPECT_EQ(serve({"--accept", Path("model.safetensors")}), "INVALID_ARGUMENT");
-  EXPECT_EQ(serve({"--data", "127.0.0.1:4000-4010"}), "FAILED_PRECONDITION");
-  for (const char* data : {"8.8.8.8", "::1", "[::1]", "[::1]:0"}) {
-    EXPECT_EQ(serve({"--data", data}), "INVALID_ARGUMENT") << data;
-  }
+  EXPECT_EQ(serve({"--data", "8.8.8.8"}), "INVALID_ARGUMENT");
   EXPECT_EQ(serve({"--ready_file", Path("no/where")}), "NOT_FOUND");
   std::ofstream(Path("bad.safetensors")) << "nonsense";
   EXPECT_EQ(serve({"--publish", Path("bad.safetensors")}), "INVALID_ARGUMENT");
