@@ -494,7 +494,7 @@ absl::StatusOr<LaneTicket> World::Expect(
     expected_.erase(expected);
     callee->End(absl::DeadlineExceededError("nobody took the ticket"));
   });
-  return LaneTicket{id, "uv://127.0.0.1:1", key};
+  return LaneTicket{id, {"tcp://127.0.0.1:1"}, key};
 }
 
 void World::Dial(const std::shared_ptr<SessionSide>& caller, LaneTicket ticket,
