@@ -96,6 +96,15 @@ TEST_F(SessionMachineTest, DrainAsksThePeerOnceItsOwnIsThrough) {
   EXPECT_THAT(Asked(), ElementsAre(Kind::kAnnounceEnd, Kind::kSayGoodbye));
 }
 
+TEST_F(SessionMachineTest, ADrainThatIsAskedForWhileItOpensIsNotForgotten) {
+  machine_.OnStream(out_);
+  machine_.OnCalleeReady(out_);
+  machine_.OnPeerDrains(out_);
+  EXPECT_THAT(Asked(), IsEmpty());
+  machine_.OnLink(out_);
+  EXPECT_THAT(Asked(), ElementsAre(Kind::kTellOpen, Kind::kDrainLink));
+}
+
 TEST_F(SessionMachineTest, LastWordsOfADrainAreAwaitedForTwoSeconds) {
   Open();
   machine_.OnPeerDrains(out_);
