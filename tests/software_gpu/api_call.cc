@@ -50,8 +50,9 @@ void ApiCall::Await(const OperationPtr& operation) {
 
 cudaError_t ApiCall::AwaitStream(Stream& stream) {
   Await(stream.last);
+  const cudaError_t error = std::exchange(stream.error, cudaSuccess);
   const cudaError_t fault = machine.devices[stream.device].fault;
-  return std::exchange(stream.error, fault);
+  return fault != cudaSuccess ? fault : error;
 }
 
 cudaError_t ApiCall::AwaitDevice(int of_device) {

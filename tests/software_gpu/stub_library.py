@@ -22,9 +22,10 @@ software_gpu_stub_called("{library}", "{name}") : 1;
 }}
 """
 
-# What the software GPU itself exports, from the runtime's library.
-CONTROLS = """\
-  software_gpu_*; extern "C++" { tensorferry::software_gpu::*; };
+# The runtime's library also has functions that our own code needs, and what the
+# software GPU itself exports.
+RUNTIME_EXPORTS = """\
+  cuda*; software_gpu_*; extern "C++" { tensorferry::software_gpu::*; };
 """
 
 
@@ -51,7 +52,7 @@ def main(library, symbols, source, version_script):
     for node, names in (nodes or {"-": []}).items():
       exported = "".join(f"  {name};\n" for name in names)
       if library.startswith("libcudart"):
-        exported += CONTROLS
+        exported += RUNTIME_EXPORTS
       file.write(f"{'' if node == '-' else node} {{\n"
                  f"{'global:' if exported else ''}\n{exported}"
                  "local: *;\n};\n")
