@@ -138,6 +138,12 @@ std::map<uint64_t, std::string> LiveResources() {
   for (const AllocationPtr& allocation : machine.allocations.Live()) {
     live[allocation->id] = Describe(*allocation);
   }
+  // Numbered beyond all allocations.
+  for (size_t i = 0; i < machine.events.size(); ++i) {
+    const Event& event = *machine.events[i];
+    if (!event.shared || event.destroyed) continue;
+    live[uint64_t{1} << 32 | i] = "an event of several processes";
+  }
   return live;
 }
 

@@ -5,7 +5,9 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <functional>
 #include <string>
+#include <thread>
 
 #include "tests/software_gpu/fixture.h"
 #include "tests/software_gpu/software_gpu.h"
@@ -75,6 +77,7 @@ TEST_F(FailureTest, AnotherDeviceGoesOnWorking) {
 }
 
 TEST_F(FailureTest, OnAFailedDeviceCallbacksAreToldAndHostFunctionsNotCalled) {
+  Hold(stream_);
   FailDevice(stream_, cudaErrorECCUncorrectable);
   cudaError_t status = cudaSuccess;
   bool called = false;
@@ -90,6 +93,8 @@ TEST_F(FailureTest, OnAFailedDeviceCallbacksAreToldAndHostFunctionsNotCalled) {
           stream_, [](void* called) { *static_cast<bool*>(called) = true; },
           &called),
       cudaSuccess);
+  Release(stream_);
+  while (Pending(stream_) > 0) std::this_thread::yield();
   EXPECT_EQ(cudaStreamSynchronize(stream_), cudaErrorECCUncorrectable);
   EXPECT_EQ(status, cudaErrorECCUncorrectable);
   EXPECT_FALSE(called);
@@ -106,6 +111,28 @@ TEST_F(FailureTest, PeerAccessIsAsTheTestSays) {
   EXPECT_EQ(cudaDeviceCanAccessPeer(&possible, 0, 1), cudaSuccess);
   EXPECT_FALSE(possible);
   SetPeerAccess(true);
+}
+
+TEST_F(FailureTest, AKernelNeedsAccessToTheMemoryOfAPeer) {
+  EXPECT_EQ(cudaSetDevice(1), cudaSuccess);
+  void* p = nullptr;
+  EXPECT_EQ(cudaMalloc(&p, 10), cudaSuccess);
+  cudaStream_t stream = nullptr;
+  EXPECT_EQ(cudaStreamCreate(&stream), cudaSuccess);
+  EXPECT_EQ(cudaSetDevice(0), cudaSuccess);
+  void* of_peer = nullptr;
+  EXPECT_EQ(cudaMalloc(&of_peer, 10), cudaSuccess);
+  EXPECT_EQ(Launch(stream, "far", [] {}, {{of_peer, 10}}, {}), cudaSuccess);
+  EXPECT_THAT(TakeKinds(), ElementsAre(Finding::Kind::kPeerAccess));
+  EXPECT_EQ(cudaStreamSynchronize(stream), cudaErrorIllegalAddress);
+  ClearFailures();
+  EXPECT_EQ(cudaSetDevice(1), cudaSuccess);
+  EXPECT_EQ(cudaDeviceEnablePeerAccess(0, 0), cudaSuccess);
+  EXPECT_EQ(Launch(stream, "far", [] {}, {{of_peer, 10}}, {}), cudaSuccess);
+  EXPECT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
+  EXPECT_EQ(cudaFree(p), cudaSuccess);
+  EXPECT_EQ(cudaFree(of_peer), cudaSuccess);
+  EXPECT_EQ(cudaStreamDestroy(stream), cudaSuccess);
 }
 
 TEST_F(FailureTest, ACallOfAStubIsFound) {
@@ -160,14 +187,20 @@ std::string DevicesWith(const char* variables) {
 }
 
 TEST_F(FailureTest, VisibleDevicesAreThoseOfTheEnvironment) {
-  EXPECT_EQ(DevicesWith("A=b"), "Software GPU 0;Software GPU 1;");
+  const std::string first = "GPU-736f6674-6770-752e-2e2e-2e2e2e2e2e00;";
+  const std::string second = "GPU-736f6674-6770-752e-2e2e-2e2e2e2e2e01;";
+  EXPECT_EQ(DevicesWith("A=b"), first + second);
   EXPECT_EQ(DevicesWith("SOFTWARE_GPU_DEVICES=3"),
-            "Software GPU 0;Software GPU 1;Software GPU 2;");
-  EXPECT_EQ(DevicesWith("CUDA_VISIBLE_DEVICES=1"), "Software GPU 1;");
-  EXPECT_EQ(DevicesWith("CUDA_VISIBLE_DEVICES=1,0,7,1"),
-            "Software GPU 1;Software GPU 0;");
+            first + second + "GPU-736f6674-6770-752e-2e2e-2e2e2e2e2e02;");
+  EXPECT_EQ(DevicesWith("CUDA_VISIBLE_DEVICES=1"), second);
+  EXPECT_EQ(DevicesWith("CUDA_VISIBLE_DEVICES=1,0,7,1"), second + first);
+  EXPECT_EQ(DevicesWith("CUDA_VISIBLE_DEVICES=GPU-736f6674-6770-752e-2e2e-"
+                        "2e2e2e2e2e01"),
+            second);
   EXPECT_EQ(DevicesWith("CUDA_VISIBLE_DEVICES="), "cudaErrorNoDevice");
   EXPECT_EQ(DevicesWith("SOFTWARE_GPU_DEVICES=0"), "cudaErrorNoDevice");
+  EXPECT_EQ(DevicesWith("SOFTWARE_GPU_HOST=abc CUDA_VISIBLE_DEVICES=0"),
+            "GPU-736f6674-6770-7561-6263-2e2e2e2e2e00;");
 }
 
 void ListDevices() {
@@ -177,7 +210,12 @@ void ListDevices() {
   for (int device = 0; device < count; ++device) {
     cudaDeviceProp properties;
     cudaGetDeviceProperties(&properties, device);
-    printf("%s;", properties.name);
+    printf("GPU");
+    for (int i = 0; i < 16; ++i) {
+      if (i == 0 || i == 4 || i == 6 || i == 8 || i == 10) printf("-");
+      printf("%02x", properties.uuid.bytes[i] & 0xff);
+    }
+    printf(";");
   }
 }
 

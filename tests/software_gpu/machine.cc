@@ -58,6 +58,8 @@ const char* NameOf(Finding::Kind kind) {
       return "invalid free";
     case Finding::Kind::kInvalidHandle:
       return "invalid handle";
+    case Finding::Kind::kPeerAccess:
+      return "no access to the memory of a peer";
     case Finding::Kind::kStub:
       return "stub called";
     case Finding::Kind::kKernel:

@@ -7,16 +7,7 @@
 #include "tests/software_gpu/api_call.h"
 #include "tests/software_gpu/machine.h"
 
-using tensorferry::software_gpu::ApiCall;
-using tensorferry::software_gpu::CallApi;
-using tensorferry::software_gpu::CurrentDevice;
-using tensorferry::software_gpu::Device;
-using tensorferry::software_gpu::LastError;
-using tensorferry::software_gpu::SetCurrentDevice;
-using tensorferry::software_gpu::SetLastError;
-using tensorferry::software_gpu::TakeLastError;
-using tensorferry::software_gpu::UuidOf;
-
+namespace tensorferry::software_gpu {
 namespace {
 
 constexpr int kVersion = 13020;
@@ -130,6 +121,9 @@ const ErrorText& TextOf(cudaError_t error) {
 }
 
 }  // namespace
+}  // namespace tensorferry::software_gpu
+
+using namespace tensorferry::software_gpu;  // NOLINT: CUDA's names are global
 
 cudaError_t cudaGetDeviceCount(int* count) {
   *count = 0;
@@ -146,7 +140,8 @@ cudaError_t cudaGetDevice(int* device) {
 }
 
 cudaError_t cudaSetDevice(int device) {
-  const auto& devices = tensorferry::software_gpu::Machine::Get().devices;
+  if (Machine::IsFork()) return SetLastError(cudaErrorInitializationError);
+  const auto& devices = Machine::Get().devices;
   if (device < 0 || device >= static_cast<int>(devices.size())) {
     return SetLastError(cudaErrorInvalidDevice);
   }

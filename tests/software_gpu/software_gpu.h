@@ -90,6 +90,7 @@ struct Finding {
     kInvalidFree,    // of freed memory, or of no allocation
     kInvalidHandle,  // a stream or event that is destroyed, or of the wrong
                      // device
+    kPeerAccess,     // a kernel uses another device's memory without leave
     kStub,           // a function that is not modelled
     kKernel,         // a kernel that is not modelled
     kHostFunction,   // one that calls CUDA

@@ -132,6 +132,18 @@ TEST_F(StreamTest, HostFunctionsRunUnasked) {
   EXPECT_THAT(ran_, ElementsAre("a"));
 }
 
+TEST_F(StreamTest, HostFunctionsMayComeLate) {
+  SetSchedule({.host_function_delay = std::chrono::hours(1)});
+  EXPECT_EQ(cudaLaunchHostFunc(
+                a_, [](void*) {}, nullptr),
+            cudaSuccess);
+  Step(b_, "b");
+  EXPECT_EQ(cudaStreamSynchronize(b_), cudaSuccess);
+  EXPECT_EQ(Pending(a_), 1u);
+  EXPECT_EQ(cudaStreamSynchronize(a_), cudaSuccess);
+  EXPECT_EQ(Pending(a_), 0u);
+}
+
 TEST_F(StreamTest, ACallbackLearnsItsStreamAndThatAllIsWell) {
   struct Seen {
     cudaStream_t stream = nullptr;

@@ -276,6 +276,7 @@ int SendAndStall() {
   const CUDAStream stream = getStreamFromPool(false, 0);
   const at::Tensor tensor = Produce(Numbers(kSmall, 1), stream);
   side.Send(tensor, stream, 1).get();
+  stream.synchronize();
   Hold(stream);
   std::future<void> sent = side.Send(tensor, stream, 1);
   tensorferry::testing::AwaitInputClosed();  // the parent does not close it
