@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "tests/software_gpu/api_call.h"
-#include "tests/software_gpu/kernels.h"
+#include "tests/software_gpu/kernel_launch.h"
 #include "tests/software_gpu/machine.h"
 #include "tests/software_gpu/software_gpu.h"
 

@@ -2,37 +2,17 @@
 
 #include <string.h>
 
+#include <cstddef>
+#include <cstdint>
 #include <map>
+#include <optional>
 #include <regex>
-#include <utility>
+#include <string>
+
+#include "tests/software_gpu/software_gpu.h"
 
 namespace tensorferry::software_gpu {
 namespace {
-
-// Whether kernels of that device can use the memory.
-bool Reaches(ApiCall& call, int device, const Use& use) {
-  if (!use.allocation || !use.allocation->on_device()) return true;
-  const int owner = use.allocation->device;
-  return owner == device ||
-         call.machine.peers_enabled.contains({device, owner});
-}
-
-bool AddUses(ApiCall& call, const Stream& stream, const std::string& name,
-             const std::vector<Range>& ranges, bool write,
-             std::vector<Use>& uses) {
-  for (const Range& range : ranges) {
-    const Use use = {call.machine.allocations.Find(range.begin), range.begin,
-                     range.size, write};
-    if (!call.machine.CheckRange(name, use)) return false;
-    if (!Reaches(call, stream.device, use)) {
-      call.machine.Report(Finding::Kind::kPeerAccess,
-                          name + " on device " + std::to_string(stream.device));
-      return false;
-    }
-    uses.push_back(use);
-  }
-  return true;
-}
 
 // The arguments of libtorch's elementwise kernels: how many elements, the
 // functor that is applied to each, where the elements lie, the result first.
@@ -54,8 +34,8 @@ T Member(const Elementwise& kernel, size_t index) {
   return value;
 }
 
-std::optional<KernelLaunch> Fill(const Elementwise& kernel,
-                                 const std::string& type) {
+// How large an element of that type is; 0: unknown.
+size_t SizeOf(const std::string& type) {
   static const std::map<std::string, size_t> kSizes = {
       {"bool", 1},
       {"unsigned char", 1},
@@ -67,22 +47,26 @@ std::optional<KernelLaunch> Fill(const Elementwise& kernel,
       {"double", 8},
       {"c10::Half", 2},
       {"c10::BFloat16", 2},
-      {"c10::complex<float>", 8}};
+      {"c10::complex<float>", 8},
+      {"c10::complex<double>", 16}};
   const auto size = kSizes.find(type);
-  if (size == kSizes.end()) return std::nullopt;
-  const std::string value(kernel.functor, size->second);
+  return size == kSizes.end() ? 0 : size->second;
+}
+
+std::optional<KernelLaunch> Fill(const Elementwise& kernel,
+                                 const std::string& type) {
+  const std::string value(kernel.functor, SizeOf(type));
+  if (value.empty()) return std::nullopt;
   char* const out = kernel.data[0];
   const size_t count = kernel.count;
-  return KernelLaunch{.name = "fill",
-                      .body =
-                          [=] {
-                            char* to = static_cast<char*>(HostView(out));
-                            for (size_t i = 0; i < count; ++i) {
-                              to += value.copy(to, value.size());
-                            }
-                          },
-                      .reads = {},
-                      .writes = {{out, count * value.size()}}};
+  KernelLaunch launch;
+  launch.name = "fill";
+  launch.body = [=] {
+    char* to = static_cast<char*>(HostView(out));
+    for (size_t i = 0; i < count; ++i) to += value.copy(to, value.size());
+  };
+  launch.writes = {{out, count * value.size()}};
+  return launch;
 }
 
 // out = a + alpha * b, or a + alpha * scalar if b is null.
@@ -135,30 +119,72 @@ std::optional<KernelLaunch> AddScalar(const Elementwise& kernel,
   });
 }
 
-}  // namespace
+// The functor of the kernel that copies what is not contiguous: libtorch's
+// OffsetCalculator for two operands, then where these lie, the target first.
+struct StridedCopy {
+  static constexpr int kMaxDimensions = 25;
+  struct Divider {
+    uint32_t size;
+    uint32_t magic[2];  // for fast division
+  };
 
-cudaError_t EnqueueKernel(ApiCall& call, Stream& stream, KernelLaunch launch) {
-  std::vector<Use> uses;
-  const bool legal =
-      AddUses(call, stream, launch.name, launch.reads, /*write=*/false, uses) &&
-      AddUses(call, stream, launch.name, launch.writes, /*write=*/true, uses);
-  if (!legal) uses.clear();
-  OperationPtr kernel = call.machine.Enqueue(stream, launch.name, uses);
-  if (legal) {
-    kernel->run = std::move(launch.body);
-  } else {
-    kernel->fault = cudaErrorIllegalAddress;
+  // Where the nth element lies, in bytes from the operand's first.
+  size_t OffsetOf(uint32_t n, int operand) const {
+    size_t offset = 0;
+    for (int i = 0; i < dimensions; ++i) {
+      offset += size_t{n % sizes[i].size} * strides[i][operand];
+      n /= sizes[i].size;
+    }
+    return offset;
   }
-  return cudaSuccess;
+  // From the first byte of the operand to its last.
+  Range SpanOf(int operand, size_t element_size) const {
+    size_t last = 0;
+    for (int i = 0; i < dimensions; ++i) {
+      last += size_t{sizes[i].size - 1} * strides[i][operand];
+    }
+    return {data[operand], last + element_size};
+  }
+
+  int32_t dimensions;
+  Divider sizes[kMaxDimensions];
+  uint32_t strides[kMaxDimensions][2];
+  char* data[2];
+};
+
+std::optional<KernelLaunch> Copy(void** arguments, const std::string& type) {
+  const int count = *static_cast<int*>(arguments[0]);
+  const StridedCopy copy = *static_cast<StridedCopy*>(arguments[1]);
+  const size_t size = SizeOf(type);
+  if (size == 0) return std::nullopt;
+  KernelLaunch launch;
+  launch.name = "copy";
+  launch.body = [=] {
+    char* const to = static_cast<char*>(HostView(copy.data[0]));
+    const char* const from = static_cast<char*>(HostView(copy.data[1]));
+    for (int i = 0; i < count; ++i) {
+      memcpy(to + copy.OffsetOf(i, 0), from + copy.OffsetOf(i, 1), size);
+    }
+  };
+  launch.reads = {copy.SpanOf(1, size)};
+  launch.writes = {copy.SpanOf(0, size)};
+  return launch;
 }
+
+}  // namespace
 
 std::optional<KernelLaunch> FindKernel(const std::string& name,
                                        void** arguments) {
-  static const std::regex kElementwise(
-      R"(void at::native::\w*elementwise_kernel<\d+, at::native::(\w+)<(.*?)>)"
-      R"(, std::array<char\*, (\d)ul>.*)");
+  static const std::regex kCopy(
+      R"(^void at::native::elementwise_kernel<\d+, \d+, )"
+      R"(at::native::gpu_kernel_impl_nocast<)"
+      R"(at::native::direct_copy_kernel_cuda.*?\{lambda\(([\w:<> ]+)\)#1\}>)");
   std::smatch match;
-  if (!std::regex_match(name, match, kElementwise)) return std::nullopt;
+  if (std::regex_search(name, match, kCopy)) return Copy(arguments, match[1]);
+  static const std::regex kElementwise(
+      R"(^void at::native::\w*elementwise_kernel<\d+, at::native::(\w+)<(.*?)>)"
+      R"(, std::array<char\*, \d)");
+  if (!std::regex_search(name, match, kElementwise)) return std::nullopt;
   const Elementwise kernel(arguments);
   if (match[1] == "FillFunctor") return Fill(kernel, match[2]);
   if (match[1] == "CUDAFunctor_add") return Add(kernel, match[2]);

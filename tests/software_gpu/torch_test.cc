@@ -181,5 +181,23 @@ TEST_F(TorchTest, FillAndAddGiveTheRightValues) {
   }
 }
 
+TEST_F(TorchTest, CopiesOfViewsGiveTheRightValues) {
+  for (const at::ScalarType dtype :
+       {at::kFloat, at::kDouble, at::kByte, at::kHalf, at::kComplexFloat}) {
+    SCOPED_TRACE(c10::toString(dtype));
+    const at::Tensor values = at::arange(60, at::kFloat).to(dtype);
+    const at::Tensor sent = values.reshape({3, 4, 5});
+    const at::Tensor there = sent.to(at::Device(at::kCUDA, 0));
+    EXPECT_TRUE(at::equal(there.transpose(0, 2).contiguous().cpu(),
+                          sent.transpose(0, 2).contiguous()));
+    EXPECT_TRUE(at::equal(there.slice(2, 1, 5, 2).contiguous().cpu(),
+                          sent.slice(2, 1, 5, 2).contiguous()));
+    EXPECT_TRUE(at::equal(there.select(1, 2).cpu(), sent.select(1, 2)));
+    at::Tensor target = at::zeros({5, 4, 3}, OnDevice(0, dtype));
+    target.transpose(0, 2).copy_(there);
+    EXPECT_TRUE(at::equal(target.cpu(), sent.transpose(0, 2)));
+  }
+}
+
 }  // namespace
 }  // namespace tensorferry::software_gpu
