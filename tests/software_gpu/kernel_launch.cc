@@ -8,23 +8,34 @@ namespace tensorferry::software_gpu {
 namespace {
 
 // Whether kernels of that device can use the memory.
-bool Reaches(ApiCall& call, int device, const Use& use) {
-  if (!use.allocation || !use.allocation->on_device()) return true;
+bool CheckReach(ApiCall& call, int device, const std::string& name,
+                const Use& use) {
+  if (!use.allocation) {
+    call.machine.Report(Finding::Kind::kOutOfBounds,
+                        name + " uses ordinary memory of the host");
+    return false;
+  }
   const int owner = use.allocation->device;
-  return owner == device ||
-         call.machine.peers_enabled.contains({device, owner});
+  if (!use.allocation->on_device() || owner == device ||
+      call.machine.peers_enabled.contains({device, owner})) {
+    return true;
+  }
+  call.machine.Report(Finding::Kind::kPeerAccess,
+                      name + " of device " + std::to_string(device) +
+                          " uses memory of device " + std::to_string(owner));
+  return false;
 }
 
+// False, and a finding: the kernel cannot use all of these.
 bool AddUses(ApiCall& call, const Stream& stream, const std::string& name,
              const std::vector<Range>& ranges, bool write,
              std::vector<Use>& uses) {
   for (const Range& range : ranges) {
+    if (range.size == 0) continue;
     const Use use = {call.machine.allocations.Find(range.begin), range.begin,
                      range.size, write};
-    if (!call.machine.CheckRange(name, use)) return false;
-    if (!Reaches(call, stream.device, use)) {
-      call.machine.Report(Finding::Kind::kPeerAccess,
-                          name + " on device " + std::to_string(stream.device));
+    if (!call.machine.CheckRange(name, use) ||
+        !CheckReach(call, stream.device, name, use)) {
       return false;
     }
     uses.push_back(use);

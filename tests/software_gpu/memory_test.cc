@@ -177,6 +177,16 @@ TEST_F(MemoryTest, AKernelOutOfBoundsFailsItsDevice) {
   ClearFailures();
 }
 
+TEST_F(MemoryTest, AKernelCannotUseOrdinaryMemory) {
+  std::string ordinary(kSize, 'a');
+  EXPECT_EQ(Launch(stream_, "lost", [] {}, {{ordinary.data(), kSize}},
+                   {{pinned_, kSize}}),
+            cudaSuccess);
+  EXPECT_THAT(TakeKinds(), ElementsAre(Finding::Kind::kOutOfBounds));
+  EXPECT_EQ(cudaStreamSynchronize(stream_), cudaErrorIllegalAddress);
+  ClearFailures();
+}
+
 TEST_F(MemoryTest, UseAfterFreeIsFound) {
   void* p = nullptr;
   EXPECT_EQ(cudaMalloc(&p, kSize), cudaSuccess);

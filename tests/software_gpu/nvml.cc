@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include <mutex>
 #include <string>
 
 #include "tests/software_gpu/machine.h"
@@ -74,7 +75,9 @@ int nvmlDeviceGetHandleByPciBusId_v2(const char* text, Handle* device) {
 }
 
 int nvmlDeviceGetP2PStatus(Handle, Handle, int, int* status) {
-  *status = Machine::Get().peer_access ? 0 : 1;
+  Machine& machine = Machine::Get();
+  std::lock_guard<std::mutex> lock(machine.mutex);
+  *status = machine.peer_access ? 0 : 1;
   return kSuccess;
 }
 

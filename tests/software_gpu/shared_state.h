@@ -67,7 +67,7 @@ class SharedClock {
     StreamId stream;
     uint64_t epoch;
   };
-  static constexpr size_t kEntries = 1000;
+  static constexpr size_t kEntries = 4000;
   uint32_t count_;
   Entry entries_[kEntries];
 };
