@@ -52,11 +52,8 @@ cudaError_t EnqueueKernel(ApiCall& call, Stream& stream, KernelLaunch launch) {
       AddUses(call, stream, launch.name, launch.writes, /*write=*/true, uses);
   if (!legal) uses.clear();
   OperationPtr kernel = call.machine.Enqueue(stream, launch.name, uses);
-  if (legal) {
-    kernel->run = std::move(launch.body);
-  } else {
-    kernel->fault = cudaErrorIllegalAddress;
-  }
+  kernel->run = std::move(launch.body);
+  if (!legal) kernel->fault = cudaErrorIllegalAddress;
   return cudaSuccess;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <thread>
+#include <utility>
 
 #include "tests/software_gpu/api_call.h"
 #include "tests/software_gpu/machine.h"
@@ -38,7 +39,7 @@ void Scheduler::Wake() {
 }
 
 void Scheduler::Await(std::unique_lock<std::mutex>& lock,
-                      const OperationPtr& operation) {
+                      OperationPtr operation) {
   if (!operation) return;
   Demand(operation);
   ran_.wait(lock, [&] { return operation->done; });
@@ -133,26 +134,25 @@ void Scheduler::Run(std::unique_lock<std::mutex>& lock,
                     operation->name + " ran after its memory was freed");
     if (device.fault == cudaSuccess) device.fault = cudaErrorIllegalAddress;
   }
-  if (operation->host_function) {
-    machine_.HostLearns(operation->clock);
-    lock.unlock();
-    RunAsHostFunction([&] { operation->host_function(error); });
-    lock.lock();
-  } else if (operation->run && error == cudaSuccess &&
-             device.fault == cudaSuccess) {
-    lock.unlock();
-    operation->run();
-    lock.lock();
-  }
+  const bool runs = error == cudaSuccess && device.fault == cudaSuccess &&
+                    operation->fault == cudaSuccess;
+  if (operation->host_function) machine_.HostLearns(operation->clock);
+  auto run = std::move(operation->run);
+  auto host_function = std::move(operation->host_function);
+  lock.unlock();
+  if (host_function) RunAsHostFunction([&] { host_function(error); });
+  if (run && runs) run();
+  // Here, as what they hold may call CUDA when it is destroyed.
+  run = nullptr;
+  host_function = nullptr;
+  lock.lock();
   if (operation->finish) operation->finish();
   if (operation->fault != cudaSuccess) device.fault = operation->fault;
   operation->result = error;
   stream.error = error;
   operation->finished = steady_clock::now();
   operation->done = true;
-  // They may hold much, and the event that names the operation lives on.
-  operation->run = nullptr;
-  operation->host_function = nullptr;
+  // The event that names the operation may live on.
   operation->finish = nullptr;
   operation->after = nullptr;
   operation->memory.clear();

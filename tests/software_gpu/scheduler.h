@@ -30,7 +30,7 @@ class Scheduler {
   // What may run has changed.
   void Wake();
   // Returns when the operation has run.
-  void Await(std::unique_lock<std::mutex>& lock, const OperationPtr& operation);
+  void Await(std::unique_lock<std::mutex>& lock, OperationPtr operation);
   // Returns when somebody may have changed something, after a moment at most.
   void AwaitChange(std::unique_lock<std::mutex>& lock);
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include <atomic>
+#include <map>
 #include <set>
 #include <string>
 #include <thread>
@@ -187,6 +188,20 @@ TEST_F(StreamTest, AHeldStreamHoldsUpWhoWaitsForIt) {
   Release(a_);
   waiter.join();
   EXPECT_THAT(ran_, ElementsAre("free", "held", "waits"));
+}
+
+TEST_F(StreamTest, WhoWaitsForAStreamDoesNotWaitForWhatComesLater) {
+  Hold(a_);
+  Step(a_, "before");
+  std::thread waiter(
+      [&] { EXPECT_EQ(cudaStreamSynchronize(a_), cudaSuccess); });
+  // The call counts itself when it begins to wait.
+  std::map<std::string, int> calls;
+  while (calls.empty()) calls = TakeSynchronisingCalls();
+  Step(a_, "later");
+  Release(a_);
+  waiter.join();
+  EXPECT_THAT(ran_, ElementsAre("before"));
 }
 
 TEST_F(StreamTest, TheDefaultStreamOrdersBlockingStreams) {

@@ -152,6 +152,43 @@ TEST_F(TorchTest, ADeviceWithoutMemorySaysSo) {
   SetMemoryLimit(0, size_t{4} << 30);
 }
 
+TEST_F(TorchTest, FailuresAreExceptionsWithTheirText) {
+  const at::Tensor pinned = Numbers().pin_memory();
+  at::Tensor there = at::empty({1000}, OnDevice(0));
+  const auto error_of_copy = [&]() -> std::string {
+    try {
+      there.copy_(pinned, /*non_blocking=*/true);
+    } catch (const c10::Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  FailCall("cudaMemcpyAsync", 2, cudaErrorInvalidValue);
+  EXPECT_EQ(error_of_copy(), "");
+  EXPECT_THAT(error_of_copy(), HasSubstr("invalid argument"));
+  EXPECT_EQ(error_of_copy(), "");
+  FailDevice(c10::cuda::getDefaultCUDAStream(0), cudaErrorECCUncorrectable);
+  EXPECT_THROW(c10::cuda::getDefaultCUDAStream(0).synchronize(), c10::Error);
+  EXPECT_THAT(error_of_copy(), HasSubstr("uncorrectable ECC error"));
+  ClearFailures();
+  EXPECT_EQ(error_of_copy(), "");
+}
+
+// Which is freed when the kernel has run.
+TEST_F(TorchTest, AKernelMayHoldTheLastReferenceToATensor) {
+  const auto stream = c10::cuda::getStreamFromPool(false, 0);
+  at::Tensor tensor = at::empty({1000}, OnDevice(0));
+  c10::cuda::CUDACachingAllocator::recordStream(tensor.storage().data_ptr(),
+                                                stream);
+  float* const p = tensor.data_ptr<float>();
+  EXPECT_EQ(Launch(stream, "sevens",
+                   [tensor, p] { *static_cast<float*>(HostView(p)) = 7; }, {},
+                   {{p, 4000}}),
+            cudaSuccess);
+  tensor.reset();
+  stream.synchronize();
+}
+
 TEST_F(TorchTest, AKernelThatIsNotModelledIsNamed) {
   const at::Tensor a = at::empty({2, 2}, OnDevice(0));
   EXPECT_THROW(a.sin(), c10::Error);
