@@ -12,6 +12,7 @@
 #include <tensorpipe/tensorpipe.h>
 #include <tensorpipe/tensorpipe_cuda.h>
 
+#include <functional>
 #include <future>
 #include <memory>
 #include <optional>
@@ -71,13 +72,16 @@ class Side {
   // Sends what `stream` makes of `tensor`.
   std::future<void> Send(const at::Tensor& tensor, CUDAStream stream,
                          int to_device) {
+    return Send(tensor,
+                tensorpipe::CudaBuffer{tensor.data_ptr(), stream.stream()},
+                tensorpipe::Device(tensorpipe::kCudaDeviceType, to_device));
+  }
+  std::future<void> Send(const at::Tensor& tensor, tensorpipe::Buffer buffer,
+                         tensorpipe::Device target) {
     auto sent = std::make_shared<std::promise<void>>();
     tensorpipe::Message message;
     message.tensors.push_back(
-        {.buffer = tensorpipe::CudaBuffer{tensor.data_ptr(), stream.stream()},
-         .length = tensor.nbytes(),
-         .targetDevice =
-             tensorpipe::Device(tensorpipe::kCudaDeviceType, to_device)});
+        {.buffer = buffer, .length = tensor.nbytes(), .targetDevice = target});
     pipe_->write(std::move(message),
                  [sent, tensor](const tensorpipe::Error& error) {
                    EXPECT_FALSE(error) << error.what();
@@ -89,27 +93,44 @@ class Side {
   // The tensor is there once `stream` has come so far; undefined: the pipe
   // broke.
   std::future<at::Tensor> Receive(CUDAStream stream) {
+    return Receive([stream](int64_t count) {
+      CUDAStreamGuard guard(stream);
+      const at::Tensor tensor =
+          at::empty({count}, OnDevice(stream.device_index()));
+      return std::pair<at::Tensor, tensorpipe::Buffer>(
+          tensor, tensorpipe::CudaBuffer{tensor.data_ptr(), stream.stream()});
+    });
+  }
+  std::future<at::Tensor> ReceiveOnHost() {
+    return Receive([](int64_t count) {
+      const at::Tensor tensor = at::empty({count}, at::kFloat);
+      return std::pair<at::Tensor, tensorpipe::Buffer>(
+          tensor, tensorpipe::CpuBuffer{tensor.data_ptr()});
+    });
+  }
+
+ private:
+  // `allocate`: so many floats.
+  std::future<at::Tensor> Receive(
+      std::function<std::pair<at::Tensor, tensorpipe::Buffer>(int64_t)>
+          allocate) {
     auto received = std::make_shared<std::promise<at::Tensor>>();
-    pipe_->readDescriptor([this, received, stream](
+    pipe_->readDescriptor([this, received, allocate](
                               const tensorpipe::Error& error,
                               const tensorpipe::Descriptor& descriptor) {
       if (error) return received->set_value({});
-      CUDAStreamGuard guard(stream);
       const auto length = static_cast<int64_t>(descriptor.tensors[0].length);
-      at::Tensor tensor =
-          at::empty({length / 4}, OnDevice(stream.device_index()));
+      auto [tensor, buffer] = allocate(length / 4);
       tensorpipe::Allocation allocation;
-      allocation.tensors.push_back({.buffer = tensorpipe::CudaBuffer{
-                                        tensor.data_ptr(), stream.stream()}});
+      allocation.tensors.push_back({.buffer = buffer});
       pipe_->read(std::move(allocation),
-                  [received, tensor](const tensorpipe::Error& error) {
+                  [received, tensor = tensor](const tensorpipe::Error& error) {
                     received->set_value(error ? at::Tensor() : tensor);
                   });
     });
     return received->get_future();
   }
 
- private:
   std::shared_ptr<tensorpipe::Context> context_;
   std::shared_ptr<tensorpipe::Listener> listener_;
   std::shared_ptr<tensorpipe::Pipe> pipe_;
@@ -222,6 +243,31 @@ TEST_P(XthTest, UsingAReceivedTensorOnAStreamThatDoesNotWaitIsARace) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Channels, XthTest, ::testing::Values("cuda_xth"),
+                         [](const auto& info) { return info.param; });
+
+class BasicTest : public OneProcessTest {};
+
+TEST_P(BasicTest, TensorsGoBetweenHostAndDevice) {
+  const at::Tensor values = Numbers(kSmall, 1);
+  const CUDAStream to = getStreamFromPool(false, 1);
+  std::future<at::Tensor> there = receiver_->Receive(to);
+  sender_
+      ->Send(values, tensorpipe::CpuBuffer{values.data_ptr()},
+             tensorpipe::Device(tensorpipe::kCudaDeviceType, 1))
+      .get();
+  EXPECT_TRUE(at::equal(ToHost(there.get(), to), values));
+
+  const CUDAStream stream = getStreamFromPool(false, 0);
+  const at::Tensor tensor = Produce(values, stream);
+  std::future<at::Tensor> here = receiver_->ReceiveOnHost();
+  sender_
+      ->Send(tensor, tensorpipe::CudaBuffer{tensor.data_ptr(), stream.stream()},
+             tensorpipe::Device(tensorpipe::kCpuDeviceType, 0))
+      .get();
+  EXPECT_TRUE(at::equal(here.get(), values));
+}
+
+INSTANTIATE_TEST_SUITE_P(Channels, BasicTest, ::testing::Values("cuda_basic"),
                          [](const auto& info) { return info.param; });
 
 // The other process: sends back to cuda:0 what it gets on its cuda:1, and says
