@@ -61,6 +61,8 @@ class HubWire : public WireEnd {
     if (context_ == nullptr) return;
     context_->close();
     context_->join();
+    listener_ = nullptr;  // before the loop
+    context_ = nullptr;
   }
 
   absl::Status Listen(Wire wire) {
