@@ -40,7 +40,8 @@ struct HubOptions {
   int max_connections_per_session = 256;
   // Bytes of one of tensorpipe's own packets (a descriptor with its manifest).
   uint64_t max_packet_bytes = uint64_t{64} << 20;
-  // How long the loop looks for more before it sleeps, after work.
+  // How long the loop looks for more before it sleeps, after work. For whoever
+  // makes the loop; the hub itself does not use it.
   absl::Duration spin = absl::Microseconds(20);
 };
 
@@ -69,7 +70,9 @@ struct ContextEvents {
 // call back on the loop, each callback exactly once, in order per direction,
 // never under a lock, maybe within the call. What a callback throws ends up in
 // ContextEvents. close() and the destructors work from any thread; join() must
-// not be called on the loop.
+// not be called on the loop. tensorpipe runs its callbacks on whatever thread is
+// inside the same tensorpipe::Context at that moment: call into it on the loop,
+// or what it throws comes out of your call.
 class Hub {
  public:
   // Starts to listen at the first Expect. INVALID_ARGUMENT: options.

@@ -178,7 +178,9 @@ std::string SpontaneousHello() {
   return absl::StrCat(Bytes({0xb8, 0, 0xb9, 1}), CountedString(""));
 }
 
-std::string RequestedHello(uint8_t id) { return Bytes({0xb8, 1, 0xb9, 1, id}); }
+std::string RequestedHello(uint16_t id) {
+  return Bytes({0xb8, 1, 0xb9, 1, 0x81, id & 0xff, id >> 8});
+}
 
 std::string GoodBrochure() {
   return absl::StrCat(Bytes({0xb9, 2, 0xbb, 1}), CountedString("ferry"),
