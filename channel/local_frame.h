@@ -34,9 +34,10 @@ struct LocalFrame {
   };
   Kind kind = Kind::kHello;
   uint64_t number = 0;  // of the buffer; not HELLO
-  uint64_t length = 0;  // of the buffer, of DATA's piece; at least 1; not HELLO
-  uint64_t address = 0;    // in the memory of who says it: HELLO (of its nonce;
-                           // 0: it cannot be read), OFFER
+  uint64_t length = 0;  // of the buffer, or DATA's piece; at least 1; not HELLO
+  // In the memory of who says it. HELLO: of its nonce; 0: it cannot be read.
+  // OFFER: of the buffer.
+  uint64_t address = 0;
   MemoryNonce nonce = {};  // HELLO with an address
   // Why not: HELLO without an address, STREAM. Printable ASCII.
   std::string reason;

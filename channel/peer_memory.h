@@ -48,6 +48,7 @@ class PeerMemory {
  private:
   PeerMemory(pid_t pid, uint64_t nonce_address, const MemoryNonce& nonce)
       : pid_(pid), nonce_address_(nonce_address), nonce_(nonce) {}
+  bool HasNonce() const;
 
   pid_t pid_;
   uint64_t nonce_address_;

@@ -32,11 +32,16 @@ absl::Status Outcome::Wait() {
 }
 
 std::string Pattern(size_t length, int seed) {
-  std::string bytes(length, '\0');
+  std::string block(4099, '\0');  // prime: no piece's length is a multiple
   uint32_t value = 2654435761u * (seed + 1);
-  for (char& byte : bytes) {
+  for (char& byte : block) {
     value = value * 1664525u + 1013904223u;
     byte = static_cast<char>(value >> 24);
+  }
+  std::string bytes;
+  bytes.reserve(length);
+  while (bytes.size() < length) {
+    bytes.append(block, 0, length - bytes.size());
   }
   return bytes;
 }

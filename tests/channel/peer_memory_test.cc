@@ -81,6 +81,8 @@ TEST_F(PeerMemoryTest, MemoryThatIsNotThereIsALie) {
     EXPECT_THAT(memory.Read(from, to.data(), to.size()),
                 StatusIs(StatusCode::kDataLoss));
   }
+  nonce_.Erase();  // then it may have been there
+  EXPECT_THAT(memory.Read(1, to.data(), 1), StatusIs(StatusCode::kUnavailable));
   munmap(pages, page);
 }
 
