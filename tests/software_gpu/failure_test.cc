@@ -20,6 +20,8 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::Field;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Pair;
 
 class FailureTest : public SoftwareGpuTest {
  protected:
@@ -133,6 +135,15 @@ TEST_F(FailureTest, AKernelNeedsAccessToTheMemoryOfAPeer) {
   EXPECT_EQ(cudaFree(p), cudaSuccess);
   EXPECT_EQ(cudaFree(of_peer), cudaSuccess);
   EXPECT_EQ(cudaStreamDestroy(stream), cudaSuccess);
+}
+
+TEST_F(FailureTest, CallsAreCountedAlsoThoseThatFail) {
+  TakeCalls();
+  FailCall("cudaStreamQuery", 1, cudaErrorUnknown);
+  EXPECT_EQ(cudaStreamQuery(stream_), cudaErrorUnknown);
+  EXPECT_EQ(cudaStreamQuery(stream_), cudaSuccess);
+  EXPECT_THAT(TakeCalls(), ElementsAre(Pair("cudaStreamQuery", 2)));
+  EXPECT_THAT(TakeCalls(), IsEmpty());
 }
 
 TEST_F(FailureTest, ACallOfAStubIsFound) {
