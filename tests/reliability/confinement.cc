@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <malloc.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -98,6 +99,8 @@ absl::Status Confine(const Confinement& confinement) {
     FERRY_RETURN_IF_ERROR(Deny(call));
   }
   if (confinement.address_space > 0) {
+    // Each arena of malloc's reserves more than a small limit has.
+    mallopt(M_ARENA_MAX, 1);
     FERRY_RETURN_IF_ERROR(
         Limit(RLIMIT_AS, AddressSpaceNow() + confinement.address_space));
   }

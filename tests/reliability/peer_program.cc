@@ -341,8 +341,8 @@ Program::Result Program::Send(const Words& words) {
   for (int64_t i = 0; i < count && window.Enter(); ++i) {
     served->session->Send(
         MakeContent(kData, served->next_sent++, nbytes, next_seed_++), options,
-        [&](absl::StatusOr<Receipt> receipt) {
-          if (receipt.ok() && i + 1 == count) {
+        [&, last = i + 1 == count](absl::StatusOr<Receipt> receipt) {
+          if (receipt.ok() && last) {
             for (const PathUse& use : receipt->paths) {
               absl::StrAppend(&paths, use.path, use.status.ok() ? " " : "! ");
             }

@@ -17,10 +17,10 @@ class Witness {
   explicit Witness(RemotePeer& peer);
   // EXPECTs all of it. `more_memory` is what it may have grown by, in bytes.
   void ExpectUnharmed(uint64_t more_memory = uint64_t{4} << 20);
+  void ExpectServed();  // EXPECTs that new sessions are
 
  private:
   void Rehearse();
-  void ExpectServed();
 
   RemotePeer& peer_;
   std::unique_ptr<RemotePeer> bystander_;
