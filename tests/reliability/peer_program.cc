@@ -1,5 +1,6 @@
 #include "tests/reliability/peer_program.h"
 
+#include <malloc.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -175,7 +176,8 @@ class Program {
   absl::StatusOr<std::shared_ptr<Served>> Find(const std::string& number);
   absl::Status EchoOnce(Session& session, int64_t nbytes, absl::Duration most);
   absl::Status OneSession(const std::string& address, const std::string& path,
-                          int echoes, int64_t nbytes, absl::Duration most);
+                          int echoes, int64_t nbytes, absl::Duration most,
+                          absl::Duration* longest = nullptr);
   uint64_t Moved();
 
   const bool receives_;
@@ -277,7 +279,8 @@ void Program::Adopt(int64_t number, std::shared_ptr<Session> session) {
   }
   session
       ->Handle(kEcho,
-               [](Session& from, Received call) {
+               [this](Session& from, Received call) {
+                 if (!IsIntact(call.message)) ++corrupt_;
                  from.Reply(call.envelope, std::move(call.message), {},
                             [](absl::StatusOr<Receipt>) {});
                })
@@ -379,17 +382,28 @@ Program::Result Program::Echo(const Words& words) {
   return "";
 }
 
+// Each step may take `most`; `longest` becomes what the slowest took.
 absl::Status Program::OneSession(const std::string& address,
                                  const std::string& path, int echoes,
-                                 int64_t nbytes, absl::Duration most) {
-  FERRY_ASSIGN_OR_RETURN(
-      std::shared_ptr<Session> session,
-      blocking::Connect(*peer_, address, OfferOf(path), most));
+                                 int64_t nbytes, absl::Duration most,
+                                 absl::Duration* longest) {
+  absl::Time began = absl::Now();
+  auto step = [&] {
+    const absl::Time now = absl::Now();
+    if (longest != nullptr) *longest = std::max(*longest, now - began);
+    began = now;
+  };
+  absl::StatusOr<std::shared_ptr<Session>> session =
+      blocking::Connect(*peer_, address, OfferOf(path), most);
+  step();
+  if (!session.ok()) return session.status();
   absl::Status echoed;
   for (int i = 0; i < echoes && echoed.ok(); ++i) {
-    echoed = EchoOnce(*session, nbytes, most);
+    echoed = EchoOnce(**session, nbytes, most);
+    step();
   }
-  blocking::Close(*session, most).status().IgnoreError();
+  blocking::Close(**session, most).status().IgnoreError();
+  step();
   return echoed;
 }
 
@@ -425,14 +439,14 @@ Program::Result Program::Load(const Words& words) {
     const int echoes = 1 + random() % 3;
     const int64_t nbytes = 4 << (random() % 24);
     pool.Run([&, address, path, echoes, nbytes] {
-      const absl::Time began = absl::Now();
+      absl::Duration took;
       const absl::Status status =
           OneSession(address, path, echoes, std::min(nbytes, most_bytes),
-                     absl::Seconds(5));
+                     absl::Seconds(5), &took);
       {
         absl::MutexLock lock(&mu);
         ++outcomes[status.code()];
-        longest = std::max(longest, absl::Now() - began);
+        longest = std::max(longest, took);
         if (status.code() == absl::StatusCode::kDataLoss ||
             status.code() == absl::StatusCode::kInternal ||
             status.code() == absl::StatusCode::kUnknown ||
@@ -500,6 +514,10 @@ int PeerProgram(int argc, char** argv) {
   const Arguments arguments = ParseArguments(argc, argv);
   // As a parent's choice may have been; a user's program has the default.
   signal(SIGPIPE, SIG_DFL);
+  // What is freed is given back, so that memory that grows is memory held.
+  mallopt(M_ARENA_MAX, 2);
+  mallopt(M_MMAP_THRESHOLD, 128 << 10);
+  mallopt(M_TRIM_THRESHOLD, 128 << 10);
   Program program(arguments);
   absl::Status status = Confine(ConfinementOf(arguments));
   if (status.ok()) status = program.Start();

@@ -14,6 +14,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 
@@ -60,7 +61,8 @@ std::string HostOf(const std::string& hex) {
     words[i] = std::stoul(hex.substr(i * 8, 8), nullptr, 16);
   }
   inet_ntop(hex.size() == 8 ? AF_INET : AF_INET6, words, text, sizeof(text));
-  return text;
+  // gRPC listens on IPv4 addresses in their IPv6 form.
+  return std::string(absl::StripPrefix(text, "::ffff:"));
 }
 
 void AddTcp(pid_t pid, const char* file, const std::set<std::string>& inodes,

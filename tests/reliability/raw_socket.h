@@ -45,6 +45,7 @@ class RawListener {
   RawListener(const RawListener&) = delete;
   ~RawListener();
 
+  int fd() const { return fd_; }
   int port() const { return port_; }
   // UNAVAILABLE: nobody came in time.
   absl::StatusOr<RawSocket> Accept(absl::Duration within);
