@@ -64,7 +64,8 @@ bool Ready(int fd, short events, absl::Time until) {
 
 }  // namespace
 
-absl::StatusOr<RawSocket> RawSocket::Connect(const ListeningSocket& to) {
+absl::StatusOr<RawSocket> RawSocket::Connect(const ListeningSocket& to,
+ absl::Duration within) {
   const SocketAddress address = AddressOf(to);
   RawSocket made(socket(address.storage.ss_family,
                         SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
@@ -74,7 +75,7 @@ absl::StatusOr<RawSocket> RawSocket::Connect(const ListeningSocket& to) {
     return made;
   }
   if (errno != EINPROGRESS) return SystemError("connect");
-  if (!Ready(made.fd_, POLLOUT, absl::Now() + absl::Seconds(5))) {
+  if (!Ready(made.fd_, POLLOUT, absl::Now() + within)) {
     return absl::UnavailableError("connect: nobody answers");
   }
   socklen_t length = sizeof(errno);

@@ -14,8 +14,9 @@ namespace testing {
 // A stranger's connection: sends what it likes. Never raises SIGPIPE.
 class RawSocket {
  public:
-  // UNAVAILABLE: nobody takes it (a full backlog included).
-  static absl::StatusOr<RawSocket> Connect(const ListeningSocket& to);
+  // UNAVAILABLE: nobody takes it in time (a full backlog included).
+  static absl::StatusOr<RawSocket> Connect(
+      const ListeningSocket& to, absl::Duration within = absl::Seconds(5));
   explicit RawSocket(int fd) : fd_(fd) {}
   RawSocket(RawSocket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
   RawSocket& operator=(RawSocket&& other) noexcept {

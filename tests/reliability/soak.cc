@@ -87,7 +87,6 @@ class Soak {
   std::vector<std::string> addresses_;  // of servers_
   std::unique_ptr<TcpProxy> proxy_;     // in front of the first server
   std::vector<bool> killed_;            // of clients_, in this round
-  RemotePeer* stopped_ = nullptr;
   Counts outcomes_, deeds_;
   std::vector<std::string> violations_;
   std::vector<std::string> flat_;
@@ -161,7 +160,6 @@ void Soak::Round(absl::Duration time, bool with_nemesis) {
   for (int i = 0; i < kProcesses; ++i) {
     if (!killed_[i]) TakeAnswer(i, answers[i]);
   }
-  if (stopped_ != nullptr) std::exchange(stopped_, nullptr)->Continue();
   CheckNobodyDied();
   CheckReceived();
 }
@@ -217,12 +215,14 @@ void Soak::KillClient() {
   if (next != nullptr) clients_[which] = std::move(next);
 }
 
-// Until the end of the round at the latest, or else for a while: whoever waits
-// for it has to give up by itself.
 void Soak::StopSomebody() {
-  RemotePeer* peer = servers_[random_() % kProcesses].get();
-  peer->Stop();
-  stopped_ = peer;
+  auto& peers = random_() % 2 == 0 ? servers_ : clients_;
+  RemotePeer& peer = *peers[random_() % kProcesses];
+  peer.Stop();
+  absl::Notification never;
+  never.WaitForNotificationWithTimeout(
+      absl::Milliseconds(100 + random_() % 3000));
+  peer.Continue();
 }
 
 void Soak::ResetConnections() { proxy_->Reset(); }
