@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include "absl/time/clock.h"
 
@@ -22,6 +23,12 @@ class RealClock : public Clock {
     if (left >= kForever) return wake.wait(lock);
     wake.wait_until(lock, Steady::now() + absl::ToChronoNanoseconds(left));
   }
+  absl::Duration RealTimeUntil(absl::Time deadline) const override {
+    return deadline - Now();
+  }
+  // Nobody advances it.
+  WakerId AddWaker(std::function<void()>) override { return 0; }
+  void RemoveWaker(WakerId) override {}
 
  private:
   // Far from where std::chrono overflows.
@@ -74,6 +81,23 @@ void FakeClock::Advance(absl::Duration by) {
     absl::MutexLock lock(&mu_);
     --waiter->waking;
   }
+  absl::MutexLock lock(&wakers_mu_);
+  for (auto& [id, wake] : wakers_) wake();
+}
+
+absl::Duration FakeClock::RealTimeUntil(absl::Time deadline) const {
+  return deadline <= Now() ? absl::ZeroDuration() : absl::InfiniteDuration();
+}
+
+Clock::WakerId FakeClock::AddWaker(std::function<void()> wake) {
+  absl::MutexLock lock(&wakers_mu_);
+  wakers_.emplace(next_waker_, std::move(wake));
+  return next_waker_++;
+}
+
+void FakeClock::RemoveWaker(WakerId id) {
+  absl::MutexLock lock(&wakers_mu_);
+  wakers_.erase(id);
 }
 
 void FakeClock::Register(Waiter* waiter) {

@@ -2,6 +2,9 @@
 #define TENSORFERRY_BASE_CLOCK_H_
 
 #include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <map>
 #include <mutex>
 #include <vector>
 
@@ -24,6 +27,15 @@ class Clock {
                          std::condition_variable& wake,
                          absl::Time deadline) = 0;
 
+  // For those that wait in the kernel: how long to wait there for `deadline`,
+  // if no waker runs before.
+  virtual absl::Duration RealTimeUntil(absl::Time deadline) const = 0;
+  // `wake` is called each time that the clock is advanced by hand, from there,
+  // until RemoveWaker has returned. It must not call the clock.
+  using WakerId = uint64_t;
+  virtual WakerId AddWaker(std::function<void()> wake) = 0;
+  virtual void RemoveWaker(WakerId id) = 0;
+
   // Steady: starts at the wall clock's time, and neither it nor its waits move
   // when that one is set. Stands still while the machine is suspended. Lives
   // for ever.
@@ -38,6 +50,9 @@ class FakeClock : public Clock {
   absl::Time Now() const override;
   void WaitUntil(std::unique_lock<std::mutex>& lock,
                  std::condition_variable& wake, absl::Time deadline) override;
+  absl::Duration RealTimeUntil(absl::Time deadline) const override;
+  WakerId AddWaker(std::function<void()> wake) override;
+  void RemoveWaker(WakerId id) override;
   void Advance(absl::Duration by);
 
  private:
@@ -52,6 +67,10 @@ class FakeClock : public Clock {
   mutable absl::Mutex mu_;
   absl::Time now_ ABSL_GUARDED_BY(mu_);
   std::vector<Waiter*> waiters_ ABSL_GUARDED_BY(mu_);
+
+  absl::Mutex wakers_mu_;  // held while they run
+  WakerId next_waker_ ABSL_GUARDED_BY(wakers_mu_) = 1;
+  std::map<WakerId, std::function<void()>> wakers_ ABSL_GUARDED_BY(wakers_mu_);
 };
 
 }  // namespace tensorferry

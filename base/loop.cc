@@ -1,22 +1,50 @@
 #include "base/loop.h"
 
+#include <condition_variable>
+
 namespace tensorferry {
 
-Loop::Loop(Clock* clock) : clock_(clock), thread_([this] { Work(); }) {}
+namespace {
 
-Loop::~Loop() {
+// So many tasks may run before the waiter looks for what came in.
+constexpr int kTasksPerPoll = 16;
+
+class ClockWaiter : public Loop::Waiter {
+ public:
+  explicit ClockWaiter(Clock* clock) : clock_(clock) {}
+  void Wait(std::unique_lock<std::mutex>& lock, absl::Time until) override {
+    clock_->WaitUntil(lock, wake_, until);
+  }
+  void Poll(std::unique_lock<std::mutex>&) override {}
+  void Wake() override { wake_.notify_one(); }
+
+ private:
+  Clock* const clock_;
+  std::condition_variable wake_;
+};
+
+}  // namespace
+
+Loop::Loop(Clock* clock) : Loop(clock, std::make_unique<ClockWaiter>(clock)) {}
+
+Loop::Loop(Clock* clock, std::unique_ptr<Waiter> waiter)
+    : clock_(clock), waiter_(std::move(waiter)), thread_([this] { Work(); }) {}
+
+Loop::~Loop() { Stop(); }
+
+void Loop::Stop() {
   {
     std::lock_guard<std::mutex> lock(mu_);
     stopping_ = true;
-    wake_.notify_one();
+    waiter_->Wake();
   }
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 void Loop::Post(Task task) {
   std::lock_guard<std::mutex> lock(mu_);
   tasks_.push_back(std::move(task));
-  wake_.notify_one();
+  waiter_->Wake();
 }
 
 Loop::TimerId Loop::RunAt(absl::Time at, Task task) {
@@ -24,7 +52,7 @@ Loop::TimerId Loop::RunAt(absl::Time at, Task task) {
   TimerId id = next_timer_++;
   auto timer = timers_.emplace(std::make_pair(at, id), std::move(task)).first;
   timer_times_.emplace(id, at);
-  if (timer == timers_.begin()) wake_.notify_one();
+  if (timer == timers_.begin()) waiter_->Wake();
   return id;
 }
 
@@ -45,6 +73,10 @@ void Loop::Work() {
 
 Task Loop::NextTask() {
   std::unique_lock<std::mutex> lock(mu_);
+  if (++since_poll_ > kTasksPerPoll) {
+    since_poll_ = 0;
+    waiter_->Poll(lock);
+  }
   while (true) {
     if (Task timer = TakeDueTimer()) return timer;
     if (!tasks_.empty()) {
@@ -54,9 +86,9 @@ Task Loop::NextTask() {
       return task;
     }
     if (stopping_) return nullptr;
-    clock_->WaitUntil(lock, wake_,
-                      timers_.empty() ? absl::InfiniteFuture()
-                                      : timers_.begin()->first.first);
+    since_poll_ = 0;
+    waiter_->Wait(lock, timers_.empty() ? absl::InfiniteFuture()
+                                        : timers_.begin()->first.first);
   }
 }
 

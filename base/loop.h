@@ -1,10 +1,10 @@
 #ifndef TENSORFERRY_BASE_LOOP_H_
 #define TENSORFERRY_BASE_LOOP_H_
 
-#include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -24,6 +24,19 @@ namespace tensorferry {
 class Loop : public Executor {
  public:
   using TimerId = uint64_t;  // 0 is no timer
+
+  // How a loop waits when it has nothing to run. Called with the loop's mutex
+  // held, which `lock` may release meanwhile.
+  class Waiter {
+   public:
+    virtual ~Waiter() = default;
+    // Returns once Wake was called or `until` has come, or earlier for no
+    // reason. Runs on the loop, and may run what came in.
+    virtual void Wait(std::unique_lock<std::mutex>& lock, absl::Time until) = 0;
+    // The same without waiting. Called now and then while there are tasks.
+    virtual void Poll(std::unique_lock<std::mutex>& lock) = 0;
+    virtual void Wake() = 0;  // from any thread
+  };
 
   explicit Loop(Clock* clock = Clock::Real());
   // Runs what was posted, drops timers that are not yet due, joins. Must not
@@ -45,6 +58,13 @@ class Loop : public Executor {
   }
   Clock* clock() const { return clock_; }
 
+ protected:
+  Loop(Clock* clock, std::unique_ptr<Waiter> waiter);
+  // What the destructor does, for those that derive from it and must not be
+  // half gone while tasks run. May be called twice.
+  void Stop();
+  Waiter* waiter() { return waiter_.get(); }
+
  private:
   void Work();
   Task NextTask();
@@ -52,7 +72,8 @@ class Loop : public Executor {
 
   Clock* const clock_;
   std::mutex mu_;  // a Clock waits with it
-  std::condition_variable wake_;
+  const std::unique_ptr<Waiter> waiter_;
+  int since_poll_ ABSL_GUARDED_BY(mu_) = 0;  // tasks run
   std::deque<Task> tasks_ ABSL_GUARDED_BY(mu_);
   std::map<std::pair<absl::Time, TimerId>, Task> timers_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_map<TimerId, absl::Time> timer_times_ ABSL_GUARDED_BY(mu_);

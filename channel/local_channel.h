@@ -2,8 +2,8 @@
 #define TENSORFERRY_CHANNEL_LOCAL_CHANNEL_H_
 
 #include <tensorpipe/channel/context.h>
+#include <tensorpipe/common/error.h>
 
-#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -13,22 +13,13 @@
 #include "absl/status/status.h"
 #include "base/executor.h"
 #include "base/peer_process.h"
+#include "channel/carried.h"
 
 namespace tensorpipe::transport {
 class Connection;
 }  // namespace tensorpipe::transport
 
 namespace tensorferry {
-
-// How the local channel moved one buffer.
-struct Carried {
-  const void* buffer = nullptr;  // where it lies or went on this side
-  size_t length = 0;
-  std::string strategy;  // "vm" or "stream"
-  // Why the strategies before it were not used; OK: there are none. Once one
-  // has failed in a session it is not tried again in it.
-  absl::Status fell_back;
-};
 
 struct LocalChannelOptions {
   Executor* copier = nullptr;  // runs copies of up to piece_bytes; required
@@ -39,8 +30,12 @@ struct LocalChannelOptions {
       const tensorpipe::transport::Connection&)>
       peer_of;
   uint64_t piece_bytes = uint64_t{32} << 20;  // of one uncancellable copy
-  // On the loop, before the callback of the buffer that it is about.
+  // On the loop, before the callback of the buffer that it is about; not for
+  // those that failed or have no bytes.
   std::function<void(Carried)> on_carried;
+  // On the loop: a callback threw, as tensorpipe does at what it takes for
+  // impossible. Its context is in an unknown state and must not be joined.
+  std::function<void(absl::Status why)> on_wedged;
 };
 
 // A channel of tensorpipe for host memory between two processes of one user on
@@ -51,10 +46,22 @@ struct LocalChannelOptions {
 // refuses a copy, the bytes go through the connection.
 //
 // Any thread; a context belongs to one tensorpipe::Context and costs no thread.
-// After close, each pending operation is called back once its copy under way,
-// of one piece at most, has ended.
+// Callbacks run in the order of send, and of recv. After close, each pending
+// operation is called back once its copy under way, of one piece at most, has
+// ended; join() and the destructor wait for that and must not run on the loop.
+//
+// A send that failed, as by a close, may still have been delivered; but never
+// bytes that were read after its callback.
 std::shared_ptr<tensorpipe::channel::Context> MakeLocalChannel(
     LocalChannelOptions options);
+
+// The status behind an error that a local channel gave to tensorpipe; nullopt:
+// it comes from elsewhere. DATA_LOSS: the peer broke the channel's protocol, or
+// offered memory that it does not have; UNAVAILABLE: the peer died or closed
+// while its memory was read; RESOURCE_EXHAUSTED: it offered too many buffers;
+// CANCELLED: closed on this side.
+std::optional<absl::Status> LocalChannelErrorStatus(
+    const tensorpipe::Error& error);
 
 // Why this process's memory cannot be read by another of its user; empty: it
 // can, as far as this side can tell.

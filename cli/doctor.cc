@@ -47,7 +47,7 @@ Command DoctorCommand() {
           "Says what this machine can do, and what each finding means.",
           {},
           {},
-          "Looks at addresses, copying between processes (cma), limits, "
+          "Looks at addresses, copying between processes, limits, "
           "libtorch, the CUDA\ndriver and memory. OK unless there is a "
           "`problem`: tensors cannot be moved then.\n\n"
           "  tensorferry doctor\n",

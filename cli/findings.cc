@@ -96,13 +96,13 @@ Finding CheckAddresses() {
 
 Finding ExplainProcessMemory(const ProcessMemory& found) {
   Finding finding = {
-      "cma", Level::kGood,
+      "process memory", Level::kGood,
       absl::StrCat("process_vm_readv of a child: ", found.of_child.ToString(),
                    "; of a parent: ", found.of_parent.ToString(),
                    "; ptrace_scope is ", found.ptrace_scope,
                    found.may_trace ? "; CAP_SYS_PTRACE" : ""),
       "Two processes of one user copy tensors straight from memory to memory: "
-      "path uv/cma."};
+      "path unix/local/vm."};
   std::string why = WhyPtraceRefuses(found.ptrace_scope, found.may_trace);
   if (why.empty() && !(found.of_child.ok() && found.of_parent.ok())) {
     why =
@@ -112,8 +112,8 @@ Finding ExplainProcessMemory(const ProcessMemory& found) {
   if (why.empty()) return finding;
   finding.level = Level::kNote;
   finding.meaning = absl::StrCat(
-      "The path uv/cma cannot be used, and uv/basic, through sockets, takes "
-      "its place, slower: ",
+      "The path unix/local goes through a socket (unix/local/stream), which is "
+      "slower: ",
       why, ".");
   return finding;
 }

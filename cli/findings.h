@@ -15,7 +15,7 @@ struct Finding {
     kNote,     // works, but slower or with less than it could
     kProblem,  // tensors cannot be moved like this
   };
-  std::string what;  // "cma", to look for
+  std::string what;  // "process memory", to look for
   Level level = Level::kGood;
   std::string found;    // as measured here and now
   std::string meaning;  // what it means, and what to do about it

@@ -5,7 +5,7 @@
 
 namespace tensorferry::cli {
 
-// Forks, and tries whether process_vm_readv, which the path cma lives on, is
+// Forks, and tries whether process_vm_readv, which the path unix/local/vm lives on, is
 // allowed between the two: this process reading the child's memory (which
 // ptrace_scope 1 allows too), and the child reading this one's, as unrelated
 // processes of one user would. The kernel's refusal comes through;

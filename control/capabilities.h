@@ -15,7 +15,7 @@ namespace tensorferry {
 // One way to carry bytes between two device types that a process has compiled
 // in: a transport and a channel over it.
 struct PathCapability {
-  std::string name;  // "uv/cma": transport/channel
+  std::string name;  // "unix/local": wire/channel
   std::string from_type = "cpu";
   std::string to_type = "cpu";
   // Higher is tried first; unique per device pair. The callee's decide.

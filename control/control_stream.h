@@ -3,17 +3,19 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 
 namespace tensorferry {
 
 // Where the callee takes the session's lanes, and the secret that each of them
-// must show. Void once the session ends, or 10 s after issue if unused.
+// must prove to know. Void once the session ends, or 10 s after issue if unused.
 struct LaneTicket {
   std::string session_id;
-  std::string data_address;  // "uv://127.0.0.1:40411"
-  std::string session_key;   // 16 random bytes; never logged
+  // The best first: "unix://@x", "tcp://127.0.0.1:40411".
+  std::vector<std::string> data_addresses;
+  std::string session_key;  // 16 random bytes; never logged
 };
 
 // The control stream of one session, seen from one side: heartbeats, drain and

@@ -19,6 +19,7 @@ namespace {
 
 constexpr int kMaxWireVersion = 1 << 16;
 constexpr int kMaxStreams = 1 << 10;
+constexpr int kMaxDataAddresses = 16;
 constexpr absl::Duration kUsualLease = absl::Seconds(15);
 
 // Where a field is, spelt out only if something is wrong with it.
@@ -625,7 +626,9 @@ absl::StatusOr<SessionPlan> FromProto(const pb::SessionPlan& message,
 pb::LaneTicket ToProto(const LaneTicket& ticket) {
   pb::LaneTicket message;
   message.set_session_id(ticket.session_id);
-  message.set_data_address(ticket.data_address);
+  for (const std::string& address : ticket.data_addresses) {
+    message.add_data_addresses(address);
+  }
   message.set_session_key(ticket.session_key);
   return message;
 }
@@ -635,14 +638,25 @@ absl::StatusOr<LaneTicket> FromProto(const pb::LaneTicket& message,
   Field field{nullptr, name};
   FERRY_RETURN_IF_ERROR(CheckText(message.session_id(), field.Sub("session_id"),
                                   1, kMaxNameBytes));
-  FERRY_RETURN_IF_ERROR(CheckText(message.data_address(),
-                                  field.Sub("data_address"), 1, kMaxNameBytes));
+  if (message.data_addresses().empty()) {
+    return field.Sub("data_addresses").Wrong("is empty");
+  }
+  FERRY_RETURN_IF_ERROR(CheckCount(message.data_addresses_size(),
+                                   field.Sub("data_addresses"),
+                                   kMaxDataAddresses));
+  for (int i = 0; i < message.data_addresses_size(); ++i) {
+    FERRY_RETURN_IF_ERROR(CheckText(message.data_addresses(i),
+                                    field.Sub("data_addresses", i), 1,
+                                    kMaxNameBytes));
+  }
   if (message.session_key().size() != kSessionKeyBytes) {
     return field.Sub("session_key")
         .Wrong(message.session_key().size(), " bytes, want ", kSessionKeyBytes);
   }
-  return LaneTicket{message.session_id(), message.data_address(),
-                    message.session_key()};
+  return LaneTicket{
+      message.session_id(),
+      {message.data_addresses().begin(), message.data_addresses().end()},
+      message.session_key()};
 }
 
 pb::ExplainResponse ToProto(const Explanation& explanation) {

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "control/wire_version.h"
+#include "transfer/paths.h"
 
 namespace tensorferry {
 namespace {
@@ -41,12 +42,13 @@ PathCapability::Reach ReachOf(ChannelBackend::Reach reach) {
 
 Capabilities LocalCapabilities(const PeerId& peer, const Limits& limits,
                                const ConverterRegistry& converters,
-                               const BackendRegistry& backends) {
+                               const BackendRegistry& backends,
+                               bool plaintext_between_hosts) {
   Capabilities result;
   result.peer = peer;
   result.wire_versions = kWireVersions;
   result.devices = converters.Devices();
-  for (PathInfo& path : backends.Paths()) {
+  for (PathInfo& path : Paths(backends, plaintext_between_hosts)) {
     result.paths.push_back({.name = std::move(path.name),
                             .from_type = std::move(path.from_type),
                             .to_type = std::move(path.to_type),

@@ -10,10 +10,12 @@
 namespace tensorferry {
 
 // What this process can do now: asks the converters for devices, the backends
-// for paths and the system who and where it is.
+// for paths and the system who and where it is. `plaintext_between_hosts`: see
+// Paths.
 Capabilities LocalCapabilities(const PeerId& peer, const Limits& limits,
                                const ConverterRegistry& converters,
-                               const BackendRegistry& backends);
+                               const BackendRegistry& backends,
+                               bool plaintext_between_hosts);
 
 }  // namespace tensorferry
 

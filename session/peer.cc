@@ -99,7 +99,8 @@ class LivePeer final : public Peer, public SessionHost {
   const PeerId& id() const override { return id_; }
   const std::string& control_address() const override { return address_; }
   Capabilities GetCapabilities() const override {
-    return LocalCapabilities(id_, options_.limits, converters_, backends_);
+    return LocalCapabilities(id_, options_.limits, converters_, backends_,
+                             /*plaintext_between_hosts=*/false);
   }
   void Accept(
       std::function<void(std::shared_ptr<Session>)> on_session) override;
@@ -178,9 +179,17 @@ absl::Status LivePeer::Start() {
   executor_ = options_.executor != nullptr ? options_.executor : pool_.get();
   control_loop_ = std::make_unique<Loop>(options_.clock);
   loop_ = std::make_unique<Loop>(options_.clock);
+  HubOptions data;
+  data.host = options_.data;
+  // Beyond loopback the session's key needs a control plane that hides it.
+  if (!OnLoopback(data)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("PeerOptions.data is \"", options_.data,
+                     "\"; data listens on loopback only"));
+  }
   FERRY_ASSIGN_OR_RETURN(endpoint_,
                          Endpoint::Create({.name = options_.name,
-                                           .listen = options_.data,
+                                           .data = std::move(data),
                                            .executor = executor_,
                                            .clock = options_.clock,
                                            .backends = &backends_,
@@ -356,7 +365,7 @@ absl::StatusOr<SessionHost::Admitted> LivePeer::Admit(
   absl::MutexLock lock(&mu_);
   if (sessions_.contains(core.get())) accepted_[session_id] = core.get();
   return Admitted{.ticket = {.session_id = session_id,
-                             .data_address = std::move(expected->address),
+                             .data_addresses = std::move(expected->addresses),
                              .session_key = std::move(expected->key)},
                   .events = core};
 }
@@ -456,7 +465,7 @@ void LivePeer::DialLanes(const std::shared_ptr<SessionCore>& core,
   }
   if (!rules.ok()) return core->End(rules.status());
   endpoint_->Dial(
-      accepted.ticket.data_address, accepted.ticket.session_key,
+      std::move(accepted.ticket.data_addresses), accepted.ticket.session_key,
       *std::move(rules), deadline - options_.clock->Now(),
       [core](absl::Status down) { core->End(std::move(down)); },
       [core](absl::StatusOr<std::shared_ptr<Link>> link) {

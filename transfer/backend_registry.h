@@ -11,60 +11,59 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
+#include "base/executor.h"
+#include "channel/local_channel.h"
 
 namespace tensorferry {
 
-// A transport that tensorpipe can run over.
-struct TransportBackend {
-  std::string name;  // "uv"
-  int priority = 0;  // unique among transports
-  std::function<std::shared_ptr<tensorpipe::transport::Context>()> make;
+// What a channel gets of the session that it is made for. All of it outlives
+// the channel.
+struct ChannelSession {
+  Executor* copier = nullptr;  // runs copies of some 32 MiB
+  Executor* loop = nullptr;    // where the session lives
+  // On the loop: how a buffer was moved; that tensorpipe threw in a callback.
+  std::function<void(Carried)> on_carried;
+  std::function<void(absl::Status why)> on_wedged;
 };
 
 // A channel that tensorpipe can carry a device pair with.
 struct ChannelBackend {
   enum class Reach { kAnywhere, kSameHost, kSameHostAndUser };
-  std::string name;  // "cma"
-  int priority = 0;  // unique among channels
+  std::string name;  // "local"
+  int priority = 0;  // unique among channels; 0 to kMaxPriority
   Reach reach = Reach::kAnywhere;
   std::string from_type = "cpu", to_type = "cpu";
-  std::function<std::shared_ptr<tensorpipe::channel::Context>()> make;
+  std::function<std::shared_ptr<tensorpipe::channel::Context>(
+      const ChannelSession&)>
+      make;
   // Why it cannot be used in this process now; empty: it can.
   std::function<std::string()> unusable;
+  // Whether it asks the kernel who the peer is, which only a unix socket knows.
+  bool only_on_unix = false;
+
+  static constexpr int kMaxPriority = 9999;
 };
 
-// A path as control/ speaks of it: "transport/channel".
-struct PathInfo {
-  std::string name, from_type, to_type;
-  int priority = 0;
-  ChannelBackend::Reach reach = ChannelBackend::Reach::kAnywhere;
-  std::string unusable;
-};
-
-// The transports and channels that this program has. Write-once per name, like
-// the converters. Thread-safe.
+// The channels that this program has. Write-once per name, like the
+// converters. Thread-safe.
 class BackendRegistry {
  public:
-  static BackendRegistry& Global();  // //transfer registers uv, basic and cma
+  static BackendRegistry& Global();  // //transfer registers local and basic
 
-  // ALREADY_EXISTS: the name or the priority is taken.
-  absl::Status Register(TransportBackend transport);
+  // ALREADY_EXISTS: the name or the priority is taken. INVALID_ARGUMENT:
+  // priority.
   absl::Status Register(ChannelBackend channel);
 
-  std::vector<TransportBackend> transports() const;  // highest priority first
-  std::vector<ChannelBackend> channels() const;
-  std::vector<PathInfo> Paths() const;
+  std::vector<ChannelBackend> channels() const;  // highest priority first
 
  private:
   mutable absl::Mutex mu_;
-  std::vector<TransportBackend> transports_ ABSL_GUARDED_BY(mu_);
   std::vector<ChannelBackend> channels_ ABSL_GUARDED_BY(mu_);
 };
 
 // At namespace scope of an `alwayslink` library's .cc file; ends the process
 // with a message if the name is taken.
 struct BackendRegistrar {
-  explicit BackendRegistrar(TransportBackend transport);
   explicit BackendRegistrar(ChannelBackend channel);
 };
 

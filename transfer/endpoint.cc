@@ -12,17 +12,18 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
-#include "base/loop.h"
 #include "base/status_macros.h"
 #include "transfer/link_core.h"
-#include "transfer/loopback.h"
 #include "transfer/reaper.h"
+#include "transport/data_address.h"
+#include "transport/poll_loop.h"
 
 namespace tensorferry {
 namespace {
 
 constexpr absl::Duration kExpectFor = absl::Seconds(10);
 constexpr size_t kKeyBytes = 16;
+constexpr int kCopyThreads = 2;
 
 absl::StatusOr<std::string> RandomKey() {
   std::string key(kKeyBytes, '\0');
@@ -65,7 +66,15 @@ class LinkHandle : public Link {
 class TensorpipeEndpoint : public Endpoint {
  public:
   explicit TensorpipeEndpoint(EndpointOptions options)
-      : options_(std::move(options)), loop_(options_.clock) {}
+      : options_(std::move(options)),
+        loop_(options_.clock, options_.data.spin) {}
+
+  absl::Status Start() {
+    HubOptions options = options_.data;
+    options.loop = &loop_;
+    FERRY_ASSIGN_OR_RETURN(hub_, Hub::Create(std::move(options)));
+    return absl::OkStatus();
+  }
 
   ~TensorpipeEndpoint() override {
     std::vector<std::shared_ptr<LinkCore>> links;
@@ -88,14 +97,17 @@ class TensorpipeEndpoint : public Endpoint {
     FERRY_ASSIGN_OR_RETURN(std::string key, RandomKey());
     auto link =
         MakeLink(std::move(rules), key, std::move(on_up), std::move(on_down));
-    FERRY_ASSIGN_OR_RETURN(std::string address, link->PrepareToAccept());
+    // Most often the link's own time limit comes first, and says more.
+    FERRY_ASSIGN_OR_RETURN(
+        std::vector<std::string> addresses,
+        link->Expect(loop_.clock()->Now() + kExpectFor + absl::Seconds(1)));
     FERRY_RETURN_IF_ERROR(Keep(link));
     link->Accept(kExpectFor);
-    return Expected{std::move(address), std::move(key),
+    return Expected{std::move(addresses), std::move(key),
                     std::make_shared<LinkHandle>(std::move(link))};
   }
 
-  void Dial(const std::string& address, const std::string& key,
+  void Dial(std::vector<std::string> addresses, const std::string& key,
             TransferRules rules, absl::Duration timeout, DoneStatus on_down,
             Done<std::shared_ptr<Link>> done) override {
     // The handle is made when the link is up; dropping it would close it.
@@ -113,10 +125,8 @@ class TensorpipeEndpoint : public Endpoint {
     };
     auto link = MakeLink(std::move(rules), key, on_up, std::move(on_down));
     dialing->link = link;
-    absl::Status status = CheckLoopback(address);
-    if (status.ok()) status = link->PrepareToDial();
-    if (status.ok()) status = Keep(link);
-    if (status.ok()) return link->Dial(address, timeout);
+    absl::Status status = Keep(link);
+    if (status.ok()) return link->Dial(std::move(addresses), timeout);
     options_.executor->Run([on_up, status]() mutable { on_up(status); });
   }
 
@@ -125,12 +135,13 @@ class TensorpipeEndpoint : public Endpoint {
                                      DoneStatus on_up, DoneStatus on_down) {
     LinkCore::Options options;
     options.loop = &loop_;
+    options.hub = hub_.get();
+    options.copier = &copier_;
     options.executor = options_.executor;
     options.backends = options_.backends == nullptr ? &BackendRegistry::Global()
                                                     : options_.backends;
     options.converters = options_.converters;
     options.buffers = options_.buffers;
-    options.listen = options_.listen;
     options.key = std::move(key);
     options.rules = std::move(rules);
     options.on_up = std::move(on_up);
@@ -166,24 +177,29 @@ class TensorpipeEndpoint : public Endpoint {
   absl::Mutex mu_;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::map<LinkCore*, std::shared_ptr<LinkCore>> links_ ABSL_GUARDED_BY(mu_);
-  // In this order: the loop ends first, then nobody hands the reaper anything.
+  // In this order: the reaper ends first, while what its contexts need to be
+  // joined is still there.
+  PollLoop loop_;
+  ThreadPool copier_{kCopyThreads};
+  std::unique_ptr<Hub> hub_;
   Reaper reaper_;
-  Loop loop_;
 };
 
 }  // namespace
+
+bool OnLoopback(const HubOptions& data) {
+  return data.host.empty() ||
+         IsLoopback(DataAddress{.wire = Wire::kTcp, .host = data.host});
+}
 
 absl::StatusOr<std::unique_ptr<Endpoint>> Endpoint::Create(
     EndpointOptions options) {
   if (options.executor == nullptr) {
     return absl::InvalidArgumentError("EndpointOptions.executor is not set");
   }
-  if (!IsLoopbackHost(options.listen)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("EndpointOptions.listen is \"", options.listen,
-                     "\"; data listens on loopback (127.x.x.x) only"));
-  }
-  return std::make_unique<TensorpipeEndpoint>(std::move(options));
+  auto endpoint = std::make_unique<TensorpipeEndpoint>(std::move(options));
+  FERRY_RETURN_IF_ERROR(endpoint->Start());
+  return endpoint;
 }
 
 }  // namespace tensorferry

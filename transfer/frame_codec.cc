@@ -16,7 +16,7 @@ namespace {
 
 namespace wire = transfer::v1;
 
-constexpr size_t kMaxText = 4096;      // of a status, an address, a descriptor
+constexpr size_t kMaxText = 4096;      // of a status, a descriptor
 constexpr size_t kMaxShortText = 256;  // names, digests, ids
 constexpr uint32_t kMaxLanes = 1024;
 constexpr uint32_t kMaxDevices = 128;
@@ -76,7 +76,7 @@ struct Encoder {
   void operator()(const HelloFrame& in) {
     wire::Hello& hello = *out.mutable_hello();
     hello.set_session_id(in.session_id);
-    hello.set_key(in.key);
+    hello.set_wire(in.wire);
     hello.set_lane(in.lane);
     hello.set_generation(in.generation);
     hello.set_wire_version(in.wire_version);
@@ -138,7 +138,6 @@ struct Encoder {
   void operator()(const ReopenFrame& in) {
     out.mutable_reopen()->set_lane(in.lane);
     out.mutable_reopen()->set_generation(in.generation);
-    out.mutable_reopen()->set_address(in.address);
   }
   void operator()(const RejectFrame& in) {
     ToWire(in.status, out.mutable_reject()->mutable_status());
@@ -148,7 +147,7 @@ struct Encoder {
 absl::Status CheckHello(const wire::Hello& in) {
   FERRY_RETURN_IF_ERROR(
       CheckText("hello.session_id", in.session_id(), kMaxShortText));
-  FERRY_RETURN_IF_ERROR(CheckText("hello.key", in.key(), kMaxShortText));
+  FERRY_RETURN_IF_ERROR(CheckText("hello.wire", in.wire(), kMaxShortText));
   if (in.lanes() == 0 || in.lanes() > kMaxLanes) {
     return Bad("hello.lanes",
                absl::StrCat("is ", in.lanes(), ", want 1 to ", kMaxLanes));
@@ -195,7 +194,7 @@ absl::StatusOr<Frame> Decode(wire::Hello& in) {
   FERRY_RETURN_IF_ERROR(CheckHello(in));
   HelloFrame hello;
   hello.session_id = std::move(*in.mutable_session_id());
-  hello.key = std::move(*in.mutable_key());
+  hello.wire = std::move(*in.mutable_wire());
   hello.lane = in.lane();
   hello.generation = in.generation();
   hello.wire_version = static_cast<int>(in.wire_version());
@@ -291,9 +290,7 @@ absl::StatusOr<Frame> Decode(const wire::Cancel& in) {
 }
 
 absl::StatusOr<Frame> Decode(const wire::Reopen& in) {
-  FERRY_RETURN_IF_ERROR(
-      CheckText("reopen.address", in.address(), kMaxShortText));
-  return ReopenFrame{in.lane(), in.generation(), in.address()};
+  return ReopenFrame{in.lane(), in.generation()};
 }
 
 absl::StatusOr<Frame> Decode(const wire::Reject& in) {
@@ -313,8 +310,7 @@ size_t MaxDigests(const Limits& limits) {
 // body begins when the one before has all the pieces that it may, or the two
 // hold more than one may (CutIntoBodies).
 uint64_t MaxAgainBytes(const Limits& limits) {
-  constexpr uint64_t kBodyBytes = 32 << 20;
-  const uint64_t most = 3 * (limits.message_bytes / kBodyBytes + 1) +
+  const uint64_t most = 3 * (limits.message_bytes / kPieceBytes + 1) +
                         MaxDigests(limits) / kMaxPiecesInBody;
   return 10 * most;
 }

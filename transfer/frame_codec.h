@@ -27,12 +27,12 @@ struct ChannelDescription {
 };
 
 struct GivenUpPath {
-  std::string path;
+  std::string path;  // of wires, as yet
   absl::Status why;
 };
 
 struct HelloFrame {
-  std::string session_id, key;
+  std::string session_id, wire;
   uint32_t lane = 0, generation = 0;
   int wire_version = kWireVersion;
   uint32_t lanes = 0;
@@ -75,7 +75,6 @@ struct CancelFrame {
 
 struct ReopenFrame {
   uint32_t lane = 0, generation = 0;
-  std::string address;
 };
 
 struct RejectFrame {

@@ -33,7 +33,7 @@ absl::StatusOr<InProcessPair> MakeInProcessPair(EndpointOptions caller,
                              nullptr));
   pair.callee = std::move(expected.link);
   pair.caller_endpoint->Dial(
-      expected.address, expected.key, std::move(caller_rules),
+      expected.addresses, expected.key, std::move(caller_rules),
       absl::Seconds(10), nullptr,
       [waiting](absl::StatusOr<std::shared_ptr<Link>> link) {
         waiting->caller = std::move(link);

@@ -27,6 +27,8 @@ ReceiveMachine::Settings SettingsOf(const LinkHost& host) {
   return settings;
 }
 
+constexpr int kFewTensors = 16;
+
 bool SameDevice(const DeviceId& ours, const tensorpipe::Device& theirs) {
   return ours.type == theirs.type && ours.index == theirs.index;
 }
@@ -155,10 +157,11 @@ void Incoming::OnHeader(HeaderFrame frame, std::string inline_bytes) {
     header.body_nbytes.push_back(body.nbytes);
   }
   message->is_inline = frame.is_inline;
+  message->paths.Add(host_->lanes->UnreachableWires());
   message->envelope = std::move(frame.envelope);
   message->digests = std::move(frame.digests);
   if (frame.is_inline) {
-    message->paths.Add("inline", inline_bytes.size());
+    message->paths.Add({"inline", inline_bytes.size(), absl::OkStatus()});
     bytes_received_ += inline_bytes.size();
   }
   message->inline_bytes = std::move(inline_bytes);
@@ -188,7 +191,7 @@ void Incoming::OnCancel(const CancelFrame& frame) {
 void Incoming::OnBody(int lane, uint32_t generation, const BodyTag& tag) {
   Run([&](auto& out) {
     machine_.OnBody(lane, generation, tag.operation, tag.body, tag.attempt,
-                    host_->clock->Now(), out);
+                    out);
   });
 }
 
@@ -218,9 +221,30 @@ AllocateOptions Incoming::OptionsFor(const Receiving& receiving,
   return options;
 }
 
+// Ordinary memory, however large, is a call of the system for each tensor.
+LinkHost::Weight Incoming::WeightOfAllocation(const Message& message) const {
+  const bool light = host_->buffers == nullptr &&
+                     message.manifest.tensor_count() <= kFewTensors &&
+                     AllOnHost(message.manifest);
+  return light ? LinkHost::Weight::kLight : LinkHost::Weight::kHeavy;
+}
+
+// What is heavy is to digest and to copy.
+LinkHost::Weight Incoming::WeightOfDelivery(const Message& message,
+                                            const Receiving& receiving) const {
+  const Manifest& manifest = message.described();
+  const bool in_place = !host_->rules.digests && message.staged.empty() &&
+                        receiving.options.into.tensors.empty();
+  const bool light = manifest.tensor_count() <= kFewTensors &&
+                     host_->buffers == nullptr && AllOnHost(manifest) &&
+                     (message.is_inline || in_place);
+  return light ? LinkHost::Weight::kLight : LinkHost::Weight::kHeavy;
+}
+
 void Incoming::AllocateMemory(const ReceiveAction& action) {
   std::shared_ptr<Message> message = messages_.at(action.operation);
   host_->Work(
+      WeightOfAllocation(*message),
       [this, id = action.operation, message,
        options = OptionsFor(*receivings_.at(action.receive), *message)] {
         auto buffers = std::make_shared<absl::StatusOr<ReadBuffers>>(
@@ -362,12 +386,11 @@ absl::StatusOr<tensorpipe::Allocation> Incoming::Place(
 }
 
 // tensorpipe would throw, on a thread of its own, for a pair without a channel.
-absl::StatusOr<std::string> Incoming::PathOf(
+absl::Status Incoming::CheckPath(
     int lane, const tensorpipe::Descriptor& descriptor) const {
-  std::string path;
   for (const auto& tensor : descriptor.tensors) {
     const tensorpipe::Device& target = *tensor.targetDevice;
-    path = host_->lanes->PathTo(
+    const std::string path = host_->lanes->PathTo(
         lane, DeviceId{target.type, target.index},
         DeviceId{tensor.sourceDevice.type, tensor.sourceDevice.index});
     if (!path.empty()) continue;
@@ -375,43 +398,40 @@ absl::StatusOr<std::string> Incoming::PathOf(
         "no path of this session carries ", tensor.sourceDevice.toString(),
         " to ", target.toString()));
   }
-  return path;
+  return absl::OkStatus();
 }
 
 void Incoming::ReadBody(const ReceiveAction& action) {
   const tensorpipe::Descriptor& descriptor =
       host_->lanes->described(action.lane);
   Aside aside;
-  absl::StatusOr<std::string> path;
   absl::StatusOr<tensorpipe::Allocation> allocation =
       Place(action, descriptor, aside);
   absl::Status status = allocation.status();
-  if (status.ok()) {
-    path = PathOf(action.lane, descriptor);
-    status = path.status();
-  }
+  if (status.ok()) status = CheckPath(action.lane, descriptor);
   if (!status.ok()) {
     // The body stays where it is; the link ends, and the lane with it.
     host_->EndSoon(
         LinkHost::About(absl::StrCat("operation ", action.operation), status));
-    host_->Later([this, action] { OnBodyRead(action, "", 0, {}, false); });
+    host_->Later([this, action] { OnBodyRead(action, {}, 0, {}, false); });
     return;
   }
   host_->lanes->ReadBody(
       action.lane, *std::move(allocation),
-      [this, action, path = *std::move(path), nbytes = TotalOf(descriptor),
-       aside = std::move(aside)](bool ok) mutable {
-        OnBodyRead(action, path, nbytes, std::move(aside), ok);
+      [this, action, nbytes = TotalOf(descriptor), aside = std::move(aside)](
+          bool ok, const std::vector<PathUse>& uses) mutable {
+        OnBodyRead(action, uses, nbytes, std::move(aside), ok);
       });
 }
 
-void Incoming::OnBodyRead(const ReceiveAction& action, const std::string& path,
-                          uint64_t nbytes, Aside aside, bool ok) {
+void Incoming::OnBodyRead(const ReceiveAction& action,
+                          const std::vector<PathUse>& uses, uint64_t nbytes,
+                          Aside aside, bool ok) {
   if (ok) bytes_received_ += nbytes;
   auto found = messages_.find(action.operation);
   if (found != messages_.end() && action.place != BodyPlace::kSink) {
     Message& message = *found->second;
-    message.paths.Add(path, ok ? nbytes : 0);
+    message.paths.Add(uses);
     message.staged.erase(action.body);
     if (ok && action.place == BodyPlace::kStage) {
       message.staged[action.body] = std::move(aside.bytes);
@@ -479,33 +499,32 @@ void Incoming::Deliver(const ReceiveAction& action) {
   auto found = receivings_.find(action.receive);
   std::shared_ptr<Receiving> receiving = std::move(found->second);
   receivings_.erase(found);
-  std::vector<PathUse> paths = message->paths.Uses(
-      [this](const std::string& path) { return host_->lanes->GivenUp(path); });
-  host_->Work([this, id = action.operation, message = std::move(message),
-               receiving = std::move(receiving),
-               paths = std::move(paths)]() mutable {
-    absl::StatusOr<Received> received =
-        Verify(id, *message, OptionsFor(*receiving, *message));
-    message.reset();
-    absl::Status status = received.status();
-    if (received.ok()) {
-      received->receipt.paths = std::move(paths);
-      received->receipt.time = host_->clock->Now() - receiving->start;
-    } else {
-      received = LinkHost::About(
-          absl::StrCat("operation ", id, " from ", host_->Whom()), status);
-    }
-    Done<Received> done = std::move(receiving->done);
-    receiving.reset();
-    return LinkHost::Afterwards{
-        [this, id, status] {
-          if (status.ok()) ++messages_received_;
-          Run([&](auto& out) { machine_.OnDelivered(id, status, out); });
-        },
-        [done = std::move(done), received = std::move(received)]() mutable {
-          std::move(done)(std::move(received));
-        }};
-  });
+  const LinkHost::Weight weight = WeightOfDelivery(*message, *receiving);
+  host_->Work(
+      weight, [this, id = action.operation, message = std::move(message),
+               receiving = std::move(receiving)]() mutable {
+        absl::StatusOr<Received> received =
+            Verify(id, *message, OptionsFor(*receiving, *message));
+        absl::Status status = received.status();
+        if (received.ok()) {
+          received->receipt.paths = message->paths.uses();
+          received->receipt.time = host_->clock->Now() - receiving->start;
+        } else {
+          received = LinkHost::About(
+              absl::StrCat("operation ", id, " from ", host_->Whom()), status);
+        }
+        Done<Received> done = std::move(receiving->done);
+        message.reset();
+        receiving.reset();
+        return LinkHost::Afterwards{
+            [this, id, status] {
+              if (status.ok()) ++messages_received_;
+              Run([&](auto& out) { machine_.OnDelivered(id, status, out); });
+            },
+            [done = std::move(done), received = std::move(received)]() mutable {
+              std::move(done)(std::move(received));
+            }};
+      });
 }
 
 void Incoming::FinishReceive(ReceiveId id, const absl::Status& status) {

@@ -84,6 +84,9 @@ class Incoming {
                         Message& message) const;
   AllocateOptions OptionsFor(const Receiving& receiving,
                              const Message& message) const;
+  LinkHost::Weight WeightOfAllocation(const Message& message) const;
+  LinkHost::Weight WeightOfDelivery(const Message& message,
+                                    const Receiving& receiving) const;
   void AllocateMemory(const ReceiveAction& action);
   void ReadBody(const ReceiveAction& action);
   absl::Status CheckBody(const tensorpipe::Descriptor& descriptor,
@@ -96,11 +99,11 @@ class Incoming {
   absl::StatusOr<tensorpipe::Allocation> Place(
       const ReceiveAction& action, const tensorpipe::Descriptor& descriptor,
       Aside& aside) const;
-  absl::StatusOr<std::string> PathOf(
-      int lane, const tensorpipe::Descriptor& descriptor) const;
+  absl::Status CheckPath(int lane,
+                         const tensorpipe::Descriptor& descriptor) const;
   absl::StatusOr<tensorpipe::Buffer> TakeDeviceMemory(
       const tensorpipe::Device& device, uint64_t nbytes, Aside& aside) const;
-  void OnBodyRead(const ReceiveAction& action, const std::string& path,
+  void OnBodyRead(const ReceiveAction& action, const std::vector<PathUse>& uses,
                   uint64_t nbytes, Aside aside, bool ok);
   void Deliver(const ReceiveAction& action);
   static absl::Status Fill(Message& message, const AllocateOptions& options);

@@ -2,15 +2,25 @@
 
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "transfer/tensorpipe_status.h"
 
 namespace tensorferry {
+namespace {
+
+// Calls of tensorpipe that this thread is in, for whichever lane: what it says
+// meanwhile has to wait until the callers are through.
+thread_local int calls_under_way = 0;
+
+}  // namespace
 
 Lane::Lane(Loop* loop, std::shared_ptr<tensorpipe::Pipe> pipe, std::string name)
     : loop_(loop), pipe_(std::move(pipe)), name_(std::move(name)) {}
 
 template <class Call>
 bool Lane::Guarded(Call call) {
+  ++calls_under_way;
+  auto leave = absl::MakeCleanup([] { --calls_under_way; });
   try {
     call();
     return true;
@@ -18,6 +28,19 @@ bool Lane::Guarded(Call call) {
     Break(CurrentExceptionStatus(name_));
     return false;
   }
+}
+
+// Runs `heard` on the loop, at once if that is where we are.
+template <class Heard>
+void Lane::Hear(Heard heard) {
+  if (posted_ == 0 && calls_under_way == 0 && loop_->OnLoopThread()) {
+    return heard();
+  }
+  ++posted_;
+  loop_->Post([self = shared_from_this(), heard = std::move(heard)]() mutable {
+    --self->posted_;
+    heard();
+  });
 }
 
 void Lane::Start(Callbacks callbacks) {
@@ -29,14 +52,13 @@ void Lane::ReadDescriptor() {
   if (ending_) return;
   descriptor_pending_ = true;
   Guarded([this] {
-    pipe_->readDescriptor(
-        [self = shared_from_this()](const tensorpipe::Error& error,
-                                    tensorpipe::Descriptor descriptor) {
-          self->loop_->Post(
-              [self, error, descriptor = std::move(descriptor)]() mutable {
-                self->OnDescriptor(error, std::move(descriptor));
-              });
-        });
+    pipe_->readDescriptor([self = shared_from_this()](
+                              const tensorpipe::Error& error,
+                              tensorpipe::Descriptor descriptor) {
+      self->Hear([self, error, descriptor = std::move(descriptor)]() mutable {
+        self->OnDescriptor(error, std::move(descriptor));
+      });
+    });
   });
 }
 
@@ -58,7 +80,7 @@ void Lane::Write(tensorpipe::Message message, Written done) {
   Guarded([&] {
     pipe_->write(std::move(message), [self = shared_from_this()](
                                          const tensorpipe::Error& error) {
-      self->loop_->Post([self, error] { self->OnDone(self->writes_, error); });
+      self->Hear([self, error] { self->OnDone(self->writes_, error); });
     });
   });
 }
@@ -69,7 +91,7 @@ void Lane::Read(tensorpipe::Allocation allocation, Written done) {
   bool called = Guarded([&] {
     pipe_->read(std::move(allocation), [self = shared_from_this()](
                                            const tensorpipe::Error& error) {
-      self->loop_->Post([self, error] { self->OnDone(self->reads_, error); });
+      self->Hear([self, error] { self->OnDone(self->reads_, error); });
     });
   });
   if (called) ReadDescriptor();
@@ -95,7 +117,6 @@ void Lane::OnDone(std::deque<Written>& pending,
 }
 
 void Lane::Fail(const tensorpipe::Error& error) {
-  if (refused_channel_.empty()) refused_channel_ = RefusedChannel(error);
   Close(ToStatus(error, name_));
 }
 
@@ -107,7 +128,7 @@ void Lane::Close(absl::Status why) {
   loop_->Post([self = shared_from_this()] { self->MaybeEnd(); });
 }
 
-// tensorpipe is in an unknown state and will not call back any more.
+// It will not call back any more.
 void Lane::Break(absl::Status why) {
   if (broken_) return;
   broken_ = true;
@@ -134,7 +155,7 @@ void Lane::MaybeEnd() {
   ended_ = true;
   Callbacks callbacks = std::move(callbacks_);
   pipe_ = nullptr;
-  if (callbacks.on_ended) callbacks.on_ended(why_, refused_channel_);
+  if (callbacks.on_ended) callbacks.on_ended(why_);
 }
 
 }  // namespace tensorferry

@@ -4,6 +4,7 @@
 #include <tensorpipe/core/message.h>
 #include <tensorpipe/core/pipe.h>
 
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -16,10 +17,10 @@
 
 namespace tensorferry {
 
-// One tensorpipe pipe, used from its loop only. tensorpipe calls back on
-// threads of its own and may throw; none of that gets past here: what it says
-// is posted to the loop, and every callback given to a lane runs there exactly
-// once.
+// One tensorpipe pipe, used from its loop only. tensorpipe may throw, and call
+// back within a call or, for some channels, on another thread; none of that
+// gets past here: every callback given to a lane runs on the loop exactly once,
+// in the order of tensorpipe's, and never within a call of a lane.
 //
 // A lane ends once, by Close or because the transport failed. `on_ended` runs
 // after all other callbacks: from then on the transport holds no buffer.
@@ -30,8 +31,7 @@ class Lane : public std::enable_shared_from_this<Lane> {
   struct Callbacks {
     // A message is described; Read must follow, or Close.
     std::function<void(tensorpipe::Descriptor)> on_descriptor;
-    // Why it ended. `refused_channel`: see RefusedChannel.
-    std::function<void(absl::Status why, std::string refused_channel)> on_ended;
+    std::function<void(absl::Status why)> on_ended;
   };
 
   // `name` is for messages: "lane 2 to x".
@@ -46,6 +46,8 @@ class Lane : public std::enable_shared_from_this<Lane> {
   void Read(tensorpipe::Allocation allocation, Written done);
   // The first reason counts.
   void Close(absl::Status why);
+  // tensorpipe is in an unknown state, and not called any more for this lane.
+  void Break(absl::Status why);
 
   bool ending() const { return ending_; }
   size_t writes_pending() const { return writes_.size(); }
@@ -55,12 +57,13 @@ class Lane : public std::enable_shared_from_this<Lane> {
  private:
   template <class Call>
   bool Guarded(Call call);
+  template <class Heard>
+  void Hear(Heard heard);
   void ReadDescriptor();
   void OnDescriptor(const tensorpipe::Error& error,
                     tensorpipe::Descriptor descriptor);
   void OnDone(std::deque<Written>& pending, const tensorpipe::Error& error);
   void Fail(const tensorpipe::Error& error);
-  void Break(absl::Status why);
   void FailLater(Written done);
   void MaybeEnd();
 
@@ -70,11 +73,11 @@ class Lane : public std::enable_shared_from_this<Lane> {
   Callbacks callbacks_;
   // tensorpipe answers reads in their order, and writes in theirs.
   std::deque<Written> reads_, writes_;
-  int failing_ = 0;  // calls that came too late and will be told so
+  std::atomic<int> posted_ = 0;  // callbacks that wait for the loop
+  int failing_ = 0;              // calls that came too late and will be told so
   bool descriptor_pending_ = false;
   bool ending_ = false, ended_ = false, broken_ = false;
   absl::Status why_;
-  std::string refused_channel_;
 };
 
 }  // namespace tensorferry

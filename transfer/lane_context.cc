@@ -1,107 +1,80 @@
 #include "transfer/lane_context.h"
 
-#include <signal.h>
-
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
-#include "base/status_macros.h"
+#include "transfer/paths.h"
 #include "transfer/tensorpipe_status.h"
 
 namespace tensorferry {
 namespace {
 
+using Channels = std::vector<LaneContext::Channel>;
+
 tensorpipe::Device ToTensorpipe(const DeviceId& device) {
   return tensorpipe::Device(device.type, device.index);
 }
 
-template <class Backend>
-const Backend* Find(const std::vector<Backend>& backends,
-                    absl::string_view name) {
-  for (const Backend& backend : backends) {
-    if (backend.name == name) return &backend;
+// Empty, or why there is no such channel.
+std::string AddChannel(const std::vector<ChannelBackend>& backends,
+                       const std::string& name, const ChannelSession& session,
+                       Channels& channels) {
+  auto named = [&](const auto& channel) { return channel.name == name; };
+  if (std::any_of(channels.begin(), channels.end(), named)) return "";
+  auto backend = std::find_if(backends.begin(), backends.end(), named);
+  if (backend == backends.end()) return "no such channel in this program";
+  if (backend->unusable) {
+    std::string why = backend->unusable();
+    if (!why.empty()) return why;
   }
-  return nullptr;
+  auto context = backend->make(session);
+  if (context == nullptr || !context->isViable()) {
+    return "the channel does not work in this process";
+  }
+  channels.push_back({name, std::move(context)});
+  return "";
 }
 
-// libuv writes to sockets whose peer may be gone, and the system ends a process
-// for that with SIGPIPE. Threads inherit the mask of those that start them, so
-// tensorpipe's get one in which the signal is blocked, and an error instead;
-// the process's own handling of the signal stays as it is.
-class SigpipeBlocked {
- public:
-  SigpipeBlocked() {
-    sigset_t sigpipe;
-    sigemptyset(&sigpipe);
-    sigaddset(&sigpipe, SIGPIPE);
-    pthread_sigmask(SIG_BLOCK, &sigpipe, &before_);
+// FAILED_PRECONDITION: no path can be used.
+absl::StatusOr<Channels> MakeChannels(const BackendRegistry& registry,
+                                      const std::vector<std::string>& paths,
+                                      std::optional<Wire> wire,
+                                      const ChannelSession& session) {
+  const std::vector<ChannelBackend> backends = registry.channels();
+  Channels channels;
+  std::vector<std::string> refused;
+  for (const std::string& path : paths) {
+    std::optional<PathName> name = ParsePathName(path);
+    if (name && wire && name->wire != *wire) continue;
+    std::string why =
+        name ? AddChannel(backends, name->channel, session, channels)
+             : "no such wire in this program";
+    if (!why.empty()) refused.push_back(absl::StrCat(path, ": ", why));
   }
-  ~SigpipeBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  if (!channels.empty()) return channels;
+  return absl::FailedPreconditionError(absl::StrCat(
+      "none of the ", paths.size(), " paths of this session can be used (",
+      absl::StrJoin(refused, "; "), ")"));
+}
 
- private:
-  sigset_t before_;
-};
-
-class Maker {
- public:
-  Maker(const BackendRegistry& backends, absl::string_view name)
-      : transports_(backends.transports()), channels_(backends.channels()) {
-    made_.context = std::make_shared<tensorpipe::Context>(
-        tensorpipe::ContextOptions().name(std::string(name)));
-  }
-
-  // Empty, or why the path cannot be used.
-  std::string Add(absl::string_view path) {
-    std::pair<absl::string_view, absl::string_view> parts =
-        absl::StrSplit(path, absl::MaxSplits('/', 1));
-    std::string why = AddTransport(parts.first);
-    return why.empty() ? AddChannel(parts.second) : why;
-  }
-
-  LaneContext Take() { return std::move(made_); }
-
- private:
-  std::string AddTransport(absl::string_view name) {
-    if (made_.transport == name) return "";
-    if (!made_.transport.empty()) {
-      return absl::StrCat("a session has one transport, and this one has ",
-                          made_.transport);
-    }
-    const TransportBackend* backend = Find(transports_, name);
-    if (backend == nullptr) return "no such transport in this program";
-    auto context = backend->make();
-    if (context == nullptr || !context->isViable()) {
-      return "the transport does not work in this process";
-    }
-    made_.context->registerTransport(0, backend->name, std::move(context));
-    made_.transport = backend->name;
-    return "";
-  }
-
-  std::string AddChannel(absl::string_view name) {
-    const ChannelBackend* backend = Find(channels_, name);
-    if (backend == nullptr) return "no such channel in this program";
-    if (backend->unusable) {
-      std::string why = backend->unusable();
-      if (!why.empty()) return why;
-    }
-    auto context = backend->make();
-    if (context == nullptr || !context->isViable()) {
-      return "the channel does not work in this process";
-    }
+LaneContext Assemble(Channels channels,
+                     std::shared_ptr<tensorpipe::transport::Context> transport,
+                     const std::string& name) {
+  LaneContext made;
+  made.context = std::make_shared<tensorpipe::Context>(
+      tensorpipe::ContextOptions().name(name));
+  made.context->registerTransport(0, kTransportName, transport);
+  int64_t priority = 0;
+  for (const LaneContext::Channel& channel : channels) {
     // tensorpipe takes the channel of the highest priority.
-    int64_t priority = -static_cast<int64_t>(made_.channels.size());
-    made_.context->registerChannel(priority, backend->name, context);
-    made_.channels.push_back({backend->name, std::move(context)});
-    return "";
+    made.context->registerChannel(--priority, channel.name, channel.context);
   }
-
-  const std::vector<TransportBackend> transports_;
-  const std::vector<ChannelBackend> channels_;
-  LaneContext made_;
-};
+  made.transport = std::move(transport);
+  made.channels = std::move(channels);
+  return made;
+}
 
 }  // namespace
 
@@ -115,7 +88,7 @@ std::vector<ChannelDescription> LaneContext::Describe() const {
   return all;
 }
 
-std::string LaneContext::PathTo(
+std::string LaneContext::ChannelTo(
     const DeviceId& local, const DeviceId& remote,
     const std::vector<ChannelDescription>& peer) const {
   for (const Channel& channel : channels) {
@@ -127,7 +100,7 @@ std::string LaneContext::PathTo(
           theirs.device_index == remote.index &&
           channel.context->canCommunicateWithRemote(described->second,
                                                     theirs.descriptor)) {
-        return absl::StrCat(transport, "/", channel.name);
+        return channel.name;
       }
     }
   }
@@ -136,24 +109,20 @@ std::string LaneContext::PathTo(
 
 absl::StatusOr<LaneContext> MakeLaneContext(
     const BackendRegistry& backends, const std::vector<std::string>& paths,
-    const std::set<std::string>& without, absl::string_view name) {
-  SigpipeBlocked inherited;
+    std::optional<Wire> wire,
+    std::shared_ptr<tensorpipe::transport::Context> transport,
+    const ChannelSession& session, const std::string& name) {
+  absl::Status status;
   try {
-    Maker maker(backends, name);
-    std::vector<std::string> refused;
-    for (const std::string& path : paths) {
-      std::string why =
-          without.count(path) != 0 ? "it was given up" : maker.Add(path);
-      if (!why.empty()) refused.push_back(absl::StrCat(path, ": ", why));
-    }
-    LaneContext made = maker.Take();
-    if (!made.channels.empty()) return made;
-    return absl::FailedPreconditionError(absl::StrCat(
-        "none of the ", paths.size(), " paths of this session can be used (",
-        absl::StrJoin(refused, "; "), ")"));
+    absl::StatusOr<Channels> channels =
+        MakeChannels(backends, paths, wire, session);
+    if (channels.ok()) return Assemble(*std::move(channels), transport, name);
+    status = channels.status();
   } catch (...) {
-    return CurrentExceptionStatus("making a tensorpipe context");
+    status = CurrentExceptionStatus("making a tensorpipe context");
   }
+  transport->close();
+  return status;
 }
 
 }  // namespace tensorferry

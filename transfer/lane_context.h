@@ -5,44 +5,49 @@
 #include <tensorpipe/core/context.h>
 
 #include <memory>
-#include <set>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
 #include "base/device_id.h"
 #include "transfer/backend_registry.h"
 #include "transfer/frame_codec.h"
+#include "transport/hub.h"
 
 namespace tensorferry {
 
-// One tensorpipe::Context, with the transport and the channels of the paths
-// that a session may use, in the order of the session's plan.
+// What a session's own transport is called, on both sides.
+inline constexpr char kTransportName[] = "ferry";
+
+// One tensorpipe::Context over a transport of the hub's, with the channels of
+// the paths that a session may use, in the order of the session's plan.
 struct LaneContext {
   struct Channel {
-    std::string name;  // "cma"
+    std::string name;  // "local"
     std::shared_ptr<tensorpipe::channel::Context> context;
   };
 
   std::shared_ptr<tensorpipe::Context> context;
-  std::string transport;
+  std::shared_ptr<tensorpipe::transport::Context> transport;
   std::vector<Channel> channels;  // the best first
 
   // What a Hello says of them.
   std::vector<ChannelDescription> Describe() const;
-  // The path that tensorpipe takes from a local device to one of a peer that
+  // The channel that tensorpipe takes from a local device to one of a peer that
   // described itself so; empty: it has none, and would throw.
-  std::string PathTo(const DeviceId& local, const DeviceId& remote,
-                     const std::vector<ChannelDescription>& peer) const;
+  std::string ChannelTo(const DeviceId& local, const DeviceId& remote,
+                        const std::vector<ChannelDescription>& peer) const;
 };
 
-// `paths`: "transport/channel", the best first; those in `without` are left
-// out. FAILED_PRECONDITION: none of the paths can be used here; says why not,
-// path by path.
+// `paths`: "wire/channel", the best first; only those over `wire`, if given.
+// FAILED_PRECONDITION: none of the paths can be used here; says why not, path
+// by path. Takes `transport` over, and closes it then.
 absl::StatusOr<LaneContext> MakeLaneContext(
     const BackendRegistry& backends, const std::vector<std::string>& paths,
-    const std::set<std::string>& without, absl::string_view name);
+    std::optional<Wire> wire,
+    std::shared_ptr<tensorpipe::transport::Context> transport,
+    const ChannelSession& session, const std::string& name);
 
 }  // namespace tensorferry
 

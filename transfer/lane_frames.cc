@@ -14,18 +14,18 @@ constexpr size_t kFirstFrame = 64 << 10;
 
 // Before memory is taken for it.
 absl::Status CheckMessage(const tensorpipe::Descriptor& descriptor,
-                          const TransferRules& rules, bool proved) {
+                          const TransferRules& rules, bool greeted) {
   const bool apart = descriptor.metadata.empty();
   const size_t frames = apart ? 1 : 0;
   const auto& payloads = descriptor.payloads;
   const bool shaped = descriptor.tensors.empty() && payloads.size() >= frames &&
-                      payloads.size() <= frames + (proved ? 1 : 0);
+                      payloads.size() <= frames + (greeted ? 1 : 0);
   if (!shaped) {
     return absl::InvalidArgumentError(
         absl::StrCat("frame: a message of ", payloads.size(), " payloads and ",
                      descriptor.tensors.size(), " tensors that is none"));
   }
-  const size_t most = proved ? MaxFrameBytes(rules.limits) : kFirstFrame;
+  const size_t most = greeted ? MaxFrameBytes(rules.limits) : kFirstFrame;
   const size_t length = apart ? payloads[0].length : descriptor.metadata.size();
   const size_t behind = payloads.size() == frames ? 0 : payloads.back().length;
   if (length <= most && behind <= rules.inline_bytes) return absl::OkStatus();
@@ -74,11 +74,11 @@ void WriteFrame(Lane& lane, const Frame& frame, FrameIn where,
 }
 
 void ReadFrame(Lane& lane, tensorpipe::Descriptor descriptor,
-               const TransferRules& rules, bool proved, FrameHandler handler) {
+               const TransferRules& rules, bool greeted, FrameHandler handler) {
   struct Incoming {
     std::string frame, bytes;
   };
-  absl::Status status = CheckMessage(descriptor, rules, proved);
+  absl::Status status = CheckMessage(descriptor, rules, greeted);
   if (!status.ok()) return handler(std::move(status), "");
   const bool apart = descriptor.metadata.empty();
   const auto& payloads = descriptor.payloads;

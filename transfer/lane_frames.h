@@ -28,11 +28,11 @@ using FrameHandler =
     std::function<void(absl::StatusOr<Frame> frame, std::string inline_bytes)>;
 
 // Takes the message that `lane` has described and runs `handler`, on the loop,
-// perhaps before this returns; not at all if the lane ends first. `proved`: the
-// peer has shown the key; before, little is taken.
-// INVALID_ARGUMENT: no frame, or beyond the limits; and what DecodeFrame says.
+// perhaps before this returns; not at all if the lane ends first. `greeted`:
+// the peer's HELLO was right; before, little is taken. INVALID_ARGUMENT: no
+// frame, or beyond the limits; and what DecodeFrame says.
 void ReadFrame(Lane& lane, tensorpipe::Descriptor descriptor,
-               const TransferRules& rules, bool proved, FrameHandler handler);
+               const TransferRules& rules, bool greeted, FrameHandler handler);
 
 }  // namespace tensorferry
 

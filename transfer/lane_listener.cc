@@ -2,31 +2,23 @@
 
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "transfer/tensorpipe_status.h"
 
 namespace tensorferry {
 
 absl::StatusOr<std::shared_ptr<LaneListener>> LaneListener::Listen(
-    Loop* loop, tensorpipe::Context& context, absl::string_view transport,
-    absl::string_view host) {
+    Loop* loop, tensorpipe::Context& context, const std::string& url) {
   try {
-    auto listener =
-        context.listen({absl::StrCat(transport, "://", host, ":0")});
-    std::string address = listener->url(std::string(transport));
     return std::shared_ptr<LaneListener>(
-        new LaneListener(loop, std::move(listener), std::move(address)));
+        new LaneListener(loop, context.listen({url})));
   } catch (...) {
-    return CurrentExceptionStatus(absl::StrCat("listening on ", host));
+    return CurrentExceptionStatus("listening for lanes");
   }
 }
 
 LaneListener::LaneListener(Loop* loop,
-                           std::shared_ptr<tensorpipe::Listener> listener,
-                           std::string address)
-    : loop_(loop),
-      listener_(std::move(listener)),
-      address_(std::move(address)) {}
+                           std::shared_ptr<tensorpipe::Listener> listener)
+    : loop_(loop), listener_(std::move(listener)) {}
 
 void LaneListener::Start(Callbacks callbacks) {
   callbacks_ = std::move(callbacks);
@@ -45,11 +37,10 @@ void LaneListener::AcceptNext() {
           });
         });
   } catch (...) {
-    BreakSoon();
+    Break(CurrentExceptionStatus("accepting lanes"));
   }
 }
 
-// A connection that fails early ends tensorpipe's listener for good.
 void LaneListener::OnAccept(const tensorpipe::Error& error,
                             std::shared_ptr<tensorpipe::Pipe> pipe) {
   if (broken_) return;
@@ -65,14 +56,14 @@ void LaneListener::Close() {
   try {
     listener_->close();
   } catch (...) {
-    BreakSoon();
+    Break(CurrentExceptionStatus("accepting lanes"));
   }
 }
 
-void LaneListener::BreakSoon() {
+void LaneListener::Break(absl::Status why) {
+  if (broken_) return;
   broken_ = true;
-  loop_->Post([self = shared_from_this(),
-               why = CurrentExceptionStatus("accepting lanes")]() mutable {
+  loop_->Post([self = shared_from_this(), why = std::move(why)]() mutable {
     self->End(std::move(why));
   });
 }

@@ -11,14 +11,13 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
 #include "base/loop.h"
 
 namespace tensorferry {
 
-// A port that lanes are accepted on: one tensorpipe listener, used from its
-// loop only. As with a Lane, what tensorpipe calls or throws does not get past
-// here.
+// Takes the pipes that a session's peer opens: one tensorpipe listener, used
+// from its loop only. As with a Lane, what tensorpipe calls or throws does not
+// get past here.
 class LaneListener : public std::enable_shared_from_this<LaneListener> {
  public:
   struct Callbacks {
@@ -27,32 +26,26 @@ class LaneListener : public std::enable_shared_from_this<LaneListener> {
     std::function<void(absl::Status why)> on_ended;
   };
 
-  // Any thread. `host` is an interface's address.
+  // Any thread. `url`: "TRANSPORT://ADDRESS".
   static absl::StatusOr<std::shared_ptr<LaneListener>> Listen(
-      Loop* loop, tensorpipe::Context& context, absl::string_view transport,
-      absl::string_view host);
-
-  const std::string& address() const { return address_; }
+      Loop* loop, tensorpipe::Context& context, const std::string& url);
 
   void Start(Callbacks callbacks);
   void Close();
+  void Break(absl::Status why);  // see Lane
 
-  // See Lane.
   bool broken() const { return broken_; }
 
  private:
-  LaneListener(Loop* loop, std::shared_ptr<tensorpipe::Listener> listener,
-               std::string address);
+  LaneListener(Loop* loop, std::shared_ptr<tensorpipe::Listener> listener);
 
   void AcceptNext();
   void OnAccept(const tensorpipe::Error& error,
                 std::shared_ptr<tensorpipe::Pipe> pipe);
-  void BreakSoon();  // in a catch block
   void End(absl::Status why);
 
   Loop* const loop_;
   std::shared_ptr<tensorpipe::Listener> listener_;
-  const std::string address_;
   Callbacks callbacks_;
   bool closing_ = false, broken_ = false;
 };

@@ -3,28 +3,19 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/status_macros.h"
 #include "transfer/lane_frames.h"
-#include "transfer/loopback.h"
+#include "transfer/path_tally.h"
+#include "transfer/paths.h"
 #include "transfer/tensorpipe_status.h"
 
 namespace tensorferry {
 namespace {
 
 constexpr absl::Duration kReopenWithin = absl::Seconds(5);
-constexpr size_t kStrangersAllowed = 64;
-
-// In a time that does not depend on where they differ.
-bool EqualSecrets(absl::string_view a, absl::string_view b) {
-  if (a.size() != b.size()) return false;
-  unsigned char difference = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    difference |= static_cast<unsigned char>(a[i] ^ b[i]);
-  }
-  return difference == 0;
-}
+constexpr size_t kMostWires = 3;
 
 // Every so many frames one goes in a way that tells when the socket has taken
 // it, and so all before it.
@@ -54,120 +45,171 @@ std::string Lanes::NameOf(int index) const {
 
 // ---- contexts, listening, dialing
 
-absl::Status Lanes::AddContext() {
+SessionKey Lanes::Key() const {
+  return {options_.rules.session_id, options_.key};
+}
+
+ContextEvents Lanes::Events() {
+  ContextEvents events;
+  events.on_wedged = [self = std::weak_ptr<Lanes*>(self_)](absl::Status why) {
+    if (auto lanes = self.lock()) (*lanes)->OnWedged(why);
+  };
+  return events;
+}
+
+absl::Status Lanes::AddContext(
+    std::optional<Wire> wire,
+    std::shared_ptr<tensorpipe::transport::Context> transport) {
+  ChannelSession session;
+  session.copier = options_.copier;
+  session.loop = loop_;
+  session.on_carried = [self = std::weak_ptr<Lanes*>(self_)](Carried carried) {
+    auto lanes = self.lock();
+    if (lanes == nullptr) return;
+    const void* buffer = carried.buffer;
+    (*lanes)->carried_.emplace(buffer, std::move(carried));
+  };
+  session.on_wedged = Events().on_wedged;
   FERRY_ASSIGN_OR_RETURN(
       LaneContext made,
-      MakeLaneContext(*options_.backends, options_.rules.paths, without_,
+      MakeLaneContext(*options_.backends, options_.rules.paths, wire,
+                      std::move(transport), session,
                       options_.rules.session_id));
   contexts_.push_back(std::move(made));
   return absl::OkStatus();
 }
 
-absl::Status Lanes::Prepare() { return AddContext(); }
-
-absl::StatusOr<std::string> Lanes::PrepareToAccept() {
+absl::StatusOr<std::vector<std::string>> Lanes::Expect(
+    absl::Time unused_until) {
   accepts_ = true;
-  FERRY_RETURN_IF_ERROR(AddContext());
-  FERRY_RETURN_IF_ERROR(Listen());
-  return listener_->address();
-}
-
-absl::Status Lanes::Listen() {
-  const LaneContext& context = contexts_.back();
-  FERRY_ASSIGN_OR_RETURN(
-      listener_, LaneListener::Listen(loop_, *context.context,
-                                      context.transport, options_.listen));
-  return absl::OkStatus();
-}
-
-void Lanes::Accept() { StartListening(); }
-
-void Lanes::StartListening() {
-  ++listeners_;
-  listener_->Start({[this, context = contexts_.size() - 1](
-                        std::shared_ptr<tensorpipe::Pipe> pipe) {
-                      OnPipe(std::move(pipe), context);
-                    },
-                    [this, key = listener_.get()](absl::Status why) {
-                      OnListenerEnded(key, std::move(why));
-                    }});
-}
-
-void Lanes::StopListening() {
-  if (listener_ == nullptr) return;
-  listener_->Close();
-  listener_ = nullptr;
-  for (auto& [key, connection] : connections_) {
-    if (connection.index < 0) {
-      connection.lane->Close(absl::CancelledError("no lane is expected"));
-    }
+  const TransferRules& rules = options_.rules;
+  FERRY_ASSIGN_OR_RETURN(Hub::Expected expected,
+                         options_.hub->Expect(Key(), WiresOf(rules.paths),
+                                              unused_until, Events()));
+  FERRY_RETURN_IF_ERROR(AddContext(std::nullopt, std::move(expected.context)));
+  absl::StatusOr<std::shared_ptr<LaneListener>> listener = LaneListener::Listen(
+      loop_, *contexts_.back().context,
+      absl::StrCat(kTransportName, "://", expected.listen));
+  if (!listener.ok()) {
+    contexts_.back().context->close();
+    return listener.status();
   }
+  listener_ = *std::move(listener);
+  return std::move(expected.addresses);
 }
 
-void Lanes::OnPipe(std::shared_ptr<tensorpipe::Pipe> pipe, size_t context) {
-  // A stranger too many is dropped with his pipe.
-  if (connections_.size() >= slots_.size() + kStrangersAllowed) return;
-  Open(std::move(pipe), context, -1, 0);
+void Lanes::Accept() {
+  listening_ = true;
+  listener_->Start(
+      {[this](std::shared_ptr<tensorpipe::Pipe> pipe) {
+         if (!closing_) Open(std::move(pipe), -1, 0);
+       },
+       [this](absl::Status why) { OnListenerEnded(std::move(why)); }});
 }
 
-// `key` is alive, so it is the address of no other listener.
-void Lanes::OnListenerEnded(LaneListener* key, absl::Status why) {
-  --listeners_;
-  broken_ = broken_ || key->broken();
-  if (closing_) return MaybeClosed();
-  if (listener_.get() != key) return;
+void Lanes::OnListenerEnded(absl::Status why) {
+  broken_ = broken_ || listener_->broken();
   listener_ = nullptr;
-  if (!up_ || key->broken()) return Fail(std::move(why));
-  LaneOffers::Actions actions;
-  offers_.OnListenerLost(actions);
-  Do(actions);
+  if (closing_) return MaybeClosed();
+  Fail(std::move(why));
 }
 
 Lanes::Connection& Lanes::Open(std::shared_ptr<tensorpipe::Pipe> pipe,
-                               size_t context, int index, uint32_t generation) {
+                               int index, uint32_t generation) {
   auto lane = std::make_shared<Lane>(loop_, std::move(pipe), NameOf(index));
   Lane* key = lane.get();
   Connection& connection = connections_[key];
-  connection = {lane, context, index, generation, /*proved=*/false};
+  connection = {lane, contexts_.size() - 1, index, generation,
+                /*greeted=*/false};
   Lane::Callbacks callbacks;
   callbacks.on_descriptor = [this, key](tensorpipe::Descriptor descriptor) {
     OnDescriptor(key, std::move(descriptor));
   };
-  callbacks.on_ended = [this, key](absl::Status why, std::string refused) {
-    OnEnded(key, std::move(why), refused);
+  callbacks.on_ended = [this, key](absl::Status why) {
+    OnEnded(key, std::move(why));
   };
   lane->Start(std::move(callbacks));
   return connection;
 }
 
-void Lanes::Dial(const std::string& address) {
+void Lanes::Dial(std::vector<std::string> addresses) {
+  addresses_.assign(addresses.begin(), addresses.end());
+  DialNext(
+      absl::InvalidArgumentError("the peer named no address for its lanes"));
+}
+
+// `last`: what to fail with if there is no other address.
+void Lanes::DialNext(absl::Status last) {
+  if (addresses_.empty()) return Fail(WithAllTried(std::move(last)));
+  const std::string address = std::move(addresses_.front());
+  addresses_.pop_front();
+  absl::Status status = BeginDialing(address);
+  if (!status.ok()) return Fail(std::move(status));
   for (int index = 0; index < static_cast<int>(slots_.size()); ++index) {
-    if (!failed_ && !closing_) DialLane(index, 1, address);
+    if (!failed_ && !closing_) DialLane(index, 1);
   }
 }
 
-void Lanes::DialLane(int index, uint32_t generation,
-                     const std::string& address) {
-  const LaneContext& context = contexts_.back();
-  if (!absl::StartsWith(address, absl::StrCat(context.transport, "://"))) {
-    return Fail(absl::InvalidArgumentError(absl::StrCat(
-        NameOf(index), ": address \"", address,
-        "\", but this session's transport is ", context.transport)));
+// Says what came of each of several addresses.
+absl::Status Lanes::WithAllTried(absl::Status last) const {
+  if (given_up_.size() < 2) return last;
+  std::vector<std::string> tried;
+  for (const GivenUpPath& wire : given_up_) {
+    tried.push_back(absl::StrCat(wire.path, ": ", wire.why.message()));
   }
+  return absl::Status(last.code(),
+                      absl::StrCat("no address of the peer can be reached (",
+                                   absl::StrJoin(tried, "; "), ")"));
+}
+
+absl::Status Lanes::BeginDialing(const std::string& address) {
+  FERRY_ASSIGN_OR_RETURN(DataAddress parsed, ParseDataAddress(address));
+  const std::string wire(ToString(parsed.wire));
+  FERRY_RETURN_IF_ERROR(CheckWire(wire));
+  FERRY_ASSIGN_OR_RETURN(auto transport,
+                         options_.hub->Dial(Key(), address, Events()));
+  FERRY_RETURN_IF_ERROR(AddContext(parsed.wire, std::move(transport)));
+  address_ = absl::StrCat(kTransportName, "://", address);
+  wire_ = wire;
+  return absl::OkStatus();
+}
+
+absl::Status Lanes::CheckWire(const std::string& wire) const {
+  for (Wire known : WiresOf(options_.rules.paths)) {
+    if (ToString(known) == wire) return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("no path of this session goes over the wire \"", wire,
+                   "\" that the peer names"));
+}
+
+void Lanes::DialLane(int index, uint32_t generation) {
   std::shared_ptr<tensorpipe::Pipe> pipe;
   try {
-    pipe = context.context->connect(address);
+    pipe = contexts_.back().context->connect(address_);
   } catch (...) {
     return Fail(CurrentExceptionStatus(
-        absl::StrCat(NameOf(index), ": connecting to ", address)));
+        absl::StrCat(NameOf(index), ": connecting to ", address_)));
   }
-  Connection& connection =
-      Open(std::move(pipe), contexts_.size() - 1, index, generation);
+  Connection& connection = Open(std::move(pipe), index, generation);
   slots_[index].dialing = connection.lane.get();
-  HelloFrame hello = MakeHello(connection);
-  hello.key = options_.key;
-  WriteFrame(*connection.lane, std::move(hello), FrameIn::kMetadataIfShort, "",
-             [](bool) {});
+  WriteFrame(*connection.lane, MakeHello(connection), FrameIn::kMetadataIfShort,
+             "", [](bool) {});
+}
+
+// Whether a dial that ended so says that the address cannot be reached.
+bool Lanes::MayDialNext(const absl::Status& why) const {
+  return !accepts_ &&
+         (absl::IsUnavailable(why) || absl::IsDeadlineExceeded(why)) &&
+         std::all_of(slots_.begin(), slots_.end(),
+                     [](const Slot& slot) { return slot.generation == 0; });
+}
+
+void Lanes::GiveUpWire(absl::Status why) {
+  for (auto& [key, connection] : connections_) connection.lane->Close(why);
+  for (Slot& slot : slots_) slot.dialing = nullptr;
+  given_up_.push_back({wire_, why});
+  DialNext(std::move(why));
 }
 
 HelloFrame Lanes::MakeHello(const Connection& connection) const {
@@ -177,10 +219,9 @@ HelloFrame Lanes::MakeHello(const Connection& connection) const {
   hello.generation = connection.generation;
   hello.wire_version = options_.rules.wire_version;
   hello.lanes = static_cast<uint32_t>(slots_.size());
+  hello.wire = accepts_ ? slots_[connection.index].wire : wire_;
   hello.channels = contexts_[connection.context].Describe();
-  for (const auto& [path, why] : given_up_) {
-    hello.given_up.push_back({path, why});
-  }
+  if (!accepts_) hello.given_up = given_up_;
   return hello;
 }
 
@@ -188,12 +229,12 @@ HelloFrame Lanes::MakeHello(const Connection& connection) const {
 
 void Lanes::OnDescriptor(Lane* key, tensorpipe::Descriptor descriptor) {
   Connection& connection = connections_.at(key);
-  if (connection.proved && connection.index > 0) {
+  if (connection.greeted && connection.index > 0) {
     return OnBodyDescriptor(connection, std::move(descriptor));
   }
-  if (connection.proved) {
+  if (connection.greeted) {
     return ReadFrame(*connection.lane, std::move(descriptor), options_.rules,
-                     /*proved=*/true,
+                     /*greeted=*/true,
                      [this](absl::StatusOr<Frame> frame, std::string bytes) {
                        if (closing_) return;
                        if (!frame.ok()) return Fail(frame.status());
@@ -201,7 +242,7 @@ void Lanes::OnDescriptor(Lane* key, tensorpipe::Descriptor descriptor) {
                      });
   }
   ReadFrame(*connection.lane, std::move(descriptor), options_.rules,
-            /*proved=*/false,
+            /*greeted=*/false,
             [this, key](absl::StatusOr<Frame> frame, std::string) {
               OnFirstFrame(key, std::move(frame));
             });
@@ -243,11 +284,9 @@ void Lanes::OnFirstFrame(Lane* key, absl::StatusOr<Frame> frame) {
   Adopt(connection, std::move(*hello));
 }
 
-// The key comes first: nobody without it learns anything else.
 absl::Status Lanes::CheckHello(const HelloFrame& hello) const {
-  if (!EqualSecrets(hello.key, options_.key) ||
-      hello.session_id != options_.rules.session_id) {
-    return absl::UnauthenticatedError("wrong session or key");
+  if (hello.session_id != options_.rules.session_id) {
+    return absl::UnauthenticatedError("HELLO is of another session");
   }
   if (hello.wire_version != options_.rules.wire_version) {
     return absl::FailedPreconditionError(
@@ -258,6 +297,7 @@ absl::Status Lanes::CheckHello(const HelloFrame& hello) const {
     return absl::FailedPreconditionError(absl::StrCat(
         "HELLO counts ", hello.lanes, " lanes, this side ", slots_.size()));
   }
+  FERRY_RETURN_IF_ERROR(CheckWire(hello.wire));
   return offers_.Check(hello.lane, hello.generation);
 }
 
@@ -273,7 +313,7 @@ absl::Status Lanes::CheckReply(const Connection& connection,
                                                  hello.generation));
 }
 
-// Says no to a stranger; on the dialing side, hears it.
+// Says no to a connection that is not expected; on the dialing side, hears it.
 void Lanes::Turn(Connection& connection, absl::Status why) {
   if (!accepts_) {
     why = absl::Status(why.code(), absl::StrCat(NameOf(connection.index), ": ",
@@ -282,7 +322,7 @@ void Lanes::Turn(Connection& connection, absl::Status why) {
     if (connection.generation > 1) return connection.lane->Close(why);
     return Fail(std::move(why));
   }
-  // One that has the key and still does not fit never will.
+  // One that does not fit never will.
   bool hopeless = !up_ && why.code() == absl::StatusCode::kFailedPrecondition;
   WriteFrame(*connection.lane, RejectFrame{why}, FrameIn::kMetadataIfShort, "",
              [this, lane = connection.lane, why, hopeless](bool) {
@@ -295,29 +335,22 @@ void Lanes::Adopt(Connection& connection, HelloFrame hello) {
   int index = static_cast<int>(hello.lane);
   connection.index = index;
   connection.generation = hello.generation;
-  connection.proved = true;
+  connection.greeted = true;
   connection.lane->set_name(NameOf(index));
   Slot& slot = slots_[index];
   slot.lane = connection.lane.get();
   slot.dialing = nullptr;
   slot.generation = hello.generation;
   slot.context = connection.context;
+  slot.wire = accepts_ ? std::move(hello.wire) : wire_;
   slot.peer = std::move(hello.channels);
   slot.reopen_by = absl::InfiniteFuture();
-  for (GivenUpPath& path : hello.given_up) {
-    const auto& paths = options_.rules.paths;
-    if (std::find(paths.begin(), paths.end(), path.path) == paths.end()) {
-      continue;
-    }
-    given_up_.emplace(std::move(path.path), std::move(path.why));
-  }
   if (accepts_) {
+    if (index == 0) TakeGivenUp(std::move(hello.given_up));
+    offers_.OnTaken(hello.lane);
     WriteFrame(*connection.lane, MakeHello(connection),
                FrameIn::kMetadataIfShort, "",
                [this](bool) { owner_->OnFrameWritten(); });
-    LaneOffers::Actions actions;
-    offers_.OnTaken(hello.lane, actions);
-    Do(actions);
   }
   if (index > 0 && PathTo(index, DeviceId(), DeviceId()).empty()) {
     return Fail(absl::FailedPreconditionError(
@@ -329,6 +362,15 @@ void Lanes::Adopt(Connection& connection, HelloFrame hello) {
   if (!up_ && AllUp()) {
     up_ = true;
     owner_->OnUp();
+  }
+}
+
+// Only what can be true is kept of what the peer says.
+void Lanes::TakeGivenUp(std::vector<GivenUpPath> given_up) {
+  for (GivenUpPath& path : given_up) {
+    if (given_up_.size() < kMostWires && CheckWire(path.path).ok()) {
+      given_up_.push_back(std::move(path));
+    }
   }
 }
 
@@ -353,7 +395,7 @@ void Lanes::OnLaneFrame(Frame frame, std::string inline_bytes) {
 
 // ---- lanes that end
 
-void Lanes::OnEnded(Lane* key, absl::Status why, const std::string& refused) {
+void Lanes::OnEnded(Lane* key, absl::Status why) {
   auto found = connections_.find(key);
   Connection connection = std::move(found->second);
   connections_.erase(found);
@@ -368,10 +410,17 @@ void Lanes::OnEnded(Lane* key, absl::Status why, const std::string& refused) {
   }
   if (closing_) return MaybeClosed();
   if (key->broken()) return Fail(std::move(why));
-  if (!refused.empty()) GiveUp(connection.context, refused, why);
-  if (failed_ || index < 0) return;  // a stranger
+  // One that was never greeted, or belongs to an address that was given up.
+  if (failed_ || index < 0 || connection.context + 1 != contexts_.size()) {
+    return;
+  }
+  if (MayDialNext(why)) return GiveUpWire(std::move(why));
   // The accepting side may be up, and end lanes, before the dialing one knows.
-  if (index == 0 || (accepts_ && !up_)) return Fail(std::move(why));
+  // No accident makes a peer break the framing.
+  if (index == 0 || (accepts_ && !up_) || absl::IsDataLoss(why) ||
+      absl::IsUnauthenticated(why)) {
+    return Fail(std::move(why));
+  }
   Slot& slot = slots_[index];
   slot.ended_with = std::move(why);
   ArmReopenTimer(slot);
@@ -380,52 +429,9 @@ void Lanes::OnEnded(Lane* key, absl::Status why, const std::string& refused) {
     owner_->OnLaneEnded(index);
   }
   if (closing_) return;
-  if (accepts_) {
-    LaneOffers::Actions actions;
-    offers_.OnEnded(index, actions);
-    return Do(actions);
-  }
-  LaneDials::Actions actions;
-  dials_.OnEnded(index, actions);
-  Do(actions);
-}
-
-// New lanes do without the path.
-void Lanes::GiveUp(size_t context, const std::string& channel,
-                   absl::Status why) {
-  std::string path = absl::StrCat(contexts_[context].transport, "/", channel);
-  given_up_.emplace(path, why);
-  if (!without_.insert(path).second) return;
-  absl::Status status = AddContext();
-  if (!status.ok()) {
-    return Fail(absl::UnavailableError(
-        absl::StrCat(why.message(), "; ", status.message())));
-  }
-  if (!accepts_ || !up_) return;
-  LaneOffers::Actions actions;
-  offers_.OnListenerLost(actions);
-  Do(actions);
-}
-
-void Lanes::Do(const LaneOffers::Actions& actions) {
-  for (const LaneOffers::Action& action : actions) {
-    switch (action.kind) {
-      case LaneOffers::Action::Kind::kListen: {
-        StopListening();
-        absl::Status status = Listen();
-        if (!status.ok()) return Fail(std::move(status));
-        StartListening();
-        break;
-      }
-      case LaneOffers::Action::Kind::kStopListening:
-        StopListening();
-        break;
-      case LaneOffers::Action::Kind::kOffer:
-        SendFrame(
-            ReopenFrame{action.lane, action.generation, listener_->address()});
-        break;
-    }
-  }
+  if (!accepts_) return Do(index, dials_.OnEnded(index));
+  const uint32_t lane = static_cast<uint32_t>(index);
+  SendFrame(ReopenFrame{lane, offers_.OnEnded(lane)});
 }
 
 void Lanes::OnReopen(ReopenFrame reopen) {
@@ -433,27 +439,33 @@ void Lanes::OnReopen(ReopenFrame reopen) {
     return Fail(absl::InvalidArgumentError(
         "the peer broke the transfer protocol: REOPEN from a dialer"));
   }
-  absl::Status status = CheckLoopback(reopen.address);
-  LaneDials::Actions actions;
-  if (status.ok()) {
-    status = dials_.OnOffer(reopen.lane, reopen.generation,
-                            std::move(reopen.address), actions);
-  }
-  if (!status.ok()) return Fail(std::move(status));
-  Do(actions);
+  absl::StatusOr<LaneDials::Next> next =
+      dials_.OnOffer(reopen.lane, reopen.generation);
+  if (!next.ok()) return Fail(next.status());
+  Do(static_cast<int>(reopen.lane), *next);
 }
 
-void Lanes::Do(const LaneDials::Actions& actions) {
-  for (const LaneDials::Action& action : actions) {
-    Slot& slot = slots_[action.lane];
-    if (action.kind == LaneDials::Action::Kind::kDial) {
-      DialLane(static_cast<int>(action.lane), action.generation,
-               action.address);
-    } else {
-      Lane* lane = slot.lane != nullptr ? slot.lane : slot.dialing;
-      lane->Close(absl::UnavailableError("the peer ended the lane"));
-    }
+void Lanes::Do(int lane, LaneDials::Next next) {
+  Slot& slot = slots_[lane];
+  switch (next) {
+    case LaneDials::Next::kNothing:
+      return;
+    case LaneDials::Next::kEnd:
+      return (slot.lane != nullptr ? slot.lane : slot.dialing)
+          ->Close(absl::UnavailableError("the peer ended the lane"));
+    case LaneDials::Next::kDial:
+      return DialLane(lane, dials_.dialed(lane));
   }
+}
+
+// tensorpipe threw while the hub or a channel had called it. From here on no
+// connection touches a buffer. A copy from a process of the same user may be
+// under way still, for one piece.
+void Lanes::OnWedged(const absl::Status& why) {
+  broken_ = true;
+  for (LaneContext& context : contexts_) context.transport->close();
+  if (listener_ != nullptr) listener_->Break(why);
+  for (auto& [key, connection] : connections_) connection.lane->Break(why);
 }
 
 // From the first of the connections that were lost in a row.
@@ -506,11 +518,17 @@ void Lanes::SendFrame(const Frame& frame, std::string inline_bytes) {
   });
 }
 
-void Lanes::WriteBody(int lane, tensorpipe::Message message,
-                      Lane::Written done) {
+void Lanes::WriteBody(int lane, tensorpipe::Message message, BodyDone done) {
+  std::vector<Part> parts;
+  for (const auto& tensor : message.tensors) {
+    parts.push_back(PartOf(lane, tensor.buffer, tensor.length,
+                           tensor.targetDevice.value()));
+  }
+  Lane::Written written = Tallied(std::move(parts), std::move(done));
   Lane* to = slots_[lane].lane;
-  if (to != nullptr) return to->Write(std::move(message), std::move(done));
-  loop_->Post([done = std::move(done)]() mutable { std::move(done)(false); });
+  if (to != nullptr) return to->Write(std::move(message), std::move(written));
+  loop_->Post(
+      [written = std::move(written)]() mutable { std::move(written)(false); });
 }
 
 const tensorpipe::Descriptor& Lanes::described(int lane) const {
@@ -518,13 +536,59 @@ const tensorpipe::Descriptor& Lanes::described(int lane) const {
 }
 
 void Lanes::ReadBody(int lane, tensorpipe::Allocation allocation,
-                     Lane::Written done) {
-  slots_[lane].described.reset();
-  Lane* from = slots_[lane].lane;
-  if (from != nullptr) {
-    return from->Read(std::move(allocation), std::move(done));
+                     BodyDone done) {
+  Slot& slot = slots_[lane];
+  std::vector<Part> parts;
+  for (size_t i = 0; slot.described && i < allocation.tensors.size(); ++i) {
+    const auto& tensor = slot.described->tensors[i];
+    parts.push_back(PartOf(lane, allocation.tensors[i].buffer, tensor.length,
+                           tensor.sourceDevice));
   }
-  loop_->Post([done = std::move(done)]() mutable { std::move(done)(false); });
+  slot.described.reset();
+  Lane::Written read = Tallied(std::move(parts), std::move(done));
+  Lane* from = slot.lane;
+  if (from != nullptr) {
+    return from->Read(std::move(allocation), std::move(read));
+  }
+  loop_->Post([read = std::move(read)]() mutable { std::move(read)(false); });
+}
+
+Lanes::Part Lanes::PartOf(int lane, const tensorpipe::Buffer& buffer,
+                          uint64_t nbytes,
+                          const tensorpipe::Device& remote) const {
+  const tensorpipe::Device local = buffer.device();
+  Part part;
+  part.path = PathTo(lane, DeviceId{local.type, local.index},
+                     DeviceId{remote.type, remote.index});
+  part.nbytes = nbytes;
+  if (local.type == tensorpipe::kCpuDeviceType) {
+    part.memory = buffer.unwrap<tensorpipe::CpuBuffer>().ptr;
+  }
+  return part;
+}
+
+Lane::Written Lanes::Tallied(std::vector<Part> parts, BodyDone done) {
+  return [this, parts = std::move(parts), done = std::move(done)](
+             bool ok) mutable { std::move(done)(ok, UsesOf(parts, ok)); };
+}
+
+// What carried the parts of a body that is done; forgets what channels said.
+std::vector<PathUse> Lanes::UsesOf(const std::vector<Part>& parts, bool ok) {
+  PathTally tally;
+  for (const Part& part : parts) {
+    std::string path = part.path;
+    auto found = carried_.find(part.memory);
+    if (found != carried_.end()) {
+      const Carried carried = std::move(found->second);
+      carried_.erase(found);
+      if (!carried.fell_back.ok()) {
+        tally.Add({absl::StrCat(path, "/vm"), 0, carried.fell_back});
+      }
+      absl::StrAppend(&path, "/", carried.strategy);
+    }
+    if (ok) tally.Add({std::move(path), part.nbytes, absl::OkStatus()});
+  }
+  return tally.uses();
 }
 
 void Lanes::Reset(int lane, uint32_t generation, absl::Status why) {
@@ -536,12 +600,17 @@ void Lanes::Reset(int lane, uint32_t generation, absl::Status why) {
 std::string Lanes::PathTo(int lane, const DeviceId& local,
                           const DeviceId& remote) const {
   const Slot& slot = slots_[lane];
-  return contexts_[slot.context].PathTo(local, remote, slot.peer);
+  std::string channel =
+      contexts_[slot.context].ChannelTo(local, remote, slot.peer);
+  return channel.empty() ? "" : absl::StrCat(slot.wire, "/", channel);
 }
 
-absl::Status Lanes::GivenUp(const std::string& path) const {
-  auto found = given_up_.find(path);
-  return found == given_up_.end() ? absl::OkStatus() : found->second;
+std::vector<PathUse> Lanes::UnreachableWires() const {
+  std::vector<PathUse> wires;
+  for (const GivenUpPath& wire : given_up_) {
+    wires.push_back({wire.path, 0, wire.why});
+  }
+  return wires;
 }
 
 size_t Lanes::frames_pending() const {
@@ -557,14 +626,18 @@ void Lanes::Fail(absl::Status why) {
 void Lanes::Close(absl::Status why) {
   if (closing_) return;
   closing_ = true;
-  StopListening();
+  if (!listening_) {
+    listener_ = nullptr;  // goes with its context
+  } else if (listener_ != nullptr) {
+    listener_->Close();
+  }
   if (reopen_timer_ != 0) loop_->CancelTimer(reopen_timer_);
   for (auto& [key, connection] : connections_) connection.lane->Close(why);
   loop_->Post([this] { MaybeClosed(); });
 }
 
 void Lanes::MaybeClosed() {
-  if (!closing_ || closed_ || !connections_.empty() || listeners_ != 0) {
+  if (!closing_ || closed_ || !connections_.empty() || listener_ != nullptr) {
     return;
   }
   closed_ = true;
@@ -572,14 +645,18 @@ void Lanes::MaybeClosed() {
 }
 
 std::vector<std::shared_ptr<tensorpipe::Context>> Lanes::TakeContexts() {
+  self_ = nullptr;
   std::vector<std::shared_ptr<tensorpipe::Context>> contexts;
   for (LaneContext& context : contexts_) {
     if (broken_) {
-      // Joining would hang: what tensorpipe holds of it is lost.
+      // Joining would hang: what tensorpipe holds of it is lost, but for the
+      // connections.
+      context.transport->close();
       new std::shared_ptr<tensorpipe::Context>(std::move(context.context));
     } else {
       contexts.push_back(std::move(context.context));
     }
+    context.transport = nullptr;
     context.channels.clear();
   }
   return contexts;

@@ -9,10 +9,11 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -22,20 +23,26 @@
 #include "transfer/lane.h"
 #include "transfer/lane_context.h"
 #include "transfer/lane_listener.h"
+#include "transfer/receipt.h"
 #include "transfer/reopening.h"
 #include "transfer/rules.h"
+#include "transport/hub.h"
 
 namespace tensorferry {
 
-// All lanes between two peers: opens and proves them, opens the next generation
-// of a body lane that has ended, and carries frames and bodies. Belongs to its
-// loop.
+// All lanes between two peers: opens and tells them apart, opens the next
+// generation of a body lane that has ended, and carries frames and bodies.
+// Belongs to its loop.
 //
-// The accepting side listens on a port of its own until all lanes are up, and
-// again while a lane is to be opened anew; whoever connects has to show the key
-// before anything of his is looked at.
+// The hub lets in only who knows the session's key, for as long as the session
+// lives. The dialing side tries the peer's addresses one after the other until
+// one of them can be reached.
 class Lanes {
  public:
+  // With what carried it; empty if not `ok`, and nothing is known.
+  using BodyDone =
+      absl::AnyInvocable<void(bool ok, std::vector<PathUse> uses) &&>;
+
   // What happens, on the loop. None of it within a call of a Lanes method other
   // than Accept and Dial.
   class Owner {
@@ -55,28 +62,28 @@ class Lanes {
 
   struct Options {
     Loop* loop = nullptr;
+    Hub* hub = nullptr;
+    Executor* copier = nullptr;
     const BackendRegistry* backends = nullptr;
     TransferRules rules;
-    std::string listen;  // an interface, for the accepting side
     std::string key;
     Owner* owner = nullptr;
   };
 
   explicit Lanes(Options options);
 
-  // First, on any thread. PrepareToAccept returns the address.
-  absl::Status Prepare();
-  absl::StatusOr<std::string> PrepareToAccept();
-
+  // First, on any thread: lets the peer in until `unused_until`. Returns the
+  // addresses, the best first.
+  absl::StatusOr<std::vector<std::string>> Expect(absl::Time unused_until);
   void Accept();
-  void Dial(const std::string& address);
+  // Or this, instead of both.
+  void Dial(std::vector<std::string> addresses);
 
   void SendFrame(const Frame& frame, std::string inline_bytes = "");
-  void WriteBody(int lane, tensorpipe::Message message, Lane::Written done);
+  void WriteBody(int lane, tensorpipe::Message message, BodyDone done);
   // What OnBody was about, until ReadBody.
   const tensorpipe::Descriptor& described(int lane) const;
-  void ReadBody(int lane, tensorpipe::Allocation allocation,
-                Lane::Written done);
+  void ReadBody(int lane, tensorpipe::Allocation allocation, BodyDone done);
   // Ends a generation of a lane. No effect if it has ended.
   void Reset(int lane, uint32_t generation, absl::Status why);
   void Close(absl::Status why);
@@ -85,8 +92,8 @@ class Lanes {
   // The path between a local and a remote device on `lane`; empty: none.
   std::string PathTo(int lane, const DeviceId& local,
                      const DeviceId& remote) const;
-  // Why a path is not used any more, on either side; OK: it is.
-  absl::Status GivenUp(const std::string& path) const;
+  // The wires that were tried before the one in use, and why in vain.
+  std::vector<PathUse> UnreachableWires() const;
   // Frames that the transport has not taken yet.
   size_t frames_pending() const;
 
@@ -94,51 +101,69 @@ class Lanes {
   std::vector<std::shared_ptr<tensorpipe::Context>> TakeContexts();
 
  private:
-  // A connection, be it proved or not.
+  // A connection, be it greeted or not.
   struct Connection {
     std::shared_ptr<Lane> lane;
     size_t context = 0;
-    int index = -1;  // of its slot; -1: a stranger
+    int index = -1;  // of its slot; -1: not known yet
     uint32_t generation = 0;
-    bool proved = false;
+    bool greeted = false;  // by a HELLO that is right
   };
 
   struct Slot {
-    Lane* lane = nullptr;     // proved and not ended
-    Lane* dialing = nullptr;  // not yet proved
+    Lane* lane = nullptr;     // greeted and not ended
+    Lane* dialing = nullptr;  // not yet greeted
     uint32_t generation = 0;
     size_t context = 0;
+    std::string wire;
     std::vector<ChannelDescription> peer;
     std::optional<tensorpipe::Descriptor> described;
     absl::Time reopen_by = absl::InfiniteFuture();
     absl::Status ended_with;  // the last connection
   };
 
-  absl::Status AddContext();
-  absl::Status Listen();
-  void StartListening();
-  void StopListening();
-  void OnPipe(std::shared_ptr<tensorpipe::Pipe> pipe, size_t context);
-  void OnListenerEnded(LaneListener* key, absl::Status why);
-  Connection& Open(std::shared_ptr<tensorpipe::Pipe> pipe, size_t context,
-                   int index, uint32_t generation);
-  void DialLane(int index, uint32_t generation, const std::string& address);
+  // Part of a body, on this side.
+  struct Part {
+    std::string path;
+    const void* memory = nullptr;
+    uint64_t nbytes = 0;
+  };
+
+  SessionKey Key() const;
+  ContextEvents Events();
+  absl::Status AddContext(
+      std::optional<Wire> wire,
+      std::shared_ptr<tensorpipe::transport::Context> transport);
+  void OnListenerEnded(absl::Status why);
+  Connection& Open(std::shared_ptr<tensorpipe::Pipe> pipe, int index,
+                   uint32_t generation);
+  absl::Status BeginDialing(const std::string& address);
+  void DialNext(absl::Status last);
+  absl::Status WithAllTried(absl::Status last) const;
+  void DialLane(int index, uint32_t generation);
+  bool MayDialNext(const absl::Status& why) const;
+  void GiveUpWire(absl::Status why);
   HelloFrame MakeHello(const Connection& connection) const;
   void OnDescriptor(Lane* key, tensorpipe::Descriptor descriptor);
   void OnBodyDescriptor(Connection& connection,
                         tensorpipe::Descriptor descriptor);
   void OnFirstFrame(Lane* key, absl::StatusOr<Frame> frame);
   absl::Status CheckHello(const HelloFrame& hello) const;
+  absl::Status CheckWire(const std::string& wire) const;
   absl::Status CheckReply(const Connection& connection,
                           const HelloFrame& hello) const;
   void Turn(Connection& connection, absl::Status why);
   void Adopt(Connection& connection, HelloFrame hello);
+  void TakeGivenUp(std::vector<GivenUpPath> given_up);
   void OnLaneFrame(Frame frame, std::string inline_bytes);
   void OnReopen(ReopenFrame reopen);
-  void OnEnded(Lane* key, absl::Status why, const std::string& refused);
-  void GiveUp(size_t context, const std::string& channel, absl::Status why);
-  void Do(const LaneOffers::Actions& actions);
-  void Do(const LaneDials::Actions& actions);
+  void OnEnded(Lane* key, absl::Status why);
+  void Do(int lane, LaneDials::Next next);
+  Part PartOf(int lane, const tensorpipe::Buffer& buffer, uint64_t nbytes,
+              const tensorpipe::Device& remote) const;
+  Lane::Written Tallied(std::vector<Part> parts, BodyDone done);
+  std::vector<PathUse> UsesOf(const std::vector<Part>& parts, bool ok);
+  void OnWedged(const absl::Status& why);
   void ArmReopenTimer(Slot& slot);
   void OnReopenTimer();
   void Fail(absl::Status why);
@@ -149,7 +174,7 @@ class Lanes {
   const Options options_;
   Loop* const loop_;
   Owner* const owner_;
-  bool accepts_ = false;
+  bool accepts_ = false, listening_ = false;
   bool up_ = false, failed_ = false, closing_ = false, closed_ = false;
   bool broken_ = false;  // tensorpipe threw
   uint64_t frames_sent_ = 0;
@@ -158,12 +183,17 @@ class Lanes {
   LaneOffers offers_;  // on the accepting side
   LaneDials dials_;    // on the dialing side
   std::map<Lane*, Connection> connections_;
-  std::deque<LaneContext> contexts_;  // the last one is for new lanes
-  std::shared_ptr<LaneListener> listener_;
-  int listeners_ = 0;               // that have not ended
-  Loop::TimerId reopen_timer_ = 0;  // 0: none is set
-  std::set<std::string> without_;
-  std::map<std::string, absl::Status> given_up_;
+  std::vector<LaneContext> contexts_;       // the last one is for new lanes
+  std::shared_ptr<LaneListener> listener_;  // until it has ended
+  // The dialing side.
+  std::deque<std::string> addresses_;  // not tried yet
+  std::string address_, wire_;         // in use
+  std::vector<GivenUpPath> given_up_;  // wires, in the order they were tried
+  Loop::TimerId reopen_timer_ = 0;     // 0: none is set
+  // What channels said of buffers whose body is not done yet.
+  std::unordered_multimap<const void*, Carried> carried_;
+  // Gone once nothing more is heard of the contexts.
+  std::shared_ptr<Lanes*> self_ = std::make_shared<Lanes*>(this);
 };
 
 }  // namespace tensorferry

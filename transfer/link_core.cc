@@ -12,9 +12,10 @@ namespace {
 Lanes::Options LanesOptions(LinkCore::Options& options, Lanes::Owner* owner) {
   Lanes::Options lanes;
   lanes.loop = options.loop;
+  lanes.hub = options.hub;
+  lanes.copier = options.copier;
   lanes.backends = options.backends;
   lanes.rules = options.rules;
-  lanes.listen = options.listen;
   lanes.key = options.key;
   lanes.owner = owner;
   return lanes;
@@ -50,19 +51,20 @@ LinkCore::LinkCore(Options options)
 
 // ---- opening
 
-absl::StatusOr<std::string> LinkCore::PrepareToAccept() {
-  return lanes_.PrepareToAccept();
+absl::StatusOr<std::vector<std::string>> LinkCore::Expect(
+    absl::Time unused_until) {
+  return lanes_.Expect(unused_until);
 }
-
-absl::Status LinkCore::PrepareToDial() { return lanes_.Prepare(); }
 
 void LinkCore::Accept(absl::Duration timeout) {
   Start(timeout, [this] { lanes_.Accept(); });
 }
 
-void LinkCore::Dial(std::string address, absl::Duration timeout) {
-  Start(timeout,
-        [this, address = std::move(address)] { lanes_.Dial(address); });
+void LinkCore::Dial(std::vector<std::string> addresses,
+                    absl::Duration timeout) {
+  Start(timeout, [this, addresses = std::move(addresses)]() mutable {
+    lanes_.Dial(std::move(addresses));
+  });
 }
 
 void LinkCore::Start(absl::Duration timeout, Task open) {
@@ -208,8 +210,16 @@ LinkCounters LinkCore::counters() const {
 
 // ---- LinkHost
 
-void LinkCore::Work(absl::AnyInvocable<Afterwards() &&> work) {
+void LinkCore::Work(Weight weight, absl::AnyInvocable<Afterwards() &&> work) {
   ++work_pending_;
+  if (weight == Weight::kLight) {
+    return Later([this, work = std::move(work)]() mutable {
+      Afterwards afterwards = std::move(work)();
+      --work_pending_;
+      std::move(afterwards.on_loop)();
+      if (afterwards.for_user) Tell(std::move(afterwards.for_user));
+    });
+  }
   executor_->Run([self = shared_from_this(), work = std::move(work)]() mutable {
     Afterwards afterwards = std::move(work)();
     Loop* loop = self->loop_;

@@ -29,11 +29,12 @@ class LinkCore : public LinkHost,
  public:
   struct Options {
     Loop* loop = nullptr;
+    Hub* hub = nullptr;
     Executor* executor = nullptr;
+    Executor* copier = nullptr;  // for channels that copy
     const BackendRegistry* backends = nullptr;
     const ConverterRegistry* converters = nullptr;
     BufferSource* buffers = nullptr;
-    std::string listen;
     std::string key;
     TransferRules rules;
     // Once, on the executor: the link is up, or never will be.
@@ -49,12 +50,11 @@ class LinkCore : public LinkHost,
   explicit LinkCore(Options options);
   ~LinkCore() override = default;
 
-  // Then one of these, on any thread; where a peer can reach it.
-  absl::StatusOr<std::string> PrepareToAccept();
-  absl::Status PrepareToDial();
-  // Then one of these, on any thread.
+  // Then the first two, or the third, on any thread. Expect returns where a
+  // peer can reach it.
+  absl::StatusOr<std::vector<std::string>> Expect(absl::Time unused_until);
   void Accept(absl::Duration timeout);
-  void Dial(std::string address, absl::Duration timeout);
+  void Dial(std::vector<std::string> addresses, absl::Duration timeout);
 
   // The user's side; any thread.
   Operation Send(TensorMessage message, Envelope envelope, SendOptions options,
@@ -66,7 +66,7 @@ class LinkCore : public LinkHost,
   LinkCounters counters() const;
 
   // LinkHost
-  void Work(absl::AnyInvocable<Afterwards() &&> work) override;
+  void Work(Weight weight, absl::AnyInvocable<Afterwards() &&> work) override;
   void Tell(Task task) override;
   void Later(Task task) override;
   void EndSoon(absl::Status why) override;

@@ -25,9 +25,13 @@ class LinkHost {
 
   virtual ~LinkHost() = default;
 
-  // Runs `work` on the executor. The link does not close before `on_loop` has
-  // run. Loop only.
-  virtual void Work(absl::AnyInvocable<Afterwards() &&> work) = 0;
+  // Light work takes some microseconds, less than the way to another thread.
+  enum class Weight { kLight, kHeavy };
+  // Runs `work`: on the executor if it is heavy, else in the loop's next turn
+  // (and `for_user` on the executor). The link does not close before `on_loop`
+  // has run. Loop only.
+  virtual void Work(Weight weight,
+                    absl::AnyInvocable<Afterwards() &&> work) = 0;
   // Tells a user. Any thread.
   virtual void Tell(Task task) = 0;
   // Runs `task` on the loop in a later turn.

@@ -193,7 +193,8 @@ void Outgoing::SendHeader(OperationId id) {
     absl::Status status = CheckPaths(sending.buffers.manifest());
     if (!status.ok()) return unsendable_.push_back({id, std::move(status)});
   } else {
-    sending.paths.Add("inline", sending.inline_bytes.size());
+    sending.paths.Add(
+        {"inline", sending.inline_bytes.size(), absl::OkStatus()});
     bytes_sent_ += sending.inline_bytes.size();
   }
   Frame frame = std::move(sending.header);
@@ -203,7 +204,7 @@ void Outgoing::SendHeader(OperationId id) {
 // The buffers stay until OnDigest.
 void Outgoing::ComputeDigest(OperationId id) {
   Sending* sending = sendings_.at(id).get();
-  host_->Work([this, id, sending] {
+  host_->Work(LinkHost::Weight::kHeavy, [this, id, sending] {
     sending->digests =
         DigestOf(sending->buffers.manifest(), sending->buffers.regions());
     return LinkHost::Afterwards{
@@ -228,19 +229,13 @@ void Outgoing::WriteBody(const SendAction& action) {
     tensor.targetDevice = tensorpipe::Device(target.type, target.index);
     message.tensors.push_back(std::move(tensor));
   }
-  const Piece& first = sending.cut.PiecesOf(action.body).front();
-  std::string path =
-      host_->lanes->PathTo(action.lane, manifest.buffer_source(first.buffer),
-                           manifest.buffer_target(first.buffer));
   uint64_t nbytes = sending.cut.bodies[action.body].nbytes;
   host_->lanes->WriteBody(
       action.lane, std::move(message),
       [this, id = action.operation, lane = action.lane, body = action.body,
-       path = std::move(path), nbytes](bool ok) {
+       nbytes](bool ok, const std::vector<PathUse>& uses) {
         auto found = sendings_.find(id);
-        if (found != sendings_.end()) {
-          found->second->paths.Add(path, ok ? nbytes : 0);
-        }
+        if (found != sendings_.end()) found->second->paths.Add(uses);
         if (ok) bytes_sent_ += nbytes;
         Run([&](auto& out) {
           machine_.OnBodyWritten(lane, id, body, ok, out);
@@ -282,8 +277,10 @@ Receipt Outgoing::MakeReceipt(OperationId id, const Sending& sending) const {
   receipt.bytes = sending.buffers.nbytes();
   receipt.tensors = sending.buffers.manifest().tensor_count();
   receipt.time = host_->clock->Now() - sending.start;
-  receipt.paths = sending.paths.Uses(
-      [this](const std::string& path) { return host_->lanes->GivenUp(path); });
+  PathTally paths;
+  paths.Add(host_->lanes->UnreachableWires());
+  paths.Add(sending.paths.uses());
+  receipt.paths = paths.uses();
   if (host_->rules.digests) receipt.digest = DigestSummary(sending.digests);
   return receipt;
 }

@@ -1,8 +1,6 @@
 #ifndef TENSORFERRY_TRANSFER_PATH_TALLY_H_
 #define TENSORFERRY_TRANSFER_PATH_TALLY_H_
 
-#include <cstdint>
-#include <string>
 #include <vector>
 
 #include "transfer/receipt.h"
@@ -12,23 +10,20 @@ namespace tensorferry {
 // Counts what each path carried for one operation.
 class PathTally {
  public:
-  void Add(const std::string& path, uint64_t bytes) {
+  void Add(PathUse added) {
     for (PathUse& use : uses_) {
-      if (use.path == path) {
-        use.bytes += bytes;
-        return;
-      }
+      if (use.path != added.path) continue;
+      use.bytes += added.bytes;
+      use.status.Update(added.status);
+      return;
     }
-    uses_.push_back({path, bytes, {}});
+    uses_.push_back(std::move(added));
+  }
+  void Add(const std::vector<PathUse>& uses) {
+    for (const PathUse& use : uses) Add(use);
   }
 
-  // With the reason for those that were given up; `given_up(path)` knows it.
-  template <class GivenUp>
-  std::vector<PathUse> Uses(GivenUp given_up) const {
-    std::vector<PathUse> uses = uses_;
-    for (PathUse& use : uses) use.status = given_up(use.path);
-    return uses;
-  }
+  const std::vector<PathUse>& uses() const { return uses_; }
 
  private:
   std::vector<PathUse> uses_;

@@ -12,6 +12,9 @@ namespace tensorferry {
 // No body has more pieces than this, however small they are.
 inline constexpr size_t kMaxPiecesInBody = 64;
 
+// Nor is one longer, unless a test wants it shorter.
+inline constexpr uint64_t kPieceBytes = uint64_t{32} << 20;
+
 // Part of a buffer in one step of a transfer.
 struct Piece {
   int buffer = 0;

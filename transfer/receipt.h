@@ -12,7 +12,10 @@ namespace tensorferry {
 
 // A path that an operation used or tried.
 struct PathUse {
-  std::string path;     // "uv/cma"; "inline" for bytes within the header
+  // "tcp/basic"; with the strategy of a channel that has some:
+  // "unix/local/vm". "inline" for bytes within the header. A wire alone,
+  // "unix", if the session could not be opened over it.
+  std::string path;
   uint64_t bytes = 0;   // carried by it
   absl::Status status;  // why it was given up; OK: it was not
 };

@@ -200,10 +200,9 @@ void ReceiveMachine::OnAllocated(OperationId id, absl::Status status,
 }
 
 void ReceiveMachine::OnBody(int lane, uint32_t generation, OperationId id,
-                            uint32_t body, uint32_t attempt, absl::Time now,
-                            Actions& out) {
+                            uint32_t body, uint32_t attempt, Actions& out) {
   if (ended_) return;
-  Parked arrived{true, generation, id, body, attempt, now};
+  Parked arrived{true, generation, id, body, attempt};
   if (!TakeBody(lane, arrived, out)) lanes_[lane].parked = arrived;
 }
 
@@ -497,26 +496,11 @@ void ReceiveMachine::OnTime(absl::Time now, Actions& out) {
     Cancel(id, absl::DeadlineExceededError("nothing was received in time"),
            out);
   }
-  for (Lane& lane : lanes_) {
-    Parked& body = lane.parked;
-    if (body.used && body.operation > newest_ &&
-        now - body.since >= settings_.body_without_header) {
-      body.used = false;
-      Lie(body.operation, "a body without a HEADER", out);
-    }
-  }
 }
 
 absl::Time ReceiveMachine::next_deadline() const {
-  absl::Time next =
-      deadlines_.empty() ? absl::InfiniteFuture() : deadlines_.begin()->first;
-  for (const Lane& lane : lanes_) {
-    const Parked& body = lane.parked;
-    if (body.used && body.operation > newest_) {
-      next = std::min(next, body.since + settings_.body_without_header);
-    }
-  }
-  return next;
+  return deadlines_.empty() ? absl::InfiniteFuture()
+                            : deadlines_.begin()->first;
 }
 
 void ReceiveMachine::End(absl::Status why, Actions& out) {

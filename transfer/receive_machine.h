@@ -69,7 +69,8 @@ struct ReceiveAction {
 // and with it its lane, only if its fate is not known yet (its HEADER is still
 // on the way, or an earlier copy of it is being read from a lane that is
 // ending) or if the transport reads into memory that no open operation answers
-// for: of that a lane gets no more before it is through with what it has.
+// for: of that a lane gets no more before it is through with what it has. A
+// body may wait for ever: that costs nothing but the sender's own lane.
 class ReceiveMachine {
  public:
   using Actions = std::vector<ReceiveAction>;
@@ -78,7 +79,6 @@ class ReceiveMachine {
     Limits limits;
     int body_lanes = 1;                    // numbered from 1
     uint32_t reserved_types = 0x80000000;  // kReservedTypes of serialization
-    absl::Duration body_without_header = absl::Seconds(5);
   };
 
   struct Header {
@@ -109,7 +109,7 @@ class ReceiveMachine {
   void OnCancel(OperationId id, absl::Status why, Actions& out);
   // A body's description arrived on `lane`; it stays there until it is read.
   void OnBody(int lane, uint32_t generation, OperationId id, uint32_t body,
-              uint32_t attempt, absl::Time now, Actions& out);
+              uint32_t attempt, Actions& out);
 
   // The driver's answers.
   void OnAllocated(OperationId id, absl::Status status, Actions& out);
@@ -170,7 +170,6 @@ class ReceiveMachine {
     OperationId operation = 0;
     uint32_t body = 0;
     uint32_t attempt = 0;
-    absl::Time since;
   };
 
   struct Lane {

@@ -1,7 +1,6 @@
 #include "transfer/reopening.h"
 
 #include <algorithm>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -16,21 +15,11 @@ absl::Status LaneOffers::Check(uint32_t lane, uint32_t generation) const {
       "lane ", lane, ", generation ", generation, " is not expected"));
 }
 
-void LaneOffers::OnTaken(uint32_t lane, Actions& out) {
-  lanes_[lane].taken = true;
-  if (!all_taken()) return;
-  listening_ = false;
-  out.push_back({Action::Kind::kStopListening, 0, 0});
-}
+void LaneOffers::OnTaken(uint32_t lane) { lanes_[lane].taken = true; }
 
-void LaneOffers::OnEnded(uint32_t lane, Actions& out) {
+uint32_t LaneOffers::OnEnded(uint32_t lane) {
   lanes_[lane].taken = false;
-  if (listening_) return Offer(lane, out);
-  ListenAndOffer(out);
-}
-
-void LaneOffers::OnListenerLost(Actions& out) {
-  if (listening_) ListenAndOffer(out);
+  return ++lanes_[lane].offered;
 }
 
 bool LaneOffers::all_taken() const {
@@ -38,20 +27,8 @@ bool LaneOffers::all_taken() const {
                      [](const Lane& lane) { return lane.taken; });
 }
 
-void LaneOffers::Offer(uint32_t lane, Actions& out) {
-  out.push_back({Action::Kind::kOffer, lane, ++lanes_[lane].offered});
-}
-
-void LaneOffers::ListenAndOffer(Actions& out) {
-  listening_ = true;
-  out.push_back({Action::Kind::kListen, 0, 0});
-  for (uint32_t lane = 0; lane < lanes_.size(); ++lane) {
-    if (!lanes_[lane].taken) Offer(lane, out);
-  }
-}
-
-absl::Status LaneDials::OnOffer(uint32_t lane, uint32_t generation,
-                                std::string address, Actions& out) {
+absl::StatusOr<LaneDials::Next> LaneDials::OnOffer(uint32_t lane,
+                                                   uint32_t generation) {
   // Lane 0 is not opened again.
   if (lane == 0 || lane >= lanes_.size()) {
     return absl::InvalidArgumentError(
@@ -59,28 +36,21 @@ absl::Status LaneDials::OnOffer(uint32_t lane, uint32_t generation,
                      lane, " of ", lanes_.size()));
   }
   Lane& offered = lanes_[lane];
-  if (generation <= offered.offered) return absl::OkStatus();
+  if (generation <= offered.offered) return Next::kNothing;
   offered.offered = generation;
-  offered.address = std::move(address);
-  if (!offered.connected) {
-    Dial(lane, out);
-  } else {
-    out.push_back({Action::Kind::kEnd, lane, offered.dialed, ""});
-  }
-  return absl::OkStatus();
+  return offered.connected ? Next::kEnd : Dial(offered);
 }
 
-void LaneDials::OnEnded(uint32_t lane, Actions& out) {
-  lanes_[lane].connected = false;
-  if (lanes_[lane].offered > lanes_[lane].dialed) Dial(lane, out);
+LaneDials::Next LaneDials::OnEnded(uint32_t lane) {
+  Lane& ended = lanes_[lane];
+  ended.connected = false;
+  return ended.offered > ended.dialed ? Dial(ended) : Next::kNothing;
 }
 
-void LaneDials::Dial(uint32_t lane, Actions& out) {
-  Lane& dialed = lanes_[lane];
-  dialed.dialed = dialed.offered;
-  dialed.connected = true;
-  out.push_back(
-      {Action::Kind::kDial, lane, dialed.dialed, std::move(dialed.address)});
+LaneDials::Next LaneDials::Dial(Lane& lane) {
+  lane.dialed = lane.offered;
+  lane.connected = true;
+  return Next::kDial;
 }
 
 }  // namespace tensorferry

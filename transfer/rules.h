@@ -7,6 +7,7 @@
 #include "base/limits.h"
 #include "base/placement.h"
 #include "serialization/streams.h"
+#include "transfer/pieces.h"
 
 namespace tensorferry {
 
@@ -19,13 +20,13 @@ struct TransferRules {
   int wire_version = 1;
   Placement outgoing, incoming;
   Limits limits;
-  std::vector<std::string> paths;  // allowed, best first: "uv/cma", "uv/basic"
+  std::vector<std::string> paths;  // allowed, best first: "unix/local"
   bool digests = true;
   StreamSet send_streams, receive_streams;
   // Sizes of steps, the same on both sides by protocol version 1.
   uint64_t inline_bytes = 64
-                          << 10;    // a message up to this goes with its header
-  uint64_t piece_bytes = 32 << 20;  // no step of a transfer is longer
+                          << 10;  // a message up to this goes with its header
+  uint64_t piece_bytes = kPieceBytes;  // no step of a transfer is longer
 };
 
 }  // namespace tensorferry

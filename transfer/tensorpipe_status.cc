@@ -3,20 +3,22 @@
 #include <tensorpipe/core/error.h>
 
 #include <exception>
+#include <optional>
+#include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "channel/local_channel.h"
+#include "transport/hub.h"
 
 namespace tensorferry {
 
 absl::Status ToStatus(const tensorpipe::Error& error, absl::string_view what) {
   if (!error) return absl::OkStatus();
-  std::string text = absl::StrCat(what, ": ", error.what());
-  if (absl::StrContains(text, "Expected to read") ||
-      absl::StrContains(text, "short read")) {
-    return absl::DataLossError(text);
-  }
-  return absl::UnavailableError(text);
+  std::optional<absl::Status> of_channel = LocalChannelErrorStatus(error);
+  const absl::Status status =
+      of_channel ? *std::move(of_channel) : HubErrorStatus(error.what());
+  return absl::Status(status.code(),
+                      absl::StrCat(what, ": ", status.message()));
 }
 
 absl::Status CurrentExceptionStatus(absl::string_view what) {
@@ -28,13 +30,6 @@ absl::Status CurrentExceptionStatus(absl::string_view what) {
   } catch (...) {
     return absl::InternalError(absl::StrCat(what, ": tensorpipe threw"));
   }
-}
-
-std::string RefusedChannel(const tensorpipe::Error& error) {
-  std::string text = error ? error.what() : "";
-  bool refused = absl::StrContains(text, "process_vm_readv") &&
-                 !absl::StrContains(text, "No such process");
-  return refused ? "cma" : "";
 }
 
 }  // namespace tensorferry

@@ -16,18 +16,13 @@
 #include "base/peer_process.h"
 #include "transport/data_address.h"
 #include "transport/poll_loop.h"
+#include "transport/session_key.h"
 
 namespace tensorpipe::transport {
 class Connection;
 }  // namespace tensorpipe::transport
 
 namespace tensorferry {
-
-// What a connection has to prove before tensorpipe sees a byte of it.
-struct SessionKey {
-  std::string session_id;  // 1 to 128 bytes; travels in the clear
-  std::string key;         // 16 random bytes; never travels
-};
 
 struct HubOptions {
   PollLoop* loop = nullptr;  // where all of it runs; must outlive the hub

@@ -26,10 +26,17 @@ class PollLoop : public Loop {
   ~PollLoop() override;
 
   // On the loop. Edge-triggered. The watcher is kept until Unwatch, after
-  // which it hears nothing any more, and which comes before close(fd).
+  // which it hears nothing any more, and which comes before close(fd). A
+  // descriptor that cannot be watched (no memory) is reported as EPOLLERR.
   WatchId Watch(int fd, uint32_t epoll_events,
                 std::shared_ptr<Watcher> watcher);
   void Unwatch(WatchId id);
+
+ private:
+  class Poller;
+  explicit PollLoop(Clock* clock, std::unique_ptr<Poller> poller);
+
+  Poller* const poller_;  // Loop owns it
 };
 
 }  // namespace tensorferry

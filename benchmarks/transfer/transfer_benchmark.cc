@@ -1,6 +1,6 @@
 // From Send to the acknowledgement that the receiver has the message, one at a
 // time, between two endpoints of this process; and the same bytes over bare
-// tensorpipe with an answer, same transport, same channel. Both receive into
+// tensorpipe with an answer, over its own nearest path. Both receive into
 // memory that was touched before.
 #include <ATen/ops/ones.h>
 #include <benchmark/benchmark.h>
@@ -17,18 +17,22 @@
 namespace tensorferry {
 namespace {
 
-constexpr const char* kChannels[] = {"basic", "cma"};
+struct Path {
+  const char *ferry, *bare_channel;  // on uv
+};
+constexpr Path kPaths[] = {{"unix/basic", "basic"}, {"unix/local", "cma"}};
 
 // A link and a tensor on each side of it.
 class LinkBench {
  public:
-  LinkBench(int64_t nbytes, const std::string& channel, bool digests)
+  LinkBench(int64_t nbytes, const std::string& path, bool digests)
       : source_(at::ones({nbytes}, at::kByte)),
         target_(at::ones({nbytes}, at::kByte)) {
     EndpointOptions options;
     options.executor = &executor_;
     TransferRules rules;
-    rules.paths = {"uv/" + channel};
+    rules.session_id = "benchmark";
+    rules.paths = {path};
     rules.digests = digests;
     auto pair = MakeInProcessPair(options, options, rules, rules);
     if (!pair.ok()) {
@@ -142,7 +146,7 @@ void Count(benchmark::State& state) {
 }
 
 void Link(benchmark::State& state, bool digests) {
-  LinkBench bench(state.range(0), kChannels[state.range(1)], digests);
+  LinkBench bench(state.range(0), kPaths[state.range(1)].ferry, digests);
   if (!bench.error().empty()) {
     state.SkipWithError(bench.error().c_str());
     return;
@@ -154,24 +158,24 @@ void Link(benchmark::State& state, bool digests) {
     }
   }
   Count(state);
-  state.SetLabel(kChannels[state.range(1)]);
+  state.SetLabel(kPaths[state.range(1)].ferry);
 }
 
 void LinkWithDigests(benchmark::State& state) { Link(state, true); }
 void LinkWithoutDigests(benchmark::State& state) { Link(state, false); }
 
 void BareTensorpipe(benchmark::State& state) {
-  BareBench bench(state.range(0), kChannels[state.range(1)]);
+  BareBench bench(state.range(0), kPaths[state.range(1)].bare_channel);
   for (auto _ : state) bench.Transfer();
   Count(state);
-  state.SetLabel(kChannels[state.range(1)]);
+  state.SetLabel(kPaths[state.range(1)].bare_channel);
 }
 
 void Sizes(benchmark::internal::Benchmark* benchmark) {
   benchmark->UseRealTime()->Unit(benchmark::kMicrosecond);
-  for (int channel : {0, 1}) {
+  for (int path : {0, 1}) {
     for (int64_t nbytes : {1 << 10, 64 << 10, 1 << 20, 16 << 20, 256 << 20}) {
-      benchmark->Args({nbytes, channel});
+      benchmark->Args({nbytes, path});
     }
   }
 }

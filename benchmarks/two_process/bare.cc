@@ -7,7 +7,6 @@
 #include <cstring>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "base/status_macros.h"
 
@@ -18,16 +17,13 @@ absl::Status ToStatus(const tensorpipe::Error& error) {
   return error ? absl::UnavailableError(error.what()) : absl::OkStatus();
 }
 
-absl::StatusOr<std::shared_ptr<tensorpipe::Context>> MakeContext(
-    const std::string& path) {
+std::shared_ptr<tensorpipe::Context> MakeContext(const std::string& path) {
   auto context = std::make_shared<tensorpipe::Context>();
   context->registerTransport(0, "uv", tensorpipe::transport::uv::create());
-  if (path == "uv/cma") {
+  if (path == "unix/local") {
     context->registerChannel(0, "cma", tensorpipe::channel::cma::create());
-  } else if (path == "uv/basic") {
-    context->registerChannel(0, "basic", tensorpipe::channel::basic::create());
   } else {
-    return absl::InvalidArgumentError(absl::StrCat("no path '", path, "'"));
+    context->registerChannel(0, "basic", tensorpipe::channel::basic::create());
   }
   return context;
 }
@@ -261,16 +257,13 @@ class Listening : public BareListener {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<BareListener>> BareListener::Create(
-    const std::string& path) {
-  FERRY_ASSIGN_OR_RETURN(auto context, MakeContext(path));
-  return std::make_unique<Listening>(std::move(context));
+std::unique_ptr<BareListener> BareListener::Create(const std::string& path) {
+  return std::make_unique<Listening>(MakeContext(path));
 }
 
-absl::StatusOr<std::unique_ptr<Sender>> ConnectBare(const std::string& path,
-                                                    const std::string& url,
-                                                    bool packed) {
-  FERRY_ASSIGN_OR_RETURN(auto context, MakeContext(path));
+std::unique_ptr<Sender> ConnectBare(const std::string& path,
+                                    const std::string& url, bool packed) {
+  auto context = MakeContext(path);
   auto pipe = context->connect(url);
   return std::make_unique<BareSender>(std::move(context), std::move(pipe),
                                       packed);

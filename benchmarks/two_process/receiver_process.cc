@@ -59,8 +59,8 @@ class ReceivingProcess {
       accepted_.Add(std::move(session));
     });
     std::string line = peer_->control_address();
-    for (const std::string& path : Paths()) {
-      FERRY_ASSIGN_OR_RETURN(listeners_[path], BareListener::Create(path));
+    for (const std::string& path : BenchmarkPaths()) {
+      listeners_[path] = BareListener::Create(path);
       absl::StrAppend(&line, " ", listeners_[path]->url());
     }
     WriteLine(line);

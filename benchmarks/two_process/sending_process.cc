@@ -47,7 +47,7 @@ absl::Status SendingProcess::Connect() {
   std::istringstream addresses(line);
   std::string control, url;
   addresses >> control;
-  for (const std::string& path : Paths()) {
+  for (const std::string& path : BenchmarkPaths()) {
     addresses >> url;
     for (const Contestant& contestant : Contestants()) {
       FERRY_RETURN_IF_ERROR(child_.WriteLine(

@@ -151,7 +151,7 @@ int RunSender(const Arguments& arguments) {
   bool failed = false;
   const auto& workloads = arguments.smoke ? SmokeWorkloads() : AllWorkloads();
   for (const Workload& workload : workloads) {
-    for (const std::string& path : Paths()) {
+    for (const std::string& path : BenchmarkPaths()) {
       for (bool reuse : {false, true}) {
         RegisterOne(workload, path, reuse, process->get(), &failed);
       }

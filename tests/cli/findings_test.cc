@@ -23,7 +23,7 @@ TEST(FindingsTest, EachSaysWhatWasFoundAndWhatItMeans) {
     EXPECT_THAT(finding.meaning, Not(IsEmpty())) << finding.what;
   }
   for (const char* wanted :
-       {"addresses", "cma", "open files", "libtorch", "gpu", "shared memory"}) {
+       {"addresses", "process memory", "open files", "libtorch", "gpu", "shared memory"}) {
     EXPECT_EQ(names.count(wanted), 1u) << wanted;
   }
 }
@@ -40,7 +40,7 @@ TEST(FindingsTest, OnlyRelativesMayReadEachOtherUnderPtraceScopeOne) {
   found.ptrace_scope = 1;
   EXPECT_EQ(ExplainProcessMemory(found).level, Finding::Level::kNote);
   EXPECT_THAT(ExplainProcessMemory(found).meaning,
-              AllOf(HasSubstr("uv/basic"), HasSubstr("CAP_SYS_PTRACE")));
+              AllOf(HasSubstr("unix/local/stream"), HasSubstr("CAP_SYS_PTRACE")));
   found.of_parent = absl::PermissionDeniedError("process_vm_readv");
   EXPECT_EQ(ExplainProcessMemory(found).level, Finding::Level::kNote);
   found.of_parent = absl::OkStatus();

@@ -112,7 +112,7 @@ TEST_F(ServePullPushTest, AModelIsListedPulledAndTheSameFile) {
   EXPECT_GE(pulled["bytes"], listed["bundles"][0]["bytes"]);
   EXPECT_GT(pulled["seconds"], 0);
   EXPECT_THAT(pulled["digest"].get<std::string>(), Not(IsEmpty()));
-  EXPECT_THAT(pulled["path"].get<std::string>(), HasSubstr("uv/"));
+  EXPECT_THAT(pulled["path"].get<std::string>(), HasSubstr("unix/"));
   EXPECT_TRUE(ReadBytes(Path("copy.safetensors")) ==
               ReadBytes(Path("model.safetensors")));
   const json again =
@@ -123,10 +123,10 @@ TEST_F(ServePullPushTest, AModelIsListedPulledAndTheSameFile) {
 TEST_F(ServePullPushTest, APullIsToldToPeopleToo) {
   Serve({"--publish", Path("model.safetensors")});
   Program pull({"pull", address_, "--out", Path("copy.safetensors"), "--digest",
-                "off", "--path", "uv/basic", "--names", "embeddings.*"});
+                "off", "--path", "unix/basic", "--names", "embeddings.*"});
   EXPECT_EQ(pull.Wait(), 0) << pull.err();
   EXPECT_THAT(pull.out(), AllOf(HasSubstr("model version 1"),
-                                HasSubstr("uv/basic"), HasSubstr("off")));
+                                HasSubstr("unix/basic"), HasSubstr("off")));
   EXPECT_THAT(pull.err(), IsEmpty());  // no terminal, no progress
   EXPECT_THAT(server_->AwaitLog("pull of all by "), HasSubstr("MiB"));
 }
@@ -139,7 +139,7 @@ TEST_F(ServePullPushTest, APushedFileIsTheNextVersionAndTheSameFile) {
   EXPECT_GT(pushed["tensors"], 100);
   EXPECT_GE(pushed["bytes"], 80'000'000);
   EXPECT_THAT(pushed["digest"].get<std::string>(), Not(IsEmpty()));
-  EXPECT_THAT(pushed["path"].get<std::string>(), HasSubstr("uv/"));
+  EXPECT_THAT(pushed["path"].get<std::string>(), HasSubstr("unix/"));
   EXPECT_TRUE(ReadBytes(Path("inbox/model.safetensors")) ==
               ReadBytes(Path("model.safetensors")));
   const json pulled =
@@ -181,7 +181,7 @@ TEST_F(ServePullPushTest, ErrorsOfThePeerAreTheCommands) {
   EXPECT_EQ(pull("--bundle", "x"), "NOT_FOUND");
   EXPECT_EQ(pull("--names", "x"), "NOT_FOUND");
   EXPECT_EQ(pull("--map", "cpu=cuda:0"), "INVALID_ARGUMENT");
-  EXPECT_EQ(pull("--path", "uv/pigeon"), "FAILED_PRECONDITION");
+  EXPECT_EQ(pull("--path", "unix/pigeon"), "FAILED_PRECONDITION");
   EXPECT_EQ(status({"list", address_, "--bundle", "x"}), "NOT_FOUND");
   EXPECT_EQ(status({"push", file, address_}), "PERMISSION_DENIED");
   EXPECT_EQ(status({"push", Path("none.safetensors"), address_}), "NOT_FOUND");

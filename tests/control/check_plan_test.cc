@@ -87,15 +87,15 @@ TEST(CheckPlanTest, NamesTheFieldThatDiffers) {
             [](Scene& s) {
               s.plan.paths.push_back({{"cuda", 9}, {}, {}, {}});
             }},
-           {"uv/magic is not one that the caller can use",
-            [](Scene& s) { s.plan.paths[0].ranked.push_back("uv/magic"); }},
-           {"uv/cma is there twice",
-            [](Scene& s) { s.plan.paths[0].ranked.push_back("uv/cma"); }},
-           {"uv/cma is not one that the caller can use",
+           {"unix/magic is not one that the caller can use",
+            [](Scene& s) { s.plan.paths[0].ranked.push_back("unix/magic"); }},
+           {"unix/local is there twice",
+            [](Scene& s) { s.plan.paths[0].ranked.push_back("unix/local"); }},
+           {"unix/local is not one that the caller can use",
             [](Scene& s) { s.caller.paths[0].unusable = "no"; }},
-           {"uv/cma is not one that the offer allows",
+           {"unix/local is not one that the offer allows",
             [](Scene& s) {
-              s.offer.paths = {"uv/basic", "uv/cuda"};
+              s.offer.paths = {"unix/basic", "unix/cuda"};
             }},
            {"digests: off, want on", [](Scene& s) { s.plan.digests = false; }},
            {"limits", [](Scene& s) { s.offer.limits.emplace().tensors = 1; }},

@@ -117,7 +117,8 @@ TEST_F(ControlServiceTest, OpensASessionWithOnePlanOnBothSides) {
   EXPECT_EQ(Digest(session.caller.plan), Digest(session.callee.plan));
   EXPECT_EQ(session.caller.plan.caller.name, "alice");
   EXPECT_EQ(session.caller.ticket.session_key, std::string(16, 'k'));
-  EXPECT_EQ(session.caller.ticket.data_address, "uv://127.0.0.1:1");
+  EXPECT_THAT(session.caller.ticket.data_addresses,
+              ::testing::ElementsAre("tcp://127.0.0.1:1"));
 
   auto sessions = List(*client_);
   ASSERT_THAT(sessions, IsOkAndHolds(SizeIs(1)));

@@ -54,11 +54,12 @@ pb::SessionResponse AcceptedResponse() {
   pb::Accepted* accepted = response.mutable_accepted();
   *accepted->mutable_plan() = ToProto(GoldenPlan());
   accepted->set_plan_digest(Digest(GoldenPlan()));
-  *accepted->mutable_ticket() = ToProto(
-      LaneTicket{"00112233445566778899aabbccddeeff", "uv://127.0.0.1:40411",
-                 std::string("\0\x01\x02\x03\x04\x05\x06\x07"
-                             "\x08\x09\x0a\x0b\x0c\x0d\x0e\xff",
-                             16)});
+  *accepted->mutable_ticket() =
+      ToProto(LaneTicket{"00112233445566778899aabbccddeeff",
+                         {"unix://@x", "tcp://127.0.0.1:40411"},
+                         std::string("\0\x01\x02\x03\x04\x05\x06\x07"
+                                     "\x08\x09\x0a\x0b\x0c\x0d\x0e\xff",
+                                     16)});
   accepted->set_lease_ms(15000);
   return response;
 }
@@ -169,7 +170,8 @@ TEST(GoldenTest, AcceptedOfVersion1IsUnderstood) {
   EXPECT_EQ(Digest(*plan), response.accepted().plan_digest());
   auto ticket = FromProto(response.accepted().ticket(), "ticket");
   ASSERT_THAT(ticket, IsOk());
-  EXPECT_EQ(ticket->data_address, "uv://127.0.0.1:40411");
+  EXPECT_THAT(ticket->data_addresses,
+              ::testing::ElementsAre("unix://@x", "tcp://127.0.0.1:40411"));
   EXPECT_EQ(ticket->session_key[15], '\xff');
 }
 

@@ -432,10 +432,20 @@ TEST_F(LyingCalleeTest, FirstAnswerWithAnythingWrongIsNamed) {
             [](auto& r) {
               r.mutable_accepted()->mutable_ticket()->clear_session_id();
             }},
-           {Code::kInvalidArgument, "accepted.ticket.data_address: 90000",
+           {Code::kInvalidArgument, "accepted.ticket.data_addresses[1]: 90000",
             [](auto& r) {
-              r.mutable_accepted()->mutable_ticket()->set_data_address(
+              r.mutable_accepted()->mutable_ticket()->add_data_addresses(
                   std::string(90000, 'x'));
+            }},
+           {Code::kInvalidArgument, "accepted.ticket.data_addresses: is empty",
+            [](auto& r) {
+              r.mutable_accepted()->mutable_ticket()->clear_data_addresses();
+            }},
+           {Code::kInvalidArgument, "accepted.ticket.data_addresses: 17",
+            [](auto& r) {
+              for (int i = 0; i < 16; ++i) {
+                r.mutable_accepted()->mutable_ticket()->add_data_addresses("x");
+              }
             }},
            {Code::kFailedPrecondition, "accepted.plan_digest",
             [](auto& r) { r.mutable_accepted()->set_plan_digest("0"); }},

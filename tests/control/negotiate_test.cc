@@ -102,7 +102,7 @@ TEST(NegotiateTest, WithoutRulesThereIsThePairOfCpus) {
   auto plan = scene.Negotiate();
   ASSERT_THAT(plan, IsOk());
   ASSERT_THAT(plan->paths, SizeIs(1));
-  EXPECT_THAT(plan->paths[0].ranked, ElementsAre("uv/cma", "uv/basic"));
+  EXPECT_THAT(plan->paths[0].ranked, ElementsAre("unix/local", "unix/basic"));
 }
 
 TEST(NegotiateTest, NameRuleMayUseEveryDeviceOfTheSender) {
@@ -124,7 +124,7 @@ TEST(NegotiateTest, NameRuleNeedsAPathFromOneDeviceOnly) {
   auto plan = scene.Negotiate();
   ASSERT_THAT(plan, IsOk());
   EXPECT_THAT(ChoiceOf(*plan, {"cpu", 0}, {"cuda", 1}).ranked,
-              ElementsAre("uv/cuda"));
+              ElementsAre("unix/cuda"));
   EXPECT_THAT(ChoiceOf(*plan, {"cuda", 0}, {"cuda", 1}).ranked, IsEmpty());
 }
 
@@ -248,10 +248,10 @@ TEST(NegotiateTest, LimitsThatMayBeZero) {
 TEST(NegotiateTest, PathsAreRankedByTheCalleesPriority) {
   Scene scene;
   scene.offer = Offer();
-  scene.bob.paths[0].priority = 1;   // uv/cma
-  scene.bob.paths[1].priority = 30;  // uv/basic
+  scene.bob.paths[0].priority = 1;   // unix/local
+  scene.bob.paths[1].priority = 30;  // unix/basic
   EXPECT_THAT(scene.Negotiate()->paths[0].ranked,
-              ElementsAre("uv/basic", "uv/cma"));
+              ElementsAre("unix/basic", "unix/local"));
 }
 
 struct RefusalCase {
@@ -265,47 +265,47 @@ TEST(NegotiateTest, EveryPathNotTakenSaysWhy) {
   for (const RefusalCase& c : std::vector<RefusalCase>{
            {"other host",
             [](Scene& s) { s.bob.host_id = "host-2"; },
-            "uv/cma",
+            "unix/local",
             {"within one host", "alice", "\"host-1\"", "bob", "\"host-2\""}},
            {"hosts unknown",
             [](Scene& s) { s.alice.host_id = s.bob.host_id = ""; },
-            "uv/cma",
+            "unix/local",
             {"within one host"}},
            {"other user",
             [](Scene& s) { s.bob.user_id = 9; },
-            "uv/cma",
+            "unix/local",
             {"one user", "alice", "user 7", "bob", "user 9"}},
            {"same host is not enough for the user's",
             [](Scene& s) {
               s.bob.user_id = 9;
               s.alice.paths[0].reach = PathCapability::Reach::kSameHost;
             },
-            "uv/cma",
+            "unix/local",
             {"one user"}},
            {"unusable at the caller",
             [](Scene& s) { s.alice.paths[0].unusable = "ptrace is off"; },
-            "uv/cma",
+            "unix/local",
             {"caller \"alice\" cannot use it: ptrace is off"}},
            {"unusable at the callee",
             [](Scene& s) { s.bob.paths[0].unusable = "ptrace is off"; },
-            "uv/cma",
+            "unix/local",
             {"callee \"bob\" cannot use it: ptrace is off"}},
            {"missing at the caller",
             [](Scene& s) { s.alice.paths.erase(s.alice.paths.begin()); },
-            "uv/cma",
+            "unix/local",
             {"caller \"alice\" does not have it for cpu -> cpu"}},
            {"missing at the callee",
             [](Scene& s) { s.bob.paths.erase(s.bob.paths.begin()); },
-            "uv/cma",
+            "unix/local",
             {"callee \"bob\" does not have it for cpu -> cpu"}},
            {"not in the offer",
-            [](Scene& s) { s.offer.paths = {"uv/basic"}; },
-            "uv/cma",
-            {"offer of caller \"alice\" allows only uv/basic"}},
+            [](Scene& s) { s.offer.paths = {"unix/basic"}; },
+            "unix/local",
+            {"offer of caller \"alice\" allows only unix/basic"}},
            {"not in the policy",
-            [](Scene& s) { s.policy.paths = {"uv/basic"}; },
-            "uv/cma",
-            {"policy of callee \"bob\" allows only uv/basic"}},
+            [](Scene& s) { s.policy.paths = {"unix/basic"}; },
+            "unix/local",
+            {"policy of callee \"bob\" allows only unix/basic"}},
        }) {
     SCOPED_TRACE(c.what);
     Scene scene;
@@ -314,7 +314,7 @@ TEST(NegotiateTest, EveryPathNotTakenSaysWhy) {
     auto plan = scene.Negotiate();
     ASSERT_THAT(plan, IsOk());
     PathChoice choice = ChoiceOf(*plan, {}, {});
-    EXPECT_THAT(choice.ranked, ElementsAre("uv/basic"));
+    EXPECT_THAT(choice.ranked, ElementsAre("unix/basic"));
     for (const std::string& part : c.reason_has) {
       EXPECT_THAT(Reason(choice, c.path), HasSubstr(part));
     }
@@ -375,11 +375,11 @@ std::vector<ObjectionCase> Objections() {
       {"path declared twice",
        [](Scene& s) { s.bob.paths.push_back(s.bob.paths[0]); },
        StatusCode::kInvalidArgument,
-       {"callee \"bob\"", "uv/cma for cpu -> cpu twice"}},
+       {"callee \"bob\"", "unix/local for cpu -> cpu twice"}},
       {"priorities equal",
        [](Scene& s) { s.bob.paths[0].priority = s.bob.paths[1].priority; },
        StatusCode::kInvalidArgument,
-       {"callee \"bob\"", "uv/basic", "priority 10", "uv/cma", "differ"}},
+       {"callee \"bob\"", "unix/basic", "priority 10", "unix/local", "differ"}},
       {"source not declared",
        [](Scene& s) {
          s.offer.to_callee.rules.push_back(Rules({"cuda:5=cpu"}).rules[0]);
@@ -475,20 +475,20 @@ std::vector<ObjectionCase> Objections() {
        StatusCode::kResourceExhausted,
        {"offer.callee_streams[0]", "callee \"bob\"", "cuda:1"}},
       {"no path between the CPUs",
-       [](Scene& s) { s.offer.paths = {"uv/cuda"}; },
+       [](Scene& s) { s.offer.paths = {"unix/cuda"}; },
        StatusCode::kFailedPrecondition,
        {"no path between cpu of caller \"alice\" and cpu of callee \"bob\"",
-        "not uv/cma: the offer", "not uv/basic: the offer"}},
+        "not unix/local: the offer", "not unix/basic: the offer"}},
       {"no path for a device rule",
-       [](Scene& s) { s.policy.paths = {"uv/basic"}; },
+       [](Scene& s) { s.policy.paths = {"unix/basic"}; },
        StatusCode::kFailedPrecondition,
        {"no path between cuda:0 of caller \"alice\" and cuda:1 of callee "
         "\"bob\"",
-        "not uv/cuda: the policy"}},
+        "not unix/cuda: the policy"}},
       {"no path at all",
        [](Scene& s) {
          std::erase_if(s.alice.paths, [](const PathCapability& path) {
-           return path.name == "uv/cuda";
+           return path.name == "unix/cuda";
          });
          s.bob.paths = s.alice.paths;
        },
@@ -498,7 +498,7 @@ std::vector<ObjectionCase> Objections() {
        [](Scene& s) {
          s.offer.to_callee = Rules({"w.*=cuda:1"});
          s.offer.to_caller = Placement();
-         s.offer.paths = {"uv/basic"};
+         s.offer.paths = {"unix/basic"};
        },
        StatusCode::kFailedPrecondition,
        {"to_callee.rules[0] (w.*=cuda:1)", "any device of caller \"alice\"",
@@ -531,7 +531,7 @@ TEST(NegotiateTest, ObjectionsComeAllTogetherFirstCodeFirst) {
   scene.offer.caller_streams = {{{}, StreamKind::kPool}};
   scene.policy.devices = {{}};
   scene.policy.limits.emplace().body_lanes = 0;
-  scene.policy.paths = {"uv/basic"};
+  scene.policy.paths = {"unix/basic"};
   Explanation explanation = scene.Explain();
   std::vector<StatusCode> codes;
   std::vector<std::string> messages;
@@ -598,7 +598,7 @@ TEST(NegotiateTest, WhatAPlanSaysOfRefusalsIsBounded) {
     rules.push_back(absl::StrCat("w", i, "=cuda:", i));
   scene.offer = OfferOf(rules);
   scene.offer.to_caller = Placement();
-  scene.offer.paths = {"uv/cma", "uv/basic"};
+  scene.offer.paths = {"unix/local", "unix/basic"};
   while (scene.offer.paths.size() < 128) {
     scene.offer.paths.push_back(
         absl::StrCat(std::string(250, 'q'), scene.offer.paths.size()));
@@ -609,7 +609,7 @@ TEST(NegotiateTest, WhatAPlanSaysOfRefusalsIsBounded) {
   PathChoice first = ChoiceOf(explanation.plan, {"cuda", 0}, {"cuda", 0});
   ASSERT_THAT(first.refused, SizeIs(17));
   EXPECT_THAT(first.refused[0].reason,
-              AllOf(HasSubstr("allows only uv/cma, uv/basic, qqq"),
+              AllOf(HasSubstr("allows only unix/local, unix/basic, qqq"),
                     HasSubstr("(128 in all)")));
   EXPECT_EQ(first.refused.back(), (PathRefusal{"others", "44 more"}));
   EXPECT_THAT(ChoiceOf(explanation.plan, {"cuda", 98}, {"cuda", 8}).refused,
@@ -662,7 +662,7 @@ TEST(ExplainTest, FillsThePlanAsFarAsItCan) {
   // The undeclared pair has no choice, the others do.
   EXPECT_THAT(plan.paths, SizeIs(2));
   EXPECT_THAT(ChoiceOf(plan, {"cuda", 0}, {"cuda", 1}).ranked,
-              ElementsAre("uv/cuda"));
+              ElementsAre("unix/cuda"));
 }
 
 }  // namespace

@@ -80,12 +80,13 @@ TEST(ProtoConversionTest, PlansGoThereAndBack) {
 }
 
 TEST(ProtoConversionTest, TicketsGoThereAndBack) {
-  LaneTicket ticket{"id", "uv://[::1]:4",
+  LaneTicket ticket{"id",
+                    {"unix://@x", "tcp://[::1]:4"},
                     std::string("\0\xff 3456789abcdef", 16)};
   auto back = FromProto(ToProto(ticket), "x");
   ASSERT_THAT(back, IsOk());
   EXPECT_EQ(back->session_id, ticket.session_id);
-  EXPECT_EQ(back->data_address, ticket.data_address);
+  EXPECT_EQ(back->data_addresses, ticket.data_addresses);
   EXPECT_EQ(back->session_key, ticket.session_key);
 }
 

@@ -30,7 +30,7 @@ pb::SessionResponse AcceptedMessage(const Offer& offer,
   *accepted->mutable_plan() = ToProto(*plan);
   accepted->set_plan_digest(Digest(*plan));
   *accepted->mutable_ticket() =
-      ToProto(LaneTicket{"id", "uv://127.0.0.1:1", std::string(16, 'k')});
+      ToProto(LaneTicket{"id", {"tcp://127.0.0.1:1"}, std::string(16, 'k')});
   return response;
 }
 

@@ -77,7 +77,7 @@ absl::StatusOr<SessionHost::Admitted> FakeHost::Admit(
   if (goodbye_at_once) stream->SendGoodbye(absl::AbortedError("not today"));
   if (!admit_status.ok()) return admit_status;
   Admitted admitted;
-  admitted.ticket = {session_id, "uv://127.0.0.1:1", std::string(16, 'k')};
+  admitted.ticket = {session_id, {"tcp://127.0.0.1:1"}, std::string(16, 'k')};
   auto events = std::make_shared<HeardEvents>();
   admitted.events = events;
   absl::MutexLock lock(&mu_);

@@ -30,14 +30,15 @@ Capabilities PeerWith(const std::string& name,
     peer.devices.push_back(info);
   }
   peer.paths = {
-      {"uv/cma", "cpu", "cpu", 20, PathCapability::Reach::kSameHostAndUser, ""},
-      {"uv/basic", "cpu", "cpu", 10, PathCapability::Reach::kAnywhere, ""}};
+      {"unix/local", "cpu", "cpu", 20, PathCapability::Reach::kSameHostAndUser,
+       ""},
+      {"unix/basic", "cpu", "cpu", 10, PathCapability::Reach::kAnywhere, ""}};
   if (!cuda) return peer;
   for (const auto& [from, to] :
        {std::pair("cpu", "cuda"), std::pair("cuda", "cpu"),
         std::pair("cuda", "cuda")}) {
     peer.paths.push_back(
-        {"uv/cuda", from, to, 5, PathCapability::Reach::kAnywhere, ""});
+        {"unix/cuda", from, to, 5, PathCapability::Reach::kAnywhere, ""});
   }
   return peer;
 }
@@ -70,10 +71,10 @@ Capabilities GoldenCapabilities() {
   gpu.free_bytes = 149ull << 30;
   peer.devices = {cpu, gpu};
   peer.paths = {
-      {"uv/cma", "cpu", "cpu", 20, PathCapability::Reach::kSameHostAndUser,
+      {"unix/local", "cpu", "cpu", 20, PathCapability::Reach::kSameHostAndUser,
        "ptrace is off"},
       {"shm/basic", "cpu", "cpu", 15, PathCapability::Reach::kSameHost, ""},
-      {"uv/cuda", "cpu", "cuda", -5, PathCapability::Reach::kAnywhere, ""}};
+      {"unix/cuda", "cpu", "cuda", -5, PathCapability::Reach::kAnywhere, ""}};
   peer.host_id = "host-1";
   peer.user_id = 1000;
   peer.streams_per_device = 32;
@@ -87,7 +88,7 @@ Offer GoldenOffer() {
   offer.to_caller = Rules({"cuda:1=cuda:0"});
   offer.caller_streams = {{{"cuda", 0}, StreamKind::kHighPriority}};
   offer.callee_streams = {{{"cuda", 1}, StreamKind::kDefault}};
-  offer.paths = {"uv/cma", "uv/basic"};
+  offer.paths = {"unix/local", "unix/basic"};
   offer.digests = false;
   offer.limits.emplace().body_lanes = 2;
   offer.expected_callee = "bob";
@@ -104,8 +105,9 @@ SessionPlan GoldenPlan() {
   plan.to_caller = Rules({"cuda:1=cuda:0"});
   plan.caller_streams = {{{"cuda", 0}, StreamKind::kHighPriority}};
   plan.callee_streams = {{{"cuda", 1}, StreamKind::kPool}};
-  plan.paths = {{{}, {}, {"uv/cma", "uv/basic"}, {{"shm/basic", "never"}}},
-                {{"cuda", 0}, {"cuda", 1}, {}, {}}};
+  plan.paths = {
+      {{}, {}, {"unix/local", "unix/basic"}, {{"shm/basic", "never"}}},
+      {{"cuda", 0}, {"cuda", 1}, {}, {}}};
   plan.limits.rank = 8;
   return plan;
 }

@@ -13,8 +13,9 @@
 namespace tensorferry {
 namespace testing {
 
-// "cpu", then `devices`; paths uv/cma (same host and user) and uv/basic from
-// cpu to cpu, and uv/cuda for all pairs with cuda if there is such a device.
+// "cpu", then `devices`; paths unix/local (same host and user) and unix/basic
+// from cpu to cpu, and unix/cuda for all pairs with cuda if there is such a
+// device.
 Capabilities PeerWith(const std::string& name,
                       const std::vector<std::string>& devices);
 

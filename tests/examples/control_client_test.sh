@@ -16,8 +16,8 @@ address=$(<"$ready")
 output=$(PYTHONPATH="$site" python3 "$client" "$address")
 echo "$output"
 grep -q "peer 'shelf'" <<<"$output"
-grep -q "path uv/basic: cpu -> cpu, usable" <<<"$output"
-grep -q "an offer without rules goes over .*uv/basic" <<<"$output"
+grep -q "path unix/basic: cpu -> cpu, usable" <<<"$output"
+grep -q "an offer without rules goes over .*unix/basic" <<<"$output"
 grep -Eq "bundle 'model' version 1: [1-9][0-9]+ tensors" <<<"$output"
 
 # Nobody there: one sentence and exit code 1, no traceback.

@@ -333,10 +333,10 @@ TEST_F(LinkFailureTest, UnknownPathsAreNamed) {
   EndpointOptions options;
   options.executor = &executor_;
   TransferRules rules = BasicRules();
-  rules.paths = {"uv/teleport"};
+  rules.paths = {"unix/teleport"};
   EXPECT_THAT(MakeInProcessPair(options, options, rules, rules),
               StatusIs(StatusCode::kFailedPrecondition,
-                       HasSubstr("uv/teleport: no such channel")));
+                       HasSubstr("unix/teleport: no such channel")));
 }
 
 // Receives next to where it should.
@@ -437,8 +437,8 @@ TEST_F(LinkFailureTest, PeerThatClosesIsUnavailable) {
       (*a)->Expect(BasicRules(), up.done(), down.done());
   ASSERT_THAT(expected, IsOk());
   Outcome<std::shared_ptr<Link>> dialed;
-  (*b)->Dial(expected->address, expected->key, BasicRules(), absl::Seconds(10),
-             nullptr, dialed.done());
+  (*b)->Dial(expected->addresses, expected->key, BasicRules(),
+             absl::Seconds(10), nullptr, dialed.done());
   absl::StatusOr<std::shared_ptr<Link>> link = dialed.Wait();
   ASSERT_THAT(link, IsOk());
   EXPECT_THAT(up.Wait(), IsOk());
@@ -449,34 +449,89 @@ TEST_F(LinkFailureTest, PeerThatClosesIsUnavailable) {
   EXPECT_THAT(down.Wait(), StatusIs(StatusCode::kUnavailable));
 }
 
-TEST_F(LinkFailureTest, NobodyThereIsUnavailableAndAWrongKeyRefused) {
-  EndpointOptions options;
-  options.executor = &executor_;
-  absl::StatusOr<std::unique_ptr<Endpoint>> endpoint =
-      Endpoint::Create(options);
-  ASSERT_THAT(endpoint, IsOk());
-  auto dial = [&](const std::string& address, const std::string& key) {
+class DialTest : public LinkTest {
+ protected:
+  void SetUp() override {
+    EndpointOptions options;
+    options.executor = &executor_;
+    absl::StatusOr<std::unique_ptr<Endpoint>> endpoint =
+        Endpoint::Create(options);
+    ASSERT_THAT(endpoint, IsOk());
+    endpoint_ = *std::move(endpoint);
+  }
+
+  absl::StatusOr<std::shared_ptr<Link>> Dial(
+      std::vector<std::string> addresses, const std::string& key,
+      const TransferRules& rules = BasicRules()) {
     Outcome<std::shared_ptr<Link>> dialed;
-    (*endpoint)->Dial(address, key, BasicRules(), absl::Seconds(10), nullptr,
-                      dialed.done());
-    return dialed.Wait().status();
-  };
-  EXPECT_THAT(dial("uv://127.0.0.1:1", "k"),
+    endpoint_->Dial(std::move(addresses), key, rules, absl::Seconds(10),
+                    nullptr, dialed.done());
+    return dialed.Wait();
+  }
+
+  absl::StatusOr<Endpoint::Expected> Expect(const TransferRules& rules) {
+    return endpoint_->Expect(
+        rules, [](absl::Status) {}, nullptr);
+  }
+
+  std::unique_ptr<Endpoint> endpoint_;
+  const std::string key_ = std::string(16, 'x');
+};
+
+TEST_F(DialTest, NobodyThereIsUnavailable) {
+  EXPECT_THAT(Dial({"unix://@tensorferry-nobody"}, key_),
               StatusIs(StatusCode::kUnavailable));
-  EXPECT_THAT(dial("uv://192.0.2.1:80", "k"),
+  TransferRules tcp = BasicRules();
+  tcp.paths = {"tcp/basic"};
+  EXPECT_THAT(Dial({"tcp://127.0.0.1:1"}, key_, tcp),
+              StatusIs(StatusCode::kUnavailable));
+  EXPECT_THAT(Dial({"tcp://192.0.2.1:80"}, key_, tcp),
               StatusIs(StatusCode::kInvalidArgument, HasSubstr("192.0.2.1")));
-  EXPECT_THAT(dial("nonsense", "k"), StatusIs(StatusCode::kInvalidArgument));
-  absl::StatusOr<Endpoint::Expected> expected = (*endpoint)->Expect(
-      BasicRules(), [](absl::Status) {}, nullptr);
+  EXPECT_THAT(Dial({"nonsense"}, key_), StatusIs(StatusCode::kInvalidArgument));
+}
+
+TEST_F(DialTest, AllAddressesThatCannotBeReachedAreNamed) {
+  TransferRules rules = BasicRules();
+  rules.paths = {"unix/basic", "tcp/basic"};
+  EXPECT_THAT(
+      Dial({"unix://@tensorferry-nobody", "tcp://127.0.0.1:1"}, key_, rules),
+      StatusIs(StatusCode::kUnavailable,
+               AllOf(HasSubstr("unix: "), HasSubstr("tcp: "))));
+}
+
+TEST_F(DialTest, WrongKeyIsRefusedAndDoesNoHarm) {
+  absl::StatusOr<Endpoint::Expected> expected = Expect(BasicRules());
   ASSERT_THAT(expected, IsOk());
-  EXPECT_THAT(dial(expected->address, std::string(16, 'x')),
+  EXPECT_THAT(Dial(expected->addresses, key_),
               StatusIs(StatusCode::kUnauthenticated));
-  // A connection that ends early may take tensorpipe's listener with it, and so
-  // the link that it was for; it does no harm to another one.
-  absl::StatusOr<Endpoint::Expected> other = (*endpoint)->Expect(
-      BasicRules(), [](absl::Status) {}, nullptr);
-  ASSERT_THAT(other, IsOk());
-  EXPECT_THAT(dial(other->address, other->key), IsOk());
+  EXPECT_THAT(Dial(expected->addresses, expected->key), IsOk());
+}
+
+TEST_F(DialTest, AddressThatCannotBeReachedLeadsToTheNextAndIsInTheReceipts) {
+  TransferRules rules = BasicRules();
+  rules.paths = {"unix/local", "unix/basic", "tcp/basic"};
+  absl::StatusOr<Endpoint::Expected> expected = Expect(rules);
+  ASSERT_THAT(expected, IsOk());
+  ASSERT_EQ(expected->addresses.size(), 2u);
+  expected->addresses[0] = "unix://@tensorferry-nobody";
+  absl::StatusOr<std::shared_ptr<Link>> link =
+      Dial(expected->addresses, expected->key, rules);
+  ASSERT_THAT(link, IsOk());
+  Outcome<Received> received;
+  Outcome<Receipt> sent;
+  expected->link->Receive({}, received.done());
+  (*link)->Send(PatternMessage(3 << 20, 1), {}, {}, sent.done());
+  absl::StatusOr<Receipt> sender = sent.Wait();
+  absl::StatusOr<Received> receiver = received.Wait();
+  ASSERT_THAT(sender, IsOk());
+  ASSERT_THAT(receiver, IsOk());
+  for (const Receipt& receipt : {*sender, receiver->receipt}) {
+    ASSERT_EQ(receipt.paths.size(), 2u);
+    EXPECT_EQ(receipt.paths[0].path, "unix");
+    EXPECT_THAT(receipt.paths[0].status, StatusIs(StatusCode::kUnavailable));
+    EXPECT_EQ(receipt.paths[1].path, "tcp/basic");
+    EXPECT_THAT(receipt.paths[1].status, IsOk());
+  }
 }
 
 TEST_F(LinkFailureTest, NobodyWhoComesInTimeIsADeadline) {

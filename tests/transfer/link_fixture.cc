@@ -47,7 +47,7 @@ TransferRules BasicRules() {
   rules.session_id = "session-1";
   rules.peer_name = "other";
   rules.plan_digest = "plan-1";
-  rules.paths = {"uv/basic"};
+  rules.paths = {"unix/basic"};
   return rules;
 }
 

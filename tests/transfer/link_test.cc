@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "channel/local_channel.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/transfer/link_fixture.h"
 
@@ -41,7 +42,7 @@ TEST_F(LinkTest, LargeMessageGoesInBodies) {
   ASSERT_TRUE(received.ok()) << received.status();
   EXPECT_TRUE(SameBytes(received->message.tensors[0], Pattern(nbytes, 5)));
   ASSERT_EQ(received->receipt.paths.size(), 1u);
-  EXPECT_EQ(received->receipt.paths[0].path, "uv/basic");
+  EXPECT_EQ(received->receipt.paths[0].path, "unix/basic");
   EXPECT_EQ(received->receipt.paths[0].bytes, nbytes + 7u);
   EXPECT_TRUE(received->receipt.paths[0].status.ok());
 }
@@ -128,7 +129,9 @@ TEST_F(LinkTest, ReceivesIntoTheCallersTensors) {
 }
 
 TEST_F(LinkTest, MessageThatComesBeforeItsReceiveIsTakenAside) {
-  Connect(BasicRules());
+  TransferRules rules = BasicRules();
+  rules.limits.eager_bytes = 4 << 20;
+  Connect(rules);
   int64_t nbytes = 1 << 20;  // fits into the eager window
   Outcome<Receipt> sent;
   caller().Send(PatternMessage(nbytes, 1), {}, {}, sent.done());
@@ -201,20 +204,33 @@ TEST_F(LinkTest, DigestsCanBeOff) {
   }
 }
 
-TEST_F(LinkTest, CmaReadsFromTheSendersMemory) {
+TEST_F(LinkTest, LocalChannelReadsFromTheSendersMemory) {
+  if (!WhyUnreadable().empty()) GTEST_SKIP() << WhyUnreadable();
   TransferRules rules = BasicRules();
-  rules.paths = {"uv/cma", "uv/basic"};
-  std::string unusable;
-  for (const PathInfo& path : BackendRegistry::Global().Paths()) {
-    if (path.name == "uv/cma") unusable = path.unusable;
-  }
-  if (!unusable.empty()) GTEST_SKIP() << unusable;
+  rules.paths = {"unix/local", "unix/basic"};
   Connect(rules);
   int64_t nbytes = 3 << 20;
   absl::StatusOr<Received> received = Transfer(PatternMessage(nbytes, 8));
   ASSERT_TRUE(received.ok()) << received.status();
-  EXPECT_EQ(received->receipt.paths[0].path, "uv/cma");
+  ASSERT_EQ(received->receipt.paths.size(), 1u);
+  EXPECT_EQ(received->receipt.paths[0].path, "unix/local/vm");
   EXPECT_TRUE(SameBytes(received->message.tensors[0], Pattern(nbytes, 8)));
+}
+
+TEST_F(LinkTest, EveryWireCarriesSmallAndLargeMessages) {
+  for (const char* path : {"unix/basic", "tcp/basic", "tls/basic"}) {
+    TransferRules rules = BasicRules();
+    rules.paths = {path};
+    Connect(rules);
+    for (int64_t nbytes : {100, 40 << 20}) {
+      absl::StatusOr<Received> received = Transfer(PatternMessage(nbytes, 8));
+      ASSERT_TRUE(received.ok()) << received.status();
+      EXPECT_TRUE(SameBytes(received->message.tensors[0], Pattern(nbytes, 8)));
+      ASSERT_EQ(received->receipt.paths.size(), 1u);
+      EXPECT_EQ(received->receipt.paths[0].path,
+                nbytes == 100 ? "inline" : path);
+    }
+  }
 }
 
 TEST_F(LinkTest, DrainWaitsForWhatIsUnderWayAndRefusesMore) {

@@ -35,14 +35,14 @@ class LyingLanesTest : public LinkTest {
   }
 
   // The peer dials this side.
-  void MeetDialer() {
+  void MeetDialer(std::vector<GivenUpPath> given_up = {}) {
     MakeEndpoint();
     absl::StatusOr<Endpoint::Expected> expected =
         endpoint_->Expect(rules_, up_.done(), down_.done());
     ASSERT_THAT(expected, IsOk());
     link_ = expected->link;
-    absl::StatusOr<std::unique_ptr<RawPeer>> peer =
-        RawPeer::Connect(expected->address, expected->key, rules_);
+    absl::StatusOr<std::unique_ptr<RawPeer>> peer = RawPeer::Connect(
+        expected->addresses, expected->key, rules_, std::move(given_up));
     ASSERT_THAT(peer, IsOk());
     peer_ = *std::move(peer);
     ASSERT_THAT(up_.Wait(), IsOk());
@@ -52,8 +52,8 @@ class LyingLanesTest : public LinkTest {
   void DialAccepter(Clock* clock = Clock::Real()) {
     MakeEndpoint(clock);
     peer_ = RawPeer::Listen(rules_);
-    endpoint_->Dial(peer_->address(), "key", rules_, absl::Seconds(10),
-                    down_.done(), dialed_.done());
+    endpoint_->Dial(peer_->addresses(), RawPeer::key(), rules_,
+                    absl::Seconds(10), down_.done(), dialed_.done());
   }
 
   void MeetAccepter(Clock* clock = Clock::Real()) {
@@ -71,7 +71,6 @@ class LyingLanesTest : public LinkTest {
     if (!hello.ok()) return HelloFrame();
     EXPECT_EQ(hello->lane, 1u);
     EXPECT_EQ(hello->generation, generation);
-    EXPECT_EQ(hello->key, "key");
     return *std::move(hello);
   }
 
@@ -97,7 +96,7 @@ TEST_F(LyingLanesTest, LongFirstFrameIsTurnedAwayWhereverItIs) {
   absl::StatusOr<Endpoint::Expected> expected =
       endpoint_->Expect(rules_, up_.done(), nullptr);
   ASSERT_THAT(expected, IsOk());
-  peer_ = RawPeer::ConnectSilently(expected->address);
+  peer_ = RawPeer::ConnectSilently(expected->addresses, expected->key, rules_);
   peer_->SendBytes(std::string((64 << 10) + 1, 'x'));
   absl::StatusOr<Frame> frame = peer_->Next();
   ASSERT_THAT(frame, IsOk());
@@ -148,6 +147,39 @@ TEST_F(LyingLanesTest, ErrorsOfTheAcceptingSideNameTheLane) {
               StatusIs(StatusCode::kUnavailable, HasSubstr("lane 0 to other")));
 }
 
+TEST_F(LyingLanesTest, GivenUpWiresThatAreNoneOfTheSessionAreForgotten) {
+  MeetDialer({{"junk", absl::UnavailableError("")},
+              {"unix", absl::UnavailableError("nobody there")}});
+  Outcome<Receipt> sent;
+  link_->Send(PatternMessage(10, 1), {}, {}, sent.done());
+  peer_->Send(AckFrame{1, {}});
+  absl::StatusOr<Receipt> receipt = sent.Wait();
+  ASSERT_THAT(receipt, IsOk());
+  ASSERT_EQ(receipt->paths.size(), 2u);
+  EXPECT_EQ(receipt->paths[0].path, "unix");
+  EXPECT_EQ(receipt->paths[0].status, absl::UnavailableError("nobody there"));
+  EXPECT_EQ(receipt->paths[1].path, "inline");
+}
+
+TEST_F(LyingLanesTest, DialerOverAWireThatIsNoneOfTheSessionIsTurnedAway) {
+  MakeEndpoint();
+  absl::StatusOr<Endpoint::Expected> expected =
+      endpoint_->Expect(rules_, up_.done(), nullptr);
+  ASSERT_THAT(expected, IsOk());
+  peer_ = RawPeer::ConnectSilently(expected->addresses, expected->key, rules_);
+  HelloFrame hello;
+  hello.session_id = rules_.session_id;
+  hello.wire = "pigeon";
+  hello.generation = 1;
+  hello.lanes = 1 + rules_.limits.body_lanes;
+  peer_->SendOn(0, hello);
+  absl::StatusOr<Frame> frame = peer_->Next();
+  ASSERT_THAT(frame, IsOk());
+  ASSERT_TRUE(std::holds_alternative<RejectFrame>(*frame));
+  EXPECT_THAT(std::get<RejectFrame>(*frame).status,
+              StatusIs(StatusCode::kInvalidArgument, HasSubstr("pigeon")));
+}
+
 // ---- accepters: while the link opens
 
 TEST_F(LyingLanesTest, AnswerForAnotherLaneOrGenerationFailsTheDial) {
@@ -176,21 +208,21 @@ TEST_F(LyingLanesTest, RejectedDialIsTheReason) {
               StatusIs(StatusCode::kPermissionDenied, HasSubstr("not you")));
 }
 
-TEST_F(LyingLanesTest, UnknownTransportIsAnInvalidAddress) {
+TEST_F(LyingLanesTest, AddressesThatAreNoneOfTheSessionAreInvalid) {
   MakeEndpoint();
-  endpoint_->Dial("x://127.0.0.1:1", "key", rules_, absl::Seconds(10), nullptr,
-                  dialed_.done());
-  EXPECT_THAT(dialed_.Wait(), StatusIs(StatusCode::kInvalidArgument,
-                                       HasSubstr("transport is uv")));
-}
-
-TEST_F(LyingLanesTest, EndpointListensOnLoopbackOnly) {
-  EndpointOptions options;
-  options.executor = &executor_;
-  options.listen = "127.example.com";
-  EXPECT_THAT(Endpoint::Create(options),
+  auto dial = [&](std::vector<std::string> addresses) {
+    Outcome<std::shared_ptr<Link>> dialed;
+    endpoint_->Dial(std::move(addresses), RawPeer::key(), rules_,
+                    absl::Seconds(10), nullptr, dialed.done());
+    return dialed.Wait().status();
+  };
+  EXPECT_THAT(dial({}), StatusIs(StatusCode::kInvalidArgument,
+                                 HasSubstr("named no address")));
+  EXPECT_THAT(dial({"x://127.0.0.1:1"}),
+              StatusIs(StatusCode::kInvalidArgument));
+  EXPECT_THAT(dial({"tcp://127.0.0.1:1"}),
               StatusIs(StatusCode::kInvalidArgument,
-                       HasSubstr("\"127.example.com\"; data listens")));
+                       HasSubstr("over the wire \"tcp\"")));
 }
 
 // ---- accepters: REOPEN
@@ -200,27 +232,16 @@ TEST_F(LyingLanesTest, ReopenOfWhatIsNoBodyLaneEndsTheLink) {
     down_ = StatusOutcome();
     dialed_ = Outcome<std::shared_ptr<Link>>();
     MeetAccepter();
-    peer_->Send(ReopenFrame{lane, 2, peer_->address()});
+    peer_->Send(ReopenFrame{lane, 2});
     EXPECT_THAT(down_.Wait(),
                 StatusIs(StatusCode::kInvalidArgument,
                          HasSubstr(absl::StrCat("REOPEN of lane ", lane))));
   }
 }
 
-TEST_F(LyingLanesTest, ReopenAtAnAddressThatIsNoneOfTheSessionEndsTheLink) {
-  for (const char* address : {"uv://192.0.2.1:80", "x://127.0.0.1:1", ""}) {
-    down_ = StatusOutcome();
-    dialed_ = Outcome<std::shared_ptr<Link>>();
-    MeetAccepter();
-    peer_->Send(ReopenFrame{1, 2, address});
-    EXPECT_THAT(down_.Wait(),
-                StatusIs(StatusCode::kInvalidArgument, HasSubstr(address)));
-  }
-}
-
 TEST_F(LyingLanesTest, ReopenedLaneIsDialedWithItsGeneration) {
   MeetAccepter();
-  peer_->Send(ReopenFrame{1, 7, peer_->address()});
+  peer_->Send(ReopenFrame{1, 7});
   EXPECT_THAT(peer_->WaitForEndOf(1), IsOk());
   peer_->SendOn(1, peer_->Answer(NextDial(7)));
   ExpectLinkLives();
@@ -229,20 +250,20 @@ TEST_F(LyingLanesTest, ReopenedLaneIsDialedWithItsGeneration) {
 TEST_F(LyingLanesTest, ReopenSaidTwiceOrOfAnOldGenerationIsIgnored) {
   MeetAccepter();
   for (uint32_t generation : {2, 2, 1, 0}) {
-    peer_->Send(ReopenFrame{1, generation, peer_->address()});
+    peer_->Send(ReopenFrame{1, generation});
   }
   HelloFrame hello = NextDial(2);
-  peer_->Send(ReopenFrame{1, 2, peer_->address()});
+  peer_->Send(ReopenFrame{1, 2});
   peer_->SendOn(1, peer_->Answer(hello));
-  peer_->Send(ReopenFrame{1, 2, peer_->address()});
+  peer_->Send(ReopenFrame{1, 2});
   ExpectLinkLives();
 }
 
 TEST_F(LyingLanesTest, ReopenOvertakesTheDialOfAnOlderOne) {
   MeetAccepter();
-  peer_->Send(ReopenFrame{1, 2, peer_->address()});
+  peer_->Send(ReopenFrame{1, 2});
   NextDial(2);
-  peer_->Send(ReopenFrame{1, 3, peer_->address()});
+  peer_->Send(ReopenFrame{1, 3});
   EXPECT_THAT(peer_->WaitForEndOf(1), IsOk());
   peer_->SendOn(1, peer_->Answer(NextDial(3)));
   ExpectLinkLives();
@@ -250,23 +271,23 @@ TEST_F(LyingLanesTest, ReopenOvertakesTheDialOfAnOlderOne) {
 
 TEST_F(LyingLanesTest, RedialThatIsTurnedAwayMayBeOfferedAgain) {
   MeetAccepter();
-  peer_->Send(ReopenFrame{1, 2, peer_->address()});
+  peer_->Send(ReopenFrame{1, 2});
   NextDial(2);
   peer_->SendOn(1, RejectFrame{absl::UnauthenticatedError("overtaken")});
   EXPECT_THAT(peer_->WaitForEndOf(1), IsOk());
-  peer_->Send(ReopenFrame{1, 3, peer_->address()});
+  peer_->Send(ReopenFrame{1, 3});
   HelloFrame wrong = peer_->Answer(NextDial(3));
   wrong.generation = 9;
   peer_->SendOn(1, wrong);
   EXPECT_THAT(peer_->WaitForEndOf(1), IsOk());
-  peer_->Send(ReopenFrame{1, 4, peer_->address()});
+  peer_->Send(ReopenFrame{1, 4});
   peer_->SendOn(1, peer_->Answer(NextDial(4)));
   ExpectLinkLives();
 }
 
 TEST_F(LyingLanesTest, LaneThatIsNotOpenedAgainInTimeEndsTheLink) {
   MeetAccepter(&fake_clock_);
-  peer_->Send(ReopenFrame{1, 2, peer_->address()});
+  peer_->Send(ReopenFrame{1, 2});
   NextDial(2);
   peer_->SendOn(1, RejectFrame{absl::UnauthenticatedError("no more")});
   EXPECT_THAT(peer_->WaitForEndOf(1), IsOk());
@@ -275,24 +296,6 @@ TEST_F(LyingLanesTest, LaneThatIsNotOpenedAgainInTimeEndsTheLink) {
   EXPECT_THAT(down_.Wait(),
               StatusIs(StatusCode::kUnavailable,
                        HasSubstr("lane 1 to other could not be opened")));
-}
-
-TEST_F(LyingLanesTest, GivenUpPathsThatAreNoneOfTheSessionAreForgotten) {
-  DialAccepter();
-  for (size_t i = 0; i <= rules_.limits.body_lanes; ++i) {
-    absl::StatusOr<HelloFrame> hello = peer_->Accept();
-    ASSERT_THAT(hello, IsOk());
-    HelloFrame answer = peer_->Answer(*hello);
-    answer.given_up = {{"uv/basic", absl::UnavailableError("")},
-                       {absl::StrCat("junk", i), absl::UnavailableError("")}};
-    peer_->SendOn(static_cast<int>(hello->lane), answer);
-  }
-  absl::StatusOr<std::shared_ptr<Link>> link = dialed_.Wait();
-  ASSERT_THAT(link, IsOk());
-  peer_->Send(ReopenFrame{1, 2, peer_->address()});
-  HelloFrame hello = NextDial(2);
-  ASSERT_EQ(hello.given_up.size(), 1u);
-  EXPECT_EQ(hello.given_up[0].path, "uv/basic");
 }
 
 TEST_F(LyingLanesTest, PeerThatIsUpEarlierMayResetALaneAtOnce) {
@@ -307,7 +310,7 @@ TEST_F(LyingLanesTest, PeerThatIsUpEarlierMayResetALaneAtOnce) {
     if (hello.lane == 0) peer_->SendOn(0, peer_->Answer(hello));
   }
   peer_->CloseLane(1);
-  peer_->Send(ReopenFrame{1, 2, peer_->address()});
+  peer_->Send(ReopenFrame{1, 2});
   peer_->SendOn(1, peer_->Answer(NextDial(2)));
   for (const HelloFrame& hello : hellos) {
     if (hello.lane <= 1) continue;

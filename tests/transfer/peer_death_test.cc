@@ -23,7 +23,7 @@ constexpr int64_t kBytes = 64 << 20;
 
 TransferRules Rules() {
   TransferRules rules = BasicRules();
-  rules.paths = {"uv/cma", "uv/basic"};
+  rules.paths = {"unix/local"};
   rules.piece_bytes = 1 << 20;
   return rules;
 }
@@ -37,7 +37,7 @@ int RunChild(const std::string& role, const std::string& address,
   auto endpoint = Endpoint::Create(options);
   if (!endpoint.ok()) return 1;
   Outcome<std::shared_ptr<Link>> dialed;
-  (*endpoint)->Dial(address, absl::HexStringToBytes(key), Rules(),
+  (*endpoint)->Dial({address}, absl::HexStringToBytes(key), Rules(),
                     absl::Seconds(10), nullptr, dialed.done());
   absl::StatusOr<std::shared_ptr<Link>> link = dialed.Wait();
   if (!link.ok()) return 1;
@@ -65,7 +65,7 @@ class PeerDeathTest : public LinkTest {
     StatusOutcome up;
     auto expected = endpoint_->Expect(Rules(), up.done(), down_.done());
     link_ = expected->link;
-    auto child = ChildProcess::Start({"--child", role, expected->address,
+    auto child = ChildProcess::Start({"--child", role, expected->addresses[0],
                                       absl::BytesToHexString(expected->key)});
     EXPECT_THAT(up.Wait(), IsOk());
     return *std::move(child);

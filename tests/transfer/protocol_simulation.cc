@@ -45,7 +45,8 @@ struct PendingRead {
 
 struct SimLane {
   uint32_t generation = 1;
-  bool copies_late = false;  // like cma: bytes move when the receiver reads
+  bool copies_late =
+      false;  // like the local channel: bytes move when the receiver reads
   bool sender_closed = false, receiver_closed = false;
   bool sender_ended = false, receiver_ended = false;
   std::vector<WireBody> wire;  // of this generation
@@ -348,7 +349,7 @@ class Simulation {
     lane.description_waits = true;
     Receive([&](auto& out) {
       receiver_->OnBody(index, lane.generation, body.operation, body.body,
-                        body.attempt, now_, out);
+                        body.attempt, out);
     });
   }
 

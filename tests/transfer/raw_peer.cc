@@ -1,16 +1,20 @@
 #include "tests/transfer/raw_peer.h"
 
-#include <signal.h>
-
 #include <chrono>
+#include <cstdlib>
 #include <future>
 #include <utility>
 #include <variant>
 
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
 #include "base/status_macros.h"
 
 namespace tensorferry {
 namespace {
+
+// What endpoints call theirs.
+constexpr char kTransport[] = "ferry";
 
 // What a message points to, until the transport has it.
 struct Sent {
@@ -28,65 +32,105 @@ absl::StatusOr<T> WaitFor(std::future<absl::StatusOr<T>> future) {
 
 }  // namespace
 
-RawPeer::RawPeer() : context_(std::make_unique<tensorpipe::Context>()) {
-  // Endpoints see to this by themselves, bare tensorpipe does not.
-  signal(SIGPIPE, SIG_IGN);
+RawPeer::RawPeer(const TransferRules& rules) : rules_(rules) {
+  HubOptions options;
+  options.loop = &loop_;
+  auto hub = Hub::Create(options);
+  if (!hub.ok()) std::abort();
+  hub_ = *std::move(hub);
+}
+
+// Where endpoints enter tensorpipe too.
+template <class Call>
+void RawPeer::OnLoop(Call call) {
+  absl::Notification called;
+  loop_.Post([&] {
+    call();
+    called.Notify();
+  });
+  called.WaitForNotification();
+}
+
+void RawPeer::MakeContext(
+    std::shared_ptr<tensorpipe::transport::Context> transport) {
   auto basic = tensorpipe::channel::basic::create();
   for (const auto& [device, text] : basic->deviceDescriptors()) {
     channels_.push_back({"basic", device.type, device.index, text});
   }
-  context_->registerTransport(0, "uv", tensorpipe::transport::uv::create());
+  context_ = std::make_unique<tensorpipe::Context>();
+  context_->registerTransport(0, kTransport, std::move(transport));
   context_->registerChannel(0, "basic", basic);
 }
 
+void RawPeer::Dial(const std::string& address, const std::string& key) {
+  auto dialed = hub_->Dial({rules_.session_id, key}, address, {});
+  if (!dialed.ok()) std::abort();
+  MakeContext(*std::move(dialed));
+  address_ = absl::StrCat(kTransport, "://", address);
+}
+
+void RawPeer::OpenLane() {
+  OnLoop([this] { lanes_.push_back(context_->connect(address_)); });
+}
+
 absl::StatusOr<std::unique_ptr<RawPeer>> RawPeer::Connect(
-    const std::string& address, const std::string& key,
-    const TransferRules& rules) {
-  std::unique_ptr<RawPeer> peer(new RawPeer);
+    const std::vector<std::string>& addresses, const std::string& key,
+    const TransferRules& rules, std::vector<GivenUpPath> given_up) {
+  std::unique_ptr<RawPeer> peer(new RawPeer(rules));
+  peer->Dial(addresses.at(0), key);
   HelloFrame hello;
+  hello.wire = addresses.at(0).substr(0, addresses.at(0).find(':'));
   hello.channels = peer->channels_;
   hello.session_id = rules.session_id;
-  hello.key = key;
   hello.generation = 1;
   hello.lanes = 1 + rules.limits.body_lanes;
+  hello.given_up = std::move(given_up);
   for (uint32_t lane = 0; lane < hello.lanes; ++lane) {
-    peer->lanes_.push_back(peer->context_->connect(address));
+    peer->OpenLane();
     hello.lane = lane;
     peer->SendOn(static_cast<int>(lane), hello);
   }
   for (auto& lane : peer->lanes_) {
-    FERRY_RETURN_IF_ERROR(peer->NextOn(*lane).status());
+    FERRY_RETURN_IF_ERROR(peer->NextOn(lane).status());
   }
   return peer;
 }
 
-std::unique_ptr<RawPeer> RawPeer::ConnectSilently(const std::string& address) {
-  std::unique_ptr<RawPeer> peer(new RawPeer);
-  peer->lanes_.push_back(peer->context_->connect(address));
+std::unique_ptr<RawPeer> RawPeer::ConnectSilently(
+    const std::vector<std::string>& addresses, const std::string& key,
+    const TransferRules& rules) {
+  std::unique_ptr<RawPeer> peer(new RawPeer(rules));
+  peer->Dial(addresses.at(0), key);
+  peer->OpenLane();
   return peer;
 }
 
 std::unique_ptr<RawPeer> RawPeer::Listen(const TransferRules& rules) {
-  std::unique_ptr<RawPeer> peer(new RawPeer);
-  peer->rules_ = rules;
-  peer->listener_ = peer->context_->listen({"uv://127.0.0.1:0"});
-  peer->address_ = peer->listener_->url("uv");
+  std::unique_ptr<RawPeer> peer(new RawPeer(rules));
+  auto expected = peer->hub_->Expect({rules.session_id, key()}, {Wire::kUnix},
+                                     absl::InfiniteFuture(), {});
+  if (!expected.ok()) std::abort();
+  peer->MakeContext(expected->context);
+  peer->addresses_ = expected->addresses;
+  peer->listener_ = peer->context_->listen(
+      {absl::StrCat(kTransport, "://", expected->listen)});
   peer->lanes_.resize(1 + rules.limits.body_lanes);
   return peer;
 }
 
 absl::StatusOr<HelloFrame> RawPeer::Accept() {
-  using Pipe = std::shared_ptr<tensorpipe::Pipe>;
   auto accepted = std::make_shared<std::promise<absl::StatusOr<Pipe>>>();
-  listener_->accept([accepted](const tensorpipe::Error& error, Pipe pipe) {
-    if (error) {
-      accepted->set_value(absl::UnavailableError(error.what()));
-    } else {
-      accepted->set_value(std::move(pipe));
-    }
+  OnLoop([&] {
+    listener_->accept([accepted](const tensorpipe::Error& error, Pipe pipe) {
+      if (error) {
+        accepted->set_value(absl::UnavailableError(error.what()));
+      } else {
+        accepted->set_value(std::move(pipe));
+      }
+    });
   });
   FERRY_ASSIGN_OR_RETURN(Pipe pipe, WaitFor(accepted->get_future()));
-  FERRY_ASSIGN_OR_RETURN(Frame frame, NextOn(*pipe));
+  FERRY_ASSIGN_OR_RETURN(Frame frame, NextOn(pipe));
   auto* hello = std::get_if<HelloFrame>(&frame);
   if (hello == nullptr || hello->lane >= lanes_.size()) {
     return absl::InternalError("no HELLO of one of the lanes came");
@@ -98,6 +142,7 @@ absl::StatusOr<HelloFrame> RawPeer::Accept() {
 HelloFrame RawPeer::Answer(const HelloFrame& hello) const {
   HelloFrame answer;
   answer.session_id = rules_.session_id;
+  answer.wire = hello.wire;
   answer.lane = hello.lane;
   answer.generation = hello.generation;
   answer.lanes = hello.lanes;
@@ -118,8 +163,15 @@ RawPeer::~RawPeer() {
   context_->join();
 }
 
+void RawPeer::Write(const Pipe& pipe, tensorpipe::Message message,
+                    std::shared_ptr<void> sent) {
+  OnLoop([&] {
+    pipe->write(std::move(message), [sent](const tensorpipe::Error&) {});
+  });
+}
+
 void RawPeer::SendMessage(int lane, tensorpipe::Message message) {
-  lanes_[lane]->write(std::move(message), [](const tensorpipe::Error&) {});
+  Write(lanes_[lane], std::move(message), nullptr);
 }
 
 void RawPeer::Send(const Frame& frame, const std::string& inline_bytes) {
@@ -131,7 +183,7 @@ void RawPeer::Send(const Frame& frame, const std::string& inline_bytes) {
     message.payloads.push_back(
         {sent->inline_bytes.data(), sent->inline_bytes.size(), ""});
   }
-  lanes_[0]->write(std::move(message), [sent](const tensorpipe::Error&) {});
+  Write(lanes_[0], std::move(message), sent);
 }
 
 void RawPeer::SendBytes(const std::string& frame_bytes) {
@@ -159,35 +211,39 @@ void RawPeer::SendBody(int lane, const BodyTag& tag,
     if (target) tensor.targetDevice = tensorpipe::Device("cpu", 0);
     message.tensors.push_back(std::move(tensor));
   }
-  lanes_[lane]->write(std::move(message), [sent](const tensorpipe::Error&) {});
+  Write(lanes_[lane], std::move(message), sent);
 }
 
-void RawPeer::CloseLane(int lane) { lanes_[lane]->close(); }
+void RawPeer::CloseLane(int lane) {
+  OnLoop([&] { lanes_[lane]->close(); });
+}
 
-absl::StatusOr<Frame> RawPeer::Next() { return NextOn(*lanes_[0]); }
+absl::StatusOr<Frame> RawPeer::Next() { return NextOn(lanes_[0]); }
 
 absl::Status RawPeer::WaitForEndOf(int lane) {
-  absl::Status status = NextDescriptor(*lanes_[lane]).status();
+  absl::Status status = NextDescriptor(lanes_[lane]).status();
   if (absl::IsUnavailable(status)) return absl::OkStatus();
   return status.ok() ? absl::InternalError("a message came") : status;
 }
 
 absl::StatusOr<tensorpipe::Descriptor> RawPeer::NextDescriptor(
-    tensorpipe::Pipe& pipe) {
+    const Pipe& pipe) {
   auto described =
       std::make_shared<std::promise<absl::StatusOr<tensorpipe::Descriptor>>>();
-  pipe.readDescriptor([described](const tensorpipe::Error& error,
-                                  tensorpipe::Descriptor descriptor) {
-    if (error) {
-      described->set_value(absl::UnavailableError(error.what()));
-    } else {
-      described->set_value(std::move(descriptor));
-    }
+  OnLoop([&] {
+    pipe->readDescriptor([described](const tensorpipe::Error& error,
+                                     tensorpipe::Descriptor descriptor) {
+      if (error) {
+        described->set_value(absl::UnavailableError(error.what()));
+      } else {
+        described->set_value(std::move(descriptor));
+      }
+    });
   });
   return WaitFor(described->get_future());
 }
 
-absl::StatusOr<Frame> RawPeer::NextOn(tensorpipe::Pipe& pipe) {
+absl::StatusOr<Frame> RawPeer::NextOn(const Pipe& pipe) {
   FERRY_ASSIGN_OR_RETURN(tensorpipe::Descriptor descriptor,
                          NextDescriptor(pipe));
   auto bytes = std::make_shared<std::vector<std::string>>();
@@ -199,8 +255,11 @@ absl::StatusOr<Frame> RawPeer::NextOn(tensorpipe::Pipe& pipe) {
     allocation.payloads.push_back({payload.data()});
   }
   auto read = std::make_shared<std::promise<absl::StatusOr<bool>>>();
-  pipe.read(std::move(allocation),
-            [read, bytes](const tensorpipe::Error&) { read->set_value(true); });
+  OnLoop([&] {
+    pipe->read(std::move(allocation), [read, bytes](const tensorpipe::Error&) {
+      read->set_value(true);
+    });
+  });
   FERRY_RETURN_IF_ERROR(WaitFor(read->get_future()).status());
   const bool apart = descriptor.metadata.empty() && !bytes->empty();
   return DecodeFrame(apart ? bytes->front() : descriptor.metadata, Limits());

@@ -10,24 +10,30 @@
 #include "absl/status/statusor.h"
 #include "transfer/frame_codec.h"
 #include "transfer/rules.h"
+#include "transport/hub.h"
+#include "transport/poll_loop.h"
 
 namespace tensorferry {
 
-// A peer that knows the frames but keeps no rule: bare tensorpipe, blocking.
-// What it waits for and does not come is DEADLINE_EXCEEDED.
+// A peer that has the key and knows the frames but keeps no rule: bare
+// tensorpipe over a hub, blocking. What it waits for and does not come is
+// DEADLINE_EXCEEDED.
 class RawPeer {
  public:
   // Opens all lanes to an endpoint that expects them.
   static absl::StatusOr<std::unique_ptr<RawPeer>> Connect(
-      const std::string& address, const std::string& key,
-      const TransferRules& rules);
+      const std::vector<std::string>& addresses, const std::string& key,
+      const TransferRules& rules, std::vector<GivenUpPath> given_up = {});
   // One connection, "lane 0", without a word on it.
-  static std::unique_ptr<RawPeer> ConnectSilently(const std::string& address);
-  // Waits at `address()` for an endpoint that dials.
+  static std::unique_ptr<RawPeer> ConnectSilently(
+      const std::vector<std::string>& addresses, const std::string& key,
+      const TransferRules& rules);
+  // Waits at `addresses()` for an endpoint that dials with `key()`.
   static std::unique_ptr<RawPeer> Listen(const TransferRules& rules);
   ~RawPeer();
 
-  const std::string& address() const { return address_; }
+  const std::vector<std::string>& addresses() const { return addresses_; }
+  static std::string key() { return std::string(16, 'k'); }
   // Takes the next connection as that of the lane that its HELLO names, and
   // leaves it unanswered.
   absl::StatusOr<HelloFrame> Accept();
@@ -50,16 +56,28 @@ class RawPeer {
   absl::Status WaitForEndOf(int lane);
 
  private:
-  RawPeer();
-  absl::StatusOr<tensorpipe::Descriptor> NextDescriptor(tensorpipe::Pipe& pipe);
-  absl::StatusOr<Frame> NextOn(tensorpipe::Pipe& pipe);
+  using Pipe = std::shared_ptr<tensorpipe::Pipe>;
 
+  explicit RawPeer(const TransferRules& rules);
+  template <class Call>
+  void OnLoop(Call call);
+  void MakeContext(std::shared_ptr<tensorpipe::transport::Context> transport);
+  void Dial(const std::string& address, const std::string& key);
+  void OpenLane();
+  void Write(const Pipe& pipe, tensorpipe::Message message,
+             std::shared_ptr<void> sent);
+  absl::StatusOr<tensorpipe::Descriptor> NextDescriptor(const Pipe& pipe);
+  absl::StatusOr<Frame> NextOn(const Pipe& pipe);
+
+  const TransferRules rules_;
+  PollLoop loop_;
+  std::unique_ptr<Hub> hub_;
   std::unique_ptr<tensorpipe::Context> context_;
   std::shared_ptr<tensorpipe::Listener> listener_;
   std::string address_;
+  std::vector<std::string> addresses_;
   std::vector<ChannelDescription> channels_;
-  TransferRules rules_;
-  std::vector<std::shared_ptr<tensorpipe::Pipe>> lanes_;
+  std::vector<Pipe> lanes_;
 };
 
 }  // namespace tensorferry

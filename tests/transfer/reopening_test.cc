@@ -6,10 +6,8 @@
 #include <deque>
 #include <list>
 #include <random>
-#include <string>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "tests/testing/status_matchers.h"
 
 namespace tensorferry {
@@ -17,134 +15,91 @@ namespace {
 
 using ::tensorferry::testing::IsOk;
 using ::tensorferry::testing::StatusIs;
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using ::testing::IsEmpty;
 
-using OfferKind = LaneOffers::Action::Kind;
-using DialKind = LaneDials::Action::Kind;
-
-LaneOffers::Action Listen() { return {OfferKind::kListen, 0, 0}; }
-LaneOffers::Action StopListening() { return {OfferKind::kStopListening, 0, 0}; }
-LaneOffers::Action Offer(uint32_t lane, uint32_t generation) {
-  return {OfferKind::kOffer, lane, generation};
-}
-LaneDials::Action End(uint32_t lane, uint32_t generation) {
-  return {DialKind::kEnd, lane, generation, ""};
-}
-LaneDials::Action Dial(uint32_t lane, uint32_t generation,
-                       std::string address) {
-  return {DialKind::kDial, lane, generation, std::move(address)};
-}
+using Next = LaneDials::Next;
 
 class LaneOffersTest : public ::testing::Test {
  protected:
   LaneOffersTest() {
     for (uint32_t lane = 0; lane < 3; ++lane) {
       EXPECT_THAT(offers_.Check(lane, 1), IsOk());
-      offers_.OnTaken(lane, out_);
+      offers_.OnTaken(lane);
     }
-    EXPECT_THAT(Taken(), ElementsAre(StopListening()));
+    EXPECT_TRUE(offers_.all_taken());
   }
-  LaneOffers::Actions Taken() { return std::exchange(out_, {}); }
 
   LaneOffers offers_{3};
-  LaneOffers::Actions out_;
 };
 
-TEST_F(LaneOffersTest, LostLaneIsOfferedAtANewAddress) {
-  offers_.OnEnded(1, out_);
-  EXPECT_THAT(Taken(), ElementsAre(Listen(), Offer(1, 2)));
+TEST_F(LaneOffersTest, LostLaneIsOfferedWithTheNextGeneration) {
+  EXPECT_EQ(offers_.OnEnded(1), 2u);
   EXPECT_FALSE(offers_.all_taken());
-  offers_.OnTaken(1, out_);
-  EXPECT_THAT(Taken(), ElementsAre(StopListening()));
+  offers_.OnTaken(1);
   EXPECT_TRUE(offers_.all_taken());
-}
-
-TEST_F(LaneOffersTest, SecondLostLaneIsOfferedAlone) {
-  offers_.OnEnded(1, out_);
-  Taken();
-  offers_.OnEnded(2, out_);
-  EXPECT_THAT(Taken(), ElementsAre(Offer(2, 2)));
-}
-
-TEST_F(LaneOffersTest, NewAddressMakesNewOffersOfWhatIsDown) {
-  offers_.OnEnded(1, out_);
-  Taken();
-  offers_.OnListenerLost(out_);
-  EXPECT_THAT(Taken(), ElementsAre(Listen(), Offer(1, 3)));
-  EXPECT_THAT(offers_.Check(1, 3), IsOk());
-}
-
-TEST_F(LaneOffersTest, ListenerThatIsNotNeededMayGo) {
-  offers_.OnListenerLost(out_);
-  EXPECT_THAT(Taken(), IsEmpty());
+  EXPECT_EQ(offers_.OnEnded(1), 3u);
 }
 
 TEST_F(LaneOffersTest, OnlyTheLastOfferIsGoodAndOnlyOnce) {
-  offers_.OnEnded(1, out_);
-  offers_.OnListenerLost(out_);
+  offers_.OnEnded(1);
+  offers_.OnTaken(1);
+  offers_.OnEnded(1);
   for (uint32_t generation : {0, 1, 2, 4}) {
     EXPECT_THAT(offers_.Check(1, generation),
                 StatusIs(absl::StatusCode::kUnauthenticated,
                          HasSubstr("is not expected")));
   }
   EXPECT_THAT(offers_.Check(1, 3), IsOk());
-  offers_.OnTaken(1, out_);
+  offers_.OnTaken(1);
   EXPECT_FALSE(offers_.Check(1, 3).ok());
   EXPECT_FALSE(offers_.Check(7, 1).ok());
 }
 
 class LaneDialsTest : public ::testing::Test {
  protected:
-  LaneDials::Actions Taken() { return std::exchange(out_, {}); }
+  Next Offered(uint32_t generation) {
+    absl::StatusOr<Next> next = dials_.OnOffer(1, generation);
+    EXPECT_THAT(next, IsOk());
+    return *next;
+  }
 
   LaneDials dials_{3};
-  LaneDials::Actions out_;
 };
 
 TEST_F(LaneDialsTest, LaneThatHasEndedIsDialed) {
-  dials_.OnEnded(1, out_);
-  EXPECT_THAT(Taken(), IsEmpty());
-  EXPECT_THAT(dials_.OnOffer(1, 2, "a", out_), IsOk());
-  EXPECT_THAT(Taken(), ElementsAre(Dial(1, 2, "a")));
+  EXPECT_EQ(dials_.OnEnded(1), Next::kNothing);
+  EXPECT_EQ(Offered(2), Next::kDial);
+  EXPECT_EQ(dials_.dialed(1), 2u);
 }
 
 TEST_F(LaneDialsTest, LaneThatIsUpIsEndedAndThenDialed) {
-  EXPECT_THAT(dials_.OnOffer(1, 2, "a", out_), IsOk());
-  EXPECT_THAT(Taken(), ElementsAre(End(1, 1)));
-  EXPECT_THAT(dials_.OnOffer(1, 5, "b", out_), IsOk());
-  EXPECT_THAT(Taken(), ElementsAre(End(1, 1)));
-  dials_.OnEnded(1, out_);
-  EXPECT_THAT(Taken(), ElementsAre(Dial(1, 5, "b")));
+  EXPECT_EQ(Offered(2), Next::kEnd);
+  EXPECT_EQ(Offered(5), Next::kEnd);
+  EXPECT_EQ(dials_.OnEnded(1), Next::kDial);
+  EXPECT_EQ(dials_.dialed(1), 5u);
 }
 
 TEST_F(LaneDialsTest, DialThatWasOvertakenIsDialedAnew) {
-  dials_.OnEnded(1, out_);
-  EXPECT_THAT(dials_.OnOffer(1, 2, "a", out_), IsOk());
-  Taken();
-  EXPECT_THAT(dials_.OnOffer(1, 3, "b", out_), IsOk());
-  EXPECT_THAT(Taken(), ElementsAre(End(1, 2)));
-  dials_.OnEnded(1, out_);
-  EXPECT_THAT(Taken(), ElementsAre(Dial(1, 3, "b")));
+  dials_.OnEnded(1);
+  Offered(2);
+  EXPECT_EQ(Offered(3), Next::kEnd);
+  EXPECT_EQ(dials_.OnEnded(1), Next::kDial);
+  EXPECT_EQ(dials_.dialed(1), 3u);
 }
 
 TEST_F(LaneDialsTest, OfferThatIsKnownOrOldIsIgnored) {
-  dials_.OnEnded(1, out_);
-  EXPECT_THAT(dials_.OnOffer(1, 3, "a", out_), IsOk());
-  Taken();
+  dials_.OnEnded(1);
+  Offered(3);
   for (uint32_t generation : {0, 1, 2, 3}) {
-    EXPECT_THAT(dials_.OnOffer(1, generation, "b", out_), IsOk());
+    EXPECT_EQ(Offered(generation), Next::kNothing);
   }
-  EXPECT_THAT(Taken(), IsEmpty());
   // Nor is it dialed once more when it fails.
-  dials_.OnEnded(1, out_);
-  EXPECT_THAT(Taken(), IsEmpty());
+  EXPECT_EQ(dials_.OnEnded(1), Next::kNothing);
 }
 
 TEST_F(LaneDialsTest, Lane0AndLanesThatAreNoneAreLies) {
   for (uint32_t lane : {0, 3}) {
-    EXPECT_THAT(dials_.OnOffer(lane, 2, "a", out_),
+    EXPECT_THAT(dials_.OnOffer(lane, 2),
                 StatusIs(absl::StatusCode::kInvalidArgument,
                          HasSubstr("REOPEN of lane")));
   }
@@ -156,10 +111,9 @@ TEST_F(LaneDialsTest, Lane0AndLanesThatAreNoneAreLies) {
 class Simulation {
  public:
   explicit Simulation(uint32_t seed) : random_(seed) {
-    LaneOffers::Actions ignored;
     for (uint32_t lane = 0; lane < kLanes; ++lane) {
-      offers_.OnTaken(lane, ignored);
-      connections_.push_back({lane, 1, 0, {}, {}, true, true, true, true});
+      offers_.OnTaken(lane);
+      connections_.push_back({lane, 1, {}, {}, true, true, true, true});
     }
   }
 
@@ -189,7 +143,6 @@ class Simulation {
 
   struct Connection {
     uint32_t lane = 0, generation = 0;
-    int listener = 0;
     std::deque<Event> to_accepter, to_dialer;
     bool at_accepter = true, at_dialer = true;  // not ended there
     bool taken = false, answered = false;
@@ -197,7 +150,6 @@ class Simulation {
 
   struct Offered {
     uint32_t lane, generation;
-    int listener;
   };
 
   bool OneIn(int n) { return random_() % n == 0; }
@@ -209,13 +161,8 @@ class Simulation {
     connection.to_dialer.push_back(Event::kClosed);
   }
 
-  // Either side ends a lane that it believes to be up, or the listener fails.
+  // Either side ends a lane that it believes to be up.
   void Disturb() {
-    if (OneIn(4)) {
-      LaneOffers::Actions actions;
-      offers_.OnListenerLost(actions);
-      return Do(actions);
-    }
     for (Connection& connection : connections_) {
       const bool up = (connection.taken && connection.at_accepter) ||
                       (connection.answered && connection.at_dialer);
@@ -252,19 +199,17 @@ class Simulation {
     const Event event = connection.to_accepter.front();
     connection.to_accepter.pop_front();
     if (!connection.at_accepter) return;
-    LaneOffers::Actions actions;
     if (event == Event::kClosed) {
       connection.at_accepter = false;
-      if (connection.taken) offers_.OnEnded(connection.lane, actions);
-    } else if (connection.listener != listener_ ||
-               !offers_.Check(connection.lane, connection.generation).ok()) {
+      if (!connection.taken) return;
+      lane0_.push_back({connection.lane, offers_.OnEnded(connection.lane)});
+    } else if (!offers_.Check(connection.lane, connection.generation).ok()) {
       Close(connection);
     } else {
       connection.taken = true;
       connection.to_dialer.push_back(Event::kReply);
-      offers_.OnTaken(connection.lane, actions);
+      offers_.OnTaken(connection.lane);
     }
-    Do(actions);
   }
 
   void ToDialer(Connection& connection) {
@@ -276,51 +221,30 @@ class Simulation {
       return;
     }
     connection.at_dialer = false;
-    LaneDials::Actions actions;
-    dials_.OnEnded(connection.lane, actions);
-    Do(actions);
+    Do(connection.lane, dials_.OnEnded(connection.lane));
   }
 
   void ToDialer(const Offered& offered) {
-    LaneDials::Actions actions;
-    EXPECT_THAT(dials_.OnOffer(offered.lane, offered.generation,
-                               absl::StrCat(offered.listener), actions),
-                IsOk());
-    Do(actions);
+    absl::StatusOr<Next> next =
+        dials_.OnOffer(offered.lane, offered.generation);
+    ASSERT_THAT(next, IsOk());
+    Do(offered.lane, *next);
   }
 
-  void Do(const LaneOffers::Actions& actions) {
-    for (const LaneOffers::Action& action : actions) {
-      if (action.kind == OfferKind::kListen) {
-        listener_ = ++listeners_;
-      } else if (action.kind == OfferKind::kStopListening) {
-        listener_ = -1;
-      } else {
-        ASSERT_GT(listener_, 0);
-        lane0_.push_back({action.lane, action.generation, listener_});
+  void Do(uint32_t lane, Next next) {
+    Connection* current = nullptr;
+    for (Connection& connection : connections_) {
+      if (connection.lane == lane && connection.at_dialer) {
+        ASSERT_EQ(current, nullptr);
+        current = &connection;
       }
     }
-  }
-
-  void Do(const LaneDials::Actions& actions) {
-    for (const LaneDials::Action& action : actions) {
-      Connection* current = nullptr;
-      for (Connection& connection : connections_) {
-        if (connection.lane == action.lane && connection.at_dialer) {
-          ASSERT_EQ(current, nullptr);
-          current = &connection;
-        }
-      }
-      if (action.kind == DialKind::kEnd) {
-        ASSERT_NE(current, nullptr);
-        Close(*current);
-        continue;
-      }
+    if (next == Next::kEnd) {
+      ASSERT_NE(current, nullptr);
+      Close(*current);
+    } else if (next == Next::kDial) {
       ASSERT_EQ(current, nullptr);
-      connections_.push_back({action.lane,
-                              action.generation,
-                              std::stoi(action.address),
-                              {Event::kHello}});
+      connections_.push_back({lane, dials_.dialed(lane), {Event::kHello}});
     }
   }
 
@@ -329,7 +253,6 @@ class Simulation {
   LaneDials dials_{kLanes};
   std::list<Connection> connections_;
   std::deque<Offered> lane0_;
-  int listener_ = -1, listeners_ = 0;
 };
 
 TEST(ReopeningTest, LanesComeUpAgainHoweverMessagesCross) {

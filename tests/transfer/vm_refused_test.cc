@@ -10,8 +10,8 @@
 
 #include <cerrno>
 #include <cstddef>
-#include <string>
 
+#include "channel/local_channel.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/transfer/link_fixture.h"
 
@@ -19,7 +19,6 @@ namespace tensorferry {
 namespace {
 
 using ::tensorferry::testing::IsOk;
-using ::tensorferry::testing::StatusIs;
 using ::testing::HasSubstr;
 
 // For all threads of this process. Returns whether it worked.
@@ -36,35 +35,29 @@ bool ForbidProcessVmReadv() {
                  SECCOMP_FILTER_FLAG_TSYNC, &program) == 0;
 }
 
-std::string WhyCmaIsUnusable() {
-  for (const PathInfo& path : BackendRegistry::Global().Paths()) {
-    if (path.name == "uv/cma") return path.unusable;
-  }
-  return "not registered";
-}
-
-void ExpectBothPaths(const Receipt& receipt) {
+void ExpectBothStrategies(const Receipt& receipt) {
   ASSERT_EQ(receipt.paths.size(), 2u);
-  EXPECT_EQ(receipt.paths[0].path, "uv/cma");
-  EXPECT_THAT(receipt.paths[0].status, StatusIs(absl::StatusCode::kUnavailable,
-                                                HasSubstr("process_vm_readv")));
-  EXPECT_EQ(receipt.paths[1].path, "uv/basic");
+  EXPECT_EQ(receipt.paths[0].path, "unix/local/vm");
+  EXPECT_EQ(receipt.paths[0].bytes, 0u);
+  EXPECT_FALSE(receipt.paths[0].status.ok());
+  EXPECT_THAT(receipt.paths[0].status.message(), HasSubstr("process_vm_readv"));
+  EXPECT_EQ(receipt.paths[1].path, "unix/local/stream");
   EXPECT_THAT(receipt.paths[1].status, IsOk());
 }
 
-using CmaRefusedTest = LinkTest;
+using VmRefusedTest = LinkTest;
 
-TEST_F(CmaRefusedTest, TransferGoesOnOverTheNextPathAndSaysWhy) {
-  if (!WhyCmaIsUnusable().empty()) GTEST_SKIP() << WhyCmaIsUnusable();
+TEST_F(VmRefusedTest, TransferGoesOnThroughTheStreamAndSaysWhy) {
+  if (!WhyUnreadable().empty()) GTEST_SKIP() << WhyUnreadable();
   TransferRules rules = BasicRules();
-  rules.paths = {"uv/cma", "uv/basic"};
+  rules.paths = {"unix/local"};
   Connect(rules);
   absl::StatusOr<Received> before = Transfer(PatternMessage(3 << 20, 1));
   ASSERT_THAT(before, IsOk());
-  ASSERT_EQ(before->receipt.paths[0].path, "uv/cma");
+  ASSERT_EQ(before->receipt.paths[0].path, "unix/local/vm");
 
   if (!ForbidProcessVmReadv()) GTEST_SKIP() << "no seccomp here";
-  EXPECT_THAT(WhyCmaIsUnusable(), HasSubstr("process_vm_readv"));
+  EXPECT_THAT(WhyUnreadable(), HasSubstr("process_vm_readv"));
   for (bool callee_sends : {false, true}) {
     Link& from = callee_sends ? callee() : caller();
     Link& to = callee_sends ? caller() : callee();
@@ -78,9 +71,8 @@ TEST_F(CmaRefusedTest, TransferGoesOnOverTheNextPathAndSaysWhy) {
       ASSERT_THAT(receipt, IsOk());
       ASSERT_THAT(message, IsOk());
       EXPECT_TRUE(SameBytes(message->message.tensors[0], Pattern(3 << 20, i)));
-      if (i > 0 || callee_sends) continue;
-      ExpectBothPaths(*receipt);
-      ExpectBothPaths(message->receipt);
+      ExpectBothStrategies(*receipt);
+      ExpectBothStrategies(message->receipt);
     }
   }
 }

@@ -1,0 +1,302 @@
+#include "channel/buffer_exchange.h"
+
+#include <algorithm>
+#include <exception>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "channel/channel_error.h"
+
+namespace tensorferry {
+namespace {
+
+using Kind = LocalFrame::Kind;
+
+// One system call moves no more.
+constexpr uint64_t kMaxPieceBytes = uint64_t{1} << 30;
+
+absl::StatusOr<PeerMemory> Prove(const std::optional<PeerProcess>& process,
+                                 const LocalFrame& hello) {
+  if (hello.address == 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the peer says: ", hello.reason));
+  }
+  if (!process) {
+    return absl::FailedPreconditionError(
+        "the connection does not tell which process is the peer");
+  }
+  return PeerMemory::Prove(*process, hello.address, hello.nonce);
+}
+
+}  // namespace
+
+BufferExchange::BufferExchange(
+    std::shared_ptr<ChannelSession> session,
+    std::shared_ptr<tensorpipe::transport::Connection> connection)
+    : session_(std::move(session)),
+      connection_(std::move(connection)),
+      wanted_(std::clamp(session_->options().piece_bytes, uint64_t{1},
+                         kMaxPieceBytes)) {}
+
+void BufferExchange::Start() {
+  const bool open = session_->Enter(shared_from_this());
+  Post([](BufferExchange& self) {
+    LocalFrame hello;
+    hello.reason = self.session_->why_unreadable();
+    if (hello.reason.empty()) {
+      hello.address = self.nonce_.address();
+      hello.nonce = self.nonce_.value();
+    }
+    self.WriteFrame(hello);
+    self.ReadFrame();
+  });
+  if (!open) Close();
+}
+
+void BufferExchange::Send(const void* data, uint64_t length,
+                          Callback callback) {
+  Post([=, callback = std::move(callback)](BufferExchange& self) {
+    self.sends_.callbacks.push_back(callback);
+    if (self.failed()) return;
+    if (auto offer = self.offered_.Add(data, length)) self.WriteFrame(*offer);
+  });
+}
+
+void BufferExchange::Receive(void* data, uint64_t length, Callback callback) {
+  Post([=, callback = std::move(callback)](BufferExchange& self) {
+    self.receives_.callbacks.push_back(callback);
+    if (self.failed()) return;
+    self.wanted_.Add(data, length);
+    self.Advance();
+  });
+}
+
+void BufferExchange::Close() {
+  Post([](BufferExchange& self) {
+    self.Fail(absl::CancelledError("local channel: closed"));
+  });
+}
+
+// Everything comes in through here.
+void BufferExchange::Post(std::function<void(BufferExchange&)> task) {
+  session_->options().loop->Run(
+      [self = shared_from_this(), task = std::move(task)] {
+        task(*self);
+        self->Settle();
+      });
+}
+
+// For an operation of the connection. `then` runs also after an error.
+BufferExchange::Callback BufferExchange::OnLoop(
+    std::function<void(BufferExchange&)> then) {
+  ++pending_;
+  return [self = shared_from_this(),
+          then = std::move(then)](const tensorpipe::Error& error) {
+    self->Post([then, error](BufferExchange& self) {
+      --self.pending_;
+      if (error) self.Fail(error);
+      then(self);
+    });
+  };
+}
+
+void BufferExchange::WriteFrame(const LocalFrame& frame) {
+  auto bytes = std::make_shared<LocalFrameBytes>(EncodeLocalFrame(frame));
+  connection_->write(bytes->data(), bytes->size(),
+                     OnLoop([bytes](BufferExchange&) {}));
+}
+
+void BufferExchange::WritePiece(const OfferedBuffers::Piece& piece) {
+  WriteFrame(piece.header);
+  ++sends_.in_use;
+  connection_->write(piece.data, piece.header.length,
+                     OnLoop([](BufferExchange& self) {
+                       --self.sends_.in_use;
+                       if (self.failed()) return;
+                       self.offered_.OnPieceWritten();
+                       self.Advance();
+                     }));
+}
+
+void BufferExchange::ReadFrame() {
+  auto done = OnLoop([](BufferExchange& self) { self.OnFrame(); });
+  connection_->read(
+      incoming_.data(), incoming_.size(),
+      [done = std::move(done)](const tensorpipe::Error& error, const void*,
+                               size_t) { done(error); });
+}
+
+void BufferExchange::OnFrame() {
+  if (failed()) return;
+  const absl::StatusOr<LocalFrame> frame = DecodeLocalFrame(
+      {reinterpret_cast<const char*>(incoming_.data()), incoming_.size()});
+  absl::Status status = frame.ok() ? Handle(*frame) : frame.status();
+  if (!status.ok()) return Fail(status);
+  if (frame->kind != Kind::kData) ReadFrame();
+  Advance();
+}
+
+absl::Status BufferExchange::Handle(const LocalFrame& frame) {
+  if (greeted_ == (frame.kind == Kind::kHello)) {
+    return absl::DataLossError(
+        "local channel: the peer says HELLO late or "
+        "twice");
+  }
+  switch (frame.kind) {
+    case Kind::kHello:
+      return OnHello(frame);
+    case Kind::kOffer:
+      return wanted_.OnOffer(frame);
+    case Kind::kDone:
+    case Kind::kStream:
+      return offered_.OnAnswer(frame);
+    case Kind::kData:
+      return ReadData(frame);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status BufferExchange::OnHello(const LocalFrame& hello) {
+  greeted_ = true;
+  const LocalChannelOptions& options = session_->options();
+  std::optional<PeerProcess> process;
+  if (options.peer_of) process = options.peer_of(*connection_);
+  ++pending_;
+  ++receives_.in_use;
+  options.copier->Run([self = shared_from_this(), process, hello] {
+    self->Post([proof = Prove(process, hello)](BufferExchange& self) {
+      self.OnProof(proof);
+    });
+  });
+  return absl::OkStatus();
+}
+
+void BufferExchange::OnProof(const absl::StatusOr<PeerMemory>& proof) {
+  --pending_;
+  --receives_.in_use;
+  memory_ = proof;
+  Advance();
+}
+
+absl::Status BufferExchange::ReadData(const LocalFrame& data) {
+  FERRY_ASSIGN_OR_RETURN(void* to, wanted_.OnData(data));
+  ++receives_.in_use;
+  auto done = OnLoop([](BufferExchange& self) {
+    --self.receives_.in_use;
+    if (self.failed()) return;
+    self.wanted_.OnDataRead();
+    self.ReadFrame();
+    self.Advance();
+  });
+  connection_->read(
+      to, data.length,
+      [done = std::move(done)](const tensorpipe::Error& error, const void*,
+                               size_t) { done(error); });
+  return absl::OkStatus();
+}
+
+void BufferExchange::Advance() {
+  if (failed()) return;
+  while (auto piece = offered_.NextPiece()) WritePiece(*piece);
+  if (memory_) {
+    const absl::Status status = TakeSteps();
+    if (!status.ok()) Fail(status);
+  }
+}
+
+absl::Status BufferExchange::TakeSteps() {
+  while (true) {
+    const absl::Status& vm =
+        session_->refused().ok() ? memory_->status() : session_->refused();
+    FERRY_ASSIGN_OR_RETURN(WantedBuffers::Step step, wanted_.NextStep(vm));
+    if (step.empty()) return absl::OkStatus();
+    if (step.answer) WriteFrame(*step.answer);
+    if (step.copy) StartCopy(*step.copy);
+  }
+}
+
+void BufferExchange::StartCopy(const WantedBuffers::Copy& copy) {
+  ++pending_;
+  ++receives_.in_use;
+  session_->options().copier->Run([self = shared_from_this(),
+                                   memory = **memory_, copy] {
+    const absl::Status status = memory.Read(copy.from, copy.to, copy.length);
+    self->Post([status](BufferExchange& self) { self.OnCopied(status); });
+  });
+}
+
+void BufferExchange::OnCopied(const absl::Status& status) {
+  --pending_;
+  --receives_.in_use;
+  if (failed()) return;
+  if (absl::IsFailedPrecondition(status)) {
+    session_->Refuse(status);
+    wanted_.OnCopyRefused();
+  } else if (!status.ok()) {
+    return Fail(status);
+  } else if (auto done = wanted_.OnCopied()) {
+    WriteFrame(*done);
+  }
+  Advance();
+}
+
+void BufferExchange::Fail(const absl::Status& status) {
+  Fail(ToTensorpipeError(status));
+}
+
+void BufferExchange::Fail(const tensorpipe::Error& error) {
+  if (failed()) return;
+  Settle();  // what has ended well
+  error_ = error;
+  nonce_.Erase();
+  connection_->close();
+}
+
+// Calls back for what has ended. After a failure that is everything, direction
+// by direction, once nothing touches its buffers any more.
+void BufferExchange::Settle() {
+  CallBack(sends_, offered_);
+  CallBack(receives_, wanted_);
+  if (!failed() || pending_ > 0 || left_) return;
+  left_ = true;
+  session_->Leave(this);
+}
+
+template <class Buffers>
+void BufferExchange::CallBack(Direction& direction, Buffers& buffers) {
+  while (!direction.callbacks.empty()) {
+    std::optional<Carried> carried;
+    if (!failed()) {
+      carried = buffers.TakeEnded();
+      if (!carried) return;
+    } else if (direction.in_use > 0) {
+      return;
+    }
+    const Callback callback = std::move(direction.callbacks.front());
+    direction.callbacks.pop_front();
+    if (carried && carried->length > 0 && session_->options().on_carried) {
+      session_->options().on_carried(*std::move(carried));
+    }
+    Call(callback, error_);
+  }
+}
+
+void BufferExchange::Call(const Callback& callback,
+                          const tensorpipe::Error& error) {
+  const char* what = "an unknown exception";
+  std::string text;
+  try {
+    return callback(error);
+  } catch (const std::exception& thrown) {
+    text = thrown.what();
+    what = text.c_str();
+  } catch (...) {
+  }
+  if (session_->options().on_wedged) {
+    session_->options().on_wedged(absl::InternalError(
+        absl::StrCat("local channel: tensorpipe threw: ", what)));
+  }
+}
+
+}  // namespace tensorferry

@@ -1,0 +1,88 @@
+#ifndef TENSORFERRY_CHANNEL_BUFFER_EXCHANGE_H_
+#define TENSORFERRY_CHANNEL_BUFFER_EXCHANGE_H_
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "channel/channel_session.h"
+#include "channel/local_frame.h"
+#include "channel/offered_buffers.h"
+#include "channel/peer_memory.h"
+#include "channel/wanted_buffers.h"
+#include "third_party/tensorpipe/plugin_interface.h"
+
+namespace tensorferry {
+
+// One local channel at work: two directions over one connection. It lives on
+// the session's loop; public methods may be called on any thread.
+class BufferExchange : public std::enable_shared_from_this<BufferExchange> {
+ public:
+  using Callback = std::function<void(const tensorpipe::Error&)>;
+
+  BufferExchange(std::shared_ptr<ChannelSession> session,
+                 std::shared_ptr<tensorpipe::transport::Connection> connection);
+
+  // Says hello. Once, before anything else.
+  void Start();
+  void Send(const void* data, uint64_t length, Callback callback);
+  void Receive(void* data, uint64_t length, Callback callback);
+  void Close();
+
+ private:
+  // The callbacks of one direction, oldest first.
+  struct Direction {
+    std::deque<Callback> callbacks;
+    int in_use = 0;  // operations that touch buffers now
+  };
+
+  void Post(std::function<void(BufferExchange&)> task);
+  Callback OnLoop(std::function<void(BufferExchange&)> then);
+  void WriteFrame(const LocalFrame& frame);
+  void WritePiece(const OfferedBuffers::Piece& piece);
+
+  void ReadFrame();
+  void OnFrame();
+  absl::Status Handle(const LocalFrame& frame);
+  absl::Status OnHello(const LocalFrame& hello);
+  void OnProof(const absl::StatusOr<PeerMemory>& proof);
+  absl::Status ReadData(const LocalFrame& data);
+
+  void Advance();
+  absl::Status TakeSteps();
+  void StartCopy(const WantedBuffers::Copy& copy);
+  void OnCopied(const absl::Status& status);
+
+  bool failed() const { return static_cast<bool>(error_); }
+  void Fail(const absl::Status& status);
+  void Fail(const tensorpipe::Error& error);
+  void Settle();
+  template <class Buffers>
+  void CallBack(Direction& direction, Buffers& buffers);
+  void Call(const Callback& callback, const tensorpipe::Error& error);
+
+  const std::shared_ptr<ChannelSession> session_;
+  const std::shared_ptr<tensorpipe::transport::Connection> connection_;
+  PlacedNonce nonce_;
+
+  LocalFrameBytes incoming_;  // the frame being read
+  bool greeted_ = false;      // HELLO has come
+  // Of the peer's memory, which may not be proved; nullopt: not known yet.
+  std::optional<absl::StatusOr<PeerMemory>> memory_;
+
+  OfferedBuffers offered_;
+  WantedBuffers wanted_;
+  Direction sends_, receives_;
+
+  tensorpipe::Error error_;
+  int pending_ = 0;  // callbacks that the connection and the copier owe
+  bool left_ = false;
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_CHANNEL_BUFFER_EXCHANGE_H_

@@ -1,0 +1,23 @@
+#ifndef TENSORFERRY_CHANNEL_CARRIED_H_
+#define TENSORFERRY_CHANNEL_CARRIED_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+
+namespace tensorferry {
+
+// How the local channel moved one buffer.
+struct Carried {
+  const void* buffer = nullptr;  // where it lies or went on this side
+  uint64_t length = 0;           // at least 1
+  std::string strategy;          // "vm" or "stream"
+  // Why the strategies before it were not used; OK: there are none. One that
+  // the system refused in a session is not tried again in it.
+  absl::Status fell_back;
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_CHANNEL_CARRIED_H_

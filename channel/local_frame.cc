@@ -1,0 +1,98 @@
+#include "channel/local_frame.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+
+namespace tensorferry {
+namespace {
+
+using Kind = LocalFrame::Kind;
+
+// Where fields lie; integers are little-endian, bytes 1 to 7 are zero.
+constexpr size_t kNumberAt = 8, kLengthAt = 16, kAddressAt = 24, kNonceAt = 32,
+                 kReasonAt = 48;
+static_assert(kReasonAt + kLocalReasonBytes == kLocalFrameBytes);
+
+void Put(uint64_t value, uint8_t* to) {
+  for (int i = 0; i < 8; ++i) to[i] = static_cast<uint8_t>(value >> (8 * i));
+}
+
+uint64_t Get(const char* from) {
+  uint64_t value = 0;
+  for (int i = 7; i >= 0; --i) {
+    value = value << 8 | static_cast<uint8_t>(from[i]);
+  }
+  return value;
+}
+
+LocalFrame ReadFields(absl::string_view bytes) {
+  LocalFrame frame;
+  frame.kind = static_cast<Kind>(bytes[0]);
+  frame.number = Get(&bytes[kNumberAt]);
+  frame.length = Get(&bytes[kLengthAt]);
+  frame.address = Get(&bytes[kAddressAt]);
+  std::memcpy(frame.nonce.data(), &bytes[kNonceAt], frame.nonce.size());
+  const absl::string_view reason = bytes.substr(kReasonAt);
+  frame.reason = std::string(reason.substr(0, reason.find('\0')));
+  return frame;
+}
+
+// What is wrong with the fields for the frame's kind; empty: nothing.
+std::string WrongField(const LocalFrame& frame) {
+  const bool hello = frame.kind == Kind::kHello;
+  const bool offer = frame.kind == Kind::kOffer;
+  if (frame.kind < Kind::kHello || frame.kind > Kind::kData) {
+    return "unknown kind";
+  }
+  if (hello ? frame.number != 0 : frame.number == UINT64_MAX) return "number";
+  if (hello != (frame.length == 0)) return "length";
+  if (frame.address != 0 ? !hello && !offer : offer) return "address";
+  const uint64_t span = hello ? frame.nonce.size() : frame.length;
+  if (frame.address != 0 && span > UINT64_MAX - frame.address) return "address";
+  if (frame.nonce != Nonce{} && (!hello || frame.address == 0)) return "nonce";
+  const bool explains =
+      frame.kind == Kind::kStream || (hello && frame.address == 0);
+  if (explains == frame.reason.empty()) return "reason";
+  return "";
+}
+
+}  // namespace
+
+LocalFrameBytes EncodeLocalFrame(const LocalFrame& frame) {
+  LocalFrameBytes bytes = {};
+  bytes[0] = static_cast<uint8_t>(frame.kind);
+  Put(frame.number, &bytes[kNumberAt]);
+  Put(frame.length, &bytes[kLengthAt]);
+  Put(frame.address, &bytes[kAddressAt]);
+  std::copy(frame.nonce.begin(), frame.nonce.end(), &bytes[kNonceAt]);
+  const size_t n = std::min(frame.reason.size(), kLocalReasonBytes);
+  std::transform(frame.reason.begin(), frame.reason.begin() + n,
+                 &bytes[kReasonAt], [](unsigned char c) -> uint8_t {
+                   return absl::ascii_isprint(c) ? c : '?';
+                 });
+  return bytes;
+}
+
+absl::StatusOr<LocalFrame> DecodeLocalFrame(absl::string_view bytes) {
+  if (bytes.size() != kLocalFrameBytes) {
+    return absl::DataLossError(absl::StrCat("local channel: a frame of ",
+                                            bytes.size(), " bytes, want ",
+                                            kLocalFrameBytes));
+  }
+  LocalFrame frame = ReadFields(bytes);
+  const std::string wrong = WrongField(frame);
+  const LocalFrameBytes again = EncodeLocalFrame(frame);
+  if (!wrong.empty() ||
+      std::memcmp(again.data(), bytes.data(), bytes.size()) != 0) {
+    return absl::DataLossError(
+        absl::StrCat("local channel: the peer's frame of kind ",
+                     static_cast<int>(frame.kind), " is malformed",
+                     wrong.empty() ? "" : absl::StrCat(": ", wrong)));
+  }
+  return frame;
+}
+
+}  // namespace tensorferry

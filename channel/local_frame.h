@@ -1,0 +1,62 @@
+#ifndef TENSORFERRY_CHANNEL_LOCAL_FRAME_H_
+#define TENSORFERRY_CHANNEL_LOCAL_FRAME_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace tensorferry {
+
+using Nonce = std::array<uint8_t, 16>;
+
+// What two ends of a local channel say to each other over its connection, in
+// frames of one size. Buffers are numbered from 0 in each direction; those
+// without bytes take a number and no frame.
+//
+//   both:      HELLO, first and once
+//   sender:    OFFER (number, length, where the bytes lie)
+//   receiver:  DONE (it has read them), or STREAM (send them)
+//   sender:    after STREAM, DATA (number, length of the piece) and the piece
+//              itself, until all are sent
+//
+// A further strategy is a further answer to OFFER.
+struct LocalFrame {
+  enum class Kind : uint8_t {
+    kHello = 1,
+    kOffer = 2,
+    kDone = 3,
+    kStream = 4,
+    kData = 5,
+  };
+  Kind kind = Kind::kHello;
+  uint64_t number = 0;  // of the buffer; not HELLO
+  uint64_t length = 0;  // of the buffer, of DATA's piece; at least 1; not HELLO
+  uint64_t address = 0;  // in the memory of who says it: HELLO (of its nonce;
+                         // 0: it cannot be read), OFFER
+  Nonce nonce = {};      // HELLO with an address
+  // Why not: HELLO without an address, STREAM. Printable ASCII.
+  std::string reason;
+
+  friend bool operator==(const LocalFrame&, const LocalFrame&) = default;
+};
+
+constexpr size_t kLocalFrameBytes = 256;
+constexpr size_t kLocalReasonBytes = 208;
+
+using LocalFrameBytes = std::array<uint8_t, kLocalFrameBytes>;
+
+// Cuts `reason` to what fits and replaces what is not printable.
+LocalFrameBytes EncodeLocalFrame(const LocalFrame& frame);
+
+// What EncodeLocalFrame could have made, and nothing else; for bytes of a peer.
+// DATA_LOSS: another length, an unknown kind, a field out of its bounds or one
+// that the kind does not have.
+absl::StatusOr<LocalFrame> DecodeLocalFrame(absl::string_view bytes);
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_CHANNEL_LOCAL_FRAME_H_

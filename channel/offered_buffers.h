@@ -1,0 +1,66 @@
+#ifndef TENSORFERRY_CHANNEL_OFFERED_BUFFERS_H_
+#define TENSORFERRY_CHANNEL_OFFERED_BUFFERS_H_
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+
+#include "absl/status/status.h"
+#include "channel/carried.h"
+#include "channel/local_frame.h"
+
+namespace tensorferry {
+
+// The sending direction of a local channel: pure, without I/O or threads. Each
+// buffer is offered; the peer reads it, or asks for it in the stream. Buffers
+// end in the order of Add.
+class OfferedBuffers {
+ public:
+  // Of one DATA frame: answers of the other direction wait behind no more.
+  static constexpr uint64_t kPieceBytes = uint64_t{1} << 20;
+  static constexpr size_t kPiecesInTransport = 2;
+
+  struct Piece {
+    LocalFrame header;
+    const void* data = nullptr;
+  };
+
+  // What to tell the peer; nullopt: nothing, it has no bytes.
+  std::optional<LocalFrame> Add(const void* data, uint64_t length);
+
+  // DONE or STREAM of the peer. DATA_LOSS: it does not answer the oldest open
+  // offer.
+  absl::Status OnAnswer(const LocalFrame& answer);
+
+  // The next piece for the stream; nullopt: none now.
+  std::optional<Piece> NextPiece();
+  // The transport has taken the oldest piece and let go of it.
+  void OnPieceWritten();
+
+  // The oldest buffer once it has ended, after which it is forgotten. Empty
+  // ones come too.
+  std::optional<Carried> TakeEnded();
+
+ private:
+  enum class State { kOffered, kStreaming, kEnded };
+  struct Entry {
+    Carried carried;
+    State state = State::kOffered;
+    uint64_t cut = 0, written = 0;  // bytes of the stream
+  };
+  struct InTransport {
+    uint64_t number = 0, length = 0;
+  };
+
+  Entry& At(uint64_t number) { return entries_[number - first_]; }
+
+  std::deque<Entry> entries_;
+  uint64_t first_ = 0;  // number of entries_[0]
+  uint64_t open_ = 0;   // no earlier one waits for an answer
+  uint64_t uncut_ = 0;  // no earlier one has more pieces
+  std::deque<InTransport> pieces_;
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_CHANNEL_OFFERED_BUFFERS_H_

@@ -1,0 +1,102 @@
+#include "channel/peer_memory.h"
+
+#include <sys/prctl.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+#include <cstring>
+#include <fstream>
+#include <random>
+
+#include "absl/strings/str_cat.h"
+#include "base/ptrace_scope.h"
+
+namespace tensorferry {
+namespace {
+
+absl::Status ReadError(int error, pid_t pid) {
+  const std::string text = absl::StrCat("process_vm_readv from process ", pid,
+                                        ": ", std::strerror(error));
+  if (error == ESRCH) return absl::UnavailableError(text);
+  if (error == EFAULT) return absl::DataLossError(text);
+  return absl::FailedPreconditionError(text);
+}
+
+std::string LinkTarget(const char* path) {
+  char target[PATH_MAX];
+  const ssize_t n = readlink(path, target, sizeof target);
+  return n > 0 ? std::string(target, n) : "";
+}
+
+}  // namespace
+
+PlacedNonce::PlacedNonce() {
+  std::random_device random;
+  for (uint8_t& byte : value_) byte = static_cast<uint8_t>(random());
+  uint64_t words[2];
+  std::memcpy(words, value_.data(), sizeof words);
+  for (int i = 0; i < 2; ++i) words_[i].store(words[i]);
+}
+
+void PlacedNonce::Erase() {
+  for (std::atomic<uint64_t>& word : words_) word.store(0);
+}
+
+absl::StatusOr<PeerMemory> PeerMemory::Prove(const PeerProcess& process,
+                                             uint64_t nonce_address,
+                                             const Nonce& nonce) {
+  if (process.pid <= 0) {
+    return absl::FailedPreconditionError(
+        "the peer's process is not visible here (another pid namespace)");
+  }
+  if (process.uid != geteuid()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the peer is of user ", process.uid, ", this process of ", geteuid()));
+  }
+  const PeerMemory memory(process.pid, nonce_address, nonce);
+  uint8_t first;
+  const absl::Status status = memory.Read(nonce_address, &first, sizeof first);
+  if (status.ok()) return memory;
+  return absl::FailedPreconditionError(
+      absl::StrCat("the peer is not proved to be process ", process.pid, ": ",
+                   status.message()));
+}
+
+absl::Status PeerMemory::Read(uint64_t from, void* to, uint64_t length) const {
+  // The nonce goes last: if it is still there, so were the bytes.
+  Nonce found;
+  const iovec local[] = {{to, length}, {found.data(), found.size()}};
+  const iovec remote[] = {
+      {reinterpret_cast<void*>(from), length},
+      {reinterpret_cast<void*>(nonce_address_), found.size()}};
+  const ssize_t n = process_vm_readv(pid_, local, 2, remote, 2, 0);
+  if (n < 0) return ReadError(errno, pid_);
+  if (static_cast<uint64_t>(n) < length) return ReadError(EFAULT, pid_);
+  if (static_cast<uint64_t>(n) < length + found.size() || found != nonce_) {
+    return absl::UnavailableError(
+        absl::StrCat("the nonce is not in the memory of process ", pid_,
+                     ": it has closed the channel, or is not the peer"));
+  }
+  return absl::OkStatus();
+}
+
+std::string MemoryDomain() {
+  std::string boot;
+  std::ifstream("/proc/sys/kernel/random/boot_id") >> boot;
+  const std::string pids = LinkTarget("/proc/self/ns/pid");
+  const std::string users = LinkTarget("/proc/self/ns/user");
+  if (boot.empty() || pids.empty() || users.empty()) return "";
+  return absl::StrCat("local1:", boot, ":", pids, ":", users, ":", geteuid());
+}
+
+std::string WhyOthersAreRefused() {
+  if (prctl(PR_GET_DUMPABLE) != 1) {
+    return "this process is not dumpable (PR_SET_DUMPABLE), so that the system "
+           "lets no peer read its memory";
+  }
+  return WhyPtraceRefuses(PtraceScope(), HasSysPtrace());
+}
+
+}  // namespace tensorferry

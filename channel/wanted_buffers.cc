@@ -1,0 +1,126 @@
+#include "channel/wanted_buffers.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace tensorferry {
+namespace {
+
+using Kind = LocalFrame::Kind;
+
+absl::Status Lie(absl::string_view what, uint64_t number, uint64_t length) {
+  return absl::DataLossError(absl::StrCat("local channel: the peer ", what,
+                                          " buffer ", number, " of ", length,
+                                          " bytes"));
+}
+
+}  // namespace
+
+void WantedBuffers::Add(void* data, uint64_t length) {
+  entries_.push_back({.carried = {.buffer = data, .length = length},
+                      .data = data,
+                      .state = length == 0 ? State::kEnded : State::kWaiting});
+}
+
+absl::Status WantedBuffers::OnOffer(const LocalFrame& offer) {
+  if (offer.number < next_offer_) {
+    return Lie("offers out of turn", offer.number, offer.length);
+  }
+  if (offers_.size() >= kMaxOffersWaiting) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("local channel: the peer has offered ", kMaxOffersWaiting,
+                     " buffers that nobody waits for"));
+  }
+  next_offer_ = offer.number + 1;
+  offers_.push_back({offer.number, offer.length, offer.address});
+  return absl::OkStatus();
+}
+
+absl::StatusOr<WantedBuffers::Step> WantedBuffers::NextStep(
+    const absl::Status& vm) {
+  undecided_ = std::max(undecided_, first_);
+  while (undecided_ < end() && (At(undecided_).state == State::kStreaming ||
+                                At(undecided_).state == State::kEnded)) {
+    ++undecided_;
+  }
+  if (copying_ > 0 || undecided_ == end() || offers_.empty()) return Step();
+  const Offer& offer = offers_.front();
+  const uint64_t wanted = At(undecided_).carried.length;
+  if (offer.number != undecided_ || offer.length != wanted) {
+    return absl::DataLossError(absl::StrCat(
+        "local channel: the peer offers buffer ", offer.number, " of ",
+        offer.length, " bytes, want ", undecided_, " of ", wanted));
+  }
+  return StartOrGoOn(vm);
+}
+
+WantedBuffers::Step WantedBuffers::StartOrGoOn(const absl::Status& vm) {
+  Entry& entry = At(undecided_);
+  const Offer offer = offers_.front();
+  if (vm.ok()) {
+    entry.state = State::kCopying;
+    copying_ = std::min(piece_bytes_, offer.length - entry.arrived);
+    return {.copy =
+                Copy{offer.address + entry.arrived,
+                     static_cast<char*>(entry.data) + entry.arrived, copying_}};
+  }
+  offers_.pop_front();
+  entry.state = State::kStreaming;
+  entry.arrived = 0;
+  entry.carried.strategy = "stream";
+  entry.carried.fell_back = absl::FailedPreconditionError(vm.message());
+  return {.answer = LocalFrame{.kind = Kind::kStream,
+                               .number = offer.number,
+                               .length = offer.length,
+                               .reason = std::string(vm.message())}};
+}
+
+std::optional<LocalFrame> WantedBuffers::OnCopied() {
+  Entry& entry = At(undecided_);
+  entry.arrived += std::exchange(copying_, 0);
+  if (entry.arrived < entry.carried.length) return std::nullopt;
+  offers_.pop_front();
+  entry.state = State::kEnded;
+  entry.carried.strategy = "vm";
+  return LocalFrame{.kind = Kind::kDone,
+                    .number = undecided_,
+                    .length = entry.carried.length};
+}
+
+void WantedBuffers::OnCopyRefused() { copying_ = 0; }
+
+absl::StatusOr<void*> WantedBuffers::OnData(const LocalFrame& data) {
+  streaming_ = std::max(streaming_, first_);
+  while (streaming_ < end() && At(streaming_).state == State::kEnded) {
+    ++streaming_;
+  }
+  if (streaming_ == end() || At(streaming_).state != State::kStreaming ||
+      data.number != streaming_ ||
+      data.length > At(streaming_).carried.length - At(streaming_).arrived) {
+    return Lie("sends bytes that were not asked for:", data.number,
+               data.length);
+  }
+  coming_ = data.length;
+  return static_cast<char*>(At(streaming_).data) + At(streaming_).arrived;
+}
+
+void WantedBuffers::OnDataRead() {
+  Entry& entry = At(streaming_);
+  entry.arrived += std::exchange(coming_, 0);
+  if (entry.arrived == entry.carried.length) entry.state = State::kEnded;
+}
+
+std::optional<Carried> WantedBuffers::TakeEnded() {
+  if (entries_.empty() || entries_.front().state != State::kEnded) {
+    return std::nullopt;
+  }
+  Carried carried = std::move(entries_.front().carried);
+  entries_.pop_front();
+  ++first_;
+  return carried;
+}
+
+}  // namespace tensorferry

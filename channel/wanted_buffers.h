@@ -1,0 +1,92 @@
+#ifndef TENSORFERRY_CHANNEL_WANTED_BUFFERS_H_
+#define TENSORFERRY_CHANNEL_WANTED_BUFFERS_H_
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "channel/carried.h"
+#include "channel/local_frame.h"
+
+namespace tensorferry {
+
+// The receiving direction of a local channel: pure, without I/O or threads.
+// Pairs offers with the buffers that wait for them and decides how the bytes of
+// each come. Copies run one at a time; the stream may be asked for several
+// buffers ahead. Buffers end in the order of Add.
+class WantedBuffers {
+ public:
+  // An honest peer may offer far ahead of what is wanted here, but not without
+  // end.
+  static constexpr size_t kMaxOffersWaiting = size_t{1} << 18;
+
+  // A piece to read from the peer's memory.
+  struct Copy {
+    uint64_t from = 0;
+    void* to = nullptr;
+    uint64_t length = 0;
+  };
+  // At most one of them is set.
+  struct Step {
+    std::optional<Copy> copy;          // then OnCopied or OnCopyRefused
+    std::optional<LocalFrame> answer;  // to write
+    bool empty() const { return !copy && !answer; }
+  };
+
+  explicit WantedBuffers(uint64_t piece_bytes) : piece_bytes_(piece_bytes) {}
+
+  void Add(void* data, uint64_t length);
+
+  // DATA_LOSS: the offers' numbers do not grow. RESOURCE_EXHAUSTED: too many.
+  absl::Status OnOffer(const LocalFrame& offer);
+
+  // What to do now; again until it is empty. `vm`: why the peer's memory is not
+  // read; OK: it may be. DATA_LOSS: an offer is not for the buffer whose turn
+  // it is, or of another length.
+  absl::StatusOr<Step> NextStep(const absl::Status& vm);
+  // What to tell the peer: DONE after the last piece.
+  std::optional<LocalFrame> OnCopied();
+  // The copy counts as not begun.
+  void OnCopyRefused();
+
+  // Where the piece behind this DATA frame goes; then OnDataRead. DATA_LOSS: it
+  // was not asked for, or is longer than what is missing.
+  absl::StatusOr<void*> OnData(const LocalFrame& data);
+  void OnDataRead();
+
+  // The oldest buffer once it has ended, after which it is forgotten. Empty
+  // ones come too.
+  std::optional<Carried> TakeEnded();
+
+ private:
+  enum class State { kWaiting, kCopying, kStreaming, kEnded };
+  struct Entry {
+    Carried carried;
+    void* data = nullptr;
+    State state = State::kWaiting;
+    uint64_t arrived = 0;
+  };
+  struct Offer {
+    uint64_t number = 0, length = 0, address = 0;
+  };
+
+  Entry& At(uint64_t number) { return entries_[number - first_]; }
+  uint64_t end() const { return first_ + entries_.size(); }
+  Step StartOrGoOn(const absl::Status& vm);
+
+  const uint64_t piece_bytes_;
+  std::deque<Entry> entries_;
+  uint64_t first_ = 0;       // number of entries_[0]
+  uint64_t undecided_ = 0;   // no earlier one waits for a decision
+  uint64_t streaming_ = 0;   // no earlier one waits for DATA
+  uint64_t next_offer_ = 0;  // no lower number may be offered
+  std::deque<Offer> offers_;
+  uint64_t copying_ = 0;  // bytes being read from the peer's memory
+  uint64_t coming_ = 0;   // bytes being read from the stream
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_CHANNEL_WANTED_BUFFERS_H_

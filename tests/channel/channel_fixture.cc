@@ -1,0 +1,172 @@
+#include "tests/channel/channel_fixture.h"
+
+#include <unistd.h>
+
+#include <utility>
+
+namespace tensorferry {
+namespace testing {
+namespace {
+
+absl::Status StatusOf(const tensorpipe::Error& error) {
+  if (!error) return absl::OkStatus();
+  return LocalChannelErrorStatus(error).value_or(
+      absl::UnknownError(error.what()));
+}
+
+LocalChannelOptions Complete(LocalChannelOptions options, Side* side) {
+  options.loop = &side->loop;
+  if (options.copier == nullptr) options.copier = &side->copier;
+  return options;
+}
+
+}  // namespace
+
+std::function<void(const tensorpipe::Error&)> Outcome::done() {
+  return [state = state_](const tensorpipe::Error& error) {
+    state->status = StatusOf(error);
+    state->ended.Notify();  // twice: ends the test program
+  };
+}
+
+absl::Status Outcome::Wait() {
+  if (!state_->ended.WaitForNotificationWithTimeout(kPatience)) {
+    return absl::DeadlineExceededError("no callback");
+  }
+  return state_->status;
+}
+
+std::string Pattern(size_t length, int seed) {
+  std::string bytes(length, '\0');
+  uint32_t value = 2654435761u * (seed + 1);
+  for (char& byte : bytes) {
+    value = value * 1664525u + 1013904223u;
+    byte = static_cast<char>(value >> 24);
+  }
+  return bytes;
+}
+
+Wire::Wire() : context_(tensorpipe::transport::uv::create()) {
+  listener_ = context_->listen("127.0.0.1");
+  absl::Notification came;
+  listener_->accept(
+      [&](const tensorpipe::Error&, std::shared_ptr<Connection> connection) {
+        accepted = std::move(connection);
+        came.Notify();
+      });
+  dialed = context_->connect(listener_->addr());
+  came.WaitForNotification();
+}
+
+Wire::~Wire() {
+  dialed = accepted = nullptr;
+  listener_ = nullptr;
+  context_->join();
+}
+
+void HeldExecutor::Run(Task task) {
+  absl::MutexLock lock(&mu_);
+  tasks_.push_back(std::move(task));
+}
+
+bool HeldExecutor::RunOne() {
+  Task task;
+  {
+    absl::MutexLock lock(&mu_);
+    auto some = [this] { return !tasks_.empty(); };
+    if (!mu_.AwaitWithTimeout(absl::Condition(&some), kPatience)) return false;
+    task = std::move(tasks_.front());
+    tasks_.pop_front();
+  }
+  std::move(task)();
+  return true;
+}
+
+void HeldExecutor::RunAll() {
+  std::deque<Task> tasks;
+  {
+    absl::MutexLock lock(&mu_);
+    tasks.swap(tasks_);
+  }
+  for (Task& task : tasks) std::move(task)();
+}
+
+Side::Side(LocalChannelOptions options) {
+  options.on_carried = [this](Carried carried) {
+    absl::MutexLock lock(&mu_);
+    carried_.push_back(std::move(carried));
+  };
+  context = MakeLocalChannel(Complete(std::move(options), this));
+}
+
+Side::~Side() { context->join(); }
+
+std::shared_ptr<tensorpipe::channel::Channel> Side::Open(
+    std::shared_ptr<Connection> connection) {
+  return context->createChannel({std::move(connection)},
+                                tensorpipe::channel::Endpoint::kConnect);
+}
+
+std::vector<Carried> Side::carried() {
+  absl::MutexLock lock(&mu_);
+  return carried_;
+}
+
+void Side::Flush() {
+  absl::Notification ran;
+  loop.Post([&] { ran.Notify(); });
+  ran.WaitForNotification();
+}
+
+std::optional<PeerProcess> ThisProcess(const Connection&) {
+  return PeerProcess{getpid(), geteuid()};
+}
+
+void Send(tensorpipe::channel::Channel& channel, const std::string& bytes,
+          Outcome& outcome) {
+  channel.send(tensorpipe::CpuBuffer{const_cast<char*>(bytes.data())},
+               bytes.size(), outcome.done());
+}
+
+void Receive(tensorpipe::channel::Channel& channel, std::string& into,
+             Outcome& outcome) {
+  channel.recv(tensorpipe::CpuBuffer{into.data()}, into.size(), outcome.done());
+}
+
+void RawPeer::Write(const LocalFrame& frame) {
+  const LocalFrameBytes bytes = EncodeLocalFrame(frame);
+  Write(std::string(bytes.begin(), bytes.end()));
+}
+
+void RawPeer::Write(std::string bytes) {
+  auto kept = std::make_shared<std::string>(std::move(bytes));
+  connection_->write(kept->data(), kept->size(),
+                     [kept](const tensorpipe::Error&) {});
+}
+
+absl::StatusOr<LocalFrame> RawPeer::Read() {
+  struct State {
+    Outcome outcome;
+    std::string bytes;
+  };
+  auto state = std::make_shared<State>();
+  connection_->read(
+      [state, done = state->outcome.done()](const tensorpipe::Error& error,
+                                            const void* data, size_t length) {
+        if (!error) state->bytes.assign(static_cast<const char*>(data), length);
+        done(error);
+      });
+  const absl::Status status = state->outcome.Wait();
+  if (!status.ok()) return status;
+  return DecodeLocalFrame(state->bytes);
+}
+
+bool RawPeer::AwaitEnd() {
+  while (true) {
+    const absl::StatusOr<LocalFrame> frame = Read();
+    if (!frame.ok()) return absl::IsUnknown(frame.status());
+  }
+}
+
+}  // namespace testing
+}  // namespace tensorferry

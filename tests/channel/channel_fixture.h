@@ -1,0 +1,124 @@
+#ifndef TENSORFERRY_TESTS_CHANNEL_CHANNEL_FIXTURE_H_
+#define TENSORFERRY_TESTS_CHANNEL_CHANNEL_FIXTURE_H_
+
+#include <tensorpipe/tensorpipe.h>
+
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
+#include "base/executor.h"
+#include "base/loop.h"
+#include "channel/local_channel.h"
+#include "channel/local_frame.h"
+#include "third_party/tensorpipe/plugin_interface.h"
+
+namespace tensorferry {
+namespace testing {
+
+using Connection = tensorpipe::transport::Connection;
+
+// No wait of these tests is longer.
+constexpr absl::Duration kPatience = absl::Seconds(30);
+
+// What an operation of tensorpipe came to.
+class Outcome {
+ public:
+  std::function<void(const tensorpipe::Error&)> done();
+  // DEADLINE_EXCEEDED after kPatience; errors of others than the channel are
+  // UNKNOWN.
+  absl::Status Wait();
+  bool ended() const { return state_->ended.HasBeenNotified(); }
+
+ private:
+  // A callback that comes too late finds it.
+  struct State {
+    absl::Notification ended;
+    absl::Status status;
+  };
+  std::shared_ptr<State> state_ = std::make_shared<State>();
+};
+
+// Bytes that differ from position to position and from seed to seed.
+std::string Pattern(size_t length, int seed);
+
+// Two ends of a connection of tensorpipe's uv.
+class Wire {
+ public:
+  Wire();
+  ~Wire();
+  std::shared_ptr<Connection> dialed, accepted;
+
+ private:
+  std::shared_ptr<tensorpipe::transport::Context> context_;
+  std::shared_ptr<tensorpipe::transport::Listener> listener_;
+};
+
+// An executor that runs its tasks when the test says so.
+class HeldExecutor : public Executor {
+ public:
+  ~HeldExecutor() override { RunAll(); }
+  void Run(Task task) override;
+  // Waits for one and runs it. False after kPatience.
+  bool RunOne();
+  void RunAll();
+
+ private:
+  absl::Mutex mu_;
+  std::deque<Task> tasks_ ABSL_GUARDED_BY(mu_);
+};
+
+// A context of the local channel with what it needs.
+class Side {
+ public:
+  explicit Side(LocalChannelOptions options = {});
+  ~Side();
+
+  std::shared_ptr<tensorpipe::channel::Channel> Open(
+      std::shared_ptr<Connection> connection);
+  std::vector<Carried> carried();
+  // Returns once everything that was posted to the loop has run.
+  void Flush();
+
+  Loop loop;
+  ThreadPool copier{1};
+  std::shared_ptr<tensorpipe::channel::Context> context;
+
+ private:
+  absl::Mutex mu_;
+  std::vector<Carried> carried_ ABSL_GUARDED_BY(mu_);
+};
+
+// Says of every connection that its other end is this process.
+std::optional<PeerProcess> ThisProcess(const Connection&);
+
+void Send(tensorpipe::channel::Channel& channel, const std::string& bytes,
+          Outcome& outcome);
+void Receive(tensorpipe::channel::Channel& channel, std::string& into,
+             Outcome& outcome);
+
+// The other end of a local channel, by hand.
+class RawPeer {
+ public:
+  explicit RawPeer(std::shared_ptr<Connection> connection)
+      : connection_(std::move(connection)) {}
+  void Write(const LocalFrame& frame);
+  void Write(std::string bytes);
+  // DATA_LOSS: no frame. UNKNOWN: the connection ended.
+  absl::StatusOr<LocalFrame> Read();
+  // Waits until the other side has closed.
+  bool AwaitEnd();
+
+ private:
+  const std::shared_ptr<Connection> connection_;
+};
+
+}  // namespace testing
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_TESTS_CHANNEL_CHANNEL_FIXTURE_H_

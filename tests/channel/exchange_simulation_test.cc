@@ -1,0 +1,165 @@
+// Both directions' rules against each other, in any order that a connection and
+// a copier may bring about.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <deque>
+#include <optional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "channel/offered_buffers.h"
+#include "channel/wanted_buffers.h"
+#include "tests/testing/status_matchers.h"
+
+namespace tensorferry {
+namespace {
+
+using ::tensorferry::testing::IsOk;
+
+constexpr uint64_t kPieceBytes = 1000;
+
+// One sender and one receiver; the seed decides what happens next.
+class Simulation {
+ public:
+  explicit Simulation(uint32_t seed) : random_(seed) {
+    for (int i = 0; i < 12; ++i) {
+      const uint64_t sizes[] = {0, 1, kPieceBytes, 2500,
+                                OfferedBuffers::kPieceBytes + 3};
+      sent_.emplace_back(sizes[random_() % 5], static_cast<char>('a' + i));
+      got_.emplace_back(sent_.back().size(), '\0');
+    }
+    if (random_() % 4 == 0) vm_ = absl::FailedPreconditionError("not proved");
+  }
+
+  void Run() {
+    for (int step = 0; step < 100'000 && !Ended(); ++step) {
+      Act(random_() % 7);
+      if (::testing::Test::HasFatalFailure()) return;
+      while (auto ended = offered_.TakeEnded()) sender_.push_back(*ended);
+      while (auto ended = wanted_.TakeEnded()) receiver_.push_back(*ended);
+    }
+    ASSERT_TRUE(Ended());
+    EXPECT_EQ(got_, sent_);
+    for (size_t i = 0; i < sent_.size(); ++i) {
+      EXPECT_EQ(sender_[i].buffer, sent_[i].data());
+      EXPECT_EQ(receiver_[i].buffer, got_[i].data());
+      EXPECT_EQ(sender_[i].strategy, receiver_[i].strategy);
+      EXPECT_EQ(sender_[i].fell_back, receiver_[i].fell_back);
+    }
+  }
+
+ private:
+  bool Ended() const {
+    return sender_.size() == sent_.size() && receiver_.size() == sent_.size();
+  }
+
+  void Act(int what) {
+    switch (what) {
+      case 0:
+        return AddToSend();
+      case 1:
+        if (wanted_count_ == got_.size()) return;
+        wanted_.Add(got_[wanted_count_].data(), got_[wanted_count_].size());
+        ++wanted_count_;
+        return TakeSteps();
+      case 2:
+        return HearAtReceiver();
+      case 3:
+        if (to_sender_.empty()) return;
+        ASSERT_THAT(offered_.OnAnswer(to_sender_.front()), IsOk());
+        to_sender_.pop_front();
+        return WritePieces();
+      case 4:
+        return EndCopy();
+      case 5:
+        if (unwritten_ == 0) return;
+        --unwritten_;
+        offered_.OnPieceWritten();
+        return WritePieces();
+      default:
+        if (random_() % 20 == 0) {
+          vm_ = absl::FailedPreconditionError("refused");
+        }
+    }
+  }
+
+  void AddToSend() {
+    if (sent_count_ == sent_.size()) return;
+    const std::string& bytes = sent_[sent_count_++];
+    if (auto offer = offered_.Add(bytes.data(), bytes.size())) {
+      to_receiver_.push_back({*offer, nullptr});
+    }
+  }
+
+  void WritePieces() {
+    while (auto piece = offered_.NextPiece()) {
+      to_receiver_.push_back(*piece);
+      ++unwritten_;
+    }
+  }
+
+  void HearAtReceiver() {
+    if (to_receiver_.empty()) return;
+    const OfferedBuffers::Piece next = to_receiver_.front();
+    to_receiver_.pop_front();
+    if (next.header.kind == LocalFrame::Kind::kOffer) {
+      ASSERT_THAT(wanted_.OnOffer(next.header), IsOk());
+    } else {
+      const absl::StatusOr<void*> to = wanted_.OnData(next.header);
+      ASSERT_THAT(to, IsOk());
+      std::memcpy(*to, next.data, next.header.length);
+      wanted_.OnDataRead();
+    }
+    TakeSteps();
+  }
+
+  void TakeSteps() {
+    while (true) {
+      const absl::StatusOr<WantedBuffers::Step> step = wanted_.NextStep(vm_);
+      ASSERT_THAT(step, IsOk());
+      if (step->answer) to_sender_.push_back(*step->answer);
+      if (step->copy) copy_ = step->copy;
+      if (step->empty()) return;
+    }
+  }
+
+  // As the system lets it: the copy is done, or refused.
+  void EndCopy() {
+    if (!copy_) return;
+    if (vm_.ok()) {
+      std::memcpy(copy_->to, reinterpret_cast<const void*>(copy_->from),
+                  copy_->length);
+      if (auto done = wanted_.OnCopied()) to_sender_.push_back(*done);
+    } else {
+      wanted_.OnCopyRefused();
+    }
+    copy_.reset();
+    TakeSteps();
+  }
+
+  std::mt19937 random_;
+  std::vector<std::string> sent_, got_;
+  size_t sent_count_ = 0, wanted_count_ = 0;
+  OfferedBuffers offered_;
+  WantedBuffers wanted_{kPieceBytes};
+  absl::Status vm_;
+  std::deque<OfferedBuffers::Piece> to_receiver_;
+  std::deque<LocalFrame> to_sender_;
+  std::optional<WantedBuffers::Copy> copy_;
+  int unwritten_ = 0;
+  std::vector<Carried> sender_, receiver_;
+};
+
+TEST(ExchangeSimulationTest, EveryBufferArrivesWholeAndInOrder) {
+  for (uint32_t seed = 0; seed < 1000; ++seed) {
+    SCOPED_TRACE(seed);
+    Simulation(seed).Run();
+    if (HasFailure()) return;
+  }
+}
+
+}  // namespace
+}  // namespace tensorferry

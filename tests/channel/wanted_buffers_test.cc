@@ -1,0 +1,170 @@
+#include "channel/wanted_buffers.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "tests/testing/status_matchers.h"
+
+namespace tensorferry {
+namespace {
+
+using absl::StatusCode;
+using ::tensorferry::testing::IsOk;
+using ::tensorferry::testing::StatusIs;
+using Kind = LocalFrame::Kind;
+
+char* const kMemory = reinterpret_cast<char*>(0x10000);
+
+LocalFrame Offer(uint64_t number, uint64_t length, uint64_t address = 0x5000) {
+  return {.kind = Kind::kOffer,
+          .number = number,
+          .length = length,
+          .address = address};
+}
+
+LocalFrame Data(uint64_t number, uint64_t length) {
+  return {.kind = Kind::kData, .number = number, .length = length};
+}
+
+class WantedBuffersTest : public ::testing::Test {
+ protected:
+  WantedBuffers::Step Next(absl::Status vm = absl::OkStatus()) {
+    absl::StatusOr<WantedBuffers::Step> step = wanted_.NextStep(vm);
+    EXPECT_THAT(step, IsOk());
+    return step.value_or(WantedBuffers::Step());
+  }
+
+  void ExpectCopy(uint64_t from, void* to, uint64_t length) {
+    const WantedBuffers::Step step = Next();
+    ASSERT_TRUE(step.copy);
+    EXPECT_EQ(step.copy->from, from);
+    EXPECT_EQ(step.copy->to, to);
+    EXPECT_EQ(step.copy->length, length);
+    EXPECT_TRUE(Next().empty()) << "one at a time";
+  }
+
+  void ExpectStreamIsAskedFor(uint64_t number) {
+    const WantedBuffers::Step step = Next(no_vm_);
+    ASSERT_TRUE(step.answer);
+    EXPECT_EQ(step.answer->kind, Kind::kStream);
+    EXPECT_EQ(step.answer->number, number);
+    EXPECT_EQ(step.answer->reason, "refused");
+  }
+
+  const absl::Status no_vm_ = absl::FailedPreconditionError("refused");
+  WantedBuffers wanted_{10};
+};
+
+TEST_F(WantedBuffersTest, MemoryIsReadInPieces) {
+  wanted_.Add(kMemory, 25);
+  EXPECT_TRUE(Next().empty());
+  ASSERT_THAT(wanted_.OnOffer(Offer(0, 25)), IsOk());
+  ExpectCopy(0x5000, kMemory, 10);
+  EXPECT_FALSE(wanted_.OnCopied());
+  ExpectCopy(0x5000 + 10, kMemory + 10, 10);
+  EXPECT_FALSE(wanted_.OnCopied());
+  ExpectCopy(0x5000 + 20, kMemory + 20, 5);
+  EXPECT_FALSE(wanted_.TakeEnded());
+  EXPECT_EQ(wanted_.OnCopied(),
+            (LocalFrame{.kind = Kind::kDone, .number = 0, .length = 25}));
+  const auto ended = wanted_.TakeEnded();
+  ASSERT_TRUE(ended);
+  EXPECT_EQ(ended->buffer, kMemory);
+  EXPECT_EQ(ended->strategy, "vm");
+  EXPECT_TRUE(Next().empty());
+}
+
+TEST_F(WantedBuffersTest, OffersMayComeFirst) {
+  ASSERT_THAT(wanted_.OnOffer(Offer(0, 5)), IsOk());
+  ASSERT_THAT(wanted_.OnOffer(Offer(2, 6)), IsOk());
+  EXPECT_TRUE(Next().empty());
+  wanted_.Add(kMemory, 5);
+  wanted_.Add(nullptr, 0);
+  wanted_.Add(kMemory, 6);
+  ExpectCopy(0x5000, kMemory, 5);
+  EXPECT_TRUE(wanted_.OnCopied());
+  ExpectCopy(0x5000, kMemory, 6);
+  EXPECT_EQ(wanted_.TakeEnded()->length, 5u);
+  EXPECT_EQ(wanted_.TakeEnded()->length, 0u);
+  EXPECT_FALSE(wanted_.TakeEnded());
+}
+
+TEST_F(WantedBuffersTest, RefusedCopyBeginsAnewInTheStream) {
+  wanted_.Add(kMemory, 25);
+  ASSERT_THAT(wanted_.OnOffer(Offer(0, 25)), IsOk());
+  ExpectCopy(0x5000, kMemory, 10);
+  wanted_.OnCopied();
+  ExpectCopy(0x5000 + 10, kMemory + 10, 10);
+  wanted_.OnCopyRefused();
+  ExpectStreamIsAskedFor(0);
+  ASSERT_EQ(*wanted_.OnData(Data(0, 20)), kMemory);
+  wanted_.OnDataRead();
+  EXPECT_FALSE(wanted_.TakeEnded());
+  ASSERT_EQ(*wanted_.OnData(Data(0, 5)), kMemory + 20);
+  wanted_.OnDataRead();
+  const auto ended = wanted_.TakeEnded();
+  ASSERT_TRUE(ended);
+  EXPECT_EQ(ended->strategy, "stream");
+  EXPECT_THAT(ended->fell_back,
+              StatusIs(StatusCode::kFailedPrecondition, "refused"));
+}
+
+TEST_F(WantedBuffersTest, StreamIsAskedForAhead) {
+  wanted_.Add(kMemory, 1);
+  wanted_.Add(kMemory, 2);
+  ASSERT_THAT(wanted_.OnOffer(Offer(0, 1)), IsOk());
+  ASSERT_THAT(wanted_.OnOffer(Offer(1, 2)), IsOk());
+  ExpectStreamIsAskedFor(0);
+  ExpectStreamIsAskedFor(1);
+  EXPECT_TRUE(Next(no_vm_).empty());
+}
+
+TEST_F(WantedBuffersTest, OffersOutOfTurnAreLies) {
+  ASSERT_THAT(wanted_.OnOffer(Offer(3, 1)), IsOk());
+  EXPECT_THAT(wanted_.OnOffer(Offer(3, 1)), StatusIs(StatusCode::kDataLoss));
+  EXPECT_THAT(wanted_.OnOffer(Offer(2, 1)), StatusIs(StatusCode::kDataLoss));
+}
+
+TEST_F(WantedBuffersTest, OfferOfAnotherLengthOrBufferIsALie) {
+  for (const LocalFrame& lie : {Offer(0, 24), Offer(0, 26), Offer(1, 25)}) {
+    WantedBuffers wanted(10);
+    wanted.Add(kMemory, 25);
+    ASSERT_THAT(wanted.OnOffer(lie), IsOk());
+    EXPECT_THAT(wanted.NextStep(absl::OkStatus()),
+                StatusIs(StatusCode::kDataLoss));
+    EXPECT_THAT(wanted.NextStep(no_vm_), StatusIs(StatusCode::kDataLoss));
+  }
+}
+
+TEST_F(WantedBuffersTest, BytesThatWereNotAskedForAreLies) {
+  EXPECT_THAT(wanted_.OnData(Data(0, 1)), StatusIs(StatusCode::kDataLoss));
+  wanted_.Add(kMemory, 25);
+  EXPECT_THAT(wanted_.OnData(Data(0, 1)), StatusIs(StatusCode::kDataLoss));
+  ASSERT_THAT(wanted_.OnOffer(Offer(0, 25)), IsOk());
+  ExpectStreamIsAskedFor(0);
+  EXPECT_THAT(wanted_.OnData(Data(0, 26)), StatusIs(StatusCode::kDataLoss));
+  EXPECT_THAT(wanted_.OnData(Data(1, 1)), StatusIs(StatusCode::kDataLoss));
+  ASSERT_THAT(wanted_.OnData(Data(0, 24)), IsOk());
+  wanted_.OnDataRead();
+  EXPECT_THAT(wanted_.OnData(Data(0, 2)), StatusIs(StatusCode::kDataLoss));
+}
+
+TEST_F(WantedBuffersTest, BytesForABufferBeingCopiedAreLies) {
+  wanted_.Add(kMemory, 25);
+  ASSERT_THAT(wanted_.OnOffer(Offer(0, 25)), IsOk());
+  ExpectCopy(0x5000, kMemory, 10);
+  EXPECT_THAT(wanted_.OnData(Data(0, 1)), StatusIs(StatusCode::kDataLoss));
+}
+
+TEST_F(WantedBuffersTest, OffersThatNobodyWaitsForAreBounded) {
+  for (size_t i = 0; i < WantedBuffers::kMaxOffersWaiting; ++i) {
+    ASSERT_THAT(wanted_.OnOffer(Offer(i, 1)), IsOk());
+  }
+  EXPECT_THAT(wanted_.OnOffer(Offer(WantedBuffers::kMaxOffersWaiting, 1)),
+              StatusIs(StatusCode::kResourceExhausted));
+}
+
+}  // namespace
+}  // namespace tensorferry

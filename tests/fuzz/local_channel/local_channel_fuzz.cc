@@ -1,0 +1,158 @@
+// Bytes of a peer as a script of frames for both directions of a local channel:
+// each is refused, or decoded to what encodes to the same bytes; and no frame
+// makes the channel read or write outside of the buffers that it was given, end
+// one that is incomplete, or touch one that has ended.
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "channel/local_frame.h"
+#include "channel/offered_buffers.h"
+#include "channel/wanted_buffers.h"
+
+namespace tensorferry {
+namespace {
+
+using Kind = LocalFrame::Kind;
+
+void Require(bool condition) {
+  if (!condition) std::abort();
+}
+
+// Takes scripts: a byte that says what this side does, else a frame follows.
+class Script {
+ public:
+  Script(const uint8_t* data, size_t size) : data_(data), size_(size) {}
+
+  uint8_t Byte() {
+    if (size_ == 0) return 0;
+    --size_;
+    return *data_++;
+  }
+  bool empty() const { return size_ == 0; }
+  // Zeros where the script is too short.
+  LocalFrameBytes Frame() {
+    LocalFrameBytes frame = {};
+    const size_t n = std::min(size_, frame.size());
+    std::memcpy(frame.data(), data_, n);
+    data_ += n;
+    size_ -= n;
+    return frame;
+  }
+
+ private:
+  const uint8_t* data_;
+  size_t size_;
+};
+
+class Receiver {
+ public:
+  void Add(size_t length) {
+    buffers_.push_back(std::make_unique<std::vector<char>>(length));
+    wanted_.Add(buffers_.back()->data(), length);
+    Go();
+  }
+  bool Hear(const LocalFrame& frame) {
+    if (frame.kind == Kind::kOffer) return wanted_.OnOffer(frame).ok() && Go();
+    absl::StatusOr<void*> to = wanted_.OnData(frame);
+    if (!to.ok()) return false;
+    // What the stream would write: AddressSanitizer watches.
+    std::memset(*to, 1, frame.length);
+    wanted_.OnDataRead();
+    return Go();
+  }
+  void RefuseMemory() { vm_ = absl::FailedPreconditionError("refused"); }
+
+ private:
+  bool Go() {
+    while (true) {
+      absl::StatusOr<WantedBuffers::Step> step = wanted_.NextStep(vm_);
+      if (!step.ok()) return false;
+      if (step->empty()) break;
+      if (!step->copy) continue;
+      Require(step->copy->length <= 7);
+      if (!vm_.ok()) std::abort();
+      std::memset(step->copy->to, 1, step->copy->length);
+      wanted_.OnCopied();
+    }
+    while (auto ended = wanted_.TakeEnded()) {
+      const std::vector<char>& buffer = *buffers_[ended_++];
+      Require(ended->buffer == buffer.data());
+      for (char byte : buffer) Require(byte == 1);
+      buffers_[ended_ - 1] = nullptr;
+    }
+    return true;
+  }
+
+  WantedBuffers wanted_{7};
+  absl::Status vm_;
+  std::vector<std::unique_ptr<std::vector<char>>> buffers_;
+  size_t ended_ = 0;
+};
+
+class Sender {
+ public:
+  void Add(size_t length) {
+    buffers_.push_back(std::make_unique<std::vector<char>>(length));
+    offered_.Add(buffers_.back()->data(), length);
+    Go();
+  }
+  bool Hear(const LocalFrame& frame) {
+    return offered_.OnAnswer(frame).ok() && Go();
+  }
+
+ private:
+  bool Go() {
+    while (auto piece = offered_.NextPiece()) {
+      std::vector<char> copy(piece->header.length);
+      std::memcpy(copy.data(), piece->data, copy.size());
+      offered_.OnPieceWritten();
+    }
+    while (auto ended = offered_.TakeEnded()) {
+      Require(ended->buffer == buffers_[ended_]->data());
+      buffers_[ended_++] = nullptr;
+    }
+    return true;
+  }
+
+  OfferedBuffers offered_;
+  std::vector<std::unique_ptr<std::vector<char>>> buffers_;
+  size_t ended_ = 0;
+};
+
+void Run(Script script) {
+  Receiver receiver;
+  Sender sender;
+  while (!script.empty()) {
+    const uint8_t what = script.Byte();
+    if (what < 64) {
+      receiver.Add(what);
+    } else if (what < 128) {
+      sender.Add(what - 64);
+    } else if (what == 128) {
+      receiver.RefuseMemory();
+    } else {
+      const LocalFrameBytes bytes = script.Frame();
+      auto frame = DecodeLocalFrame(
+          {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+      if (!frame.ok()) return;
+      Require(EncodeLocalFrame(*frame) == bytes);
+      const bool answer =
+          frame->kind == Kind::kDone || frame->kind == Kind::kStream;
+      if (frame->kind == Kind::kHello) continue;
+      if (!(answer ? sender.Hear(*frame) : receiver.Hear(*frame))) return;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tensorferry
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  tensorferry::Run({data, size});
+  return 0;
+}

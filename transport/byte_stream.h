@@ -1,0 +1,50 @@
+#ifndef TENSORFERRY_TRANSPORT_BYTE_STREAM_H_
+#define TENSORFERRY_TRANSPORT_BYTE_STREAM_H_
+
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "transport/unique_fd.h"
+
+namespace tensorferry {
+
+// The bytes of a connected, non-blocking socket, plain or through TLS. Never
+// raises SIGPIPE.
+class ByteStream {
+ public:
+  enum class State { kOk, kBlocked, kEnd, kFailed };
+  struct Result {
+    State state = State::kOk;
+    size_t bytes = 0;      // with kOk: moved, at least one
+    bool drained = false;  // with kOk of a Read: there was no more
+    absl::Status status;   // with kFailed; UNAUTHENTICATED, UNAVAILABLE
+  };
+
+  virtual ~ByteStream() = default;
+  // What has to happen before the first byte: kOk, kBlocked or kFailed.
+  virtual Result Prepare() { return {}; }
+  virtual Result Read(const iovec* buffers, int count) = 0;
+  // After kBlocked the next call must start with the same bytes.
+  virtual Result Write(const iovec* buffers, int count) = 0;
+
+  int fd() const { return fd_.get(); }
+
+ protected:
+  explicit ByteStream(UniqueFd fd) : fd_(std::move(fd)) {}
+
+ private:
+  UniqueFd fd_;
+};
+
+std::unique_ptr<ByteStream> MakePlainStream(UniqueFd socket);
+
+// UNAVAILABLE with the system's text.
+absl::Status SocketError(const char* what, int error);
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_TRANSPORT_BYTE_STREAM_H_

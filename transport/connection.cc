@@ -1,0 +1,412 @@
+#include "transport/connection.h"
+
+#include <sys/epoll.h>
+
+#include <algorithm>
+#include <cstring>
+#include <exception>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "transport/hub.h"
+#include "transport/hub_error.h"
+
+namespace tensorferry {
+namespace {
+
+using ::tensorpipe::AbstractNopHolder;
+using ::tensorpipe::Error;
+
+constexpr int kBuffersPerCall = 64;
+// What one connection may do before others have their turn.
+constexpr int kStepsPerTurn = 16;
+constexpr int kDirectPerTurn = 4;
+constexpr size_t kScratchBytes = 64 << 10;
+
+// libnop's reader does not stop at the end of what it is given. Behind a packet
+// it finds these: a prefix that no value has.
+constexpr size_t kGuardBytes = 64;
+constexpr uint8_t kNoValue = 0x8a;
+
+const uint8_t* Guard() {
+  static const auto* const guard =
+      new std::vector<uint8_t>(kGuardBytes, kNoValue);
+  return guard->data();
+}
+
+class Handle final : public tensorpipe::transport::Connection {
+ public:
+  explicit Handle(std::shared_ptr<tensorferry::Connection> connection)
+      : connection_(std::move(connection)) {}
+  ~Handle() override { connection_->Close(); }
+
+  void read(read_callback_fn fn) override { connection_->Read(std::move(fn)); }
+  void read(void* ptr, size_t length, read_callback_fn fn) override {
+    connection_->Read(ptr, length, std::move(fn));
+  }
+  void write(const void* ptr, size_t length, write_callback_fn fn) override {
+    connection_->Write(ptr, length, std::move(fn));
+  }
+  void read(AbstractNopHolder& object, read_nop_callback_fn fn) override {
+    connection_->Read(object, std::move(fn));
+  }
+  void write(const AbstractNopHolder& object, write_callback_fn fn) override {
+    connection_->Write(object, std::move(fn));
+  }
+  void setId(std::string) override {}
+  void close() override { connection_->Close(); }
+
+  const tensorferry::Connection& connection() const { return *connection_; }
+
+ private:
+  const std::shared_ptr<tensorferry::Connection> connection_;
+};
+
+}  // namespace
+
+Connection::Connection(PollLoop* loop, uint64_t max_packet_bytes,
+                       std::shared_ptr<Owner> owner)
+    : loop_(loop),
+      max_packet_bytes_(max_packet_bytes),
+      owner_(std::move(owner)),
+      calls_(loop),
+      reader_(max_packet_bytes) {}
+
+void Connection::Read(Transport::read_callback_fn done) {
+  calls_.Run(shared_from_this(), [this, done = std::move(done)]() mutable {
+    AddRead({.done = std::move(done)});
+  });
+}
+
+void Connection::Read(void* data, size_t length,
+                      Transport::read_callback_fn done) {
+  calls_.Run(shared_from_this(),
+             [this, data, length, done = std::move(done)]() mutable {
+               // A buffer of nothing must differ from no buffer.
+               static char nothing;
+               AddRead({.data = data == nullptr ? &nothing : data,
+                        .length = length,
+                        .done = std::move(done)});
+             });
+}
+
+void Connection::Read(AbstractNopHolder& packet,
+                      Transport::read_nop_callback_fn done) {
+  calls_.Run(shared_from_this(),
+             [this, &packet, done = std::move(done)]() mutable {
+               AddRead({.packet = &packet, .packet_done = std::move(done)});
+             });
+}
+
+void Connection::Write(const void* data, size_t length,
+                       Transport::write_callback_fn done) {
+  calls_.Run(shared_from_this(),
+             [this, data, length, done = std::move(done)]() mutable {
+               if (!failed()) writer_.AddBytes(data, length);
+               AddWrite(std::move(done));
+             });
+}
+
+// Serialised here, so that the packet need not outlive the call.
+void Connection::Write(const AbstractNopHolder& packet,
+                       Transport::write_callback_fn done) {
+  std::vector<uint8_t> bytes(packet.getSize());
+  tensorpipe::NopWriter writer{.ptr1 = bytes.data(), .len1 = bytes.size()};
+  const bool written = !packet.write(writer).has_error() && writer.len1 == 0;
+  calls_.Run(shared_from_this(), [this, written, bytes = std::move(bytes),
+                                  done = std::move(done)]() mutable {
+    if (!written || bytes.size() > max_packet_bytes_) {
+      Fail(absl::ResourceExhaustedError(absl::StrCat("packet of ", bytes.size(),
+                                                     " bytes to send, at most ",
+                                                     max_packet_bytes_)));
+    }
+    if (!failed()) writer_.AddPacket(std::move(bytes));
+    AddWrite(std::move(done));
+  });
+}
+
+void Connection::Close() {
+  calls_.Run(shared_from_this(), [this] {
+    hold_read_errors_ = false;
+    Fail(absl::CancelledError("connection closed"));
+    Progress();
+  });
+}
+
+std::optional<PeerProcess> Connection::peer() const {
+  absl::MutexLock lock(&mu_);
+  return peer_;
+}
+
+void Connection::Open(std::unique_ptr<ByteStream> stream,
+                      std::vector<uint8_t> first_frame,
+                      std::optional<PeerProcess> peer) {
+  if (failed()) return;
+  abandon_ = nullptr;
+  {
+    absl::MutexLock lock(&mu_);
+    peer_ = peer;
+  }
+  hold_read_errors_ = !first_frame.empty();
+  stash_ = std::move(first_frame);
+  stream_ = std::move(stream);
+  // There may be bytes already of which no event tells any more.
+  readable_ = writable_ = true;
+  watch_ = loop_->Watch(stream_->fd(), EPOLLIN | EPOLLOUT | EPOLLRDHUP,
+                        shared_from_this());
+  Progress();
+}
+
+void Connection::Fail(absl::Status why) {
+  if (failed()) return;
+  status_ = std::move(why);
+  if (stream_ != nullptr) loop_->Unwatch(watch_);
+  stream_ = nullptr;
+  stash_ = {};
+  if (auto abandon = std::exchange(abandon_, nullptr)) abandon();
+  owner_->OnOver(this);
+  Progress();
+}
+
+void Connection::OnReady(uint32_t events) {
+  constexpr uint32_t kOver = EPOLLERR | EPOLLHUP;
+  if (events & (kOver | EPOLLRDHUP)) peer_gone_ = true;
+  if (events & (EPOLLIN | EPOLLRDHUP | kOver)) readable_ = true;
+  if (events & (EPOLLOUT | kOver)) writable_ = true;
+  Progress();
+}
+
+void Connection::AddRead(PendingRead read) {
+  if (!failed()) {
+    if (read.data != nullptr) {
+      reader_.ExpectBytes(read.data, read.length);
+    } else {
+      reader_.ExpectAny(read.packet != nullptr ? FrameKind::kPacket
+                                               : FrameKind::kBytes);
+    }
+  }
+  reads_.push_back(std::move(read));
+  Soon();
+}
+
+void Connection::AddWrite(Transport::write_callback_fn done) {
+  writes_.push_back(std::move(done));
+  Soon();
+}
+
+// The first few calls of a turn go straight to the socket, which is quickest;
+// more of them are taken together.
+void Connection::Soon() {
+  if (progressing_) return;  // and looks again
+  if (direct_ < kDirectPerTurn) {
+    ++direct_;
+    return Progress();
+  }
+  if (std::exchange(turn_posted_, true)) return;
+  loop_->Post([self = shared_from_this()] {
+    self->turn_posted_ = false;
+    self->direct_ = 0;
+    self->Progress();
+  });
+}
+
+void Connection::Progress() {
+  if (progressing_) return;
+  progressing_ = true;
+  auto self = shared_from_this();
+  int steps = 0;
+  while (Step()) {
+    if (failed() || ++steps < kStepsPerTurn) continue;
+    loop_->Post([self] { self->Progress(); });
+    break;
+  }
+  progressing_ = false;
+}
+
+bool Connection::Step() {
+  if (failed()) return CallBackFailed();
+  if (stream_ == nullptr) return false;
+  const bool flushed = Flush();
+  const bool received = Receive();
+  return flushed || received;
+}
+
+bool Connection::CallBackFailed() {
+  const Error error = ToTensorpipeError(status_);
+  bool called = false;
+  while (!reads_.empty() && !hold_read_errors_) {
+    PendingRead read = std::move(reads_.front());
+    reads_.pop_front();
+    called = true;
+    if (read.packet != nullptr) {
+      CallBack(std::move(read.packet_done), error);
+    } else {
+      CallBack(std::move(read.done), error, read.data, read.length);
+    }
+  }
+  while (!writes_.empty()) {
+    auto done = std::move(writes_.front());
+    writes_.pop_front();
+    called = true;
+    CallBack(std::move(done), error);
+  }
+  return called;
+}
+
+bool Connection::Flush() {
+  if (failed() || !writable_ || writer_.empty()) return false;
+  iovec buffers[kBuffersPerCall];
+  const int count = writer_.Next(buffers, kBuffersPerCall);
+  ByteStream::Result sent = stream_->Write(buffers, count);
+  switch (sent.state) {
+    case ByteStream::State::kBlocked:
+      writable_ = false;
+      return false;
+    case ByteStream::State::kEnd:
+    case ByteStream::State::kFailed:
+      Fail(std::move(sent.status));
+      return true;
+    case ByteStream::State::kOk:
+      break;
+  }
+  for (int through = writer_.Sent(sent.bytes); through > 0; --through) {
+    if (failed()) break;  // in a callback: the others are told of it
+    auto done = std::move(writes_.front());
+    writes_.pop_front();
+    CallBack(std::move(done), Error::kSuccess);
+  }
+  return true;
+}
+
+bool Connection::Receive() {
+  if (failed()) return false;
+  bool moved = TakeStash();
+  if (broken_.ok() && stash_.empty()) moved |= ReceiveMore();
+  // What came before a broken frame is good.
+  while (!failed() && reader_.has_frame()) {
+    Deliver();
+    moved = true;
+  }
+  if (!failed() && !broken_.ok()) Broken(broken_);
+  return moved || failed();
+}
+
+bool Connection::TakeStash() {
+  if (stash_.empty() || !reader_.expecting()) return false;
+  auto taken =
+      reader_.Take(stash_.data() + stash_used_, stash_.size() - stash_used_);
+  if (!taken.ok()) {
+    broken_ = std::move(taken).status();
+    return true;
+  }
+  stash_used_ += *taken;
+  if (stash_used_ == stash_.size()) {
+    stash_ = {};
+    stash_used_ = 0;
+  }
+  return true;
+}
+
+bool Connection::ReceiveMore() {
+  if (!readable_ || !reader_.expecting()) return false;
+  static thread_local std::vector<uint8_t> scratch(kScratchBytes);
+  iovec buffers[kBuffersPerCall];
+  int count = reader_.Next(buffers, kBuffersPerCall);
+  const bool in_place = count > 0;
+  if (!in_place) buffers[count++] = {scratch.data(), scratch.size()};
+  ByteStream::Result got = stream_->Read(buffers, count);
+  switch (got.state) {
+    case ByteStream::State::kBlocked:
+      readable_ = false;
+      return false;
+    case ByteStream::State::kEnd:
+      Fail(absl::UnavailableError("the peer closed the connection"));
+      return true;
+    case ByteStream::State::kFailed:
+      Fail(std::move(got.status));
+      return true;
+    case ByteStream::State::kOk:
+      break;
+  }
+  // The next byte, or the end if it has not come yet, is a new event.
+  if (got.drained && !peer_gone_) readable_ = false;
+  if (in_place) {
+    broken_ = reader_.Received(got.bytes);
+    return true;
+  }
+  auto taken = reader_.Take(scratch.data(), got.bytes);
+  if (!taken.ok()) {
+    broken_ = std::move(taken).status();
+    return true;
+  }
+  stash_.assign(scratch.begin() + static_cast<ptrdiff_t>(*taken),
+                scratch.begin() + static_cast<ptrdiff_t>(got.bytes));
+  return true;
+}
+
+void Connection::Deliver() {
+  std::vector<uint8_t> body = reader_.TakeFrame();
+  if (reads_.front().packet != nullptr) {
+    absl::Status status = ReadPacket(body, *reads_.front().packet);
+    if (!status.ok()) return Broken(std::move(status));
+  }
+  PendingRead read = std::move(reads_.front());
+  reads_.pop_front();
+  hold_read_errors_ = false;
+  if (read.packet != nullptr) {
+    CallBack(std::move(read.packet_done), Error::kSuccess);
+  } else if (read.data != nullptr) {
+    CallBack(std::move(read.done), Error::kSuccess, read.data, read.length);
+  } else {
+    CallBack(std::move(read.done), Error::kSuccess, body.data(), body.size());
+  }
+}
+
+absl::Status Connection::ReadPacket(const std::vector<uint8_t>& body,
+                                    AbstractNopHolder& packet) {
+  tensorpipe::NopReader reader{.ptr1 = body.data(),
+                               .len1 = body.size(),
+                               .ptr2 = Guard(),
+                               .len2 = kGuardBytes};
+  bool bad = true;
+  try {
+    bad = packet.read(reader).has_error();
+  } catch (const std::exception&) {
+  }
+  if (bad || reader.len1 + reader.len2 != kGuardBytes) {
+    return absl::DataLossError(
+        absl::StrCat("a malformed packet of ", body.size(), " bytes"));
+  }
+  return absl::OkStatus();
+}
+
+void Connection::Broken(absl::Status why) {
+  owner_->OnBrokenFrame();
+  Fail(std::move(why));
+}
+
+template <class Callback, class... Args>
+void Connection::CallBack(Callback callback, const Args&... args) {
+  try {
+    callback(args...);
+  } catch (const std::exception& e) {
+    owner_->OnThrown(absl::InternalError(
+        absl::StrCat("tensorpipe threw in a callback: ", e.what())));
+  } catch (...) {
+    owner_->OnThrown(absl::InternalError("tensorpipe threw in a callback"));
+  }
+}
+
+std::shared_ptr<tensorpipe::transport::Connection> MakeHandle(
+    std::shared_ptr<Connection> connection) {
+  return std::make_shared<Handle>(std::move(connection));
+}
+
+std::optional<PeerProcess> PeerProcessOf(
+    const tensorpipe::transport::Connection& connection) {
+  auto* handle = dynamic_cast<const Handle*>(&connection);
+  if (handle == nullptr) return std::nullopt;
+  return handle->connection().peer();
+}
+
+}  // namespace tensorferry

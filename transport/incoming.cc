@@ -1,0 +1,120 @@
+#include "transport/incoming.h"
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "transport/handshake_io.h"
+
+namespace tensorferry {
+namespace {
+
+// Of a TLS record that opens a connection. A hello of ours starts otherwise.
+constexpr uint8_t kTlsHandshake = 0x16;
+
+}  // namespace
+
+Incoming::Incoming(PollLoop* loop, Door* door, UniqueFd fd, Origin origin)
+    : loop_(loop),
+      door_(door),
+      origin_(std::move(origin)),
+      since_(loop->clock()->Now()),
+      fd_(std::move(fd)) {}
+
+void Incoming::Start(absl::Duration timeout) {
+  deadline_ = loop_->RunAt(since_ + timeout, [self = shared_from_this()] {
+    self->door_->OnRefused(
+        *self, absl::DeadlineExceededError("handshake not finished in time"));
+  });
+  watch_ = loop_->Watch(fd_.get(), EPOLLIN | EPOLLOUT | EPOLLRDHUP,
+                        shared_from_this());
+}
+
+void Incoming::Stop() {
+  if (watch_ != 0) loop_->Unwatch(std::exchange(watch_, 0));
+  loop_->CancelTimer(deadline_);
+  stream_ = nullptr;
+  fd_.Reset();
+}
+
+void Incoming::OnReady(uint32_t) {
+  auto self = shared_from_this();
+  while (true) {
+    auto through = Take();
+    if (!through.ok()) {
+      return door_->OnRefused(*this, std::move(through).status());
+    }
+    if (!*through) return;
+    if (step_ == Step::kBody) break;
+    step_ = static_cast<Step>(static_cast<int>(step_) + 1);
+  }
+  loop_->Unwatch(std::exchange(watch_, 0));
+  loop_->CancelTimer(deadline_);
+  door_->OnFirstFrame(*this);
+}
+
+absl::StatusOr<bool> Incoming::Take() {
+  switch (step_) {
+    case Step::kFirstByte:
+      return FirstByte();
+    case Step::kPrepare: {
+      ByteStream::Result ready = stream_->Prepare();
+      if (ready.state == ByteStream::State::kFailed) return ready.status;
+      return ready.state == ByteStream::State::kOk;
+    }
+    case Step::kHandshake: {
+      auto done = Drive(*handshake_, *stream_);
+      if (!done.ok() || !*done) return done;
+      FERRY_RETURN_IF_ERROR(door_->OnProved(*this));
+      first_frame_.resize(FrameHeader::kBytes);
+      return true;
+    }
+    case Step::kHeader: {
+      auto read =
+          ReadFully(*stream_, first_frame_.data(), first_frame_.size(), got_);
+      if (!read.ok() || !*read) return read;
+      FERRY_RETURN_IF_ERROR(StartFrame());
+      return true;
+    }
+    case Step::kBody:
+      break;
+  }
+  return ReadFully(*stream_, first_frame_.data(), first_frame_.size(), got_);
+}
+
+absl::StatusOr<bool> Incoming::FirstByte() {
+  uint8_t first;
+  const ssize_t bytes = recv(fd_.get(), &first, 1, MSG_PEEK | MSG_DONTWAIT);
+  if (bytes < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return false;
+  if (bytes <= 0) return absl::UnavailableError("closed without a byte");
+  wire_ = origin_.over_unix        ? Wire::kUnix
+          : first == kTlsHandshake ? Wire::kTls
+                                   : Wire::kTcp;
+  stream_ = door_->StreamFor(*this, wire_, fd_);
+  if (stream_ == nullptr) {
+    return absl::UnauthenticatedError(absl::StrCat("no connections over ",
+                                                   std::string(ToString(wire_)),
+                                                   " from ", origin_.host));
+  }
+  handshake_.emplace(wire_, [this](const std::string& session_id) {
+    return door_->FindKey(session_id, wire_);
+  });
+  return true;
+}
+
+absl::Status Incoming::StartFrame() {
+  FERRY_ASSIGN_OR_RETURN(FrameHeader header,
+                         DecodeFrameHeader(first_frame_.data()));
+  if (header.kind != FrameKind::kPacket || header.length > kLongestFirstFrame) {
+    return absl::DataLossError(
+        absl::StrCat("a first frame of ", header.length, " bytes"));
+  }
+  first_frame_.resize(FrameHeader::kBytes + header.length);
+  return absl::OkStatus();
+}
+
+}  // namespace tensorferry
