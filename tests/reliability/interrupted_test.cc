@@ -153,12 +153,12 @@ TEST_F(InterruptedTest, FullBacklogIsNotWaitedForBeyondTheTimeout) {
 
 TEST_F(InterruptedTest, DataPortThatTakesButDoesNotAnswer) {
   RawListener listener;
-  ControlProxy proxy(
-      server_->address(), {.on_ticket = [&](pb::LaneTicket& ticket) {
-        ticket.clear_data_addresses();
-        ticket.add_data_addresses(
-            absl::StrCat("tcp://127.0.0.1:", listener.port()));
-      }});
+  ControlProxy proxy(server_->address(),
+                     {.on_ticket = [&](pb::LaneTicket& ticket) {
+                       ticket.clear_data_addresses();
+                       ticket.add_data_addresses(
+                           absl::StrCat("tcp://127.0.0.1:", listener.port()));
+                     }});
   EXPECT_LT(ExpectNoSession(proxy.address(), 2000), absl::Seconds(2) + kSlack);
 }
 

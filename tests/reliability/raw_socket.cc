@@ -65,7 +65,7 @@ bool Ready(int fd, short events, absl::Time until) {
 }  // namespace
 
 absl::StatusOr<RawSocket> RawSocket::Connect(const ListeningSocket& to,
- absl::Duration within) {
+                                             absl::Duration within) {
   const SocketAddress address = AddressOf(to);
   RawSocket made(socket(address.storage.ss_family,
                         SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
