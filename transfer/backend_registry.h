@@ -18,7 +18,7 @@ namespace tensorferry {
 
 // What a channel gets of the session that it is made for. All of it outlives
 // the channel.
-struct ChannelSession {
+struct ChannelEnvironment {
   Executor* copier = nullptr;  // runs copies of some 32 MiB
   Executor* loop = nullptr;    // where the session lives
   // On the loop: how a buffer was moved; that tensorpipe threw in a callback.
@@ -34,7 +34,7 @@ struct ChannelBackend {
   Reach reach = Reach::kAnywhere;
   std::string from_type = "cpu", to_type = "cpu";
   std::function<std::shared_ptr<tensorpipe::channel::Context>(
-      const ChannelSession&)>
+      const ChannelEnvironment&)>
       make;
   // Why it cannot be used in this process now; empty: it can.
   std::function<std::string()> unusable;

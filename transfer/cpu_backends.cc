@@ -9,13 +9,13 @@ namespace tensorferry {
 namespace {
 
 std::shared_ptr<tensorpipe::channel::Context> MakeLocal(
-    const ChannelSession& session) {
+    const ChannelEnvironment& environment) {
   LocalChannelOptions options;
-  options.copier = session.copier;
-  options.loop = session.loop;
+  options.copier = environment.copier;
+  options.loop = environment.loop;
   options.peer_of = PeerProcessOf;
-  options.on_carried = session.on_carried;
-  options.on_wedged = session.on_wedged;
+  options.on_carried = environment.on_carried;
+  options.on_wedged = environment.on_wedged;
   return MakeLocalChannel(std::move(options));
 }
 
@@ -28,7 +28,7 @@ const BackendRegistrar local(ChannelBackend{
     .only_on_unix = true});
 
 const BackendRegistrar basic(ChannelBackend{
-    .name = "basic", .priority = 1000, .make = [](const ChannelSession&) {
+    .name = "basic", .priority = 1000, .make = [](const ChannelEnvironment&) {
       return tensorpipe::channel::basic::create();
     }});
 

@@ -19,7 +19,8 @@ tensorpipe::Device ToTensorpipe(const DeviceId& device) {
 
 // Empty, or why there is no such channel.
 std::string AddChannel(const std::vector<ChannelBackend>& backends,
-                       const std::string& name, const ChannelSession& session,
+                       const std::string& name,
+                       const ChannelEnvironment& environment,
                        Channels& channels) {
   auto named = [&](const auto& channel) { return channel.name == name; };
   if (std::any_of(channels.begin(), channels.end(), named)) return "";
@@ -29,7 +30,7 @@ std::string AddChannel(const std::vector<ChannelBackend>& backends,
     std::string why = backend->unusable();
     if (!why.empty()) return why;
   }
-  auto context = backend->make(session);
+  auto context = backend->make(environment);
   if (context == nullptr || !context->isViable()) {
     return "the channel does not work in this process";
   }
@@ -41,7 +42,7 @@ std::string AddChannel(const std::vector<ChannelBackend>& backends,
 absl::StatusOr<Channels> MakeChannels(const BackendRegistry& registry,
                                       const std::vector<std::string>& paths,
                                       std::optional<Wire> wire,
-                                      const ChannelSession& session) {
+                                      const ChannelEnvironment& environment) {
   const std::vector<ChannelBackend> backends = registry.channels();
   Channels channels;
   std::vector<std::string> refused;
@@ -49,7 +50,7 @@ absl::StatusOr<Channels> MakeChannels(const BackendRegistry& registry,
     std::optional<PathName> name = ParsePathName(path);
     if (name && wire && name->wire != *wire) continue;
     std::string why =
-        name ? AddChannel(backends, name->channel, session, channels)
+        name ? AddChannel(backends, name->channel, environment, channels)
              : "no such wire in this program";
     if (!why.empty()) refused.push_back(absl::StrCat(path, ": ", why));
   }
@@ -111,11 +112,11 @@ absl::StatusOr<LaneContext> MakeLaneContext(
     const BackendRegistry& backends, const std::vector<std::string>& paths,
     std::optional<Wire> wire,
     std::shared_ptr<tensorpipe::transport::Context> transport,
-    const ChannelSession& session, const std::string& name) {
+    const ChannelEnvironment& environment, const std::string& name) {
   absl::Status status;
   try {
     absl::StatusOr<Channels> channels =
-        MakeChannels(backends, paths, wire, session);
+        MakeChannels(backends, paths, wire, environment);
     if (channels.ok()) return Assemble(*std::move(channels), transport, name);
     status = channels.status();
   } catch (...) {

@@ -47,7 +47,7 @@ absl::StatusOr<LaneContext> MakeLaneContext(
     const BackendRegistry& backends, const std::vector<std::string>& paths,
     std::optional<Wire> wire,
     std::shared_ptr<tensorpipe::transport::Context> transport,
-    const ChannelSession& session, const std::string& name);
+    const ChannelEnvironment& environment, const std::string& name);
 
 }  // namespace tensorferry
 

@@ -60,20 +60,21 @@ ContextEvents Lanes::Events() {
 absl::Status Lanes::AddContext(
     std::optional<Wire> wire,
     std::shared_ptr<tensorpipe::transport::Context> transport) {
-  ChannelSession session;
-  session.copier = options_.copier;
-  session.loop = loop_;
-  session.on_carried = [self = std::weak_ptr<Lanes*>(self_)](Carried carried) {
+  ChannelEnvironment environment;
+  environment.copier = options_.copier;
+  environment.loop = loop_;
+  environment.on_carried = [self =
+                                std::weak_ptr<Lanes*>(self_)](Carried carried) {
     auto lanes = self.lock();
     if (lanes == nullptr) return;
     const void* buffer = carried.buffer;
     (*lanes)->carried_.emplace(buffer, std::move(carried));
   };
-  session.on_wedged = Events().on_wedged;
+  environment.on_wedged = Events().on_wedged;
   FERRY_ASSIGN_OR_RETURN(
       LaneContext made,
       MakeLaneContext(*options_.backends, options_.rules.paths, wire,
-                      std::move(transport), session,
+                      std::move(transport), environment,
                       options_.rules.session_id));
   contexts_.push_back(std::move(made));
   return absl::OkStatus();

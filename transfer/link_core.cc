@@ -104,8 +104,8 @@ Operation LinkCore::Send(TensorMessage message, Envelope envelope,
     }
   }
   if (status.ok()) {
-    status = Outgoing::Prepare(*this, std::move(message), envelope,
-                               options.streams, *sending);
+    status = OutgoingMessages::Prepare(*this, std::move(message), envelope,
+                                       options.streams, *sending);
   }
   if (!status.ok()) {
     Tell([done = std::move(done), status]() mutable {

@@ -12,11 +12,11 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "base/loop.h"
-#include "transfer/incoming.h"
+#include "transfer/incoming_messages.h"
 #include "transfer/lanes.h"
 #include "transfer/link.h"
 #include "transfer/link_host.h"
-#include "transfer/outgoing.h"
+#include "transfer/outgoing_messages.h"
 
 namespace tensorferry {
 
@@ -102,8 +102,8 @@ class LinkCore : public LinkHost,
 
   // The loop's.
   Lanes lanes_;
-  Outgoing outgoing_;
-  Incoming incoming_;
+  OutgoingMessages outgoing_;
+  IncomingMessages incoming_;
   Phase phase_ = Phase::kOpening;
   absl::Status why_;
   std::optional<absl::Status> announced_;  // for lanes that break

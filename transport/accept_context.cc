@@ -116,7 +116,7 @@ AcceptContext::AcceptContext(std::shared_ptr<HubState> hub, SessionKey session,
 
 std::shared_ptr<tensorpipe::transport::Connection> AcceptContext::connect(
     std::string) {
-  std::shared_ptr<Connection> connection = NewConnection();
+  std::shared_ptr<Connection> connection = NewConnection(/*accepted=*/true);
   connection->Close();
   return MakeHandle(std::move(connection));
 }
@@ -132,7 +132,7 @@ void AcceptContext::Deliver(std::unique_ptr<ByteStream> stream,
   listener_->SetOnThrown([weak = weak_from_this()](absl::Status why) {
     if (auto self = weak.lock()) self->OnThrown(std::move(why));
   });
-  std::shared_ptr<Connection> connection = NewConnection();
+  std::shared_ptr<Connection> connection = NewConnection(/*accepted=*/true);
   connection->Open(std::move(stream), std::move(first_frame), peer);
   listener_->Add(std::move(connection));
 }

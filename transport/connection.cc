@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
 #include "transport/hub.h"
 #include "transport/hub_error.h"
 
@@ -23,8 +24,9 @@ constexpr int kStepsPerTurn = 16;
 constexpr int kDirectPerTurn = 4;
 constexpr size_t kScratchBytes = 64 << 10;
 
-// libnop's reader does not stop at the end of what it is given. Behind a packet
-// it finds these: a prefix that no value has.
+// libnop's reader does not stop at the end of what it is given. The gate lets
+// only whole values through; should the two differ about one, it finds these
+// behind it: a prefix that no value has.
 constexpr size_t kGuardBytes = 64;
 constexpr uint8_t kNoValue = 0x8a;
 
@@ -32,6 +34,10 @@ const uint8_t* Guard() {
   static const auto* const guard =
       new std::vector<uint8_t>(kGuardBytes, kNoValue);
   return guard->data();
+}
+
+absl::string_view Text(const std::vector<uint8_t>& bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
 class Handle final : public tensorpipe::transport::Connection {
@@ -65,11 +71,12 @@ class Handle final : public tensorpipe::transport::Connection {
 }  // namespace
 
 Connection::Connection(PollLoop* loop, uint64_t max_packet_bytes,
-                       std::shared_ptr<Owner> owner)
+                       PacketGate gate, std::shared_ptr<Owner> owner)
     : loop_(loop),
       max_packet_bytes_(max_packet_bytes),
       owner_(std::move(owner)),
       calls_(loop),
+      gate_(std::move(gate)),
       reader_(max_packet_bytes) {}
 
 void Connection::Read(Transport::read_callback_fn done) {
@@ -119,6 +126,9 @@ void Connection::Write(const AbstractNopHolder& packet,
       Fail(absl::ResourceExhaustedError(absl::StrCat("packet of ", bytes.size(),
                                                      " bytes to send, at most ",
                                                      max_packet_bytes_)));
+    }
+    if (absl::Status status = gate_.OnWrite(Text(bytes)); !status.ok()) {
+      Fail(std::move(status));
     }
     if (!failed()) writer_.AddPacket(std::move(bytes));
     AddWrite(std::move(done));
@@ -364,6 +374,7 @@ void Connection::Deliver() {
 
 absl::Status Connection::ReadPacket(const std::vector<uint8_t>& body,
                                     AbstractNopHolder& packet) {
+  FERRY_RETURN_IF_ERROR(gate_.OnRead(Text(body)));
   tensorpipe::NopReader reader{.ptr1 = body.data(),
                                .len1 = body.size(),
                                .ptr2 = Guard(),

@@ -19,6 +19,7 @@
 #include "transport/byte_stream.h"
 #include "transport/call_queue.h"
 #include "transport/frame.h"
+#include "transport/packet_gate.h"
 #include "transport/poll_loop.h"
 
 namespace tensorferry {
@@ -46,7 +47,7 @@ class Connection final : public PollLoop::Watcher,
     virtual void OnThrown(absl::Status why) = 0;
   };
 
-  Connection(PollLoop* loop, uint64_t max_packet_bytes,
+  Connection(PollLoop* loop, uint64_t max_packet_bytes, PacketGate gate,
              std::shared_ptr<Owner> owner);
 
   // From any thread.
@@ -113,6 +114,7 @@ class Connection final : public PollLoop::Watcher,
   PollLoop::WatchId watch_ = 0;
   bool readable_ = false, writable_ = false;
   bool peer_gone_ = false;  // the system said so; there may be bytes to read
+  PacketGate gate_;
   FrameReader reader_;
   absl::Status broken_;  // what it found
   FrameWriter writer_;

@@ -19,7 +19,7 @@ class DialContext final : public SessionContext {
   // What tensorpipe says comes from the peer and is not looked at.
   std::shared_ptr<tensorpipe::transport::Connection> connect(
       std::string) override {
-    std::shared_ptr<Connection> connection = NewConnection();
+    std::shared_ptr<Connection> connection = NewConnection(/*accepted=*/false);
     if (closed()) {
       connection->Close();
       return MakeHandle(std::move(connection));

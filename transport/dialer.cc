@@ -12,6 +12,7 @@
 #include "base/status_macros.h"
 #include "transport/handshake_io.h"
 #include "transport/sockets.h"
+#include "transport/tls_stream.h"
 
 namespace tensorferry {
 namespace {
@@ -55,7 +56,12 @@ void Dialer::Attempt() {
     if (errno == EAGAIN) return RetryLater(kBacklogRetry);
     return End(SocketError("connect", errno));
   }
-  stream_ = MakePlainStream(*std::move(fd));
+  stream_ = target_.address.wire == Wire::kTls
+                ? MakeTlsClient(*std::move(fd), target_.session)
+                : MakePlainStream(*std::move(fd));
+  if (stream_ == nullptr) {
+    return End(absl::ResourceExhaustedError("no memory for TLS"));
+  }
   handshake_ = std::make_unique<ClientHandshake>(
       target_.session, target_.address.wire, target_.number);
   watch_ = loop_->Watch(stream_->fd(), EPOLLIN | EPOLLOUT | EPOLLRDHUP,

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/status_macros.h"
+#include "transport/tls_stream.h"
 
 namespace tensorferry {
 namespace {
@@ -283,7 +284,15 @@ void Door::Admit(Socket& socket, UniqueFd fd) {
 
 std::unique_ptr<ByteStream> Door::StreamFor(Incoming& incoming, Wire wire,
                                             UniqueFd& fd) {
-  if (wire == Wire::kTls) return nullptr;
+  if (wire == Wire::kTls) {
+    return MakeTlsServer(
+        std::move(fd),
+        [this](const std::string& session_id) -> std::optional<std::string> {
+          auto key = FindKey(session_id, Wire::kTls);
+          if (!std::holds_alternative<std::string>(key)) return std::nullopt;
+          return std::get<std::string>(std::move(key));
+        });
+  }
   if (wire == Wire::kTcp && IsRemoteTcp(incoming.origin().host) &&
       !hub_->options.plaintext_between_hosts) {
     return nullptr;

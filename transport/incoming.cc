@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "transport/handshake_io.h"
+#include "transport/packets.h"
 
 namespace tensorferry {
 namespace {
@@ -83,7 +84,13 @@ absl::StatusOr<bool> Incoming::Take() {
     case Step::kBody:
       break;
   }
-  return ReadFully(*stream_, first_frame_.data(), first_frame_.size(), got_);
+  auto read =
+      ReadFully(*stream_, first_frame_.data(), first_frame_.size(), got_);
+  if (!read.ok() || !*read) return read;
+  const absl::string_view frame(
+      reinterpret_cast<const char*>(first_frame_.data()), first_frame_.size());
+  FERRY_RETURN_IF_ERROR(ReadHello(frame.substr(FrameHeader::kBytes)).status());
+  return true;
 }
 
 absl::StatusOr<bool> Incoming::FirstByte() {

@@ -21,6 +21,15 @@ const std::string& SessionContext::domainDescriptor() const {
   return *domain;
 }
 
+// tensorpipe tells the name under which it was registered in this way only.
+void SessionContext::setId(std::string id) {
+  const std::string kBeforeName = ".tr_";
+  const size_t at = id.rfind(kBeforeName);
+  if (at == std::string::npos) return;
+  absl::MutexLock lock(&mu_);
+  transport_name_ = id.substr(at + kBeforeName.size());
+}
+
 void SessionContext::close() {
   std::vector<std::shared_ptr<Connection>> open;
   {
@@ -40,10 +49,12 @@ void SessionContext::join() {
   through.WaitForNotification();
 }
 
-std::shared_ptr<Connection> SessionContext::NewConnection() {
-  auto connection = std::make_shared<Connection>(
-      loop(), hub_->options.max_packet_bytes, shared_from_this());
+std::shared_ptr<Connection> SessionContext::NewConnection(bool accepted) {
   absl::MutexLock lock(&mu_);
+  auto connection = std::make_shared<Connection>(
+      loop(), hub_->options.max_packet_bytes,
+      PacketGate(accepted, transport_name_, domainDescriptor()),
+      shared_from_this());
   if (!closed_) connections_.insert(connection);
   return connection;
 }

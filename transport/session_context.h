@@ -35,7 +35,7 @@ class SessionContext : public tensorpipe::transport::Context,
 
   bool isViable() const override { return true; }
   const std::string& domainDescriptor() const override;
-  void setId(std::string) override {}
+  void setId(std::string id) override;
   void close() override;
   void join() override;
 
@@ -44,7 +44,7 @@ class SessionContext : public tensorpipe::transport::Context,
   void OnThrown(absl::Status why) override;
 
   // A connection of this context, already failed if that is closed.
-  std::shared_ptr<Connection> NewConnection();
+  std::shared_ptr<Connection> NewConnection(bool accepted);
   int connections() const;
   bool closed() const;
 
@@ -61,6 +61,7 @@ class SessionContext : public tensorpipe::transport::Context,
   const ContextEvents events_;
 
   mutable absl::Mutex mu_;
+  std::string transport_name_ ABSL_GUARDED_BY(mu_);
   bool closed_ ABSL_GUARDED_BY(mu_) = false;
   absl::flat_hash_set<std::shared_ptr<Connection>> connections_
       ABSL_GUARDED_BY(mu_);

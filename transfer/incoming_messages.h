@@ -1,5 +1,5 @@
-#ifndef TENSORFERRY_TRANSFER_INCOMING_H_
-#define TENSORFERRY_TRANSFER_INCOMING_H_
+#ifndef TENSORFERRY_TRANSFER_INCOMING_MESSAGES_H_
+#define TENSORFERRY_TRANSFER_INCOMING_MESSAGES_H_
 
 #include <tensorpipe/core/message.h>
 
@@ -33,9 +33,9 @@ struct Receiving {
 
 // The receiving direction of a link: carries out what a ReceiveMachine decides.
 // Belongs to the loop.
-class Incoming {
+class IncomingMessages {
  public:
-  explicit Incoming(LinkHost* host);
+  explicit IncomingMessages(LinkHost* host);
 
   void Receive(ReceiveId id, std::unique_ptr<Receiving> receiving);
   void Cancel(ReceiveId id);
@@ -120,4 +120,4 @@ class Incoming {
 
 }  // namespace tensorferry
 
-#endif  // TENSORFERRY_TRANSFER_INCOMING_H_
+#endif  // TENSORFERRY_TRANSFER_INCOMING_MESSAGES_H_

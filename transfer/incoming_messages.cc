@@ -1,4 +1,4 @@
-#include "transfer/incoming.h"
+#include "transfer/incoming_messages.h"
 
 #include <tensorpipe/common/cpu_buffer.h>
 
@@ -46,17 +46,18 @@ uint64_t TotalOf(const tensorpipe::Descriptor& descriptor) {
 
 }  // namespace
 
-Incoming::Incoming(LinkHost* host) : host_(host), machine_(SettingsOf(*host)) {}
+IncomingMessages::IncomingMessages(LinkHost* host)
+    : host_(host), machine_(SettingsOf(*host)) {}
 
 template <class Event>
-void Incoming::Run(Event event) {
+void IncomingMessages::Run(Event event) {
   ReceiveMachine::Actions actions;
   event(actions);
   for (ReceiveAction& action : actions) Do(action);
   host_->AfterEvent();
 }
 
-void Incoming::Do(ReceiveAction& action) {
+void IncomingMessages::Do(ReceiveAction& action) {
   switch (action.kind) {
     case ReceiveAction::Kind::kAllocate:
       return AllocateMemory(action);
@@ -93,7 +94,8 @@ void Incoming::Do(ReceiveAction& action) {
   }
 }
 
-void Incoming::Receive(ReceiveId id, std::unique_ptr<Receiving> receiving) {
+void IncomingMessages::Receive(ReceiveId id,
+                               std::unique_ptr<Receiving> receiving) {
   ReceiveFilter filter = receiving->options.filter;
   absl::Time deadline = receiving->deadline;
   receivings_[id] = std::move(receiving);
@@ -102,16 +104,16 @@ void Incoming::Receive(ReceiveId id, std::unique_ptr<Receiving> receiving) {
   });
 }
 
-void Incoming::Cancel(ReceiveId id) {
+void IncomingMessages::Cancel(ReceiveId id) {
   Run([&](auto& out) {
     machine_.Cancel(id, absl::CancelledError("cancelled by its receiver"), out);
   });
 }
 
 // What the peer says of a message, held against the rules.
-absl::Status Incoming::Describe(const HeaderFrame& frame,
-                                const std::string& bytes,
-                                Message& message) const {
+absl::Status IncomingMessages::Describe(const HeaderFrame& frame,
+                                        const std::string& bytes,
+                                        Message& message) const {
   const TransferRules& rules = host_->rules;
   if (frame.plan_digest != rules.plan_digest) {
     return absl::FailedPreconditionError(
@@ -142,7 +144,7 @@ absl::Status Incoming::Describe(const HeaderFrame& frame,
   return absl::InvalidArgumentError("a message without bytes is not inline");
 }
 
-void Incoming::OnHeader(HeaderFrame frame, std::string inline_bytes) {
+void IncomingMessages::OnHeader(HeaderFrame frame, std::string inline_bytes) {
   auto message = std::make_shared<Message>();
   ReceiveMachine::Header header;
   header.refusal = Describe(frame, inline_bytes, *message);
@@ -172,7 +174,7 @@ void Incoming::OnHeader(HeaderFrame frame, std::string inline_bytes) {
   });
 }
 
-void Incoming::OnTrailer(TrailerFrame frame) {
+void IncomingMessages::OnTrailer(TrailerFrame frame) {
   auto found = messages_.find(frame.operation);
   if (found != messages_.end() && !found->second->is_inline) {
     found->second->digests = std::move(frame.digests);
@@ -182,33 +184,34 @@ void Incoming::OnTrailer(TrailerFrame frame) {
   });
 }
 
-void Incoming::OnCancel(const CancelFrame& frame) {
+void IncomingMessages::OnCancel(const CancelFrame& frame) {
   Run([&](auto& out) {
     machine_.OnCancel(frame.operation, frame.status, out);
   });
 }
 
-void Incoming::OnBody(int lane, uint32_t generation, const BodyTag& tag) {
+void IncomingMessages::OnBody(int lane, uint32_t generation,
+                              const BodyTag& tag) {
   Run([&](auto& out) {
     machine_.OnBody(lane, generation, tag.operation, tag.body, tag.attempt,
                     out);
   });
 }
 
-void Incoming::OnLaneEnded(int lane) {
+void IncomingMessages::OnLaneEnded(int lane) {
   Run([&](auto& out) { machine_.OnLaneEnded(lane, out); });
 }
 
-void Incoming::OnTime(absl::Time now) {
+void IncomingMessages::OnTime(absl::Time now) {
   Run([&](auto& out) { machine_.OnTime(now, out); });
 }
 
-void Incoming::End(const absl::Status& why) {
+void IncomingMessages::End(const absl::Status& why) {
   Run([&](auto& out) { machine_.End(why, out); });
 }
 
-AllocateOptions Incoming::OptionsFor(const Receiving& receiving,
-                                     const Message& message) const {
+AllocateOptions IncomingMessages::OptionsFor(const Receiving& receiving,
+                                             const Message& message) const {
   AllocateOptions options;
   // An error has no tensors to put anywhere.
   if (message.envelope.reply_error.ok()) options.into = receiving.options.into;
@@ -222,7 +225,8 @@ AllocateOptions Incoming::OptionsFor(const Receiving& receiving,
 }
 
 // Ordinary memory, however large, is a call of the system for each tensor.
-LinkHost::Weight Incoming::WeightOfAllocation(const Message& message) const {
+LinkHost::Weight IncomingMessages::WeightOfAllocation(
+    const Message& message) const {
   const bool light = host_->buffers == nullptr &&
                      message.manifest.tensor_count() <= kFewTensors &&
                      AllOnHost(message.manifest);
@@ -230,8 +234,8 @@ LinkHost::Weight Incoming::WeightOfAllocation(const Message& message) const {
 }
 
 // What is heavy is to digest and to copy.
-LinkHost::Weight Incoming::WeightOfDelivery(const Message& message,
-                                            const Receiving& receiving) const {
+LinkHost::Weight IncomingMessages::WeightOfDelivery(
+    const Message& message, const Receiving& receiving) const {
   const Manifest& manifest = message.described();
   const bool in_place = !host_->rules.digests && message.staged.empty() &&
                         receiving.options.into.tensors.empty();
@@ -241,7 +245,7 @@ LinkHost::Weight Incoming::WeightOfDelivery(const Message& message,
   return light ? LinkHost::Weight::kLight : LinkHost::Weight::kHeavy;
 }
 
-void Incoming::AllocateMemory(const ReceiveAction& action) {
+void IncomingMessages::AllocateMemory(const ReceiveAction& action) {
   std::shared_ptr<Message> message = messages_.at(action.operation);
   host_->Work(
       WeightOfAllocation(*message),
@@ -262,8 +266,9 @@ void Incoming::AllocateMemory(const ReceiveAction& action) {
 // ---- bodies
 
 // Whether a body is what the manifest says, before a byte of it is read.
-absl::Status Incoming::CheckBody(const tensorpipe::Descriptor& descriptor,
-                                 const Message& message, uint32_t body) const {
+absl::Status IncomingMessages::CheckBody(
+    const tensorpipe::Descriptor& descriptor, const Message& message,
+    uint32_t body) const {
   absl::Span<const Piece> pieces = message.cut.PiecesOf(body);
   if (descriptor.tensors.size() != pieces.size()) {
     return absl::DataLossError(absl::StrCat("body ", body, ": ",
@@ -291,7 +296,7 @@ absl::Status Incoming::CheckBody(const tensorpipe::Descriptor& descriptor,
 }
 
 // The bounds that hold for every body, also for one that is dropped.
-absl::Status Incoming::CheckAnyBody(
+absl::Status IncomingMessages::CheckAnyBody(
     const tensorpipe::Descriptor& descriptor) const {
   uint64_t most = host_->rules.piece_bytes;
   bool good = descriptor.payloads.empty() && !descriptor.tensors.empty() &&
@@ -310,7 +315,7 @@ absl::Status Incoming::CheckAnyBody(
       " bytes, no payloads, all with a target)"));
 }
 
-absl::StatusOr<tensorpipe::Allocation> Incoming::PlaceInRegions(
+absl::StatusOr<tensorpipe::Allocation> IncomingMessages::PlaceInRegions(
     const Message& message, uint32_t body) const {
   tensorpipe::Allocation allocation;
   for (const Piece& piece : message.cut.PiecesOf(body)) {
@@ -321,7 +326,7 @@ absl::StatusOr<tensorpipe::Allocation> Incoming::PlaceInRegions(
   return allocation;
 }
 
-absl::StatusOr<tensorpipe::Allocation> Incoming::PlaceAside(
+absl::StatusOr<tensorpipe::Allocation> IncomingMessages::PlaceAside(
     const tensorpipe::Descriptor& descriptor, Aside& aside) const {
   tensorpipe::Allocation allocation;
   uint64_t total = TotalOf(descriptor);
@@ -347,7 +352,7 @@ absl::StatusOr<tensorpipe::Allocation> Incoming::PlaceAside(
 }
 
 // For what was on its way to a device when its operation ended.
-absl::StatusOr<tensorpipe::Buffer> Incoming::TakeDeviceMemory(
+absl::StatusOr<tensorpipe::Buffer> IncomingMessages::TakeDeviceMemory(
     const tensorpipe::Device& device, uint64_t nbytes, Aside& aside) const {
   try {
     const c10::Device target(device.toString());
@@ -373,7 +378,7 @@ absl::StatusOr<tensorpipe::Buffer> Incoming::TakeDeviceMemory(
 }
 
 // Checks the body that waits on the action's lane, and finds its place.
-absl::StatusOr<tensorpipe::Allocation> Incoming::Place(
+absl::StatusOr<tensorpipe::Allocation> IncomingMessages::Place(
     const ReceiveAction& action, const tensorpipe::Descriptor& descriptor,
     Aside& aside) const {
   FERRY_RETURN_IF_ERROR(CheckAnyBody(descriptor));
@@ -386,7 +391,7 @@ absl::StatusOr<tensorpipe::Allocation> Incoming::Place(
 }
 
 // tensorpipe would throw, on a thread of its own, for a pair without a channel.
-absl::Status Incoming::CheckPath(
+absl::Status IncomingMessages::CheckPath(
     int lane, const tensorpipe::Descriptor& descriptor) const {
   for (const auto& tensor : descriptor.tensors) {
     const tensorpipe::Device& target = *tensor.targetDevice;
@@ -401,7 +406,7 @@ absl::Status Incoming::CheckPath(
   return absl::OkStatus();
 }
 
-void Incoming::ReadBody(const ReceiveAction& action) {
+void IncomingMessages::ReadBody(const ReceiveAction& action) {
   const tensorpipe::Descriptor& descriptor =
       host_->lanes->described(action.lane);
   Aside aside;
@@ -424,9 +429,9 @@ void Incoming::ReadBody(const ReceiveAction& action) {
       });
 }
 
-void Incoming::OnBodyRead(const ReceiveAction& action,
-                          const std::vector<PathUse>& uses, uint64_t nbytes,
-                          Aside aside, bool ok) {
+void IncomingMessages::OnBodyRead(const ReceiveAction& action,
+                                  const std::vector<PathUse>& uses,
+                                  uint64_t nbytes, Aside aside, bool ok) {
   if (ok) bytes_received_ += nbytes;
   auto found = messages_.find(action.operation);
   if (found != messages_.end() && action.place != BodyPlace::kSink) {
@@ -446,7 +451,8 @@ void Incoming::OnBodyRead(const ReceiveAction& action,
 // ---- the end
 
 // Brings bytes that are not in their place there.
-absl::Status Incoming::Fill(Message& message, const AllocateOptions& options) {
+absl::Status IncomingMessages::Fill(Message& message,
+                                    const AllocateOptions& options) {
   if (message.is_inline) {
     FERRY_ASSIGN_OR_RETURN(message.buffers,
                            Allocate(std::move(message.manifest), options));
@@ -469,7 +475,7 @@ absl::Status Incoming::Fill(Message& message, const AllocateOptions& options) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<Received> Incoming::Verify(
+absl::StatusOr<Received> IncomingMessages::Verify(
     OperationId id, Message& message, const AllocateOptions& options) const {
   Received received;
   Receipt& receipt = received.receipt;
@@ -492,7 +498,7 @@ absl::StatusOr<Received> Incoming::Verify(
   return received;
 }
 
-void Incoming::Deliver(const ReceiveAction& action) {
+void IncomingMessages::Deliver(const ReceiveAction& action) {
   auto arrived = messages_.find(action.operation);
   std::shared_ptr<Message> message = std::move(arrived->second);
   messages_.erase(arrived);
@@ -527,7 +533,7 @@ void Incoming::Deliver(const ReceiveAction& action) {
       });
 }
 
-void Incoming::FinishReceive(ReceiveId id, const absl::Status& status) {
+void IncomingMessages::FinishReceive(ReceiveId id, const absl::Status& status) {
   auto found = receivings_.find(id);
   std::unique_ptr<Receiving> receiving = std::move(found->second);
   receivings_.erase(found);

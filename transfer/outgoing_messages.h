@@ -1,5 +1,5 @@
-#ifndef TENSORFERRY_TRANSFER_OUTGOING_H_
-#define TENSORFERRY_TRANSFER_OUTGOING_H_
+#ifndef TENSORFERRY_TRANSFER_OUTGOING_MESSAGES_H_
+#define TENSORFERRY_TRANSFER_OUTGOING_MESSAGES_H_
 
 #include <atomic>
 #include <cstdint>
@@ -38,9 +38,9 @@ struct Sending {
 
 // The sending direction of a link: carries out what a SendMachine decides.
 // Belongs to the loop, but for Prepare.
-class Outgoing {
+class OutgoingMessages {
  public:
-  explicit Outgoing(LinkHost* host);
+  explicit OutgoingMessages(LinkHost* host);
 
   // Serializes `message` into `sending`. Any thread: reads only what does not
   // change. Statuses: those of Serialize.
@@ -88,4 +88,4 @@ class Outgoing {
 
 }  // namespace tensorferry
 
-#endif  // TENSORFERRY_TRANSFER_OUTGOING_H_
+#endif  // TENSORFERRY_TRANSFER_OUTGOING_MESSAGES_H_

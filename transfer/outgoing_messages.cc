@@ -1,4 +1,4 @@
-#include "transfer/outgoing.h"
+#include "transfer/outgoing_messages.h"
 
 #include <tensorpipe/core/message.h>
 
@@ -41,11 +41,14 @@ std::string Gather(const WriteBuffers& buffers) {
 
 }  // namespace
 
-Outgoing::Outgoing(LinkHost* host) : host_(host), machine_(SettingsOf(*host)) {}
+OutgoingMessages::OutgoingMessages(LinkHost* host)
+    : host_(host), machine_(SettingsOf(*host)) {}
 
-absl::Status Outgoing::Prepare(const LinkHost& host, TensorMessage message,
-                               const Envelope& envelope,
-                               const StreamSet& streams, Sending& sending) {
+absl::Status OutgoingMessages::Prepare(const LinkHost& host,
+                                       TensorMessage message,
+                                       const Envelope& envelope,
+                                       const StreamSet& streams,
+                                       Sending& sending) {
   SerializeOptions options;
   options.placement = host.rules.outgoing;
   options.limits = host.rules.limits;
@@ -77,7 +80,7 @@ absl::Status Outgoing::Prepare(const LinkHost& host, TensorMessage message,
 }
 
 template <class Event>
-void Outgoing::Run(Event event) {
+void OutgoingMessages::Run(Event event) {
   SendMachine::Actions actions;
   event(actions);
   for (SendAction& action : actions) Do(action);
@@ -91,7 +94,7 @@ void Outgoing::Run(Event event) {
   host_->AfterEvent();
 }
 
-void Outgoing::Do(SendAction& action) {
+void OutgoingMessages::Do(SendAction& action) {
   switch (action.kind) {
     case SendAction::Kind::kHeader:
       return SendHeader(action.operation);
@@ -117,11 +120,12 @@ void Outgoing::Do(SendAction& action) {
   }
 }
 
-void Outgoing::OnUp() {
+void OutgoingMessages::OnUp() {
   Run([&](auto& out) { machine_.OnUp(out); });
 }
 
-void Outgoing::Submit(OperationId id, std::unique_ptr<Sending> sending) {
+void OutgoingMessages::Submit(OperationId id,
+                              std::unique_ptr<Sending> sending) {
   SendMachine::Request request;
   request.is_inline = sending->header.is_inline;
   request.may_be_eager = sending->may_be_eager;
@@ -135,44 +139,44 @@ void Outgoing::Submit(OperationId id, std::unique_ptr<Sending> sending) {
   Run([&](auto& out) { machine_.Submit(id, std::move(request), out); });
 }
 
-void Outgoing::Cancel(OperationId id) {
+void OutgoingMessages::Cancel(OperationId id) {
   Run([&](auto& out) {
     machine_.Cancel(id, absl::CancelledError("cancelled by its sender"), out);
   });
 }
 
-void Outgoing::OnGrant(const GrantFrame& frame) {
+void OutgoingMessages::OnGrant(const GrantFrame& frame) {
   Run([&](auto& out) { machine_.OnGrant(frame.operation, out); });
 }
 
-void Outgoing::OnRefuse(const RefuseFrame& frame) {
+void OutgoingMessages::OnRefuse(const RefuseFrame& frame) {
   Run([&](auto& out) {
     machine_.OnRefuse(frame.operation, frame.status, out);
   });
 }
 
-void Outgoing::OnAck(const AckFrame& frame) {
+void OutgoingMessages::OnAck(const AckFrame& frame) {
   Run([&](auto& out) { machine_.OnAck(frame.operation, frame.status, out); });
 }
 
-void Outgoing::OnLaneUp(int lane, uint32_t generation) {
+void OutgoingMessages::OnLaneUp(int lane, uint32_t generation) {
   Run([&](auto& out) { machine_.OnLaneUp(lane, generation, out); });
 }
 
-void Outgoing::OnLaneEnded(int lane) {
+void OutgoingMessages::OnLaneEnded(int lane) {
   Run([&](auto& out) { machine_.OnLaneEnded(lane, out); });
 }
 
-void Outgoing::OnTime(absl::Time now) {
+void OutgoingMessages::OnTime(absl::Time now) {
   Run([&](auto& out) { machine_.OnTime(now, out); });
 }
 
-void Outgoing::End(const absl::Status& why) {
+void OutgoingMessages::End(const absl::Status& why) {
   Run([&](auto& out) { machine_.End(why, out); });
 }
 
 // tensorpipe would throw, on a thread of its own, for a pair without a channel.
-absl::Status Outgoing::CheckPaths(const Manifest& manifest) const {
+absl::Status OutgoingMessages::CheckPaths(const Manifest& manifest) const {
   for (int i = 0; i < manifest.buffer_count(); ++i) {
     if (manifest.buffer_nbytes(i) == 0) continue;
     const DeviceId& source = manifest.buffer_source(i);
@@ -187,7 +191,7 @@ absl::Status Outgoing::CheckPaths(const Manifest& manifest) const {
   return absl::OkStatus();
 }
 
-void Outgoing::SendHeader(OperationId id) {
+void OutgoingMessages::SendHeader(OperationId id) {
   Sending& sending = *sendings_.at(id);
   if (!sending.header.is_inline) {
     absl::Status status = CheckPaths(sending.buffers.manifest());
@@ -202,7 +206,7 @@ void Outgoing::SendHeader(OperationId id) {
 }
 
 // The buffers stay until OnDigest.
-void Outgoing::ComputeDigest(OperationId id) {
+void OutgoingMessages::ComputeDigest(OperationId id) {
   Sending* sending = sendings_.at(id).get();
   host_->Work(LinkHost::Weight::kHeavy, [this, id, sending] {
     sending->digests =
@@ -213,7 +217,7 @@ void Outgoing::ComputeDigest(OperationId id) {
   });
 }
 
-void Outgoing::WriteBody(const SendAction& action) {
+void OutgoingMessages::WriteBody(const SendAction& action) {
   Sending& sending = *sendings_.at(action.operation);
   const Manifest& manifest = sending.buffers.manifest();
   tensorpipe::Message message;
@@ -243,7 +247,7 @@ void Outgoing::WriteBody(const SendAction& action) {
       });
 }
 
-void Outgoing::SendTrailer(OperationId id) {
+void OutgoingMessages::SendTrailer(OperationId id) {
   TrailerFrame trailer;
   trailer.operation = id;
   trailer.digests = sendings_.at(id)->digests;
@@ -251,7 +255,7 @@ void Outgoing::SendTrailer(OperationId id) {
   host_->lanes->SendFrame(trailer);
 }
 
-void Outgoing::Finish(OperationId id, absl::Status status) {
+void OutgoingMessages::Finish(OperationId id, absl::Status status) {
   auto found = sendings_.find(id);
   std::unique_ptr<Sending> sending = std::move(found->second);
   sendings_.erase(found);
@@ -271,7 +275,8 @@ void Outgoing::Finish(OperationId id, absl::Status status) {
       });
 }
 
-Receipt Outgoing::MakeReceipt(OperationId id, const Sending& sending) const {
+Receipt OutgoingMessages::MakeReceipt(OperationId id,
+                                      const Sending& sending) const {
   Receipt receipt;
   receipt.operation = id;
   receipt.bytes = sending.buffers.nbytes();
