@@ -85,6 +85,15 @@ Confinement ConfinementOf(const Arguments& arguments) {
   return confinement;
 }
 
+// Of the control plane; data is proved all the same.
+template <class Options>
+void AllowInsecure(Options& options) {
+  if constexpr (requires { options.security.insecure; }) {
+    options.security.insecure = true;
+    options.client_security.insecure = true;
+  }
+}
+
 PeerOptions OptionsOf(const Arguments& arguments) {
   PeerOptions options;
   options.name = Get(arguments, "name", "peer");
@@ -94,6 +103,7 @@ PeerOptions OptionsOf(const Arguments& arguments) {
   options.max_sessions =
       static_cast<int>(Number(arguments, "sessions", options.max_sessions));
   options.lease = absl::Seconds(Number(arguments, "lease", 15));
+  if (Number(arguments, "insecure", 0) != 0) AllowInsecure(options);
   options.heartbeat = std::min(options.heartbeat, options.lease / 4);
   return options;
 }
