@@ -52,6 +52,11 @@ class PlainStream final : public ByteStream {
 
 }  // namespace
 
+bool ByteStream::AtEnd() const {
+  char byte;
+  return recv(fd(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 std::unique_ptr<ByteStream> MakePlainStream(UniqueFd socket) {
   return std::make_unique<PlainStream>(std::move(socket));
 }

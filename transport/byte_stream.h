@@ -31,6 +31,9 @@ class ByteStream {
   // After kBlocked the next call must start with the same bytes.
   virtual Result Write(const iovec* buffers, int count) = 0;
 
+  // Whether the peer will send no more, and all that it sent has been read.
+  bool AtEnd() const;
+
   int fd() const { return fd_.get(); }
 
  protected:

@@ -184,6 +184,11 @@ void Connection::OnReady(uint32_t events) {
   if (events & (EPOLLIN | EPOLLRDHUP | kOver)) readable_ = true;
   if (events & (EPOLLOUT | kOver)) writable_ = true;
   Progress();
+  // Nobody reads who would notice.
+  if (peer_gone_ && !failed() && !reader_.expecting() && stash_.empty() &&
+      stream_->AtEnd()) {
+    Fail(absl::UnavailableError("the peer closed the connection"));
+  }
 }
 
 void Connection::AddRead(PendingRead read) {

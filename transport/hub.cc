@@ -8,6 +8,8 @@
 #include "transport/accept_context.h"
 #include "transport/dial_context.h"
 #include "transport/door.h"
+#include "transport/hub_error.h"
+#include "transport/tensorpipe_abi.h"
 
 namespace tensorferry {
 namespace {
@@ -139,7 +141,12 @@ class SocketHub final : public Hub {
 
 absl::StatusOr<std::unique_ptr<Hub>> Hub::Create(HubOptions options) {
   FERRY_RETURN_IF_ERROR(CheckOptions(options));
+  FERRY_RETURN_IF_ERROR(CheckTensorpipeAbi());
   return std::make_unique<SocketHub>(std::move(options));
+}
+
+absl::Status HubErrorStatus(const std::string& error_text) {
+  return FromTensorpipeError(error_text);
 }
 
 }  // namespace tensorferry

@@ -69,7 +69,9 @@ struct ContextEvents {
 // call back on the loop, each callback exactly once, in order per direction,
 // never under a lock, maybe within the call. What a callback throws ends up in
 // ContextEvents. close() and the destructors work from any thread; join() must
-// not be called on the loop.
+// not be called on the loop. tensorpipe runs its callbacks on whatever thread is
+// inside the same tensorpipe::Context at that moment: call into it on the loop,
+// or what it throws comes out of your call.
 class Hub {
  public:
   // Starts to listen at the first Expect. INVALID_ARGUMENT: options.

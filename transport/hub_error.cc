@@ -6,7 +6,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "transport/hub.h"
 
 namespace tensorferry {
 namespace {
@@ -38,8 +37,7 @@ tensorpipe::Error ToTensorpipeError(const absl::Status& status) {
                            "transport", 0);
 }
 
-absl::Status HubErrorStatus(const std::string& error_text) {
-  absl::string_view text = error_text;
+absl::Status FromTensorpipeError(absl::string_view text) {
   const size_t mark = text.find(kMark);
   if (mark == absl::string_view::npos) return absl::UnavailableError(text);
   text.remove_prefix(mark + kMark.size());

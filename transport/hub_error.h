@@ -4,12 +4,14 @@
 #include <tensorpipe/common/error.h>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 
 namespace tensorferry {
 
-// `status`, which is not OK, as tensorpipe takes it. HubErrorStatus reads it
-// back.
+// `status`, which is not OK, as tensorpipe takes it.
 tensorpipe::Error ToTensorpipeError(const absl::Status& status);
+// Back from the error's text. UNAVAILABLE for errors of another origin.
+absl::Status FromTensorpipeError(absl::string_view text);
 
 }  // namespace tensorferry
 

@@ -28,16 +28,18 @@ struct FreeSsl {
 // OpenSSL's own socket BIO raises SIGPIPE.
 int SendBio(BIO* bio, const char* data, int size) {
   BIO_clear_retry_flags(bio);
-  const int fd = static_cast<int>(reinterpret_cast<intptr_t>(BIO_get_data(bio)));
-  const ssize_t sent = send(fd, data, static_cast<size_t>(size),
-                            MSG_NOSIGNAL | MSG_DONTWAIT);
+  const int fd =
+      static_cast<int>(reinterpret_cast<intptr_t>(BIO_get_data(bio)));
+  const ssize_t sent =
+      send(fd, data, static_cast<size_t>(size), MSG_NOSIGNAL | MSG_DONTWAIT);
   if (sent < 0 && errno == EAGAIN) BIO_set_retry_write(bio);
   return static_cast<int>(sent);
 }
 
 int ReceiveBio(BIO* bio, char* data, int size) {
   BIO_clear_retry_flags(bio);
-  const int fd = static_cast<int>(reinterpret_cast<intptr_t>(BIO_get_data(bio)));
+  const int fd =
+      static_cast<int>(reinterpret_cast<intptr_t>(BIO_get_data(bio)));
   const ssize_t got = recv(fd, data, static_cast<size_t>(size), MSG_DONTWAIT);
   if (got < 0 && errno == EAGAIN) BIO_set_retry_read(bio);
   return static_cast<int>(got);
@@ -130,6 +132,8 @@ SSL_CTX* Context() {
     // No tickets: who comes again proves the key again.
     SSL_CTX_set_num_tickets(made, 0);
     SSL_CTX_set_session_cache_mode(made, SSL_SESS_CACHE_OFF);
+    // Frames know their length, so that a cut stream is noticed without TLS.
+    SSL_CTX_set_options(made, SSL_OP_IGNORE_UNEXPECTED_EOF);
     // Neither side has a certificate. A server without the key has nothing to
     // show, and the handshake fails.
     SSL_CTX_set_verify(made, SSL_VERIFY_NONE, nullptr);
@@ -161,11 +165,11 @@ bool TlsStream::Start(bool server) {
 int TlsStream::UseKey(SSL* ssl, const EVP_MD*, const unsigned char** id,
                       size_t* id_size, SSL_SESSION** session) {
   auto* self = static_cast<TlsStream*>(SSL_get_app_data(ssl));
-  *id = reinterpret_cast<const unsigned char*>(
-      self->session_.session_id.data());
+  *id =
+      reinterpret_cast<const unsigned char*>(self->session_.session_id.data());
   *id_size = self->session_.session_id.size();
-  *session = PskSession(
-      ssl, PskOf(self->session_.key, self->session_.session_id));
+  *session =
+      PskSession(ssl, PskOf(self->session_.key, self->session_.session_id));
   return *session != nullptr;
 }
 
@@ -210,17 +214,21 @@ ByteStream::Result TlsStream::Prepare() {
   if (returned == 1) {
     // With a pre-shared key, and no other way, a session is resumed.
     if (SSL_session_reused(ssl_.get()) == 1) return {};
-    return {.state = State::kFailed,
-            .status = absl::UnauthenticatedError(
-                "TLS without the session's key")};
+    return {
+        .state = State::kFailed,
+        .status = absl::UnauthenticatedError("TLS without the session's key")};
   }
   Result result = ResultOf(returned, "TLS handshake");
+  if (result.state == State::kEnd) {
+    return {.state = State::kFailed,
+            .status = absl::UnavailableError("closed during the handshake")};
+  }
   // The peer that refuses says so in an alert; all other reasons for OpenSSL to
   // give up come down to a key that is not the same.
   if (result.state == State::kFailed && ERR_peek_last_error() != 0) {
-    result.status = absl::UnauthenticatedError(absl::StrCat(
-        "TLS: the two sides do not have the same session key: ",
-        result.status.message()));
+    result.status = absl::UnauthenticatedError(
+        absl::StrCat("TLS: the two sides do not have the same session key: ",
+                     result.status.message()));
   }
   return result;
 }
@@ -266,9 +274,8 @@ ByteStream::Result TlsStream::Write(const iovec* buffers, int count) {
   ERR_clear_error();
   errno = 0;
   size_t bytes = 0;
-  const int returned =
-      SSL_write_ex(ssl_.get(), record_.data() + record_sent_,
-                   record_.size() - record_sent_, &bytes);
+  const int returned = SSL_write_ex(ssl_.get(), record_.data() + record_sent_,
+                                    record_.size() - record_sent_, &bytes);
   if (returned != 1) return ResultOf(returned, "SSL_write");
   record_sent_ += bytes;
   if (record_sent_ == record_.size()) record_.clear();
@@ -284,8 +291,8 @@ std::unique_ptr<ByteStream> Started(std::unique_ptr<TlsStream> stream,
 }  // namespace
 
 std::unique_ptr<ByteStream> MakeTlsClient(UniqueFd socket, SessionKey session) {
-  return Started(std::make_unique<TlsStream>(
-                     std::move(socket), std::move(session), FindTlsKey()),
+  return Started(std::make_unique<TlsStream>(std::move(socket),
+                                             std::move(session), FindTlsKey()),
                  /*server=*/false);
 }
 

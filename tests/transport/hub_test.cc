@@ -30,7 +30,7 @@ class HubTest : public ::testing::TestWithParam<Wire> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Wires, HubTest,
-                         ::testing::Values(Wire::kUnix, Wire::kTcp),
+                         ::testing::Values(Wire::kUnix, Wire::kTcp, Wire::kTls),
                          [](const auto& info) {
                            return std::string(ToString(info.param));
                          });

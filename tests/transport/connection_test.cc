@@ -1,0 +1,365 @@
+// Connections of a hub as tensorpipe uses them, without tensorpipe.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <future>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "tests/testing/status_matchers.h"
+#include "tests/transport/pipe_fixture.h"
+#include "tests/transport/raw_peer.h"
+#include "third_party/tensorpipe/plugin_interface.h"
+#include "transport/hub.h"
+
+namespace tensorferry {
+namespace {
+
+using testing::IsOk;
+using testing::StatusIs;
+using ConnectionPtr = std::shared_ptr<tensorpipe::transport::Connection>;
+
+// One of tensorpipe's packets: the hello of a connection.
+class Hello final : public tensorpipe::AbstractNopHolder {
+ public:
+  size_t getSize() const override { return SpontaneousHello().size(); }
+  nop::Status<void> write(tensorpipe::NopWriter& writer) const override {
+    const std::string bytes = SpontaneousHello();
+    std::copy(bytes.begin(), bytes.end(), writer.ptr1);
+    writer.ptr1 += bytes.size();
+    writer.len1 -= bytes.size();
+    return {};
+  }
+  nop::Status<void> read(tensorpipe::NopReader& reader) override {
+    reader.ptr1 += reader.len1;
+    reader.len1 = 0;
+    return {};
+  }
+};
+
+class ConnectionTest : public ::testing::TestWithParam<Wire> {
+ protected:
+  ConnectionTest() { hub_ = *Hub::Create({.loop = &loop_}); }
+  ~ConnectionTest() override {
+    if (dialing_ != nullptr) dialing_->join();
+    if (accepting_ != nullptr) accepting_->join();
+  }
+
+  void Open() {
+    auto expected = hub_->Expect(
+        key_, {GetParam()}, absl::InfiniteFuture(),
+        {.on_wedged = [this](absl::Status why) { wedged_.set_value(why); }});
+    ASSERT_THAT(expected, IsOk());
+    accepting_ = expected->context;
+    listener_ = accepting_->listen(expected->listen);
+    auto dialing = hub_->Dial(key_, expected->addresses[0], {});
+    ASSERT_THAT(dialing, IsOk());
+    dialing_ = *dialing;
+    Connect(dialed_, accepted_);
+  }
+
+  void Connect(ConnectionPtr& dialed, ConnectionPtr& accepted) {
+    std::promise<ConnectionPtr> came;
+    listener_->accept([&](const tensorpipe::Error&, ConnectionPtr connection) {
+      came.set_value(std::move(connection));
+    });
+    dialed = dialing_->connect("anything");
+    dialed->write(hello_, [](const tensorpipe::Error&) {});
+    accepted = came.get_future().get();
+    ASSERT_NE(accepted, nullptr);
+    std::promise<void> read;
+    accepted->read(hello_, [&](const tensorpipe::Error& error) {
+      EXPECT_FALSE(error) << error.what();
+      read.set_value();
+    });
+    read.get_future().wait();
+  }
+
+  static std::future<absl::Status> Read(ConnectionPtr& connection, void* data,
+                                        size_t size) {
+    auto done = std::make_shared<std::promise<absl::Status>>();
+    connection->read(
+        data, size,
+        [done](const tensorpipe::Error& error, const void*, size_t) {
+          done->set_value(error ? HubErrorStatus(error.what())
+                                : absl::OkStatus());
+        });
+    return done->get_future();
+  }
+
+  const SessionKey key_ = RandomSession();
+  Hello hello_;
+  PollLoop loop_;
+  std::unique_ptr<Hub> hub_;
+  std::shared_ptr<tensorpipe::transport::Context> accepting_, dialing_;
+  std::shared_ptr<tensorpipe::transport::Listener> listener_;
+  ConnectionPtr dialed_, accepted_;
+  std::promise<absl::Status> wedged_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Wires, ConnectionTest,
+                         ::testing::Values(Wire::kUnix, Wire::kTcp, Wire::kTls),
+                         [](const auto& info) {
+                           return std::string(ToString(info.param));
+                         });
+
+TEST_P(ConnectionTest, KeepsTheOrderOfCallsFromSeveralThreads) {
+  Open();
+  constexpr int kNumbers = 2000;
+  static int numbers[kNumbers];
+  std::vector<int> got(kNumbers);
+  std::atomic<int> read{0};
+  std::promise<void> all;
+  for (int i = 0; i < kNumbers; ++i) {
+    accepted_->read(
+        &got[i], sizeof(int),
+        [&, i](const tensorpipe::Error& error, const void*, size_t) {
+          EXPECT_FALSE(error);
+          EXPECT_EQ(read++, i);
+          if (i == kNumbers - 1) all.set_value();
+        });
+  }
+  for (int i = 0; i < kNumbers; ++i) {
+    numbers[i] = i;
+    const auto write = [&, i] {
+      dialed_->write(&numbers[i], sizeof(int), [](const tensorpipe::Error&) {});
+    };
+    if (i % 3 != 0) {
+      write();
+      continue;
+    }
+    std::promise<void> written;
+    loop_.Post([&] {
+      write();
+      written.set_value();
+    });
+    written.get_future().wait();
+  }
+  all.get_future().wait();
+  for (int i = 0; i < kNumbers; ++i) EXPECT_EQ(got[i], i);
+}
+
+TEST_P(ConnectionTest, WritesNowhereButToTheBuffer) {
+  Open();
+  for (const size_t sent : {0, 3, 5, 100}) {
+    ConnectionPtr dialed, accepted;
+    Connect(dialed, accepted);
+    std::string memory(200, 'g');
+    auto done = Read(accepted, &memory[50], 4);
+    const std::string bytes(sent, 'x');
+    dialed->write(bytes.data(), bytes.size(), [](const tensorpipe::Error&) {});
+    EXPECT_THAT(done.get(), StatusIs(absl::StatusCode::kDataLoss));
+    EXPECT_EQ(memory.substr(0, 50), std::string(50, 'g'));
+    EXPECT_EQ(memory.substr(54), std::string(146, 'g'));
+    accepted->close();
+    dialed->close();
+    loop_.Post([dialed, accepted] {});
+  }
+  EXPECT_EQ(hub_->counters().broken_frames, 4u);
+}
+
+TEST_P(ConnectionTest, CloseCallsBackEachOperationOnce) {
+  Open();
+  constexpr int kOperations = 1000;
+  const std::string big(1 << 20, 'b');
+  std::vector<std::atomic<int>> calls(2 * kOperations);
+  std::vector<char> buffer(kOperations);
+  for (int i = 0; i < kOperations; ++i) {
+    accepted_->read(
+        &buffer[i], 1,
+        [&, i](const tensorpipe::Error& error, const void*, size_t) {
+          EXPECT_TRUE(error);
+          ++calls[i];
+        });
+    accepted_->write(big.data(), big.size(), [&, i](const tensorpipe::Error&) {
+      ++calls[kOperations + i];
+    });
+  }
+  accepted_->close();
+  accepting_->join();
+  for (auto& count : calls) EXPECT_EQ(count, 1);
+  EXPECT_FALSE(Read(accepted_, buffer.data(), 1).get().ok());
+  EXPECT_FALSE(Read(dialed_, buffer.data(), 1).get().ok());
+}
+
+TEST_P(ConnectionTest, MayBeDestroyedInItsCallback) {
+  Open();
+  std::promise<void> called;
+  static char byte;
+  accepted_->read(&byte, 1, [&](const tensorpipe::Error&, const void*, size_t) {
+    accepted_ = nullptr;
+    called.set_value();
+  });
+  dialed_->write("x", 1, [](const tensorpipe::Error&) {});
+  called.get_future().wait();
+  EXPECT_FALSE(Read(dialed_, &byte, 1).get().ok());
+}
+
+TEST_P(ConnectionTest, ThePeersEndIsUnavailable) {
+  Open();
+  dialed_->close();
+  char byte;
+  EXPECT_THAT(Read(accepted_, &byte, 1).get(),
+              StatusIs(absl::StatusCode::kUnavailable));
+}
+
+TEST_P(ConnectionTest, WhatACallbackThrowsReachesItsSessionOnly) {
+  Open();
+  static char byte;
+  accepted_->read(&byte, 1, [](const tensorpipe::Error&, const void*, size_t) {
+    throw std::runtime_error("thrown in a callback");
+  });
+  dialed_->write("x", 1, [](const tensorpipe::Error&) {});
+  EXPECT_THAT(wedged_.get_future().get(),
+              StatusIs(absl::StatusCode::kInternal,
+                       ::testing::HasSubstr("thrown in a callback")));
+  EXPECT_EQ(hub_->counters().tensorpipe_threw, 1u);
+  EXPECT_THAT(TryHonestSession(*hub_, GetParam()), IsOk());
+}
+
+TEST_P(ConnectionTest, TellsTheProcessBehindAUnixSocket) {
+  Open();
+  const auto peer = PeerProcessOf(*accepted_);
+  EXPECT_EQ(peer.has_value(), GetParam() == Wire::kUnix);
+  if (!peer.has_value()) return;
+  EXPECT_EQ(peer->pid, getpid());
+  EXPECT_EQ(peer->uid, geteuid());
+}
+
+TEST_P(ConnectionTest, AKeyThatIsNotUsedInTimeIsVoid) {
+  FakeClock clock;
+  PollLoop loop(&clock);
+  auto hub = *Hub::Create({.loop = &loop});
+  auto expected =
+      hub->Expect(key_, {GetParam()}, clock.Now() + absl::Seconds(10), {});
+  ASSERT_THAT(expected, IsOk());
+  auto listener = expected->context->listen(expected->listen);
+  std::promise<absl::Status> over;
+  listener->accept([&](const tensorpipe::Error& error, ConnectionPtr) {
+    over.set_value(HubErrorStatus(error.what()));
+  });
+  EXPECT_THAT(hub->Expect(key_, {GetParam()}, absl::InfiniteFuture(), {}),
+              StatusIs(absl::StatusCode::kAlreadyExists));
+  clock.Advance(absl::Seconds(10));
+  EXPECT_THAT(over.get_future().get(),
+              StatusIs(absl::StatusCode::kUnavailable));
+  auto dialing = *hub->Dial(key_, expected->addresses[0], {});
+  auto late = dialing->connect("");
+  char byte;
+  EXPECT_THAT(Read(late, &byte, 1).get(),
+              StatusIs(absl::StatusCode::kUnauthenticated));
+  dialing->join();
+  expected->context->join();
+}
+
+TEST_P(ConnectionTest, ADialEndsWhenItsTimeIsOver) {
+  FakeClock clock;
+  PollLoop loop(&clock);
+  auto hub = *Hub::Create({.loop = &loop});
+  RawListener silent(GetParam());
+  auto dialing = *hub->Dial(key_, silent.address(), {});
+  auto connection = dialing->connect("");
+  char byte;
+  auto done = Read(connection, &byte, 1);
+  RawSocket accepted = silent.Accept();
+  EXPECT_GT(accepted.Read(8).size(), 0u);
+  clock.Advance(absl::Seconds(5));
+  EXPECT_THAT(done.get(), StatusIs(absl::StatusCode::kDeadlineExceeded));
+  EXPECT_TRUE(accepted.WaitUntilClosed());
+  dialing->join();
+}
+
+TEST(HubOptionsTest, PlainTcpStaysOnThisHostUnlessAllowed) {
+  PollLoop loop;
+  auto hub = *Hub::Create(
+      {.loop = &loop, .host = "0.0.0.0", .advertise = "192.0.2.1"});
+  EXPECT_THAT(
+      hub->Expect(RandomSession(), {Wire::kTcp}, absl::InfiniteFuture(), {}),
+      StatusIs(absl::StatusCode::kFailedPrecondition));
+  EXPECT_THAT(hub->Dial(RandomSession(), "tcp://192.0.2.1:80", {}),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+  auto expected = hub->Expect(RandomSession(), {Wire::kTls, Wire::kTcp},
+                              absl::InfiniteFuture(), {});
+  ASSERT_THAT(expected, IsOk());
+  ASSERT_EQ(expected->addresses.size(), 1u);
+  EXPECT_THAT(expected->addresses[0],
+              ::testing::StartsWith("tls://192.0.2.1:"));
+  expected->context->join();
+  EXPECT_THAT(Hub::Create({.loop = &loop, .host = "0.0.0.0"}),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(Hub::Create({.loop = &loop, .host = "localhost"}),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST(HubOptionsTest, WorksOverIpv6) {
+  PollLoop loop;
+  auto hub = *Hub::Create({.loop = &loop, .host = "::1"});
+  auto probe =
+      hub->Expect(RandomSession(), {Wire::kTcp}, absl::InfiniteFuture(), {});
+  if (!probe.ok()) GTEST_SKIP() << "no ::1 here: " << probe.status();
+  probe->context->join();
+  EXPECT_THAT(TryHonestSession(*hub, Wire::kTcp), IsOk());
+  EXPECT_THAT(TryHonestSession(*hub, Wire::kTls), IsOk());
+}
+
+// Runs `body` in a child; whether it returned 0.
+template <class F>
+void InChild(F body) {
+  const pid_t child = fork();
+  if (child == 0) _exit(body());
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+TEST(HubSystemTest, AnotherUserIsTurnedAway) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  PollLoop loop;
+  auto hub = *Hub::Create({.loop = &loop});
+  const SessionKey key = RandomSession();
+  auto expected = *hub->Expect(key, {Wire::kUnix}, absl::InfiniteFuture(), {});
+  InChild([&] {
+    if (setuid(65534) != 0) return 2;
+    return RawDial(expected.addresses[0], key, 1).has_value() ? 1 : 0;
+  });
+  EXPECT_EQ(hub->counters().refused, 1u);
+  EXPECT_THAT(TryHonestSession(*hub, Wire::kUnix), IsOk());
+  expected.context->join();
+}
+
+TEST(HubSystemTest, LivesWithoutDescriptors) {
+  InChild([] {
+    PollLoop loop;
+    auto hub = *Hub::Create({.loop = &loop});
+    const SessionKey key = RandomSession();
+    auto expected = *hub->Expect(key, {Wire::kUnix, Wire::kTcp},
+                                 absl::InfiniteFuture(), {});
+    rlimit limit{.rlim_cur = 64, .rlim_max = 64};
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0) return 2;
+    {
+      std::vector<RawSocket> sockets;
+      // Their other ends are the hub's: it runs out first, or we do.
+      for (int i = 0; i < 26; ++i) {
+        sockets.push_back(RawConnect(expected.addresses[i % 2]));
+      }
+      auto dialing = *hub->Dial(key, expected.addresses[0], {});
+      for (int i = 0; i < 40; ++i) {
+        auto connection = dialing->connect("");
+        connection->close();
+      }
+      dialing->join();
+    }
+    const bool works = TryHonestSession(*hub, Wire::kUnix).ok() &&
+                       TryHonestSession(*hub, Wire::kTcp).ok();
+    return works ? 0 : 1;
+  });
+}
+
+}  // namespace
+}  // namespace tensorferry

@@ -1,0 +1,196 @@
+#include "transport/poll_loop.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/synchronization/notification.h"
+
+namespace tensorferry {
+namespace {
+
+using ::testing::ElementsAre;
+
+class Listening : public PollLoop::Watcher {
+ public:
+  explicit Listening(std::function<void(uint32_t)> heard)
+      : heard_(std::move(heard)) {}
+  void OnReady(uint32_t events) override { heard_(events); }
+
+ private:
+  const std::function<void(uint32_t)> heard_;
+};
+
+struct Sockets {
+  Sockets() { socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends); }
+  ~Sockets() {
+    close(ends[0]);
+    close(ends[1]);
+  }
+  int ends[2];
+};
+
+void OnLoop(Loop& loop, std::function<void()> run) {
+  absl::Notification ran;
+  loop.Post([&] {
+    run();
+    ran.Notify();
+  });
+  ran.WaitForNotification();
+}
+
+TEST(PollLoopTest, TellsOfADescriptorThatIsReady) {
+  PollLoop loop;
+  Sockets sockets;
+  absl::Notification ready;
+  OnLoop(loop, [&] {
+    loop.Watch(sockets.ends[0], EPOLLIN,
+               std::make_shared<Listening>([&](uint32_t events) {
+                 EXPECT_TRUE(events & EPOLLIN);
+                 EXPECT_TRUE(loop.OnLoopThread());
+                 ready.Notify();
+               }));
+  });
+  EXPECT_EQ(write(sockets.ends[1], "x", 1), 1);
+  ready.WaitForNotification();
+}
+
+TEST(PollLoopTest, SaysNothingAfterUnwatch) {
+  PollLoop loop;
+  Sockets one, two;
+  int heard = 0;
+  PollLoop::WatchId ids[2];
+  // Both are ready; whichever hears first unwatches the other.
+  OnLoop(loop, [&] {
+    EXPECT_EQ(write(one.ends[1], "x", 1), 1);
+    EXPECT_EQ(write(two.ends[1], "x", 1), 1);
+    const auto hear = [&](uint32_t) {
+      ++heard;
+      loop.Unwatch(ids[0]);
+      loop.Unwatch(ids[1]);
+    };
+    ids[0] =
+        loop.Watch(one.ends[0], EPOLLIN, std::make_shared<Listening>(hear));
+    ids[1] =
+        loop.Watch(two.ends[0], EPOLLIN, std::make_shared<Listening>(hear));
+  });
+  while (true) {
+    int so_far = 0;
+    OnLoop(loop, [&] { so_far = heard; });
+    if (so_far > 0) break;
+  }
+  OnLoop(loop, [&] { EXPECT_EQ(heard, 1); });
+}
+
+TEST(PollLoopTest, KeepsAWatcherUntilUnwatch) {
+  PollLoop loop;
+  Sockets sockets;
+  std::weak_ptr<Listening> watch;
+  PollLoop::WatchId id = 0;
+  OnLoop(loop, [&] {
+    auto watcher = std::make_shared<Listening>([](uint32_t) {});
+    watch = watcher;
+    id = loop.Watch(sockets.ends[0], EPOLLIN, std::move(watcher));
+  });
+  EXPECT_FALSE(watch.expired());
+  OnLoop(loop, [&] { loop.Unwatch(id); });
+  EXPECT_TRUE(watch.expired());
+}
+
+TEST(PollLoopTest, ReportsADescriptorThatCannotBeWatched) {
+  PollLoop loop;
+  absl::Notification told;
+  OnLoop(loop, [&] {
+    loop.Watch(-1, EPOLLIN, std::make_shared<Listening>([&](uint32_t events) {
+      EXPECT_TRUE(events & EPOLLERR);
+      told.Notify();
+    }));
+  });
+  told.WaitForNotification();
+}
+
+TEST(PollLoopTest, TasksDoNotKeepDescriptorsWaiting) {
+  PollLoop loop;
+  Sockets sockets;
+  bool ready = false;
+  absl::Notification over;
+  std::function<void()> again = [&] {
+    if (ready) {
+      over.Notify();
+    } else {
+      loop.Post([&] { again(); });
+    }
+  };
+  OnLoop(loop, [&] {
+    loop.Watch(sockets.ends[0], EPOLLIN,
+               std::make_shared<Listening>([&](uint32_t) { ready = true; }));
+    again();
+  });
+  EXPECT_EQ(write(sockets.ends[1], "x", 1), 1);
+  over.WaitForNotification();
+}
+
+class PollLoopClockTest : public ::testing::TestWithParam<absl::Duration> {};
+INSTANTIATE_TEST_SUITE_P(Spins, PollLoopClockTest,
+                         ::testing::Values(absl::ZeroDuration(),
+                                           absl::Microseconds(20)));
+
+TEST_P(PollLoopClockTest, FiresTimersWhenAFakeClockGetsThere) {
+  FakeClock clock;
+  PollLoop loop(&clock, GetParam());
+  std::vector<std::string> fired;
+  absl::Notification second, third;
+  const absl::Time start = clock.Now();
+  loop.RunAt(start + absl::Seconds(2), [&] {
+    fired.push_back("two");
+    second.Notify();
+  });
+  loop.RunAt(start + absl::Seconds(1), [&] { fired.push_back("one"); });
+  loop.RunAt(start + absl::Seconds(3), [&] { third.Notify(); });
+  OnLoop(loop, [&] { EXPECT_THAT(fired, ElementsAre()); });
+  clock.Advance(absl::Seconds(2));
+  second.WaitForNotification();
+  OnLoop(loop, [&] { EXPECT_THAT(fired, ElementsAre("one", "two")); });
+  EXPECT_FALSE(third.HasBeenNotified());
+  clock.Advance(absl::Seconds(1));
+  third.WaitForNotification();
+}
+
+TEST_P(PollLoopClockTest, WakesFromSleepForATimerThatComesFirst) {
+  FakeClock clock;
+  PollLoop loop(&clock, GetParam());
+  loop.RunAt(absl::InfiniteFuture(), [] {});
+  for (int i = 0; i < 200; ++i) {
+    absl::Notification fired;
+    loop.RunAt(clock.Now() + absl::Seconds(1), [&] { fired.Notify(); });
+    clock.Advance(absl::Seconds(1));
+    fired.WaitForNotification();
+  }
+}
+
+TEST_P(PollLoopClockTest, FiresOnTheRealClock) {
+  PollLoop loop(Clock::Real(), GetParam());
+  absl::Notification fired;
+  loop.RunAt(Clock::Real()->Now() + absl::Milliseconds(1),
+             [&] { fired.Notify(); });
+  fired.WaitForNotification();
+}
+
+TEST_P(PollLoopClockTest, RunsWhatWasPostedBeforeItIsGone) {
+  int ran = 0;
+  {
+    PollLoop loop(Clock::Real(), GetParam());
+    for (int i = 0; i < 100; ++i) loop.Post([&] { ++ran; });
+  }
+  EXPECT_EQ(ran, 100);
+}
+
+}  // namespace
+}  // namespace tensorferry

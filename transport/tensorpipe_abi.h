@@ -1,0 +1,30 @@
+#ifndef TENSORFERRY_TRANSPORT_TENSORPIPE_ABI_H_
+#define TENSORFERRY_TRANSPORT_TENSORPIPE_ABI_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+
+namespace tensorferry {
+
+// Whether the tensorpipe in this process has the interfaces that
+// third_party/tensorpipe/plugin_interface.h declares: the order of their
+// virtual functions, by name, and the packets, by having some written and read.
+// FAILED_PRECONDITION: it has not, and must not be given our transport. The
+// answer is worked out once.
+absl::Status CheckTensorpipeAbi();
+
+// One class of tensorpipe that implements an interface, by the symbol of its
+// table of virtual functions, and what the functions are called in order.
+struct VirtualTable {
+  std::string symbol;
+  std::vector<std::string>
+      functions;  // how each one's name has to go on; empty: any
+};
+std::vector<VirtualTable> TensorpipeVirtualTables();
+absl::Status CheckVirtualTable(const VirtualTable& expected);
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_TRANSPORT_TENSORPIPE_ABI_H_
