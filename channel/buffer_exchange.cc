@@ -15,6 +15,7 @@ using Kind = LocalFrame::Kind;
 
 // One system call moves no more.
 constexpr uint64_t kMaxPieceBytes = uint64_t{1} << 30;
+constexpr uint64_t kStreamPieceBytes = uint64_t{4} << 20;
 
 absl::StatusOr<PeerMemory> Prove(const std::optional<PeerProcess>& process,
                                  const LocalFrame& hello) {
@@ -36,6 +37,7 @@ BufferExchange::BufferExchange(
     std::shared_ptr<tensorpipe::transport::Connection> connection)
     : session_(std::move(session)),
       connection_(std::move(connection)),
+      offered_(kStreamPieceBytes),
       wanted_(std::clamp(session_->options().piece_bytes, uint64_t{1},
                          kMaxPieceBytes)) {}
 
@@ -119,12 +121,17 @@ void BufferExchange::WritePiece(const OfferedBuffers::Piece& piece) {
                      }));
 }
 
-void BufferExchange::ReadFrame() {
-  auto done = OnLoop([](BufferExchange& self) { self.OnFrame(); });
+void BufferExchange::Read(void* to, uint64_t length,
+                          std::function<void(BufferExchange&)> then) {
   connection_->read(
-      incoming_.data(), incoming_.size(),
-      [done = std::move(done)](const tensorpipe::Error& error, const void*,
-                               size_t) { done(error); });
+      to, length,
+      [done = OnLoop(std::move(then))](const tensorpipe::Error& error,
+                                       const void*, size_t) { done(error); });
+}
+
+void BufferExchange::ReadFrame() {
+  Read(incoming_.data(), incoming_.size(),
+       [](BufferExchange& self) { self.OnFrame(); });
 }
 
 void BufferExchange::OnFrame() {
@@ -133,19 +140,19 @@ void BufferExchange::OnFrame() {
       {reinterpret_cast<const char*>(incoming_.data()), incoming_.size()});
   absl::Status status = frame.ok() ? Handle(*frame) : frame.status();
   if (!status.ok()) return Fail(status);
-  if (frame->kind != Kind::kData) ReadFrame();
+  ReadFrame();  // of DATA: behind the piece
   Advance();
 }
 
 absl::Status BufferExchange::Handle(const LocalFrame& frame) {
   if (greeted_ == (frame.kind == Kind::kHello)) {
     return absl::DataLossError(
-        "local channel: the peer says HELLO late or "
-        "twice");
+        "local channel: the peer says HELLO not at first, or twice");
   }
   switch (frame.kind) {
     case Kind::kHello:
-      return OnHello(frame);
+      OnHello(frame);
+      break;
     case Kind::kOffer:
       return wanted_.OnOffer(frame);
     case Kind::kDone:
@@ -157,24 +164,21 @@ absl::Status BufferExchange::Handle(const LocalFrame& frame) {
   return absl::OkStatus();
 }
 
-absl::Status BufferExchange::OnHello(const LocalFrame& hello) {
+void BufferExchange::OnHello(const LocalFrame& hello) {
   greeted_ = true;
   const LocalChannelOptions& options = session_->options();
   std::optional<PeerProcess> process;
   if (options.peer_of) process = options.peer_of(*connection_);
   ++pending_;
-  ++receives_.in_use;
   options.copier->Run([self = shared_from_this(), process, hello] {
     self->Post([proof = Prove(process, hello)](BufferExchange& self) {
       self.OnProof(proof);
     });
   });
-  return absl::OkStatus();
 }
 
 void BufferExchange::OnProof(const absl::StatusOr<PeerMemory>& proof) {
   --pending_;
-  --receives_.in_use;
   memory_ = proof;
   Advance();
 }
@@ -182,17 +186,12 @@ void BufferExchange::OnProof(const absl::StatusOr<PeerMemory>& proof) {
 absl::Status BufferExchange::ReadData(const LocalFrame& data) {
   FERRY_ASSIGN_OR_RETURN(void* to, wanted_.OnData(data));
   ++receives_.in_use;
-  auto done = OnLoop([](BufferExchange& self) {
+  Read(to, data.length, [](BufferExchange& self) {
     --self.receives_.in_use;
     if (self.failed()) return;
     self.wanted_.OnDataRead();
-    self.ReadFrame();
     self.Advance();
   });
-  connection_->read(
-      to, data.length,
-      [done = std::move(done)](const tensorpipe::Error& error, const void*,
-                               size_t) { done(error); });
   return absl::OkStatus();
 }
 
@@ -242,7 +241,7 @@ void BufferExchange::OnCopied(const absl::Status& status) {
 }
 
 void BufferExchange::Fail(const absl::Status& status) {
-  Fail(ToTensorpipeError(status));
+  Fail(LocalChannelError(status));
 }
 
 void BufferExchange::Fail(const tensorpipe::Error& error) {

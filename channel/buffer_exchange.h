@@ -45,10 +45,12 @@ class BufferExchange : public std::enable_shared_from_this<BufferExchange> {
   void WriteFrame(const LocalFrame& frame);
   void WritePiece(const OfferedBuffers::Piece& piece);
 
+  void Read(void* to, uint64_t length,
+            std::function<void(BufferExchange&)> then);
   void ReadFrame();
   void OnFrame();
   absl::Status Handle(const LocalFrame& frame);
-  absl::Status OnHello(const LocalFrame& hello);
+  void OnHello(const LocalFrame& hello);
   void OnProof(const absl::StatusOr<PeerMemory>& proof);
   absl::Status ReadData(const LocalFrame& data);
 

@@ -21,7 +21,7 @@ class ChannelError final : public tensorpipe::BaseError {
 
 }  // namespace
 
-tensorpipe::Error ToTensorpipeError(const absl::Status& status) {
+tensorpipe::Error LocalChannelError(const absl::Status& status) {
   return tensorpipe::Error(std::make_shared<ChannelError>(status), __FILE__,
                            __LINE__);
 }

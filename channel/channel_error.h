@@ -9,7 +9,7 @@ namespace tensorferry {
 
 // As an error that tensorpipe hands on. `status` is not OK; see
 // LocalChannelErrorStatus.
-tensorpipe::Error ToTensorpipeError(const absl::Status& status);
+tensorpipe::Error LocalChannelError(const absl::Status& status);
 
 }  // namespace tensorferry
 

@@ -22,8 +22,9 @@ class Connection;
 namespace tensorferry {
 
 struct LocalChannelOptions {
-  Executor* copier = nullptr;  // runs copies of up to piece_bytes; required
-  Executor* loop = nullptr;    // where callbacks run, in order; required
+  // Both are required and must outlive the context.
+  Executor* copier = nullptr;  // runs copies of up to piece_bytes
+  Executor* loop = nullptr;    // one thread; where callbacks run
   // Who is at the other end of a connection, as the kernel says; nullopt:
   // unknown, and bytes go through the stream.
   std::function<std::optional<PeerProcess>(

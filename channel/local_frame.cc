@@ -52,7 +52,8 @@ std::string WrongField(const LocalFrame& frame) {
   if (frame.address != 0 ? !hello && !offer : offer) return "address";
   const uint64_t span = hello ? frame.nonce.size() : frame.length;
   if (frame.address != 0 && span > UINT64_MAX - frame.address) return "address";
-  if (frame.nonce != Nonce{} && (!hello || frame.address == 0)) return "nonce";
+  if (frame.nonce != MemoryNonce{} && (!hello || frame.address == 0))
+    return "nonce";
   const bool explains =
       frame.kind == Kind::kStream || (hello && frame.address == 0);
   if (explains == frame.reason.empty()) return "reason";

@@ -11,7 +11,7 @@
 
 namespace tensorferry {
 
-using Nonce = std::array<uint8_t, 16>;
+using MemoryNonce = std::array<uint8_t, 16>;
 
 // What two ends of a local channel say to each other over its connection, in
 // frames of one size. Buffers are numbered from 0 in each direction; those
@@ -34,10 +34,11 @@ struct LocalFrame {
   };
   Kind kind = Kind::kHello;
   uint64_t number = 0;  // of the buffer; not HELLO
-  uint64_t length = 0;  // of the buffer, of DATA's piece; at least 1; not HELLO
-  uint64_t address = 0;  // in the memory of who says it: HELLO (of its nonce;
-                         // 0: it cannot be read), OFFER
-  Nonce nonce = {};      // HELLO with an address
+  uint64_t length = 0;  // of the buffer, or DATA's piece; at least 1; not HELLO
+  // In the memory of who says it. HELLO: of its nonce; 0: it cannot be read.
+  // OFFER: of the buffer.
+  uint64_t address = 0;
+  MemoryNonce nonce = {};  // HELLO with an address
   // Why not: HELLO without an address, STREAM. Printable ASCII.
   std::string reason;
 

@@ -56,7 +56,7 @@ std::optional<OfferedBuffers::Piece> OfferedBuffers::NextPiece() {
 
   Entry& entry = At(uncut_);
   const uint64_t length =
-      std::min(kPieceBytes, entry.carried.length - entry.cut);
+      std::min(piece_bytes_, entry.carried.length - entry.cut);
   Piece piece{
       {.kind = LocalFrame::Kind::kData, .number = uncut_, .length = length},
       static_cast<const char*>(entry.carried.buffer) + entry.cut};

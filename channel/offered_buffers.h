@@ -16,14 +16,16 @@ namespace tensorferry {
 // end in the order of Add.
 class OfferedBuffers {
  public:
-  // Of one DATA frame: answers of the other direction wait behind no more.
-  static constexpr uint64_t kPieceBytes = uint64_t{1} << 20;
   static constexpr size_t kPiecesInTransport = 2;
 
   struct Piece {
     LocalFrame header;
     const void* data = nullptr;
   };
+
+  // `piece_bytes`: of one DATA frame at most; answers of the other direction
+  // wait behind so much.
+  explicit OfferedBuffers(uint64_t piece_bytes) : piece_bytes_(piece_bytes) {}
 
   // What to tell the peer; nullopt: nothing, it has no bytes.
   std::optional<LocalFrame> Add(const void* data, uint64_t length);
@@ -54,6 +56,7 @@ class OfferedBuffers {
 
   Entry& At(uint64_t number) { return entries_[number - first_]; }
 
+  const uint64_t piece_bytes_;
   std::deque<Entry> entries_;
   uint64_t first_ = 0;  // number of entries_[0]
   uint64_t open_ = 0;   // no earlier one waits for an answer

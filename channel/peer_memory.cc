@@ -16,12 +16,11 @@
 namespace tensorferry {
 namespace {
 
-absl::Status ReadError(int error, pid_t pid) {
+absl::Status Refused(int error, pid_t pid) {
   const std::string text = absl::StrCat("process_vm_readv from process ", pid,
                                         ": ", std::strerror(error));
-  if (error == ESRCH) return absl::UnavailableError(text);
-  if (error == EFAULT) return absl::DataLossError(text);
-  return absl::FailedPreconditionError(text);
+  return error == ESRCH ? absl::UnavailableError(text)
+                        : absl::FailedPreconditionError(text);
 }
 
 std::string LinkTarget(const char* path) {
@@ -46,7 +45,7 @@ void PlacedNonce::Erase() {
 
 absl::StatusOr<PeerMemory> PeerMemory::Prove(const PeerProcess& process,
                                              uint64_t nonce_address,
-                                             const Nonce& nonce) {
+                                             const MemoryNonce& nonce) {
   if (process.pid <= 0) {
     return absl::FailedPreconditionError(
         "the peer's process is not visible here (another pid namespace)");
@@ -66,20 +65,31 @@ absl::StatusOr<PeerMemory> PeerMemory::Prove(const PeerProcess& process,
 
 absl::Status PeerMemory::Read(uint64_t from, void* to, uint64_t length) const {
   // The nonce goes last: if it is still there, so were the bytes.
-  Nonce found;
+  MemoryNonce found;
   const iovec local[] = {{to, length}, {found.data(), found.size()}};
   const iovec remote[] = {
       {reinterpret_cast<void*>(from), length},
       {reinterpret_cast<void*>(nonce_address_), found.size()}};
   const ssize_t n = process_vm_readv(pid_, local, 2, remote, 2, 0);
-  if (n < 0) return ReadError(errno, pid_);
-  if (static_cast<uint64_t>(n) < length) return ReadError(EFAULT, pid_);
-  if (static_cast<uint64_t>(n) < length + found.size() || found != nonce_) {
-    return absl::UnavailableError(
-        absl::StrCat("the nonce is not in the memory of process ", pid_,
-                     ": it has closed the channel, or is not the peer"));
+  if (n < 0 && errno != EFAULT) return Refused(errno, pid_);
+  const uint64_t got = n < 0 ? 0 : n;
+  if (got == length + found.size() && found == nonce_) return absl::OkStatus();
+  if (got < length && HasNonce()) {
+    return absl::DataLossError(absl::StrCat(
+        "process ", pid_, " has no ", length, " bytes at address ", from));
   }
-  return absl::OkStatus();
+  return absl::UnavailableError(
+      absl::StrCat("the nonce is not in the memory of process ", pid_,
+                   ": it has closed the channel, or is not the peer"));
+}
+
+bool PeerMemory::HasNonce() const {
+  MemoryNonce found;
+  const iovec local{found.data(), found.size()};
+  const iovec remote{reinterpret_cast<void*>(nonce_address_), found.size()};
+  return process_vm_readv(pid_, &local, 1, &remote, 1, 0) ==
+             static_cast<ssize_t>(found.size()) &&
+         found == nonce_;
 }
 
 std::string MemoryDomain() {

@@ -21,13 +21,13 @@ class PlacedNonce {
   ~PlacedNonce() { Erase(); }
 
   uint64_t address() const { return reinterpret_cast<uint64_t>(words_); }
-  Nonce value() const { return value_; }
+  MemoryNonce value() const { return value_; }
   // From now on no copy of the peer's succeeds.
   void Erase();
 
  private:
   std::atomic<uint64_t> words_[2];
-  Nonce value_;
+  MemoryNonce value_;
 };
 
 // The memory of a process that has been proved to be the peer.
@@ -36,7 +36,7 @@ class PeerMemory {
   // FAILED_PRECONDITION: why it is not proved, or not readable.
   static absl::StatusOr<PeerMemory> Prove(const PeerProcess& process,
                                           uint64_t nonce_address,
-                                          const Nonce& nonce);
+                                          const MemoryNonce& nonce);
 
   // Reads `length` bytes, from a process that has the nonce at the end of the
   // copy: its id may be another's by now. Blocks as long as the copy lasts.
@@ -46,12 +46,13 @@ class PeerMemory {
   absl::Status Read(uint64_t from, void* to, uint64_t length) const;
 
  private:
-  PeerMemory(pid_t pid, uint64_t nonce_address, const Nonce& nonce)
+  PeerMemory(pid_t pid, uint64_t nonce_address, const MemoryNonce& nonce)
       : pid_(pid), nonce_address_(nonce_address), nonce_(nonce) {}
+  bool HasNonce() const;
 
   pid_t pid_;
   uint64_t nonce_address_;
-  Nonce nonce_;
+  MemoryNonce nonce_;
 };
 
 // Equal in two processes exactly if, as far as names can tell, each may find

@@ -4,20 +4,15 @@
 
 #include <utility>
 
+#include "transport/hub.h"
+
 namespace tensorferry {
 namespace testing {
 namespace {
 
 absl::Status StatusOf(const tensorpipe::Error& error) {
   if (!error) return absl::OkStatus();
-  return LocalChannelErrorStatus(error).value_or(
-      absl::UnknownError(error.what()));
-}
-
-LocalChannelOptions Complete(LocalChannelOptions options, Side* side) {
-  options.loop = &side->loop;
-  if (options.copier == nullptr) options.copier = &side->copier;
-  return options;
+  return LocalChannelErrorStatus(error).value_or(HubErrorStatus(error.what()));
 }
 
 }  // namespace
@@ -37,16 +32,21 @@ absl::Status Outcome::Wait() {
 }
 
 std::string Pattern(size_t length, int seed) {
-  std::string bytes(length, '\0');
+  std::string block(4099, '\0');  // prime: no piece's length is a multiple
   uint32_t value = 2654435761u * (seed + 1);
-  for (char& byte : bytes) {
+  for (char& byte : block) {
     value = value * 1664525u + 1013904223u;
     byte = static_cast<char>(value >> 24);
+  }
+  std::string bytes;
+  bytes.reserve(length);
+  while (bytes.size() < length) {
+    bytes.append(block, 0, length - bytes.size());
   }
   return bytes;
 }
 
-Wire::Wire() : context_(tensorpipe::transport::uv::create()) {
+UvConnections::UvConnections() : context_(tensorpipe::transport::uv::create()) {
   listener_ = context_->listen("127.0.0.1");
   absl::Notification came;
   listener_->accept(
@@ -58,7 +58,7 @@ Wire::Wire() : context_(tensorpipe::transport::uv::create()) {
   came.WaitForNotification();
 }
 
-Wire::~Wire() {
+UvConnections::~UvConnections() {
   dialed = accepted = nullptr;
   listener_ = nullptr;
   context_->join();
@@ -91,20 +91,26 @@ void HeldExecutor::RunAll() {
   for (Task& task : tasks) std::move(task)();
 }
 
-Side::Side(LocalChannelOptions options) {
+Side::Side(LocalChannelOptions options)
+    : context_(MakeLocalChannel(Complete(std::move(options)))) {}
+
+LocalChannelOptions Side::Complete(LocalChannelOptions options) {
+  if (options.loop == nullptr) options.loop = &loop_;
+  if (options.copier == nullptr) options.copier = &copier_;
+  used_loop_ = options.loop;
   options.on_carried = [this](Carried carried) {
     absl::MutexLock lock(&mu_);
     carried_.push_back(std::move(carried));
   };
-  context = MakeLocalChannel(Complete(std::move(options), this));
+  return options;
 }
 
-Side::~Side() { context->join(); }
+Side::~Side() { context_->join(); }
 
 std::shared_ptr<tensorpipe::channel::Channel> Side::Open(
     std::shared_ptr<Connection> connection) {
-  return context->createChannel({std::move(connection)},
-                                tensorpipe::channel::Endpoint::kConnect);
+  return context_->createChannel({std::move(connection)},
+                                 tensorpipe::channel::Endpoint::kConnect);
 }
 
 std::vector<Carried> Side::carried() {
@@ -114,7 +120,7 @@ std::vector<Carried> Side::carried() {
 
 void Side::Flush() {
   absl::Notification ran;
-  loop.Post([&] { ran.Notify(); });
+  used_loop_->Run([&] { ran.Notify(); });
   ran.WaitForNotification();
 }
 
@@ -164,7 +170,7 @@ absl::StatusOr<LocalFrame> RawPeer::Read() {
 bool RawPeer::AwaitEnd() {
   while (true) {
     const absl::StatusOr<LocalFrame> frame = Read();
-    if (!frame.ok()) return absl::IsUnknown(frame.status());
+    if (!frame.ok()) return absl::IsUnavailable(frame.status());
   }
 }
 

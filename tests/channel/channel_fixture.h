@@ -30,8 +30,8 @@ constexpr absl::Duration kPatience = absl::Seconds(30);
 class Outcome {
  public:
   std::function<void(const tensorpipe::Error&)> done();
-  // DEADLINE_EXCEEDED after kPatience; errors of others than the channel are
-  // UNKNOWN.
+  // DEADLINE_EXCEEDED after kPatience. Errors of tensorpipe's own, which have
+  // no code, are UNAVAILABLE.
   absl::Status Wait();
   bool ended() const { return state_->ended.HasBeenNotified(); }
 
@@ -48,10 +48,10 @@ class Outcome {
 std::string Pattern(size_t length, int seed);
 
 // Two ends of a connection of tensorpipe's uv.
-class Wire {
+class UvConnections {
  public:
-  Wire();
-  ~Wire();
+  UvConnections();
+  ~UvConnections();
   std::shared_ptr<Connection> dialed, accepted;
 
  private:
@@ -73,7 +73,7 @@ class HeldExecutor : public Executor {
   std::deque<Task> tasks_ ABSL_GUARDED_BY(mu_);
 };
 
-// A context of the local channel with what it needs.
+// A context of the local channel with what it needs and was not given.
 class Side {
  public:
   explicit Side(LocalChannelOptions options = {});
@@ -85,13 +85,20 @@ class Side {
   // Returns once everything that was posted to the loop has run.
   void Flush();
 
-  Loop loop;
-  ThreadPool copier{1};
-  std::shared_ptr<tensorpipe::channel::Context> context;
+  tensorpipe::channel::Context& context() { return *context_; }
+  std::shared_ptr<tensorpipe::channel::Context> shared_context() {
+    return context_;
+  }
 
  private:
+  LocalChannelOptions Complete(LocalChannelOptions options);
+
+  Loop loop_;
+  ThreadPool copier_{1};
+  Executor* used_loop_ = nullptr;
   absl::Mutex mu_;
   std::vector<Carried> carried_ ABSL_GUARDED_BY(mu_);
+  std::shared_ptr<tensorpipe::channel::Context> context_;
 };
 
 // Says of every connection that its other end is this process.
@@ -109,7 +116,7 @@ class RawPeer {
       : connection_(std::move(connection)) {}
   void Write(const LocalFrame& frame);
   void Write(std::string bytes);
-  // DATA_LOSS: no frame. UNKNOWN: the connection ended.
+  // DATA_LOSS: no frame. UNAVAILABLE: the connection ended.
   absl::StatusOr<LocalFrame> Read();
   // Waits until the other side has closed.
   bool AwaitEnd();

@@ -56,7 +56,7 @@ class Pair {
     EXPECT_TRUE(into == bytes);
   }
 
-  Wire wire;
+  UvConnections wire;
   Side near_side, far_side;
   std::shared_ptr<tensorpipe::channel::Channel> near, far;
 };
@@ -183,7 +183,8 @@ TEST(LocalChannelTest, CloseEndsPendingOperationsOnBothSides) {
   EXPECT_THAT(sent.Wait(), IsOk());
   pair.near->close();
   EXPECT_THAT(received.Wait(), StatusIs(StatusCode::kCancelled));
-  EXPECT_THAT(more.Wait(), StatusIs(StatusCode::kUnknown, HasSubstr("EOF")));
+  EXPECT_THAT(more.Wait(),
+              StatusIs(StatusCode::kUnavailable, HasSubstr("EOF")));
   Outcome late;
   Send(*pair.near, bytes, late);
   EXPECT_THAT(late.Wait(), StatusIs(StatusCode::kCancelled));
@@ -234,21 +235,21 @@ TEST(LocalChannelTest, SenderThatClosedIsNotReadToTheEnd) {
 }
 
 TEST(LocalChannelTest, JoinWaitsForCallbacks) {
-  Wire wire;
+  UvConnections wire;
   std::string into(100, 'x');
   Outcome received;
   auto side = std::make_unique<Side>(Proved());
   auto channel = side->Open(wire.dialed);
   Receive(*channel, into, received);
-  side->context->join();
+  side->context().join();
   EXPECT_TRUE(received.ended());
   EXPECT_THAT(received.Wait(), StatusIs(StatusCode::kCancelled));
 }
 
 TEST(LocalChannelTest, ChannelOfAClosedContextIsClosed) {
-  Wire wire;
+  UvConnections wire;
   Side side(Proved());
-  side.context->close();
+  side.context().close();
   auto channel = side.Open(wire.dialed);
   std::string into(100, 'x');
   Outcome received;
@@ -274,14 +275,14 @@ TEST(LocalChannelTest, ThrowingCallbackIsReported) {
 
 TEST(LocalChannelTest, HostsAreToldApartByTheirDescriptors) {
   Side side(Proved()), same;
-  ASSERT_TRUE(side.context->isViable());
-  const auto& descriptors = side.context->deviceDescriptors();
-  EXPECT_EQ(descriptors, same.context->deviceDescriptors());
+  ASSERT_TRUE(side.context().isViable());
+  const auto& descriptors = side.context().deviceDescriptors();
+  EXPECT_EQ(descriptors, same.context().deviceDescriptors());
   ASSERT_EQ(descriptors.size(), 1u);
   const std::string mine = descriptors.begin()->second;
-  EXPECT_TRUE(side.context->canCommunicateWithRemote(mine, mine));
-  EXPECT_FALSE(side.context->canCommunicateWithRemote(mine, mine + "1"));
-  EXPECT_FALSE(side.context->canCommunicateWithRemote(mine + "1", mine));
+  EXPECT_TRUE(side.context().canCommunicateWithRemote(mine, mine));
+  EXPECT_FALSE(side.context().canCommunicateWithRemote(mine, mine + "1"));
+  EXPECT_FALSE(side.context().canCommunicateWithRemote(mine + "1", mine));
 }
 
 }  // namespace

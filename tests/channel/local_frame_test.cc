@@ -15,8 +15,8 @@ using ::tensorferry::testing::IsOkAndHolds;
 using ::tensorferry::testing::StatusIs;
 using Kind = LocalFrame::Kind;
 
-Nonce SomeNonce() {
-  Nonce nonce;
+MemoryNonce SomeNonce() {
+  MemoryNonce nonce;
   for (size_t i = 0; i < nonce.size(); ++i) nonce[i] = i + 1;
   return nonce;
 }

@@ -57,7 +57,7 @@ class LyingChannelTest : public ::testing::Test {
     EXPECT_EQ(into, std::string(100, '\0'));
   }
 
-  Wire wire_;
+  UvConnections wire_;
   PlacedNonce nonce_;
   std::unique_ptr<Side> side_;
   std::shared_ptr<tensorpipe::channel::Channel> channel_;
@@ -85,7 +85,7 @@ TEST_F(LyingChannelTest, ForgedPointerIsDataLoss) {
 }
 
 TEST_F(LyingChannelTest, ForgedNonceLeadsToTheStream) {
-  Nonce forged = nonce_.value();
+  MemoryNonce forged = nonce_.value();
   forged[0] ^= 1;
   peer_.Write(
       {.kind = Kind::kHello, .address = nonce_.address(), .nonce = forged});

@@ -14,7 +14,7 @@ using ::tensorferry::testing::IsOk;
 using ::tensorferry::testing::StatusIs;
 using Kind = LocalFrame::Kind;
 
-constexpr uint64_t kPiece = OfferedBuffers::kPieceBytes;
+constexpr uint64_t kPiece = 1000;
 
 const char* const kMemory = reinterpret_cast<const char*>(0x10000);
 
@@ -30,7 +30,7 @@ LocalFrame Stream(uint64_t number, uint64_t length) {
 }
 
 TEST(OfferedBuffersTest, BufferIsOfferedAndEndsWhenThePeerHasReadIt) {
-  OfferedBuffers offered;
+  OfferedBuffers offered(kPiece);
   const auto offer = offered.Add(kMemory, 100);
   ASSERT_TRUE(offer);
   EXPECT_EQ(*offer, (LocalFrame{.kind = Kind::kOffer,
@@ -49,7 +49,7 @@ TEST(OfferedBuffersTest, BufferIsOfferedAndEndsWhenThePeerHasReadIt) {
 }
 
 TEST(OfferedBuffersTest, StreamIsCutAndEndsWhenAllOfItIsWritten) {
-  OfferedBuffers offered;
+  OfferedBuffers offered(kPiece);
   offered.Add(kMemory, 2 * kPiece + 5);
   EXPECT_THAT(offered.OnAnswer(Stream(0, 2 * kPiece + 5)), IsOk());
   const auto first = offered.NextPiece(), second = offered.NextPiece();
@@ -75,7 +75,7 @@ TEST(OfferedBuffersTest, StreamIsCutAndEndsWhenAllOfItIsWritten) {
 }
 
 TEST(OfferedBuffersTest, EmptyOnesTakeANumberAndNoFrame) {
-  OfferedBuffers offered;
+  OfferedBuffers offered(kPiece);
   EXPECT_FALSE(offered.Add(nullptr, 0));
   EXPECT_EQ(offered.Add(kMemory, 1)->number, 1u);
   EXPECT_FALSE(offered.Add(nullptr, 0));
@@ -87,7 +87,7 @@ TEST(OfferedBuffersTest, EmptyOnesTakeANumberAndNoFrame) {
 }
 
 TEST(OfferedBuffersTest, LaterOnesWaitForAStream) {
-  OfferedBuffers offered;
+  OfferedBuffers offered(kPiece);
   offered.Add(kMemory, 1);
   offered.Add(kMemory, 2);
   offered.Add(kMemory, 3);
@@ -108,7 +108,7 @@ TEST(OfferedBuffersTest, LaterOnesWaitForAStream) {
 TEST(OfferedBuffersTest, AnswerToWhatIsNotTheOldestOpenOfferIsALie) {
   for (const LocalFrame& lie :
        {Done(2, 2), Done(0, 1), Done(1, 3), Stream(2, 3), Done(3, 3)}) {
-    OfferedBuffers offered;
+    OfferedBuffers offered(kPiece);
     EXPECT_THAT(offered.OnAnswer(Done(0, 1)),
                 StatusIs(absl::StatusCode::kDataLoss));
     offered.Add(kMemory, 1);

@@ -30,7 +30,7 @@ class PeerMemoryTest : public ::testing::Test {
 TEST_F(PeerMemoryTest, NoncesDiffer) {
   PlacedNonce other;
   EXPECT_NE(nonce_.value(), other.value());
-  EXPECT_NE(nonce_.value(), Nonce{});
+  EXPECT_NE(nonce_.value(), MemoryNonce{});
 }
 
 TEST_F(PeerMemoryTest, IsReadOnceProved) {
@@ -42,7 +42,7 @@ TEST_F(PeerMemoryTest, IsReadOnceProved) {
 }
 
 TEST_F(PeerMemoryTest, WrongNonceIsNotProved) {
-  Nonce forged = nonce_.value();
+  MemoryNonce forged = nonce_.value();
   forged[15] ^= 1;
   const PeerProcess self{getpid(), geteuid()};
   for (uint64_t address :
@@ -81,6 +81,8 @@ TEST_F(PeerMemoryTest, MemoryThatIsNotThereIsALie) {
     EXPECT_THAT(memory.Read(from, to.data(), to.size()),
                 StatusIs(StatusCode::kDataLoss));
   }
+  nonce_.Erase();  // then it may have been there
+  EXPECT_THAT(memory.Read(1, to.data(), 1), StatusIs(StatusCode::kUnavailable));
   munmap(pages, page);
 }
 

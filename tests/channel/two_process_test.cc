@@ -1,4 +1,5 @@
-// The local channel under tensorpipe's pipes between two real processes.
+// The local channel under tensorpipe's pipes, over our own transport, between
+// two real processes.
 #include <gmock/gmock.h>
 #include <grp.h>
 #include <gtest/gtest.h>
@@ -13,15 +14,18 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
 #include "tests/channel/channel_fixture.h"
 #include "tests/testing/child_process.h"
 #include "tests/testing/status_matchers.h"
+#include "transport/hub.h"
+#include "transport/poll_loop.h"
 
 namespace tensorferry {
 namespace testing {
@@ -49,34 +53,47 @@ bool ForbidProcessVmReadv() {
                  SECCOMP_FILTER_FLAG_TSYNC, &program) == 0;
 }
 
-// A pipe over uv that carries tensors by the local channel, else by basic.
+constexpr char kWires[] = "wires";
+
+// A pipe over a hub's wire that carries tensors by the local channel, else by
+// basic.
 class PipeEnd {
  public:
-  PipeEnd(pid_t peer, Executor* copier) : side_(Options(peer, copier)) {
-    context_.registerTransport(0, "uv", tensorpipe::transport::uv::create());
-    context_.registerChannel(1, "local", side_.context);
-    context_.registerChannel(0, "basic", tensorpipe::channel::basic::create());
+  explicit PipeEnd(Executor* copier) : side_(Options(copier)) {
+    HubOptions options;
+    options.loop = &loop_;
+    hub_ = *Hub::Create(options);
   }
   ~PipeEnd() {
     context_.close();
     if (held_ != nullptr) held_->RunAll();
     context_.join();
+    pipe_ = nullptr;
+    listener_ = nullptr;
   }
 
-  std::string Listen() {
-    listener_ = context_.listen({"uv://127.0.0.1"});
-    return listener_->url("uv");
+  // The address to dial.
+  std::string Listen(Wire wire) {
+    Hub::Expected expected =
+        *hub_->Expect(Key(), {wire}, absl::Now() + absl::Seconds(60), {});
+    Register(std::move(expected.context));
+    listener_ = context_.listen({absl::StrCat(kWires, "://", expected.listen)});
+    return expected.addresses.at(0);
   }
   bool Accept() {
-    absl::Notification came;
+    Outcome accepted;
     listener_->accept(
-        [&](const tensorpipe::Error&, std::shared_ptr<tensorpipe::Pipe> pipe) {
+        [this, done = accepted.done()](const tensorpipe::Error& error,
+                                       std::shared_ptr<tensorpipe::Pipe> pipe) {
           pipe_ = std::move(pipe);
-          came.Notify();
+          done(error);
         });
-    return came.WaitForNotificationWithTimeout(kPatience);
+    return accepted.Wait().ok();
   }
-  void Connect(const std::string& url) { pipe_ = context_.connect(url); }
+  void Connect(const std::string& address) {
+    Register(*hub_->Dial(Key(), address, {}));
+    pipe_ = context_.connect(absl::StrCat(kWires, "://", address));
+  }
   void Close() { pipe_->close(); }
 
   void Send(const std::string& bytes, Outcome& outcome) {
@@ -111,29 +128,62 @@ class PipeEnd {
   void Flush() { side_.Flush(); }
 
  private:
-  LocalChannelOptions Options(pid_t peer, Executor* copier) {
+  static SessionKey Key() { return {"channel test", std::string(16, 'k')}; }
+
+  LocalChannelOptions Options(Executor* copier) {
     held_ = dynamic_cast<HeldExecutor*>(copier);
     LocalChannelOptions options;
+    options.loop = &loop_;
     options.copier = copier;
     options.piece_bytes = kMiB;
-    options.peer_of = [peer](const Connection&) {
-      return PeerProcess{peer, geteuid()};
-    };
+    options.peer_of = PeerProcessOf;
     return options;
   }
 
+  void Register(std::shared_ptr<tensorpipe::transport::Context> transport) {
+    context_.registerTransport(0, kWires, std::move(transport));
+    context_.registerChannel(1, "local", side_.shared_context());
+    context_.registerChannel(0, "basic", tensorpipe::channel::basic::create());
+  }
+
+  PollLoop loop_;
   HeldExecutor* held_ = nullptr;
+  std::unique_ptr<Hub> hub_;
   Side side_;
   tensorpipe::Context context_;
   std::shared_ptr<tensorpipe::Listener> listener_;
   std::shared_ptr<tensorpipe::Pipe> pipe_;
 };
 
+// Sends and receives `count` messages at the same time. Returns what went
+// wrong; empty: nothing.
+std::string Burst(PipeEnd& end, int count, int seed_out, int seed_in) {
+  auto bytes = [](int seed, int i) {
+    return Pattern(i % 5 == 0 ? i : i * 100'000, seed + i);
+  };
+  std::vector<std::string> out, in(count);
+  std::vector<Outcome> outcomes(2 * count);
+  for (int i = 0; i < count; ++i) out.push_back(bytes(seed_out, i));
+  for (int i = 0; i < count; ++i) {
+    end.Send(out[i], outcomes[i]);
+    end.Receive(in[i], outcomes[count + i]);
+  }
+  std::string wrong;
+  for (Outcome& outcome : outcomes) {
+    const absl::Status status = outcome.Wait();
+    if (!status.ok()) wrong = status.ToString();
+  }
+  for (int i = 0; i < count && wrong.empty(); ++i) {
+    if (in[i] != bytes(seed_in, i)) wrong = absl::StrCat("message ", i);
+  }
+  return wrong;
+}
+
 // The child obeys lines of its input and answers each with a line.
 class Child {
  public:
   // `how`: "", or what it forbids itself before it does anything.
-  int Run(const std::string& url, const std::string& how) {
+  int Run(const std::string& address, const std::string& how) {
     if (how == "undumpable") prctl(PR_SET_DUMPABLE, 0);
     if (how == "forbidden" && !ForbidProcessVmReadv()) return 1;
     if (how == "nobody" &&
@@ -144,8 +194,8 @@ class Child {
     ThreadPool pool(1);
     Executor* copier = &pool;
     if (how == "held") copier = &held;
-    PipeEnd end(getppid(), copier);
-    end.Connect(url);
+    PipeEnd end(copier);
+    end.Connect(address);
     for (std::string line; ReadLine(line);) WriteLine(Obey(end, line));
     return 0;
   }
@@ -158,8 +208,13 @@ class Child {
   }
 
   // "send MIB SEED", "start MIB SEED" (and do not wait), "receive MIB SEED",
-  // "forbid"
+  // "forbid", "why" (its memory cannot be read), "burst"
   std::string Obey(PipeEnd& end, const std::string& line) {
+    if (line == "why") return absl::StrCat("why: ", WhyUnreadable());
+    if (line == "burst") {
+      const std::string wrong = Burst(end, 40, 2000, 1000);
+      return wrong.empty() ? end.carried() : wrong;
+    }
     if (line == "forbid") return ForbidProcessVmReadv() ? "done" : "failed";
     const std::vector<std::string> words = absl::StrSplit(line, ' ');
     int mib = 0, seed = 0;
@@ -192,12 +247,12 @@ class Child {
 class TwoProcessTest : public ::testing::Test {
  protected:
   // `copier`: of this side; null: a thread.
-  void Meet(const std::string& how, Executor* copier = nullptr) {
-    auto child = ChildProcess::Start({"--child", how});
+  void Meet(const std::string& how, Executor* copier = nullptr,
+            Wire wire = Wire::kUnix) {
+    end_ = std::make_unique<PipeEnd>(copier ? copier : &pool_);
+    auto child = ChildProcess::Start({"--child", how, end_->Listen(wire)});
     ASSERT_THAT(child, IsOk());
     child_ = std::make_unique<ChildProcess>(*std::move(child));
-    end_ = std::make_unique<PipeEnd>(child_->pid(), copier ? copier : &pool_);
-    ASSERT_THAT(child_->WriteLine(end_->Listen()), IsOk());
     ASSERT_TRUE(end_->Accept());
   }
 
@@ -247,10 +302,46 @@ TEST_F(TwoProcessTest, MemoryIsReadInBothDirections) {
   }
 }
 
+TEST_F(TwoProcessTest, ManyMessagesAreCarriedBothWaysAtOnce) {
+  Meet("");
+  Tell("burst");
+  EXPECT_EQ(Burst(*end_, 40, 1000, 2000), "");
+  ExpectCarried("vm", "OK");
+}
+
+TEST_F(TwoProcessTest, ManyMessagesAreStreamedBothWaysAtOnce) {
+  Meet("", nullptr, Wire::kTcp);
+  Tell("burst");
+  EXPECT_EQ(Burst(*end_, 40, 1000, 2000), "");
+  ExpectCarried("stream", "does not tell which process");
+}
+
+TEST_F(TwoProcessTest, ProcessSaysWhyItsMemoryCannotBeRead) {
+  const std::pair<const char*, const char*> kReasons[] = {
+      {"", "why: "},
+      {"undumpable", "not dumpable"},
+      {"forbidden", "process_vm_readv is refused here"}};
+  for (const auto& [how, why] : kReasons) {
+    Meet(how);
+    Tell("why");
+    if (*how == '\0') {
+      EXPECT_EQ(Answer(), why);
+    } else {
+      EXPECT_THAT(Answer(), HasSubstr(why));
+    }
+  }
+}
+
 TEST_F(TwoProcessTest, MemoryOfAProcessThatForbidsItIsNotRead) {
   Meet("undumpable");
   ReceiveFromChild(5, 1, "stream", "not dumpable");
   SendToChild(5, 2, "vm", "OK");
+}
+
+TEST_F(TwoProcessTest, ConnectionThatDoesNotTellThePeerStreams) {
+  Meet("", nullptr, Wire::kTcp);
+  ReceiveFromChild(5, 1, "stream", "does not tell which process");
+  SendToChild(5, 2, "stream", "does not tell which process");
 }
 
 TEST_F(TwoProcessTest, ProcessThatMayNotReadStreams) {
@@ -272,7 +363,7 @@ TEST_F(TwoProcessTest, ReadingThatIsForbiddenWhileInUseGoesOnInTheStream) {
 
 TEST_F(TwoProcessTest, ProcessesOfTwoUsersDoNotUseTheChannel) {
   if (geteuid() != 0) GTEST_SKIP() << "needs root";
-  ASSERT_NO_FATAL_FAILURE(Meet("nobody"));
+  ASSERT_NO_FATAL_FAILURE(Meet("nobody", nullptr, Wire::kTcp));
   ReceiveFromChild(5, 1, "none", "");
   SendToChild(5, 2, "none", "");
 }
@@ -288,17 +379,19 @@ TEST_F(TwoProcessTest, SenderKilledWhileItsMemoryIsReadIsAnError) {
   child_->Signal(SIGKILL);
   child_->Wait();
   ASSERT_TRUE(held_.RunOne());
-  EXPECT_THAT(received.Wait(), ::testing::Not(IsOk()));
+  EXPECT_THAT(received.Wait(), StatusIs(StatusCode::kUnavailable));
 }
 
 TEST_F(TwoProcessTest, KilledReceiverIsAnError) {
   Meet("held");
+  // tensorpipe does not notice a peer that dies before the pipe is up.
+  ReceiveFromChild(1, 1, "vm", "OK");
   const std::string bytes = Pattern(kMiB, 1);
   Outcome sent;
   Tell("receive 1 1");
   end_->Send(bytes, sent);
   child_->Signal(SIGKILL);
-  EXPECT_THAT(sent.Wait(), StatusIs(StatusCode::kUnknown));
+  EXPECT_THAT(sent.Wait(), StatusIs(StatusCode::kUnavailable));
 }
 
 TEST_F(TwoProcessTest, ReceiverClosesWhileTheSenderIsStopped) {
@@ -320,18 +413,16 @@ TEST_F(TwoProcessTest, ReceiverClosesWhileTheSenderIsStopped) {
 
 }  // namespace
 
-int RunChild(const std::string& how) {
-  std::string url;
-  for (char c; read(STDIN_FILENO, &c, 1) == 1 && c != '\n';) url += c;
-  return Child().Run(url, how);
+int RunChild(const std::string& how, const std::string& address) {
+  return Child().Run(address, how);
 }
 
 }  // namespace testing
 }  // namespace tensorferry
 
 int main(int argc, char** argv) {
-  if (argc == 3 && std::string(argv[1]) == "--child") {
-    return tensorferry::testing::RunChild(argv[2]);
+  if (argc == 4 && std::string(argv[1]) == "--child") {
+    return tensorferry::testing::RunChild(argv[2], argv[3]);
   }
   ::testing::InitGoogleTest(&argc, argv);
   return RUN_ALL_TESTS();

@@ -108,6 +108,7 @@ class Sender {
  private:
   bool Go() {
     while (auto piece = offered_.NextPiece()) {
+      Require(piece->header.length <= 7);
       std::vector<char> copy(piece->header.length);
       std::memcpy(copy.data(), piece->data, copy.size());
       offered_.OnPieceWritten();
@@ -119,7 +120,7 @@ class Sender {
     return true;
   }
 
-  OfferedBuffers offered_;
+  OfferedBuffers offered_{7};
   std::vector<std::unique_ptr<std::vector<char>>> buffers_;
   size_t ended_ = 0;
 };
