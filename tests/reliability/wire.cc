@@ -145,7 +145,7 @@ void Wire::Carry() {
         if (cut_ || (lose > 0 && ++packets % lose == 0)) continue;
         under_way[1 - from].push_back(
             {std::string(buffer, n),
-             absl::Now() + absl::Nanoseconds(delay_ns_)});
+             absl::Now() + absl::Nanoseconds(delay_ns_.load())});
       }
     }
   }
