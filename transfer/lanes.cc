@@ -120,8 +120,12 @@ Lanes::Connection& Lanes::Open(std::shared_ptr<tensorpipe::Pipe> pipe,
   auto lane = std::make_shared<Lane>(loop_, std::move(pipe), NameOf(index));
   Lane* key = lane.get();
   Connection& connection = connections_[key];
-  connection = {lane, contexts_.size() - 1, index, generation,
-                /*greeted=*/false};
+  connection = {lane,
+                contexts_.size() - 1,
+                index,
+                generation,
+                /*greeted=*/false,
+                /*hopeless=*/absl::OkStatus()};
   Lane::Callbacks callbacks;
   callbacks.on_descriptor = [this, key](tensorpipe::Descriptor descriptor) {
     OnDescriptor(key, std::move(descriptor));
@@ -323,13 +327,16 @@ void Lanes::Turn(Connection& connection, absl::Status why) {
     if (connection.generation > 1) return connection.lane->Close(why);
     return Fail(std::move(why));
   }
-  // One that does not fit never will.
-  bool hopeless = !up_ && why.code() == absl::StatusCode::kFailedPrecondition;
-  WriteFrame(*connection.lane, RejectFrame{why}, FrameIn::kMetadataIfShort, "",
-             [this, lane = connection.lane, why, hopeless](bool) {
-               lane->Close(why);
-               if (hopeless) Fail(why);
-             });
+  // One that does not fit never will. The peer ends it, and the link, once he
+  // has heard why: were it ended here, its other lanes might overtake that.
+  if (!up_ && absl::IsFailedPrecondition(why)) {
+    connection.hopeless = why;
+    return WriteFrame(*connection.lane, RejectFrame{std::move(why)},
+                      FrameIn::kMetadataIfShort, "", [](bool) {});
+  }
+  // As payload: it is written when the socket has it, and may be closed then.
+  WriteFrame(*connection.lane, RejectFrame{why}, FrameIn::kPayload, "",
+             [lane = connection.lane, why](bool) { lane->Close(why); });
 }
 
 void Lanes::Adopt(Connection& connection, HelloFrame hello) {
@@ -411,6 +418,7 @@ void Lanes::OnEnded(Lane* key, absl::Status why) {
   }
   if (closing_) return MaybeClosed();
   if (key->broken()) return Fail(std::move(why));
+  if (!connection.hopeless.ok()) return Fail(connection.hopeless);
   // One that was never greeted, or belongs to an address that was given up.
   if (failed_ || index < 0 || connection.context + 1 != contexts_.size()) {
     return;
@@ -418,8 +426,7 @@ void Lanes::OnEnded(Lane* key, absl::Status why) {
   if (MayDialNext(why)) return GiveUpWire(std::move(why));
   // The accepting side may be up, and end lanes, before the dialing one knows.
   // No accident makes a peer break the framing.
-  if (index == 0 || (accepts_ && !up_) || absl::IsDataLoss(why) ||
-      absl::IsUnauthenticated(why)) {
+  if (index == 0 || (accepts_ && !up_) || absl::IsDataLoss(why)) {
     return Fail(std::move(why));
   }
   Slot& slot = slots_[index];

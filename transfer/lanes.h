@@ -107,7 +107,8 @@ class Lanes {
     size_t context = 0;
     int index = -1;  // of its slot; -1: not known yet
     uint32_t generation = 0;
-    bool greeted = false;  // by a HELLO that is right
+    bool greeted = false;   // by a HELLO that is right
+    absl::Status hopeless;  // not OK: why no HELLO of this peer's ever will be
   };
 
   struct Slot {

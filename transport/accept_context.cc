@@ -71,9 +71,16 @@ class SessionListener : public std::enable_shared_from_this<SessionListener> {
         accept(tensorpipe::Error::kSuccess, MakeHandle(std::move(connection)));
       }
     } catch (const std::exception& e) {
-      on_thrown_(absl::InternalError(
-          absl::StrCat("tensorpipe threw as it accepted: ", e.what())));
+      Thrown(e.what());
+    } catch (...) {
+      Thrown("no std::exception");
     }
+  }
+
+  void Thrown(const char* what) {
+    if (on_thrown_ == nullptr) return;
+    on_thrown_(absl::InternalError(
+        absl::StrCat("tensorpipe threw as it accepted: ", what)));
   }
 
   CallQueue calls_;

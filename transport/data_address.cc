@@ -46,8 +46,12 @@ absl::StatusOr<DataAddress> ParseUnix(absl::string_view text,
 
 bool ParsePort(absl::string_view text, uint16_t& port) {
   uint32_t number = 0;
-  if (text.empty() || text.size() > 5 || !absl::ascii_isdigit(text[0]) ||
-      !absl::SimpleAtoi(text, &number) || number == 0 || number > 65535) {
+  // SimpleAtoi would take a sign and spaces too.
+  for (char c : text) {
+    if (!absl::ascii_isdigit(static_cast<unsigned char>(c))) return false;
+  }
+  if (text.size() > 5 || !absl::SimpleAtoi(text, &number) || number == 0 ||
+      number > 65535) {
     return false;
   }
   port = static_cast<uint16_t>(number);

@@ -185,6 +185,7 @@ void Door::Stop() {
     socket->fd.Reset();
   }
   for (auto& incoming : std::exchange(incoming_, {})) incoming->Stop();
+  for (auto& incoming : std::exchange(proved_, {})) incoming->Stop();
 }
 
 void Door::AcceptAll(Socket& socket) {
@@ -327,7 +328,17 @@ absl::Status Door::OnProved(Incoming& incoming) {
         absl::StrCat("connection number ", incoming.handshake().number(),
                      " was used before"));
   }
+  const auto of_session = [&](const std::shared_ptr<Incoming>& other) {
+    return other->handshake().session_id() == session->first;
+  };
+  if (session->second.context->connections() +
+          std::count_if(proved_.begin(), proved_.end(), of_session) >=
+      hub_->options.max_connections_per_session) {
+    return absl::ResourceExhaustedError("the session has its connections");
+  }
   loop()->CancelTimer(std::exchange(session->second.unused, 0));
+  incoming_.remove(incoming.shared_from_this());
+  proved_.push_back(incoming.shared_from_this());
   return absl::OkStatus();
 }
 
@@ -359,6 +370,7 @@ void Door::Forget(Incoming& incoming) {
   auto self = incoming.shared_from_this();
   incoming.Stop();
   incoming_.remove(self);
+  proved_.remove(self);
 }
 
 }  // namespace tensorferry

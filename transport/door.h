@@ -104,7 +104,9 @@ class Door final : public Incoming::Door,
 
   // On the loop.
   UniqueFd spare_;  // given up to take, and drop, what no other is left for
-  std::list<std::shared_ptr<Incoming>> incoming_;  // oldest first
+  std::list<std::shared_ptr<Incoming>> incoming_;  // strangers, oldest first
+  // Those that proved their key and owe the first frame. Nobody evicts them.
+  std::list<std::shared_ptr<Incoming>> proved_;
 };
 
 }  // namespace tensorferry

@@ -17,6 +17,10 @@ namespace {
 // Of a TLS record that opens a connection. A hello of ours starts otherwise.
 constexpr uint8_t kTlsHandshake = 0x16;
 
+// All that a stranger gets of our memory over a plain socket, but for a watch,
+// a timer and a file descriptor.
+static_assert(sizeof(Incoming) < 1024);
+
 }  // namespace
 
 Incoming::Incoming(PollLoop* loop, Door* door, UniqueFd fd, Origin origin)

@@ -101,6 +101,24 @@ TEST(FakeClockTest, ForgetsMutexesThatDie) {
   waiters.join();
 }
 
+TEST(FakeClockTest, CallsWakersAtEachAdvanceUntilTheyAreRemoved) {
+  FakeClock clock;
+  int woken = 0;
+  const Clock::WakerId id = clock.AddWaker([&] { ++woken; });
+  clock.Advance(absl::Seconds(1));
+  clock.Advance(absl::Seconds(1));
+  clock.RemoveWaker(id);
+  clock.Advance(absl::Seconds(1));
+  EXPECT_EQ(woken, 2);
+}
+
+TEST(FakeClockTest, KnowsNoRealTimeToADeadlineAhead) {
+  FakeClock clock;
+  EXPECT_EQ(clock.RealTimeUntil(clock.Now() + absl::Seconds(1)),
+            absl::InfiniteDuration());
+  EXPECT_EQ(clock.RealTimeUntil(clock.Now()), absl::ZeroDuration());
+}
+
 TEST(RealClockTest, GoesOnAndStartsAtTheWallClocksTime) {
   const absl::Time before = Clock::Real()->Now();
   EXPECT_LT(absl::AbsDuration(before - absl::Now()), absl::Hours(1));

@@ -8,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "serialization/converter_registry.h"
 #include "tests/testing/status_matchers.h"
@@ -506,27 +505,6 @@ TEST_F(DialTest, WrongKeyIsRefusedAndDoesNoHarm) {
   EXPECT_THAT(Dial(expected->addresses, key_),
               StatusIs(StatusCode::kUnauthenticated));
   EXPECT_THAT(Dial(expected->addresses, expected->key), IsOk());
-}
-
-// More handshakes than a hub has under way at a time.
-TEST_F(DialTest, ManyLinksOpenAtOnce) {
-  constexpr int kLinks = 16;
-  std::vector<Outcome<std::shared_ptr<Link>>> dialed(kLinks);
-  std::vector<std::shared_ptr<Link>> links;
-  for (int i = 0; i < kLinks; ++i) {
-    TransferRules rules = BasicRules();
-    rules.session_id = absl::StrCat("session-", i);
-    absl::StatusOr<Endpoint::Expected> expected = Expect(rules);
-    ASSERT_THAT(expected, IsOk());
-    links.push_back(expected->link);
-    endpoint_->Dial(expected->addresses, expected->key, rules,
-                    absl::Seconds(60), nullptr, dialed[i].done());
-  }
-  for (auto& outcome : dialed) {
-    absl::StatusOr<std::shared_ptr<Link>> link = outcome.Wait();
-    ASSERT_THAT(link, IsOk());
-    links.push_back(*std::move(link));
-  }
 }
 
 TEST_F(DialTest, AddressThatCannotBeReachedLeadsToTheNextAndIsInTheReceipts) {

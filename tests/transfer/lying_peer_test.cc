@@ -229,8 +229,8 @@ TEST_F(LyingPeerTest, BodyWithoutATargetIsNotRead) {
   peer_->Send(Header(1, 1 << 20));
   Next<GrantFrame>();
   peer_->SendBody(1, {1, 1, 0, 0}, {1 << 20}, /*target=*/false);
-  EXPECT_THAT(down_.Wait(), StatusIs(StatusCode::kInvalidArgument,
-                                     HasSubstr("with a target")));
+  EXPECT_THAT(down_.Wait(),
+              StatusIs(StatusCode::kDataLoss, HasSubstr("without a target")));
 }
 
 TEST_F(LyingPeerTest, EagerBodyBeyondTheWindowEndsTheLink) {
