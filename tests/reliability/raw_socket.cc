@@ -70,10 +70,15 @@ absl::StatusOr<RawSocket> RawSocket::Connect(const ListeningSocket& to,
   RawSocket made(socket(address.storage.ss_family,
                         SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (made.fd_ < 0) return SystemError("socket");
-  if (connect(made.fd_, reinterpret_cast<const sockaddr*>(&address.storage),
-              address.length) == 0) {
-    return made;
-  }
+  auto begin = [&] {
+    return connect(made.fd_,
+                   reinterpret_cast<const sockaddr*>(&address.storage),
+                   address.length);
+  };
+  // A unix socket's backlog may be full for a while.
+  int begun = -1;
+  Becomes([&] { return (begun = begin()) == 0 || errno != EAGAIN; }, within);
+  if (begun == 0) return made;
   if (errno != EINPROGRESS) return SystemError("connect");
   if (!Ready(made.fd_, POLLOUT, absl::Now() + within)) {
     return absl::UnavailableError("connect: nobody answers");
