@@ -1,0 +1,50 @@
+#ifndef TENSORFERRY_TESTS_RELIABILITY_PROCESS_VIEW_H_
+#define TENSORFERRY_TESTS_RELIABILITY_PROCESS_VIEW_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+
+namespace tensorferry {
+namespace testing {
+
+// What the system says of another process. All zero: there is none.
+struct ProcessView {
+  int descriptors = 0;
+  int threads = 0;
+  int memfds = 0;       // open or mapped
+  uint64_t memory = 0;  // resident, anonymous or shared; in bytes
+};
+ProcessView Look(pid_t pid);
+std::string ToString(const ProcessView& view);
+
+// Whether the process runs: neither gone nor waiting to be buried.
+bool IsAlive(pid_t pid);
+
+// A socket that a process listens on.
+struct ListeningSocket {
+  std::string host;  // "127.0.0.1", "::1"; empty: a unix socket
+  uint16_t port = 0;
+  std::string path;  // of a unix socket; "@..." is abstract
+};
+std::vector<ListeningSocket> ListeningSockets(pid_t pid);
+std::string ToString(const ListeningSocket& socket);
+
+uint64_t AvailableMemory();  // of this machine, in bytes
+
+// What slow machines are given where the claim is that something ends at all.
+inline constexpr absl::Duration kPatience = absl::Seconds(60);
+
+// Whether `condition`, which nobody announces, comes true in time.
+bool Becomes(const std::function<bool()>& condition,
+             absl::Duration within = kPatience);
+
+}  // namespace testing
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_TESTS_RELIABILITY_PROCESS_VIEW_H_
