@@ -18,8 +18,8 @@
 namespace tensorferry {
 namespace {
 
-// A handshake younger than this is not evicted: it has not had its chance.
-constexpr absl::Duration kGrace = absl::Milliseconds(20);
+// How long accepting waits where all strangers are in the middle of something.
+constexpr absl::Duration kMoment = absl::Milliseconds(1);
 // How long a socket rests that the system lets us take nothing from.
 constexpr absl::Duration kRest = absl::Milliseconds(100);
 constexpr int kAcceptsPerTurn = 64;
@@ -236,31 +236,43 @@ bool Door::DropOneForLackOfDescriptors(Socket& socket) {
 
 // Whether there is room for one more; else accepting pauses.
 bool Door::MakeRoom(Socket& socket) {
-  if (static_cast<int>(incoming_.size()) < hub_->options.max_handshakes) {
-    return true;
-  }
-  const absl::Time ripe = incoming_.front()->since() + kGrace;
-  if (ripe > loop()->clock()->Now()) {
-    PauseUntil(socket, ripe);
-    return false;
-  }
-  OnRefused(*incoming_.front(),
-            absl::ResourceExhaustedError("too many handshakes under way"));
-  return true;
+  const auto stranger = [](const Incoming&) { return true; };
+  if (CountStrangers(stranger) < hub_->options.max_handshakes) return true;
+  if (EvictOldest(stranger, "too many handshakes under way")) return true;
+  PauseUntil(socket, loop()->clock()->Now() + kMoment);
+  return false;
 }
 
+// Peers of this host are many, and all have its address.
 void Door::MakeRoomFor(const std::string& host) {
-  const auto from_there = [&](const std::shared_ptr<Incoming>& incoming) {
-    return incoming->origin().host == host;
+  if (!IsRemoteTcp(host)) return;
+  const auto from_there = [&](const Incoming& incoming) {
+    return incoming.origin().host == host;
   };
-  if (std::count_if(incoming_.begin(), incoming_.end(), from_there) <
-      hub_->options.max_handshakes_per_address) {
+  if (CountStrangers(from_there) < hub_->options.max_handshakes_per_address) {
     return;
   }
-  auto& oldest = **std::find_if(incoming_.begin(), incoming_.end(), from_there);
-  if (oldest.since() + kGrace > loop()->clock()->Now()) return;
-  OnRefused(oldest, absl::ResourceExhaustedError(
-                        "too many handshakes under way from there"));
+  EvictOldest(from_there, "too many handshakes under way from there");
+}
+
+int Door::CountStrangers(
+    absl::FunctionRef<bool(const Incoming&)> counts) const {
+  return static_cast<int>(
+      std::count_if(incoming_.begin(), incoming_.end(), [&](auto& incoming) {
+        return !incoming->knows_session() && counts(*incoming);
+      }));
+}
+
+bool Door::EvictOldest(absl::FunctionRef<bool(const Incoming&)> which,
+                       absl::string_view why) {
+  const absl::Time now = loop()->clock()->Now();
+  auto oldest =
+      std::find_if(incoming_.begin(), incoming_.end(), [&](auto& incoming) {
+        return which(*incoming) && incoming->safe_until() <= now;
+      });
+  if (oldest == incoming_.end()) return false;
+  OnRefused(**oldest, absl::ResourceExhaustedError(why));
+  return true;
 }
 
 void Door::Admit(Socket& socket, UniqueFd fd) {
@@ -286,13 +298,14 @@ void Door::Admit(Socket& socket, UniqueFd fd) {
 std::unique_ptr<ByteStream> Door::StreamFor(Incoming& incoming, Wire wire,
                                             UniqueFd& fd) {
   if (wire == Wire::kTls) {
-    return MakeTlsServer(
-        std::move(fd),
-        [this](const std::string& session_id) -> std::optional<std::string> {
-          auto key = FindKey(session_id, Wire::kTls);
-          if (!std::holds_alternative<std::string>(key)) return std::nullopt;
-          return std::get<std::string>(std::move(key));
-        });
+    return MakeTlsServer(std::move(fd),
+                         [this, &incoming](const std::string& session_id)
+                             -> std::optional<std::string> {
+                           auto key = FindKey(incoming, session_id, Wire::kTls);
+                           if (!std::holds_alternative<std::string>(key))
+                             return std::nullopt;
+                           return std::get<std::string>(std::move(key));
+                         });
   }
   if (wire == Wire::kTcp && IsRemoteTcp(incoming.origin().host) &&
       !hub_->options.plaintext_between_hosts) {
@@ -301,7 +314,8 @@ std::unique_ptr<ByteStream> Door::StreamFor(Incoming& incoming, Wire wire,
   return MakePlainStream(std::move(fd));
 }
 
-std::variant<std::string, Refusal> Door::FindKey(const std::string& session_id,
+std::variant<std::string, Refusal> Door::FindKey(Incoming& incoming,
+                                                 const std::string& session_id,
                                                  Wire wire) {
   absl::MutexLock lock(&mu_);
   auto session = sessions_.find(session_id);
@@ -311,10 +325,24 @@ std::variant<std::string, Refusal> Door::FindKey(const std::string& session_id,
     return Refusal::kWire;
   }
   const AcceptContext& context = *session->second.context;
-  if (context.connections() >= hub_->options.max_connections_per_session) {
+  if (context.connections() + CountOpening(session_id, incoming) >=
+      hub_->options.max_connections_per_session) {
     return Refusal::kConnections;
   }
+  incoming.OnSessionNamed(session_id);
   return context.session().key;
+}
+
+// Connections on their way to a session, without `but`.
+int Door::CountOpening(const std::string& session_id,
+                       const Incoming& but) const {
+  int count = 0;
+  for (const auto* incomings : {&incoming_, &proved_}) {
+    for (const auto& other : *incomings) {
+      count += other.get() != &but && other->session_id() == session_id;
+    }
+  }
+  return count;
 }
 
 absl::Status Door::OnProved(Incoming& incoming) {
@@ -327,14 +355,6 @@ absl::Status Door::OnProved(Incoming& incoming) {
     return absl::UnauthenticatedError(
         absl::StrCat("connection number ", incoming.handshake().number(),
                      " was used before"));
-  }
-  const auto of_session = [&](const std::shared_ptr<Incoming>& other) {
-    return other->handshake().session_id() == session->first;
-  };
-  if (session->second.context->connections() +
-          std::count_if(proved_.begin(), proved_.end(), of_session) >=
-      hub_->options.max_connections_per_session) {
-    return absl::ResourceExhaustedError("the session has its connections");
   }
   loop()->CancelTimer(std::exchange(session->second.unused, 0));
   incoming_.remove(incoming.shared_from_this());

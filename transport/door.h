@@ -10,8 +10,10 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "transport/accept_context.h"
@@ -55,7 +57,8 @@ class Door final : public Incoming::Door,
 
   std::unique_ptr<ByteStream> StreamFor(Incoming& incoming, Wire wire,
                                         UniqueFd& fd) override;
-  std::variant<std::string, Refusal> FindKey(const std::string& session_id,
+  std::variant<std::string, Refusal> FindKey(Incoming& incoming,
+                                             const std::string& session_id,
                                              Wire wire) override;
   absl::Status OnProved(Incoming& incoming) override;
   void OnFirstFrame(Incoming& incoming) override;
@@ -90,6 +93,11 @@ class Door final : public Incoming::Door,
   bool DropOneForLackOfDescriptors(Socket& socket);
   bool MakeRoom(Socket& socket);
   void MakeRoomFor(const std::string& host);
+  int CountStrangers(absl::FunctionRef<bool(const Incoming&)> counts) const;
+  bool EvictOldest(absl::FunctionRef<bool(const Incoming&)> which,
+                   absl::string_view why);
+  int CountOpening(const std::string& session_id, const Incoming& but) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Forget(Incoming& incoming);
 
   PollLoop* loop() const { return hub_->options.loop; }
@@ -104,7 +112,8 @@ class Door final : public Incoming::Door,
 
   // On the loop.
   UniqueFd spare_;  // given up to take, and drop, what no other is left for
-  std::list<std::shared_ptr<Incoming>> incoming_;  // strangers, oldest first
+  std::list<std::shared_ptr<Incoming>>
+      incoming_;  // not yet proved, oldest first
   // Those that proved their key and owe the first frame. Nobody evicts them.
   std::list<std::shared_ptr<Incoming>> proved_;
 };

@@ -1,6 +1,7 @@
 #include "transport/incoming.h"
 
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -16,6 +17,16 @@ namespace {
 
 // Of a TLS record that opens a connection. A hello of ours starts otherwise.
 constexpr uint8_t kTlsHandshake = 0x16;
+
+// Those that are busy are told from those that hold a place. Who connects to us
+// sends his first bytes at once; how soon we read them is a matter of load.
+constexpr absl::Duration kSilentFor = absl::Milliseconds(20);
+constexpr absl::Duration kTalkingFor = absl::Seconds(1);
+
+bool HasUnreadBytes(int fd) {
+  int bytes = 0;
+  return ioctl(fd, FIONREAD, &bytes) == 0 && bytes > 0;
+}
 
 // All that a stranger gets of our memory over a plain socket, but for a watch,
 // a timer and a file descriptor.
@@ -37,6 +48,12 @@ void Incoming::Start(absl::Duration timeout) {
   });
   watch_ = loop_->Watch(fd_.get(), EPOLLIN | EPOLLOUT | EPOLLRDHUP,
                         shared_from_this());
+}
+
+absl::Time Incoming::safe_until() const {
+  if (knows_session()) return absl::InfiniteFuture();
+  const int fd = stream_ != nullptr ? stream_->fd() : fd_.get();
+  return since_ + (HasUnreadBytes(fd) ? kTalkingFor : kSilentFor);
 }
 
 void Incoming::Stop() {
@@ -112,7 +129,7 @@ absl::StatusOr<bool> Incoming::FirstByte() {
                                                    " from ", origin_.host));
   }
   handshake_.emplace(wire_, [this](const std::string& session_id) {
-    return door_->FindKey(session_id, wire_);
+    return door_->FindKey(*this, session_id, wire_);
   });
   return true;
 }

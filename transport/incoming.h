@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -42,7 +43,7 @@ class Incoming final : public PollLoop::Watcher,
     virtual std::unique_ptr<ByteStream> StreamFor(Incoming& incoming, Wire wire,
                                                   UniqueFd& fd) = 0;
     virtual std::variant<std::string, Refusal> FindKey(
-        const std::string& session_id, Wire wire) = 0;
+        Incoming& incoming, const std::string& session_id, Wire wire) = 0;
     // Whether a connection that proved its key may go on.
     virtual absl::Status OnProved(Incoming& incoming) = 0;
     virtual void OnFirstFrame(Incoming& incoming) = 0;
@@ -56,7 +57,15 @@ class Incoming final : public PollLoop::Watcher,
   void Stop();
 
   const Origin& origin() const { return origin_; }
-  absl::Time since() const { return since_; }
+  // Until when it need not make room for others. Who says nothing goes first;
+  // who knows a session stays, and counts as one of that session's.
+  absl::Time safe_until() const;
+  bool knows_session() const { return !session_id_.empty(); }
+  const std::string& session_id() const { return session_id_; }
+  // It has named a session that is expected.
+  void OnSessionNamed(std::string session_id) {
+    session_id_ = std::move(session_id);
+  }
   Wire wire() const { return wire_; }
   const ServerHandshake& handshake() const { return *handshake_; }
 
@@ -82,6 +91,7 @@ class Incoming final : public PollLoop::Watcher,
 
   Step step_ = Step::kFirstByte;
   Wire wire_ = Wire::kUnix;
+  std::string session_id_;  // empty: a stranger
   std::unique_ptr<ByteStream> stream_;
   std::optional<ServerHandshake> handshake_;
   std::vector<uint8_t> first_frame_;
