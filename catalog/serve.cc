@@ -203,7 +203,8 @@ absl::Status CatalogServer::State::Serve(std::shared_ptr<Session> session) {
   FERRY_RETURN_IF_ERROR(
       session->Handle(kPushOfferType, Bind(&State::OnPushOffer, weak)));
   FERRY_RETURN_IF_ERROR(session->Handle(kEchoType, Bind(&State::OnEcho, weak)));
-  if (options_.accept_push) {
+  // Who may not push is not even received from.
+  if (options_.accept_push && !session->remote_grants().push.empty()) {
     FERRY_RETURN_IF_ERROR(
         session->Handle(kPushType, Bind(&State::OnPush, weak)));
   }

@@ -278,7 +278,8 @@ Command ServeCommand() {
         "Where tensors come and go. Default: 127.0.0.1, any free port. Beyond "
         "loopback only\n      if callers are authenticated, or with "
         "--insecure."},
-       {"advertise", "HOST", "How others reach HOST of --data. Default: HOST."},
+       {"advertise", "HOST",
+        "How others reach HOST of --data, an IP address. Default: HOST."},
        {"publish", "FILE.safetensors",
         "A file to give away, as a bundle that is called like it.", true},
        {"copy", "",
@@ -319,7 +320,7 @@ Command ServeCommand() {
       "  tensorferry serve --name inbox --control 127.0.0.1:0 --accept "
       "/var/tmp/inbox \\\n      --ready_file /run/inbox.address\n"
       "  tensorferry serve --name store --control 0.0.0.0:4750 --data "
-      "0.0.0.0:4751-4760 \\\n      --advertise store.example --tls_cert "
+      "0.0.0.0:4751-4760 \\\n      --advertise 192.0.2.7 --tls_cert "
       "store.pem --tls_key store.key \\\n      --tls_client_ca ca.pem "
       "--policy policy.textproto --publish model.safetensors\n",
       Serve};

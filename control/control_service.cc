@@ -10,6 +10,7 @@
 #include "absl/synchronization/mutex.h"
 #include "base/loop.h"
 #include "base/status_macros.h"
+#include "control/authorizer.h"
 #include "control/callee_side.h"
 #include "control/control.grpc.pb.h"
 #include "control/grpc_status.h"
@@ -214,6 +215,9 @@ ControlService::State::OpenSession(grpc::CallbackServerContext* context) {
   absl::Status admitted = ServiceShared::Guard([&] {
     caller = shared_.options.access->Admit(*context);
     FERRY_RETURN_IF_ERROR(caller.status());
+    if (caller->grants.sessions < 1) {
+      return NotGranted(caller->identity, "open sessions", "sessions: 1");
+    }
     return shared_.AddStream();
   });
   if (!admitted.ok()) return new RefusedStream(admitted);

@@ -134,8 +134,7 @@ absl::Status CheckOptions(const PeerOptions& options) {
         options.max_sessions_per_identity, " and max_handshakes is ",
         options.max_handshakes, ", want at least 0 and 1"));
   }
-  if (options.control.empty()) return absl::OkStatus();
-  return CheckData(options);
+  return absl::OkStatus();
 }
 
 class LivePeer final : public Peer, public SessionHost {
@@ -631,6 +630,7 @@ void LivePeer::Shutdown(absl::Duration drain, DoneStatus done) {
 
 absl::StatusOr<std::unique_ptr<Peer>> Peer::Create(PeerOptions options) {
   const bool listens = !options.control.empty();
+  if (listens) FERRY_RETURN_IF_ERROR(CheckData(options));
   auto peer = std::make_unique<LivePeer>(std::move(options));
   FERRY_RETURN_IF_ERROR(peer->Start());
   if (listens) FERRY_RETURN_IF_ERROR(peer->Serve());
@@ -641,6 +641,7 @@ absl::StatusOr<std::unique_ptr<Peer>> Peer::CreateOn(
     grpc::ServerBuilder& builder, PeerOptions options) {
   // Where the user's server listens is not known here.
   if (options.control == PeerOptions().control) options.control.clear();
+  FERRY_RETURN_IF_ERROR(CheckData(options));
   auto peer = std::make_unique<LivePeer>(std::move(options));
   FERRY_RETURN_IF_ERROR(peer->Start());
   peer->Mount(builder);

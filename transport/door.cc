@@ -204,11 +204,12 @@ void Door::AcceptAll(Socket& socket) {
       case ENFILE:
         if (DropOneForLackOfDescriptors(socket)) continue;
         return PauseUntil(socket, loop()->clock()->Now() + kRest);
-      case ENOBUFS:
-      case ENOMEM:
-        return PauseUntil(socket, loop()->clock()->Now() + kRest);
-      default:  // of that connection, which has gone already
+      case EINTR:
+      case ECONNABORTED:  // that one has gone already
+      case EPROTO:
         continue;
+      default:
+        return PauseUntil(socket, loop()->clock()->Now() + kRest);
     }
   }
   PauseUntil(socket, loop()->clock()->Now());  // others have their turn
@@ -221,16 +222,17 @@ void Door::PauseUntil(Socket& socket, absl::Time until) {
   });
 }
 
-// So that who connects hears that it cannot, instead of nothing.
+// So that who connects hears that it cannot, instead of nothing. False: nobody
+// waits, or even that is not possible.
 bool Door::DropOneForLackOfDescriptors(Socket& socket) {
   if (!spare_.valid()) spare_ = OpenSpare();
   if (!spare_.valid()) return false;
   spare_.Reset();
   UniqueFd dropped(accept4(socket.fd.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  const bool taken = dropped.valid() || errno == EAGAIN;
+  const bool taken = dropped.valid();
   dropped.Reset();
   spare_ = OpenSpare();
-  ++hub_->refused;
+  if (taken) ++hub_->refused;
   return taken;
 }
 

@@ -100,6 +100,10 @@ absl::StatusOr<UniqueFd> Listen(const DataAddress& address) {
     // "::" takes IPv4 too.
     SetOption(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, address.host != "::");
   }
+  // Connections of a process before this one may still be on their way out.
+  if (address.wire != Wire::kUnix) {
+    SetOption(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
+  }
   if (bind(fd.get(), where.get(), where.length) != 0) {
     return Failed("bind to", address, errno);
   }

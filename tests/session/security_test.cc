@@ -1,5 +1,6 @@
 // Who gets in: peers in one process, over real TLS, tokens and unix sockets.
 #include <gmock/gmock.h>
+#include <grpcpp/server_builder.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -382,6 +383,10 @@ TEST_F(SecurityTest, DataBeyondLoopbackNeedsAnAuthenticatedControlPlane) {
               StatusIs(absl::StatusCode::kInvalidArgument,
                        AllOf(HasSubstr("PeerOptions.data '192.0.2.1'"),
                              HasSubstr("control plane"))));
+  grpc::ServerBuilder builder;
+  EXPECT_THAT(Peer::CreateOn(builder, {.name = "x", .data = "192.0.2.1"}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("PeerOptions.data '192.0.2.1'")));
 }
 
 TEST_F(SecurityTest, WhatDoesNotGoTogetherIsSaidAtTheStart) {
