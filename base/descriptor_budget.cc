@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <atomic>
 #include <limits>
 
 #include "absl/strings/str_cat.h"
@@ -21,11 +22,22 @@ int Limit() {
 }  // namespace
 
 DescriptorBudget& DescriptorBudget::OfProcess() {
-  static auto* const budget = new DescriptorBudget;
+  static std::atomic<DescriptorBudget*> of_process = nullptr;
+  DescriptorBudget* budget = of_process;
+  if (budget != nullptr && budget->home_.IsThis()) return *budget;
+  // The parent's is left alone: its lock may be held, and the offset of its
+  // directory is shared with the parent.
+  auto* const own = new DescriptorBudget;
+  if (of_process.compare_exchange_strong(budget, own)) return *own;
+  delete own;
   return *budget;
 }
 
 DescriptorBudget::DescriptorBudget() : open_(opendir("/proc/self/fd")) {}
+
+DescriptorBudget::~DescriptorBudget() {
+  if (open_ != nullptr) closedir(open_);
+}
 
 int DescriptorBudget::OpenNow() {
   if (open_ == nullptr) return 0;
@@ -60,7 +72,7 @@ absl::StatusOr<DescriptorBudget::Claim> DescriptorBudget::Take(
 }
 
 DescriptorBudget::Claim::~Claim() {
-  if (budget_ == nullptr) return;
+  if (budget_ == nullptr || !budget_->home_.IsThis()) return;
   absl::MutexLock lock(&budget_->mu_);
   budget_->claimed_ -= count_;
 }

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
+#include "base/home_process.h"
 
 namespace tensorferry {
 
@@ -38,6 +39,8 @@ class DescriptorBudget {
     int count_;
   };
 
+  // A child after fork has one of its own, without the parent's claims: ask
+  // each time.
   static DescriptorBudget& OfProcess();
 
   // Never given to a claim.
@@ -52,9 +55,11 @@ class DescriptorBudget {
 
  private:
   DescriptorBudget();
+  ~DescriptorBudget();
   int OpenNow() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   int FreeNow() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
+  const HomeProcess home_;
   absl::Mutex mu_;
   DIR* open_ ABSL_GUARDED_BY(mu_);  // /proc/self/fd; null: there is none
   int claimed_ ABSL_GUARDED_BY(mu_) = 0;

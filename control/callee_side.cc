@@ -303,16 +303,15 @@ void ServiceShared::Sweep() {
   for (const SessionRecord& expired : table.TakeExpired()) {
     auto side = by_id.find(expired.id);
     if (side == by_id.end()) continue;
-    side->second->End(
-        absl::UnavailableError(absl::StrCat(
-            "caller \"", expired.plan.caller.name, "\" was silent for ",
-            absl::FormatDuration(options.lease), ", so session ", expired.id,
-            " ended")),
-        true);
+    side->second->EndUnheard(absl::UnavailableError(
+        absl::StrCat("caller \"", expired.plan.caller.name,
+                     "\" was silent for ", absl::FormatDuration(options.lease),
+                     ", so session ", expired.id, " ended")));
   }
-  absl::Duration pause = std::max(
-      absl::Milliseconds(10), std::min(options.heartbeat, options.lease / 4));
-  loop->RunAt(loop->clock()->Now() + pause, [this] { Sweep(); });
+  // Sessions to come end a lease from now at the earliest.
+  const absl::Time next =
+      std::min(table.NextExpiry(), loop->clock()->Now() + options.lease);
+  loop->RunAt(next, [this] { Sweep(); });
 }
 
 void ServiceShared::AwaitNoStreams() {

@@ -60,6 +60,7 @@ struct ServiceShared {
   // Makes a status of what the host throws in `answer`: gRPC would swallow it,
   // and the call would never end.
   static absl::Status Guard(absl::FunctionRef<absl::Status()> answer);
+  // Ends the sessions whose lease has passed, now and each time one does.
   void Sweep();
   void AwaitNoStreams();
 

@@ -105,6 +105,7 @@ absl::Status CallerSide::TakeAccepted(const pb::Accepted& message) {
   accepted.stream = handle();
   loop()->CancelTimer(timeout_timer_);
   GoLive(control_proto::LeaseOf(message.lease_ms()));
+  CheckSilence();
   auto done = std::move(done_);
   done_ = nullptr;
   std::move(done)(std::move(accepted));
@@ -209,13 +210,17 @@ void CallerSide::OnEnded() {
   events_ = nullptr;
 }
 
-void CallerSide::OnTick() {
-  absl::Duration lease = shared_->options.lease;
-  if (loop()->clock()->Now() < heard_at_ + lease) return;
-  End(absl::UnavailableError(absl::StrCat("control service at ",
-                                          shared_->address, " was silent for ",
-                                          absl::FormatDuration(lease))),
-      true);
+void CallerSide::CheckSilence() {
+  const absl::Duration lease = shared_->options.lease;
+  const absl::Time over = heard_at_ + lease;
+  if (loop()->clock()->Now() < over) {
+    silence_timer_ =
+        loop()->RunAt(over, [self = Self()] { self->CheckSilence(); });
+    return;
+  }
+  EndUnheard(absl::UnavailableError(
+      absl::StrCat("control service at ", shared_->address, " was silent for ",
+                   absl::FormatDuration(lease))));
 }
 
 }  // namespace tensorferry

@@ -81,6 +81,7 @@ class CallerSide
   absl::Status TakeAccepted(const control::v1::Accepted& message);
   void GoodbyeCame(const control::v1::Goodbye& goodbye);
   void OnWireStatus(const grpc::Status& status);
+  void CheckSilence();  // when the lease passes
   void ReleaseWire();
   void Broken(absl::string_view how) {
     End(absl::InvalidArgumentError(
@@ -97,10 +98,12 @@ class CallerSide
     shared_->stub->async()->OpenSession(&context_, this);
   }
   virtual void CancelCall() { context_.TryCancel(); }
-  void OnEnding() override { loop()->CancelTimer(timeout_timer_); }
+  void OnEnding() override {
+    loop()->CancelTimer(timeout_timer_);
+    loop()->CancelTimer(silence_timer_);
+  }
   void OnEnded() override;
   void OnGone() override { shared_->calls.Remove(call_); }
-  void OnTick() override;
 
   const std::shared_ptr<ClientShared> shared_;
   const Offer offer_;
@@ -114,7 +117,7 @@ class CallerSide
   Done<ControlClient::Accepted> done_;  // until it has run
   bool reads_over_ = false;
   bool held_ = true;
-  Scheduler::TimerId timeout_timer_ = 0;
+  Scheduler::TimerId timeout_timer_ = 0, silence_timer_ = 0;
   absl::Time heard_at_;
 };
 

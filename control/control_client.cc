@@ -112,7 +112,9 @@ class ControlClient::State {
 ControlClient::ControlClient(std::unique_ptr<State> state)
     : state_(std::move(state)) {}
 
-ControlClient::~ControlClient() = default;
+ControlClient::~ControlClient() {
+  if (!home_.IsThis()) (void)state_.release();  // the parent's: left alone
+}
 
 absl::StatusOr<std::unique_ptr<ControlClient>> ControlClient::Create(
     const std::string& address, ControlClientOptions options) {

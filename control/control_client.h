@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "base/done.h"
+#include "base/home_process.h"
 #include "base/loop.h"
 #include "control/capabilities.h"
 #include "control/control_stream.h"
@@ -47,7 +48,8 @@ class ControlClient {
       const std::string& address, ControlClientOptions options = {});
   // Calls under way and sessions still open end with CANCELLED, and their
   // callbacks have run when this returns. Must not run on the client's loop,
-  // that is in one of its callbacks, nor on a thread of gRPC's.
+  // that is in one of its callbacks, nor on a thread of gRPC's. In a child
+  // after fork it does nothing.
   ~ControlClient();
   ControlClient(const ControlClient&) = delete;
   ControlClient& operator=(const ControlClient&) = delete;
@@ -77,6 +79,7 @@ class ControlClient {
  private:
   class State;
   explicit ControlClient(std::unique_ptr<State> state);
+  const HomeProcess home_;
   std::unique_ptr<State> state_;
 };
 

@@ -103,6 +103,15 @@ std::vector<SessionRecord> SessionTable::List() const {
   return records;
 }
 
+absl::Time SessionTable::NextExpiry() const {
+  absl::Time next = absl::InfiniteFuture();
+  absl::MutexLock lock(&mu_);
+  for (const auto& [id, record] : sessions_) {
+    next = std::min(next, record.lease_until);
+  }
+  return next;
+}
+
 std::vector<SessionRecord> SessionTable::TakeExpired() {
   absl::Time now = clock_->Now();
   std::vector<SessionRecord> expired;

@@ -56,6 +56,9 @@ class SessionTable {
   std::vector<SessionRecord> List() const;
   // Removes and returns the sessions whose lease has passed.
   std::vector<SessionRecord> TakeExpired();
+  // When the next lease passes, if there are no more signs of life. Never:
+  // InfiniteFuture.
+  absl::Time NextExpiry() const;
 
  private:
   Clock* const clock_;

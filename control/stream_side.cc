@@ -109,7 +109,6 @@ void StreamSide::Tick() {
   ScheduleTick();
   messages_since_tick_ = 0;
   Send({Signal::Kind::kHeartbeat, {}});
-  OnTick();
 }
 
 bool StreamSide::CountMessage() {
@@ -137,6 +136,12 @@ void StreamSide::End(absl::Status why, bool say) {
   OnEnding();
   if (!say) Ended();
   Pump();
+}
+
+void StreamSide::EndUnheard(absl::Status why) {
+  if (ending_) return;
+  End(std::move(why), true);
+  Ended();
 }
 
 void StreamSide::Cut(absl::Status why) {

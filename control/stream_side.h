@@ -34,6 +34,7 @@ struct Signal {
 // Who has it to tell: a goodbye is written -> CloseWire -> gRPC is done, and so
 // the peer's OnEnded has run -> OnEnded -> OnGone. If that takes longer than
 // the linger time, the wire is cut and OnEnded does not wait for gRPC any more.
+// OnEnded never waits for a peer that has been silent for its lease.
 class StreamSide : public std::enable_shared_from_this<StreamSide> {
  public:
   enum class Role { kCaller, kCallee };
@@ -52,6 +53,9 @@ class StreamSide : public std::enable_shared_from_this<StreamSide> {
   void Send(Signal signal);
   // Ends the session; the first call counts. `say`: the peer is told.
   void End(absl::Status why, bool say);
+  // As End, of a peer that is not heard any more: a goodbye is tried, but
+  // nothing waits for it.
+  void EndUnheard(absl::Status why);
   // As End, and does not wait for the peer.
   void Cut(absl::Status why);
 
@@ -81,7 +85,6 @@ class StreamSide : public std::enable_shared_from_this<StreamSide> {
   virtual void OnEnding() = 0;
   virtual void OnEnded() = 0;
   virtual void OnGone() = 0;
-  virtual void OnTick() {}  // at each heartbeat
 
   bool writing() const { return writing_; }
   bool ending() const { return ending_; }

@@ -30,8 +30,12 @@ class BackOff {
   // is not one of a peer that may come back (UNAVAILABLE, DEADLINE_EXCEEDED,
   // RESOURCE_EXHAUSTED), or there were enough.
   std::optional<absl::Duration> After(const absl::Status& failure);
-  // It worked: the next pause is the first again.
-  void Reset() { failures_ = 0; }
+  // It worked for that long, and then failed. If that is at least the longest
+  // pause, the next is the first again; what works for a moment each time must
+  // not be tried without end at the first pause.
+  void Lived(absl::Duration time) {
+    if (time >= options_.longest) failures_ = 0;
+  }
 
  private:
   const BackOffOptions options_;

@@ -2,11 +2,13 @@
 
 #include <optional>
 #include <random>
+#include <thread>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "base/loop.h"
+#include "session/user_code.h"
 
 namespace tensorferry {
 
@@ -33,7 +35,8 @@ class KeptSession::State : public std::enable_shared_from_this<State> {
                    });
   }
 
-  // Waits for a try that is just beginning, and begins none any more.
+  // Waits for a try that is just beginning and for a callback that runs, unless
+  // it is called there; begins none any more.
   void Stop() {
     DoneStatus on_stopped;
     std::unique_ptr<Loop> loop;
@@ -43,6 +46,7 @@ class KeptSession::State : public std::enable_shared_from_this<State> {
       loop = std::move(loop_);
     }
     loop = nullptr;
+    AwaitNoCallback();
     if (on_stopped) {
       std::move(on_stopped)(absl::CancelledError("no longer kept"));
     }
@@ -54,12 +58,25 @@ class KeptSession::State : public std::enable_shared_from_this<State> {
     {
       absl::MutexLock lock(&mu_);
       if (!on_stopped_) return;  // dropping it closes it
-      back_off_.Reset();
+      callback_runs_on_ = std::this_thread::get_id();
     }
-    (*session)->OnEnd([weak = weak_from_this()](SessionReport report) {
-      if (auto self = weak.lock()) self->OnFailure(std::move(report.why));
-    });
-    on_session_(*std::move(session));
+    const absl::Time opened_at = options_.clock->Now();
+    RunUserCode("on_session", [&] { on_session_(*session); }).IgnoreError();
+    CallbackHasRun();
+    // Not before: on_stopped comes last.
+    (*session)->OnEnd(
+        [weak = weak_from_this(), opened_at](SessionReport report) {
+          if (auto self = weak.lock())
+            self->OnSessionEnd(opened_at, report.why);
+        });
+  }
+
+  void OnSessionEnd(absl::Time opened_at, const absl::Status& why) {
+    {
+      absl::MutexLock lock(&mu_);
+      back_off_.Lived(options_.clock->Now() - opened_at);
+    }
+    OnFailure(why);
   }
 
   void OnFailure(absl::Status why) {
@@ -72,8 +89,26 @@ class KeptSession::State : public std::enable_shared_from_this<State> {
         return;
       }
       on_stopped = std::exchange(on_stopped_, nullptr);
+      callback_runs_on_ = std::this_thread::get_id();
     }
-    std::move(on_stopped)(std::move(why));
+    RunUserCode("on_stopped", [&] {
+      std::move(on_stopped)(std::move(why));
+    }).IgnoreError();
+    CallbackHasRun();
+  }
+
+  void CallbackHasRun() {
+    absl::MutexLock lock(&mu_);
+    callback_runs_on_ = std::thread::id();
+  }
+
+  void AwaitNoCallback() {
+    absl::MutexLock lock(&mu_);
+    if (callback_runs_on_ == std::this_thread::get_id()) return;
+    auto none = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+      return callback_runs_on_ == std::thread::id();
+    };
+    mu_.Await(absl::Condition(&none));
   }
 
   Peer* const peer_;
@@ -85,6 +120,7 @@ class KeptSession::State : public std::enable_shared_from_this<State> {
   absl::Mutex mu_;
   DoneStatus on_stopped_ ABSL_GUARDED_BY(mu_);  // until it has run
   BackOff back_off_ ABSL_GUARDED_BY(mu_);
+  std::thread::id callback_runs_on_ ABSL_GUARDED_BY(mu_);  // one at a time
   // Of the pauses; until Stop, so that its tasks do not outlive this.
   std::unique_ptr<Loop> loop_ ABSL_GUARDED_BY(mu_);
 };
@@ -98,6 +134,12 @@ KeptSession::KeptSession(Peer* peer, std::string address, Offer offer,
   state_->Connect();
 }
 
-KeptSession::~KeptSession() { state_->Stop(); }
+KeptSession::~KeptSession() {
+  if (home_.IsThis()) {
+    state_->Stop();
+  } else {
+    new std::shared_ptr<State>(std::move(state_));  // the parent's: left alone
+  }
+}
 
 }  // namespace tensorferry

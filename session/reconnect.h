@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 #include "base/clock.h"
 #include "base/done.h"
+#include "base/home_process.h"
 #include "control/offer.h"
 #include "session/back_off.h"
 #include "session/peer.h"
@@ -45,13 +46,16 @@ class KeptSession {
   KeptSession(Peer* peer, std::string address, Offer offer,
               ReconnectOptions options, OnSession on_session,
               DoneStatus on_stopped);
-  // No new sessions; one that is open stays its holders'. Not in a callback.
+  // No new sessions; one that is open stays its holders'. A callback that runs
+  // is awaited, unless this is called there. In a child after fork it does
+  // nothing.
   ~KeptSession();
   KeptSession(const KeptSession&) = delete;
   KeptSession& operator=(const KeptSession&) = delete;
 
  private:
   class State;
+  const HomeProcess home_;
   std::shared_ptr<State> state_;
 };
 

@@ -2,11 +2,11 @@
 
 #include <tensorpipe/core/error.h>
 
-#include <exception>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/exception_status.h"
 #include "channel/local_channel.h"
 #include "transport/hub.h"
 
@@ -22,14 +22,7 @@ absl::Status ToStatus(const tensorpipe::Error& error, absl::string_view what) {
 }
 
 absl::Status CurrentExceptionStatus(absl::string_view what) {
-  try {
-    throw;
-  } catch (const std::exception& thrown) {
-    return absl::InternalError(
-        absl::StrCat(what, ": tensorpipe threw: ", thrown.what()));
-  } catch (...) {
-    return absl::InternalError(absl::StrCat(what, ": tensorpipe threw"));
-  }
+  return CatchExceptions(absl::StrCat(what, ": tensorpipe"), [] { throw; });
 }
 
 }  // namespace tensorferry

@@ -3,8 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <utility>
 #include <vector>
 
 #include "tests/testing/status_matchers.h"
@@ -57,6 +59,34 @@ TEST_F(DescriptorBudgetTest, WhatIsOpenCountsItself) {
   ASSERT_GE(fd, 0);
   EXPECT_EQ(budget_.Free(), free - 1);
   close(fd);
+  EXPECT_EQ(budget_.Free(), free);
+}
+
+// Whether a child counts its own descriptors, and none of the parent's claims.
+bool CountsItsOwn(int claimed, int free, DescriptorBudget::Claim claim) {
+  alarm(20);
+  const int before = DescriptorBudget::OfProcess().Free();
+  // The copy of the parent's directory is open, too.
+  if (before != free + claimed - 1) return false;
+  if (dup(STDIN_FILENO) < 0) return false;
+  { const DescriptorBudget::Claim dropped = std::move(claim); }
+  return DescriptorBudget::OfProcess().Free() == before - 1;
+}
+
+TEST_F(DescriptorBudgetTest, AForkedChildHasItsOwn) {
+  constexpr int kClaimed = 5;
+  auto claim = budget_.Take(kClaimed, "the parent");
+  ASSERT_THAT(claim, IsOk());
+  const int free = budget_.Free();
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    _exit(CountsItsOwn(kClaimed, free, *std::move(claim)) ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);  // its alarm bounds this
+  EXPECT_TRUE(WIFEXITED(status)) << "signal " << WTERMSIG(status);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
   EXPECT_EQ(budget_.Free(), free);
 }
 

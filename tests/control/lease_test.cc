@@ -76,6 +76,13 @@ class LeaseTest : public ::testing::Test {
     }
   }
 
+  // Until it has run what is due by now.
+  static void AwaitLoop(Loop& loop) {
+    absl::Notification run;
+    loop.Post([&] { run.Notify(); });
+    run.WaitForNotification();
+  }
+
   FakeClock clock_{absl::FromUnixSeconds(1000)};
   FakeHost host_{PeerWith("bob", {})};
 };
@@ -101,14 +108,31 @@ TEST_F(LeaseTest, SilentCallerLosesItsSession) {
   TestServer server(&host_, OptionsWith(&clock_));
   RawCaller caller(server.address());
   std::string id = Accept(caller);
+  // The end does not wait for the caller to read its goodbye.
   clock_.Advance(kLease);
-  RawCaller::End end = caller.ReadToEnd();
-  EXPECT_EQ(end.goodbye, static_cast<int>(absl::StatusCode::kUnavailable));
   EXPECT_THAT(host_.Of(id).events->AwaitEnd(),
               StatusIs(absl::StatusCode::kUnavailable,
                        AllOf(HasSubstr("\"alice\" was silent for 15s"),
                              HasSubstr(id))));
+  RawCaller::End end = caller.ReadToEnd();
+  EXPECT_EQ(end.goodbye, static_cast<int>(absl::StatusCode::kUnavailable));
   EXPECT_THAT(server.control().sessions().List(), IsEmpty());
+}
+
+TEST_F(LeaseTest, SilenceCountsFromTheLastSignOfLife) {
+  TestServer server(&host_, OptionsWith(&clock_));
+  auto client = *ControlClient::Create(server.address());
+  RawCaller caller(server.address());
+  std::string id = Accept(caller);
+  clock_.Advance(absl::Seconds(1));
+  caller.Write(HeartbeatRequest());
+  AwaitLease(*client, clock_.Now() + kLease);
+  clock_.Advance(kLease - absl::Milliseconds(1));
+  AwaitLease(*client, clock_.Now() + absl::Milliseconds(1));
+  EXPECT_FALSE(host_.Of(id).events->ended());
+  clock_.Advance(absl::Milliseconds(1));
+  EXPECT_THAT(host_.Of(id).events->AwaitEnd(),
+              StatusIs(absl::StatusCode::kUnavailable));
 }
 
 TEST_F(LeaseTest, CallerThatDoesNotAnswerAGoodbyeIsGivenTwoSeconds) {
@@ -201,9 +225,11 @@ TEST_F(LeaseTest, SilentCalleeLosesItsSession) {
   auto client = *ControlClient::Create(callee.address(), ClientOptions(&loop));
   auto events = std::make_shared<HeardEvents>();
   ASSERT_THAT(Open(*client, events), IsOk());
-  // Past the lease it says goodbye, which this callee does not hear; after the
-  // linger time the stream is cut.
-  while (!events->ended()) clock_.Advance(absl::Seconds(1));
+  clock_.Advance(kLease - absl::Milliseconds(1));
+  AwaitLoop(loop);
+  EXPECT_FALSE(events->ended());
+  // The end does not wait for the callee, which does not hear its goodbye.
+  clock_.Advance(absl::Milliseconds(1));
   EXPECT_THAT(events->AwaitEnd(), StatusIs(absl::StatusCode::kUnavailable,
                                            HasSubstr("silent for 15s")));
 }

@@ -24,11 +24,13 @@ TEST(BackOffTest, PausesGrowUpToTheLongest) {
   EXPECT_EQ(back_off.After(kGone), absl::Milliseconds(350));
 }
 
-TEST(BackOffTest, BeginsAnewOnceItWorked) {
+TEST(BackOffTest, BeginsAnewOnceItWorkedForTheLongestPause) {
   BackOff back_off({.first = absl::Seconds(1), .jitter = 0}, 1);
   back_off.After(kGone);
   back_off.After(kGone);
-  back_off.Reset();
+  back_off.Lived(BackOffOptions().longest - absl::Nanoseconds(1));
+  EXPECT_EQ(back_off.After(kGone), absl::Seconds(4));
+  back_off.Lived(BackOffOptions().longest);
   EXPECT_EQ(back_off.After(kGone), absl::Seconds(1));
 }
 

@@ -18,6 +18,7 @@
 
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
+#include "control/control_client.h"
 #include "session/blocking.h"
 #include "session/peer.h"
 #include "session/reconnect.h"
@@ -209,7 +210,9 @@ TEST_F(FaultTest, AReceiverWithoutMemorySaysSoAndLivesOn) {
 // Everything that a user can do with the parent's objects, and then exit; the
 // number of what was wrong.
 int UseInChild(std::unique_ptr<Peer> peer, std::shared_ptr<Session> session,
-               Operation pending, std::string address) {
+               std::unique_ptr<KeptSession> kept,
+               std::unique_ptr<ControlClient> client, Operation pending,
+               std::string address) {
   alarm(20);
   int refused = 0;
   auto count = [&](const absl::Status& status) {
@@ -236,6 +239,8 @@ int UseInChild(std::unique_ptr<Peer> peer, std::shared_ptr<Session> session,
   peer->GetCapabilities();
   constexpr int kCalls = 11;
   if (refused != kCalls) return kCalls - refused;
+  kept = nullptr;
+  client = nullptr;
   session = nullptr;
   peer = nullptr;
   return 0;
@@ -248,11 +253,18 @@ TEST_F(FaultTest, AForkedChildIsRefusedAtOnceAndTheParentGoesOn) {
     EXPECT_THAT(got, StatusIs(absl::StatusCode::kCancelled));
     cancelled.Notify();
   });
+  auto kept = std::make_unique<KeptSession>(
+      peer_.get(), "127.0.0.1:1", Offer(),
+      ReconnectOptions{
+          .back_off = {.first = absl::Hours(1), .longest = absl::Hours(1)}},
+      [](std::shared_ptr<Session>) {}, [](absl::Status) {});
+  FERRY_ASSERT_OK_AND_ASSIGN(auto client, ControlClient::Create(address_));
+  client->ListSessions(kPatience, [](auto) {});
   const pid_t forked = fork();
   ASSERT_GE(forked, 0);
   if (forked == 0) {
-    _exit(UseInChild(std::move(peer_), std::move(session), std::move(pending),
-                     address_));
+    _exit(UseInChild(std::move(peer_), std::move(session), std::move(kept),
+                     std::move(client), std::move(pending), address_));
   }
   int status = -1;
   ASSERT_EQ(waitpid(forked, &status, 0), forked);  // its alarm bounds this

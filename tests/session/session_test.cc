@@ -16,7 +16,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdlib>
+#include <functional>
 #include <memory>
 #include <new>
 #include <stdexcept>
@@ -29,6 +31,7 @@
 #include "absl/synchronization/blocking_counter.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
+#include "base/clock.h"
 #include "base/executor.h"
 #include "session/blocking.h"
 #include "session/peer.h"
@@ -482,6 +485,85 @@ TEST_F(SessionTest, AKeptSessionThatIsGivenUpTriesNoMore) {
         [&](absl::Status status) { why = std::move(status); });
   }
   EXPECT_THAT(why, StatusIs(absl::StatusCode::kCancelled));
+}
+
+// Keeps a session with a callee that fails in each as soon as it is open, on a
+// clock that stands still but for `live`, which is told the number of each
+// session. Gives up after three failures in a row; returns how many there were.
+int SessionsKept(Peer& caller, Peer& callee, FakeClock& clock,
+                 std::function<void(int)> live) {
+  callee.Accept([](std::shared_ptr<Session> session) {
+    auto fail = [](Session&, Received) -> void { throw std::bad_alloc(); };
+    EXPECT_THAT(session->Handle(7, fail), IsOk());
+    session->OnEnd([session](SessionReport) {});
+  });
+  std::vector<std::shared_ptr<Session>> opened;
+  absl::Notification stopped;
+  KeptSession kept(
+      &caller, callee.control_address(), {},
+      {.back_off = {.first = absl::ZeroDuration(), .attempts = 3},
+       .clock = &clock},
+      [&](std::shared_ptr<Session> session) {
+        opened.push_back(session);
+        live(static_cast<int>(opened.size()));
+        session->Send({.type = 7}, {}, [](absl::StatusOr<Receipt>) {});
+      },
+      [&](absl::Status why) {
+        EXPECT_THAT(why, StatusIs(absl::StatusCode::kResourceExhausted));
+        stopped.Notify();
+      });
+  EXPECT_TRUE(stopped.WaitForNotificationWithTimeout(kPatience));
+  return static_cast<int>(opened.size());
+}
+
+TEST_F(SessionTest, SessionsThatFailAtOnceAreFailuresInARow) {
+  FakeClock clock;
+  EXPECT_EQ(SessionsKept(*caller_, *callee_, clock, [](int) {}), 3);
+}
+
+TEST_F(SessionTest, ASessionThatLivesAsLongAsTheLongestPauseEndsTheRow) {
+  FakeClock clock;
+  auto live = [&](int session) {
+    if (session <= 4) clock.Advance(BackOffOptions().longest);
+  };
+  EXPECT_EQ(SessionsKept(*caller_, *callee_, clock, live), 6);
+}
+
+TEST_F(SessionTest, TheEndOfAKeptSessionAwaitsTheCallbackThatRuns) {
+  absl::Notification in_callback, ending;
+  std::atomic<bool> has_run = false;
+  auto kept = std::make_unique<KeptSession>(
+      caller_.get(), callee_->control_address(), Offer(), ReconnectOptions(),
+      [&](std::shared_ptr<Session>) {
+        in_callback.Notify();
+        ending.WaitForNotification();
+        has_run = true;
+      },
+      [&](absl::Status) { EXPECT_TRUE(has_run); });
+  in_callback.WaitForNotification();
+  std::thread end([&] {
+    ending.Notify();
+    kept.reset();
+    EXPECT_TRUE(has_run);
+  });
+  end.join();
+}
+
+TEST_F(SessionTest, AKeptSessionMayBeGivenUpInItsCallback) {
+  absl::Notification made, stopped;
+  std::unique_ptr<KeptSession> kept;
+  kept = std::make_unique<KeptSession>(
+      caller_.get(), callee_->control_address(), Offer(), ReconnectOptions(),
+      [&](std::shared_ptr<Session>) {
+        made.WaitForNotification();
+        kept.reset();
+      },
+      [&](absl::Status why) {
+        EXPECT_THAT(why, StatusIs(absl::StatusCode::kCancelled));
+        stopped.Notify();
+      });
+  made.Notify();
+  EXPECT_TRUE(stopped.WaitForNotificationWithTimeout(kPatience));
 }
 
 TEST_F(SessionTest, AStoppedPeerIsGoneAndItsOldEpochIsRefused) {

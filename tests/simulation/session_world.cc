@@ -821,10 +821,11 @@ void World::SetCut(bool cut) {
   }
 }
 
-// What opens has its own time.
+// What opens has its own time, and an end that began just before has its
+// linger.
 absl::Duration World::SilenceBound() const {
-  return std::max(lease_ + std::max(heartbeat_, lease_ / 4), kLongestOpening) +
-         kLinger + kLastWords + absl::Seconds(1);
+  return std::max(lease_, kLongestOpening) + kLinger + kLastWords +
+         absl::Seconds(1);
 }
 
 // From now on the other machine hears nothing of this one. If that lasts, and
