@@ -44,7 +44,7 @@ constexpr absl::Duration kSlack = absl::Seconds(1);  // the claim is 100 ms
 auto SaysThatItEnded() {
   return AnyOf(StatusIs(StatusCode::kUnavailable),
                StatusIs(StatusCode::kFailedPrecondition,
-                        ::testing::HasSubstr("UNAVAILABLE")));
+                        ::testing::HasSubstr("ended")));
 }
 
 class InterruptedTest : public ::testing::Test {
