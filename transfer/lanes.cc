@@ -212,7 +212,11 @@ bool Lanes::MayDialNext(const absl::Status& why) const {
 
 void Lanes::GiveUpWire(absl::Status why) {
   for (auto& [key, connection] : connections_) connection.lane->Close(why);
-  for (Slot& slot : slots_) slot.dialing = nullptr;
+  for (Slot& slot : slots_) {
+    slot.dialing = nullptr;
+    slot.reopen_by = absl::InfiniteFuture();
+  }
+  dials_ = LaneDials(slots_.size());
   given_up_.push_back({wire_, why});
   DialNext(std::move(why));
 }
@@ -423,7 +427,8 @@ void Lanes::OnEnded(Lane* key, absl::Status why) {
   if (failed_ || index < 0 || connection.context + 1 != contexts_.size()) {
     return;
   }
-  if (MayDialNext(why)) return GiveUpWire(std::move(why));
+  // Lane 0 alone tells: a peer that is up already may have reset any other.
+  if (index == 0 && MayDialNext(why)) return GiveUpWire(std::move(why));
   // The accepting side may be up, and end lanes, before the dialing one knows.
   // No accident makes a peer break the framing.
   if (index == 0 || (accepts_ && !up_) || absl::IsDataLoss(why)) {

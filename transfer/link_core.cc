@@ -299,9 +299,9 @@ void LinkCore::OnLaneEnded(int lane) {
   incoming_.OnLaneEnded(lane);
 }
 
-void LinkCore::OnFailed(absl::Status why) {
-  End(std::move(why), /*by_user=*/false);
-}
+// Sockets are heard before tasks that are in line already, and an AnnounceEnd
+// among those has to be in time.
+void LinkCore::OnFailed(absl::Status why) { EndSoon(std::move(why)); }
 
 void LinkCore::OnClosed() {
   lanes_closed_ = true;

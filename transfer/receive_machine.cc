@@ -61,10 +61,7 @@ void ReceiveMachine::Receive(ReceiveId id, ReceiveFilter filter,
   receives_[id] = {std::move(filter), deadline, 0};
   if (deadline != absl::InfiniteFuture()) deadlines_.insert({deadline, id});
   UnpairedLike(id).insert(id);
-  if (ended_) {
-    return FinishReceive(
-        id, absl::FailedPreconditionError("the link has ended"), out);
-  }
+  if (ended_) return FinishReceive(id, why_, out);
   for (OperationId waiting : unclaimed_) {
     Entry& entry = operations_.at(waiting);
     if (!Fits(receives_.at(id).filter, entry.header)) continue;
@@ -506,6 +503,7 @@ absl::Time ReceiveMachine::next_deadline() const {
 void ReceiveMachine::End(absl::Status why, Actions& out) {
   if (ended_) return;
   ended_ = true;
+  why_ = why;
   for (Lane& lane : lanes_) lane.parked.used = false;
   std::vector<OperationId> operations;
   for (const auto& [id, entry] : operations_) operations.push_back(id);

@@ -208,6 +208,7 @@ class ReceiveMachine {
 
   const Settings settings_;
   bool ended_ = false;
+  absl::Status why_;        // it ended; for what was under way to the loop then
   OperationId newest_ = 0;  // of all headers
   std::map<OperationId, Entry> operations_;
   std::set<OperationId> unclaimed_;  // kWaiting

@@ -52,7 +52,7 @@ void SendMachine::Submit(OperationId id, Request request, Actions& out) {
 }
 
 absl::Status SendMachine::CheckQueue(const Entry& entry) const {
-  if (ended_) return absl::FailedPreconditionError("the link has ended");
+  if (ended_) return why_;
   if (up_ && queued_ == 0 && MayBegin(entry)) return absl::OkStatus();
   const Limits& limits = settings_.limits;
   if (queued_ >= limits.operations_queued) {
@@ -233,6 +233,7 @@ void SendMachine::OnTime(absl::Time now, Actions& out) {
 void SendMachine::End(absl::Status why, Actions& out) {
   if (ended_) return;
   ended_ = true;
+  why_ = why;
   for (Lane& lane : lanes_) lane.up = false;
   turn_.clear();
   std::vector<OperationId> ids;

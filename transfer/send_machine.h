@@ -163,6 +163,7 @@ class SendMachine {
   const Settings settings_;
   bool up_ = false;
   bool ended_ = false;
+  absl::Status why_;  // it ended; for what was under way to the loop then
   Operations operations_;
   OperationId last_begun_ = 0;
   std::deque<OperationId> turn_;  // begun, with bodies to send, in rotation

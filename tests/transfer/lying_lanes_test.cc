@@ -152,6 +152,7 @@ TEST_F(LyingLanesTest, GivenUpWiresThatAreNoneOfTheSessionAreForgotten) {
               {"unix", absl::UnavailableError("nobody there")}});
   Outcome<Receipt> sent;
   link_->Send(PatternMessage(10, 1), {}, {}, sent.done());
+  ASSERT_THAT(peer_->Next(), IsOk());
   peer_->Send(AckFrame{1, {}});
   absl::StatusOr<Receipt> receipt = sent.Wait();
   ASSERT_THAT(receipt, IsOk());
