@@ -2,6 +2,10 @@
 #define TENSORFERRY_BASE_LIMITS_H_
 
 #include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 
 namespace tensorferry {
 
@@ -32,6 +36,16 @@ struct Limits {
 
 // Field by field the smaller of the two.
 Limits Smaller(const Limits& a, const Limits& b);
+
+// Every field at its most: bounds nothing.
+Limits Unlimited();
+
+// Sets the field that is called `name`. INVALID_ARGUMENT: none is (the text
+// lists them), or it cannot hold `value`.
+absl::Status SetLimit(absl::string_view name, uint64_t value, Limits& limits);
+
+// "message_bytes, payload_bytes, ...".
+std::string LimitNames();
 
 }  // namespace tensorferry
 

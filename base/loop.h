@@ -13,18 +13,14 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/time/time.h"
 #include "base/clock.h"
-#include "base/executor.h"
+#include "base/scheduler.h"
 
 namespace tensorferry {
 
-// One thread that runs tasks in the order of Post and timers when they are
-// due. Timers go ahead of tasks, but never starve them. Objects that belong to
-// a loop are touched only from its thread and so need no lock. Tasks must not
-// block and must not throw.
-class Loop : public Executor {
+// A scheduler with one thread of its own. Timers go ahead of tasks, but never
+// starve them. All methods: any thread.
+class Loop : public Scheduler {
  public:
-  using TimerId = uint64_t;  // 0 is no timer
-
   // How a loop waits when it has nothing to run. Called with the loop's mutex
   // held, which `lock` may release meanwhile.
   class Waiter {
@@ -43,20 +39,14 @@ class Loop : public Executor {
   // run on the loop's own thread.
   ~Loop() override;
 
-  // Any thread.
-  void Post(Task task);
-  void Run(Task task) override { Post(std::move(task)); }
-  // Any thread. Runs `task` on the loop once Now() has reached `at`.
-  // absl::InfiniteFuture() makes a timer that never fires.
-  TimerId RunAt(absl::Time at, Task task);
-  // Any thread. Drops the timer. No effect once its task has started or was
-  // cancelled.
-  void CancelTimer(TimerId id);
+  void Post(Task task) override;
+  TimerId RunAt(absl::Time at, Task task) override;
+  void CancelTimer(TimerId id) override;
+  Clock* clock() const override { return clock_; }
 
   bool OnLoopThread() const {
     return std::this_thread::get_id() == thread_.get_id();
   }
-  Clock* clock() const { return clock_; }
 
  protected:
   Loop(Clock* clock, std::unique_ptr<Waiter> waiter);

@@ -32,6 +32,11 @@ absl::StatusOr<uint64_t> Catalog::Publish(const std::string& name,
   bundle->contents = std::move(contents);
   BundlePtr replaced;  // destroyed, maybe at length, after the lock is gone
   absl::MutexLock lock(&mu_);
+  if (versions_.size() >= max_entries_ && versions_.count(name) == 0) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "the catalog has ", versions_.size(),
+        " bundles, its limit (catalog_entries): \"", name, "\" is one more"));
+  }
   bundle->version = ++versions_[name];
   const uint64_t version = bundle->version;
   replaced = std::exchange(newest_[name], std::move(bundle));

@@ -1,6 +1,7 @@
 #ifndef TENSORFERRY_CATALOG_CATALOG_H_
 #define TENSORFERRY_CATALOG_CATALOG_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -29,10 +30,13 @@ enum class Ownership {
 //   ServeCatalog(catalog, ...);  // catalog/serve.h lets others pull it
 class Catalog {
  public:
+  // Keeps at most `max_entries` names, those that were withdrawn included.
+  explicit Catalog(size_t max_entries = 65536) : max_entries_(max_entries) {}
+
   // Returns the version that `contents` became: one more than the last under
   // this name. Older ones live on with those who hold them.
   // INVALID_ARGUMENT: the name (CheckBundleName), what CheckNamed says.
-  // RESOURCE_EXHAUSTED: no memory for a copy.
+  // RESOURCE_EXHAUSTED: no memory for a copy, or a new name beyond max_entries.
   absl::StatusOr<uint64_t> Publish(const std::string& name,
                                    NamedTensors contents,
                                    Ownership ownership = Ownership::kSeal);
@@ -51,6 +55,7 @@ class Catalog {
   absl::Status Withdraw(absl::string_view name);
 
  private:
+  const size_t max_entries_;
   mutable absl::Mutex mu_;
   std::map<std::string, BundlePtr, std::less<>> newest_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, uint64_t> versions_ ABSL_GUARDED_BY(mu_);

@@ -13,9 +13,7 @@
 #include "catalog/bundle_proto.h"
 #include "catalog/catalog.grpc.pb.h"
 #include "catalog/grpc_limits.h"
-#include "control/address.h"
 #include "control/channel.h"
-#include "control/grpc_status.h"
 
 namespace tensorferry {
 namespace {
@@ -44,10 +42,9 @@ absl::StatusOr<std::vector<BundleInfo>> ReadResponse(
 
 class CatalogClient::State {
  public:
-  explicit State(const std::string& address)
-      : address_(address),
-        stub_(pb::Catalog::NewStub(
-            MakeChannel(address, static_cast<int>(kMaxListBytes) + 1024))) {}
+  explicit State(PeerChannel channel)
+      : channel_(std::move(channel)),
+        stub_(pb::Catalog::NewStub(channel_.channel)) {}
 
   ~State() {
     absl::MutexLock lock(&mu_);
@@ -62,6 +59,7 @@ class CatalogClient::State {
       absl::MutexLock lock(&mu_);
       calls_.insert(raw);
     }
+    channel_.Prepare(raw->context);
     // gRPC's threads must not be left with a reference to the channel, which
     // the call's context is: the last channel takes its threads with it, and
     // they cannot await themselves.
@@ -78,16 +76,16 @@ class CatalogClient::State {
     if (status.ok()) {
       std::move(call->done)(ReadResponse(call->response));
     } else {
-      const absl::Status error = FromGrpcStatus(status);
+      const absl::Status error = channel_.ToStatus(status);
       std::move(call->done)(absl::Status(
-          error.code(), absl::StrCat("list of the bundles at ", address_, ": ",
-                                     error.message())));
+          error.code(), absl::StrCat("list of the bundles at ",
+                                     channel_.address, ": ", error.message())));
     }
     absl::MutexLock lock(&mu_);
     calls_.erase(raw);
   }
 
-  const std::string address_;
+  const PeerChannel channel_;
   const std::unique_ptr<pb::Catalog::Stub> stub_;
   absl::Mutex mu_;
   std::set<ListCall*> calls_ ABSL_GUARDED_BY(mu_);
@@ -95,10 +93,12 @@ class CatalogClient::State {
 };
 
 absl::StatusOr<std::unique_ptr<CatalogClient>> CatalogClient::Create(
-    const std::string& address) {
-  FERRY_RETURN_IF_ERROR(ValidateControlAddress(address));
+    const std::string& address, const ClientSecurity& security) {
+  FERRY_ASSIGN_OR_RETURN(
+      PeerChannel channel,
+      OpenChannel(address, static_cast<int>(kMaxListBytes) + 1024, security));
   return std::unique_ptr<CatalogClient>(
-      new CatalogClient(std::make_unique<State>(address)));
+      new CatalogClient(std::make_unique<State>(std::move(channel))));
 }
 
 CatalogClient::CatalogClient(std::unique_ptr<State> state)

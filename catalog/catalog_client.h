@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 #include "base/done.h"
 #include "catalog/bundle.h"
+#include "control/security.h"
 
 namespace tensorferry {
 
@@ -26,9 +27,9 @@ struct ListFilter {
 // would be too long; narrow the filter), UNIMPLEMENTED (it serves no catalog).
 class CatalogClient {
  public:
-  // `address` is the peer's control address.
+  // `address` is the peer's control address. As ControlClient::Create.
   static absl::StatusOr<std::unique_ptr<CatalogClient>> Create(
-      const std::string& address);
+      const std::string& address, const ClientSecurity& security = {});
   // Calls under way end with CANCELLED, and their callbacks have run when this
   // returns. Not in one of them.
   ~CatalogClient();

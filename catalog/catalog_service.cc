@@ -3,11 +3,15 @@
 #include <grpcpp/grpcpp.h>
 
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
 #include "catalog/bundle_proto.h"
 #include "catalog/catalog.grpc.pb.h"
 #include "catalog/grpc_limits.h"
+#include "control/authorizer.h"
 #include "control/grpc_status.h"
 
 namespace tensorferry {
@@ -30,17 +34,32 @@ class CatalogService::Methods : public pb::Catalog::CallbackService {
       const pb::ListBundlesRequest* request,
       pb::ListBundlesResponse* response) override {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-    reactor->Finish(ToGrpcStatus(List(*request, *response)));
+    reactor->Finish(ToGrpcStatus(List(*context, *request, *response)));
     return reactor;
   }
 
+  void SetAccess(std::shared_ptr<const Access> access) {
+    access_ = std::move(access);
+  }
+
  private:
-  absl::Status List(const pb::ListBundlesRequest& request,
+  absl::Status List(const grpc::CallbackServerContext& context,
+                    const pb::ListBundlesRequest& request,
                     pb::ListBundlesResponse& response) const {
+    FERRY_ASSIGN_OR_RETURN(const Caller caller, access_->Admit(context));
+    const std::vector<BundleGrant>& granted = caller.grants.list;
+    if (granted.empty()) {
+      return NotGranted(caller.identity, "list bundles", "list {}");
+    }
     size_t nbytes = 0;
     for (const BundlePtr& bundle :
          catalog_->List(GlobOrAll(request.bundle()))) {
-      pb::Bundle row = ToProto(Describe(*bundle, GlobOrAll(request.names())));
+      if (!PermitsBundle(granted, bundle->name)) continue;
+      BundleInfo info = Describe(*bundle, GlobOrAll(request.names()));
+      std::erase_if(info.tensors, [&](const TensorInfo& tensor) {
+        return !Permits(granted, bundle->name, tensor.name);
+      });
+      pb::Bundle row = ToProto(info);
       nbytes += row.ByteSizeLong() + kListRowOverhead;
       if (nbytes > kMaxListBytes) {
         return absl::ResourceExhaustedError(
@@ -53,6 +72,7 @@ class CatalogService::Methods : public pb::Catalog::CallbackService {
   }
 
   const Catalog* const catalog_;
+  std::shared_ptr<const Access> access_;  // before the first call
 };
 
 CatalogService::CatalogService(const Catalog* catalog)
@@ -60,7 +80,9 @@ CatalogService::CatalogService(const Catalog* catalog)
 
 CatalogService::~CatalogService() = default;
 
-void CatalogService::RegisterOn(grpc::ServerBuilder& builder) {
+void CatalogService::RegisterOn(grpc::ServerBuilder& builder,
+                                std::shared_ptr<const Access> access) {
+  methods_->SetAccess(std::move(access));
   builder.RegisterService(methods_.get());
 }
 

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "catalog/catalog.h"
+#include "control/access.h"
 
 namespace grpc {
 class ServerBuilder;
@@ -20,8 +21,10 @@ class CatalogService {
   explicit CatalogService(const Catalog* catalog);
   ~CatalogService();
 
-  // Before the server is built.
-  void RegisterOn(grpc::ServerBuilder& builder);
+  // Before the server is built. `access` says who may list what.
+  void RegisterOn(
+      grpc::ServerBuilder& builder,
+      std::shared_ptr<const Access> access = std::make_shared<const Access>());
 
  private:
   class Methods;

@@ -43,17 +43,24 @@ void Add(const Bundle& bundle, NamedTensors chosen, Selection& selection) {
 
 absl::StatusOr<Selection> Select(const Catalog& catalog,
                                  const std::string& bundle,
-                                 const std::string& names) {
+                                 const std::string& names,
+                                 const std::vector<BundleGrant>& granted) {
   FERRY_ASSIGN_OR_RETURN(std::vector<BundlePtr> bundles,
                          Bundles(catalog, bundle));
   Selection selection;
   absl::flat_hash_map<std::string, absl::string_view> owners;
   for (const BundlePtr& from : bundles) {
+    if (!PermitsBundle(granted, from->name)) continue;
     FERRY_RETURN_IF_ERROR(CheckUnchanged(from->contents));
     NamedTensors chosen = Filter(from->contents, names.empty() ? "*" : names);
     // A bundle without tensors is worth its metadata only if it was asked for.
     if (chosen.names.empty() && bundles.size() > 1) continue;
     for (const std::string& name : chosen.names) {
+      if (!Permits(granted, from->name, name)) {
+        return absl::PermissionDeniedError(
+            absl::StrCat("tensor \"", absl::Utf8SafeCEscape(name),
+                         "\" of bundle \"", from->name, "\""));
+      }
       const auto [owner, is_new] = owners.emplace(name, from->name);
       if (is_new) continue;
       return absl::InvalidArgumentError(

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "catalog/catalog.h"
 #include "catalog/catalog.pb.h"
+#include "control/authorizer.h"
 
 namespace tensorferry {
 
@@ -23,9 +24,11 @@ struct Selection {
 // `bundle`, or of all if it is empty. They keep their versions alive.
 // NOT_FOUND: no such bundle, or no such tensor. INVALID_ARGUMENT: two bundles
 // have a tensor of one name. FAILED_PRECONDITION: CheckUnchanged.
-absl::StatusOr<Selection> Select(const Catalog& catalog,
-                                 const std::string& bundle,
-                                 const std::string& names);
+// PERMISSION_DENIED: one of them is not among those granted; the text is which.
+// Bundles of which none is are not there, if all bundles are asked for.
+absl::StatusOr<Selection> Select(
+    const Catalog& catalog, const std::string& bundle, const std::string& names,
+    const std::vector<BundleGrant>& granted = {BundleGrant()});
 
 }  // namespace tensorferry
 

@@ -7,6 +7,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/cleanup/cleanup.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "base/executor.h"
@@ -16,6 +17,7 @@
 #include "catalog/payload.h"
 #include "catalog/select.h"
 #include "catalog/wire_types.h"
+#include "control/authorizer.h"
 
 namespace tensorferry {
 namespace {
@@ -60,6 +62,35 @@ pb::PushReply ReplyTo(const Receipt& brought, uint64_t version) {
   return reply;
 }
 
+std::string Quoted(const std::string& name) {
+  return absl::StrCat("\"", absl::Utf8SafeCEscape(name), "\"");
+}
+
+std::string IdentityOf(const Session& session) {
+  const Identity& identity = session.remote_identity();
+  return identity.principals.empty() ? "" : ToString(identity);
+}
+
+// Whether the other side of `session` may push tensors of these names.
+absl::Status CheckMayPush(const Session& session, const std::string& bundle,
+                          const std::vector<std::string>& names = {}) {
+  const std::vector<BundleGrant> granted = session.remote_grants().push;
+  const std::string grant =
+      absl::StrCat("push { bundle: ", Quoted(bundle), " }");
+  if (!PermitsBundle(granted, bundle)) {
+    return NotGranted(session.remote_identity(),
+                      absl::StrCat("push bundle ", Quoted(bundle)), grant);
+  }
+  for (const std::string& name : names) {
+    if (Permits(granted, bundle, name)) continue;
+    return NotGranted(session.remote_identity(),
+                      absl::StrCat("push tensor ", Quoted(name), " of bundle ",
+                                   Quoted(bundle)),
+                      grant);
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 // Handlers run on executors of many peers, so whatever they do ends before the
@@ -93,7 +124,11 @@ class CatalogServer::State : public std::enable_shared_from_this<State> {
   void OnEcho(Session& session, Received request,
               const std::weak_ptr<Session>& handle);
 
-  absl::Status CheckOffer(const pb::PushRequest& request) const;
+  absl::StatusOr<Selection> SelectGranted(const Session& session,
+                                          const std::string& bundle,
+                                          const std::string& names) const;
+  absl::Status CheckOffer(const Session& session,
+                          const pb::PushRequest& request) const;
   absl::StatusOr<uint64_t> TakePush(TensorMessage message,
                                     const pb::PushRequest& request);
   void Refuse(Session& session, const Envelope& envelope, absl::Status why);
@@ -194,11 +229,11 @@ void CatalogServer::State::OnPull(Session& session, Received request,
   absl::StatusOr<pb::PullRequest> asked =
       ParsePayload<pb::PullRequest>(request.message.payload, "PullRequest");
   absl::StatusOr<Selection> selection =
-      asked.ok() ? Select(*catalog_, asked->bundle(), asked->names())
+      asked.ok() ? SelectGranted(session, asked->bundle(), asked->names())
                  : asked.status();
   if (!selection.ok()) {
-    Served({"pull", asked.ok() ? asked->bundle() : "", session.remote().name, 0,
-            selection.status()});
+    Served({"pull", asked.ok() ? asked->bundle() : "", session.remote().name,
+            IdentityOf(session), 0, selection.status()});
     return Refuse(session, request.envelope, selection.status());
   }
   TensorMessage reply = Message(kPullType, selection->reply);
@@ -206,8 +241,12 @@ void CatalogServer::State::OnPull(Session& session, Received request,
     reply.names = std::move(selection->names);
     reply.tensors = std::move(selection->tensors);
   }
-  ServedRequest served{"pull", asked->bundle(), session.remote().name,
-                       selection->reply.nbytes(), absl::OkStatus()};
+  ServedRequest served{"pull",
+                       asked->bundle(),
+                       session.remote().name,
+                       IdentityOf(session),
+                       selection->reply.nbytes(),
+                       absl::OkStatus()};
   session.Reply(request.envelope, std::move(reply), Within(asked->timeout_ms()),
                 [weak = weak_from_this(), served = std::move(served),
                  counts = !asked->without_tensors()](
@@ -219,8 +258,34 @@ void CatalogServer::State::OnPull(Session& session, Received request,
                 });
 }
 
+absl::StatusOr<Selection> CatalogServer::State::SelectGranted(
+    const Session& session, const std::string& bundle,
+    const std::string& names) const {
+  const std::vector<BundleGrant> granted = session.remote_grants().pull;
+  if (granted.empty()) {
+    return NotGranted(session.remote_identity(), "pull",
+                      "pull { bundle: \"...\" }");
+  }
+  if (!bundle.empty() && !PermitsBundle(granted, bundle)) {
+    return NotGranted(session.remote_identity(),
+                      absl::StrCat("pull ", Quoted(bundle)),
+                      absl::StrCat("pull { bundle: ", Quoted(bundle), " }"));
+  }
+  absl::StatusOr<Selection> selection =
+      Select(*catalog_, bundle, names, granted);
+  if (absl::IsPermissionDenied(selection.status())) {
+    return NotGranted(
+        session.remote_identity(),
+        absl::StrCat("pull ", std::string(selection.status().message()),
+                     " (narrow the names to leave it out)"),
+        "pull { names: \"...\" }");
+  }
+  return selection;
+}
+
 absl::Status CatalogServer::State::CheckOffer(
-    const pb::PushRequest& request) const {
+    const Session& session, const pb::PushRequest& request) const {
+  FERRY_RETURN_IF_ERROR(CheckMayPush(session, request.bundle()));
   if (!options_.accept_push) {
     return absl::PermissionDeniedError(
         "this peer takes no pushes; `tensorferry serve` does with --accept "
@@ -235,10 +300,11 @@ void CatalogServer::State::OnPushOffer(Session& session, Received request,
                                        const std::weak_ptr<Session>&) {
   const absl::StatusOr<pb::PushRequest> offer =
       ParsePayload<pb::PushRequest>(request.message.payload, "PushRequest");
-  const absl::Status status = offer.ok() ? CheckOffer(*offer) : offer.status();
+  const absl::Status status =
+      offer.ok() ? CheckOffer(session, *offer) : offer.status();
   if (!status.ok()) {
     Served({"push", offer.ok() ? offer->bundle() : "?", session.remote().name,
-            0, status});
+            IdentityOf(session), 0, status});
     return Refuse(session, request.envelope, status);
   }
   session.Reply(request.envelope, Message(kPushOfferType, pb::PushReply()), {},
@@ -266,8 +332,19 @@ void CatalogServer::State::OnPush(Session& session, Received received,
   if (!request.ok()) {
     return Refuse(session, received.envelope, request.status());
   }
-  ServedRequest served{"push", request->bundle(), session.remote().name,
-                       received.receipt.bytes, absl::OkStatus()};
+  ServedRequest served{"push",
+                       request->bundle(),
+                       session.remote().name,
+                       IdentityOf(session),
+                       received.receipt.bytes,
+                       absl::OkStatus()};
+  // Whether or not it was offered before.
+  served.status =
+      CheckMayPush(session, request->bundle(), received.message.names);
+  if (!served.status.ok()) {
+    Refuse(session, received.envelope, served.status);
+    return Served(std::move(served));
+  }
   auto take = [this, handle, received = std::move(received),
                request = *std::move(request),
                served = std::move(served)]() mutable {
@@ -318,9 +395,11 @@ CatalogServer::CatalogServer(Catalog* catalog, CatalogServerOptions options)
 CatalogServer::~CatalogServer() { state_->Stop(); }
 
 void CatalogServer::MountOn(PeerOptions& options) {
-  options.mount.push_back([state = state_](grpc::ServerBuilder& builder) {
-    state->service().RegisterOn(builder);
-  });
+  options.mount.push_back(
+      [state = state_](grpc::ServerBuilder& builder,
+                       std::shared_ptr<const Access> access) {
+        state->service().RegisterOn(builder, std::move(access));
+      });
 }
 
 absl::Status CatalogServer::Serve(std::shared_ptr<Session> session) {

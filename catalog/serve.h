@@ -17,9 +17,10 @@ namespace tensorferry {
 
 // One pull or push that was answered, for logs.
 struct ServedRequest {
-  std::string what;    // "pull", "push"
-  std::string bundle;  // empty: all; as the peer wrote it
-  std::string peer;    // who asked
+  std::string what;      // "pull", "push"
+  std::string bundle;    // empty: all; as the peer wrote it
+  std::string peer;      // who asked, as it calls itself
+  std::string identity;  // as was proved; empty: anonymous
   uint64_t nbytes = 0;
   absl::Status status;
 };

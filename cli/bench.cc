@@ -104,7 +104,7 @@ absl::Status Bench(const Arguments& arguments, Output& output) {
   if (arguments.Has("path")) offer.paths = {arguments.Get("path")};
   FERRY_ASSIGN_OR_RETURN(
       Connection connection,
-      Connection::Open(arguments.positional(0), offer, limit));
+      Connection::Open(arguments.positional(0), offer, limit, arguments));
   output.json()["results"] = Json::array();
   output.Print(absl::StrFormat("%-6s%12s%9s%12s%14s%14s\n", "way", "size",
                                "rounds", "GB/s", "p50", "p99"));

@@ -6,23 +6,35 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
+#include "base/limits.h"
 #include "base/status_macros.h"
+#include "cli/security_flags.h"
 #include "cli/values.h"
 #include "session/blocking.h"
 
 namespace tensorferry::cli {
 
-absl::StatusOr<std::unique_ptr<Peer>> ConnectingPeer() {
+absl::StatusOr<std::unique_ptr<Peer>> ConnectingPeer(
+    const Arguments& arguments) {
   PeerOptions options;
+  options.client_security = ClientSecurityOf(arguments);
+  FERRY_ASSIGN_OR_RETURN(const std::vector<NamedNumber> limits,
+                         NamedNumbersOf(arguments, "limit"));
+  for (const NamedNumber& limit : limits) {
+    const absl::Status set = SetLimit(limit.name, limit.number, options.limits);
+    if (!set.ok()) {
+      return UsageError(absl::StrCat("--limit: ", std::string(set.message())));
+    }
+  }
   options.name = absl::StrCat("tensorferry-", getpid());
   options.control = "";
   return Peer::Create(std::move(options));
 }
 
 absl::StatusOr<Connection> Connection::Open(const std::string& address,
-                                            Offer offer,
-                                            absl::Duration timeout) {
-  FERRY_ASSIGN_OR_RETURN(std::unique_ptr<Peer> peer, ConnectingPeer());
+                                            Offer offer, absl::Duration timeout,
+                                            const Arguments& arguments) {
+  FERRY_ASSIGN_OR_RETURN(std::unique_ptr<Peer> peer, ConnectingPeer(arguments));
   FERRY_ASSIGN_OR_RETURN(
       std::shared_ptr<Session> session,
       blocking::Connect(*peer, address, std::move(offer), timeout));
@@ -55,6 +67,11 @@ std::vector<Flag> TransferFlags() {
       {"path", "NAME",
        "The only path to use, as `tensorferry explain` names "
        "it. Default: the best."},
+      {"limit", "NAME=VALUE",
+       absl::StrCat("A bound on what the peer may ask of this process, like "
+                    "message_bytes=128GiB:\n      ",
+                    LimitNames(), "."),
+       true},
   };
 }
 

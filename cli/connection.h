@@ -19,7 +19,8 @@ namespace tensorferry::cli {
 class Connection {
  public:
   static absl::StatusOr<Connection> Open(const std::string& address,
-                                         Offer offer, absl::Duration timeout);
+                                         Offer offer, absl::Duration timeout,
+                                         const Arguments& arguments);
 
   const std::shared_ptr<Session>& session() const { return session_; }
   // Ends the session as wished, so that the other side hears no error.
@@ -37,10 +38,13 @@ inline constexpr char kNamesHelp[] =
     "Only tensors whose names match: '*' stands for any run of characters, '?' "
     "for one.";
 
-// A peer that only connects to others.
-absl::StatusOr<std::unique_ptr<Peer>> ConnectingPeer();
+// A peer that only connects to others, with the flags of its security, and
+// --limit if the command has it.
+absl::StatusOr<std::unique_ptr<Peer>> ConnectingPeer(
+    const Arguments& arguments);
 
-// Flags of all commands that move tensors: --map, --deadline, --digest, --path.
+// Flags of all commands that move tensors: --map, --deadline, --digest, --path,
+// --limit.
 std::vector<Flag> TransferFlags();
 
 struct TransferSettings {

@@ -3,6 +3,7 @@
 #include "base/await.h"
 #include "base/status_macros.h"
 #include "cli/commands.h"
+#include "cli/security_flags.h"
 #include "cli/values.h"
 #include "control/control_client.h"
 
@@ -75,8 +76,10 @@ std::string ToText(const Capabilities& can) {
 }
 
 absl::Status Describe(const Arguments& arguments, Output& output) {
-  FERRY_ASSIGN_OR_RETURN(auto client,
-                         ControlClient::Create(arguments.positional(0)));
+  FERRY_ASSIGN_OR_RETURN(
+      auto client,
+      ControlClient::Create(arguments.positional(0),
+                            {.security = ClientSecurityOf(arguments)}));
   FERRY_ASSIGN_OR_RETURN(Capabilities can,
                          Await<Capabilities>([&](Done<Capabilities> done) {
                            client->GetCapabilities(kTimeout, std::move(done));

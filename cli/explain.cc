@@ -62,7 +62,7 @@ absl::StatusOr<Offer> OfferOf(const Arguments& arguments) {
 
 absl::Status Explain(const Arguments& arguments, Output& output) {
   FERRY_ASSIGN_OR_RETURN(Offer offer, OfferOf(arguments));
-  FERRY_ASSIGN_OR_RETURN(std::unique_ptr<Peer> peer, ConnectingPeer());
+  FERRY_ASSIGN_OR_RETURN(std::unique_ptr<Peer> peer, ConnectingPeer(arguments));
   FERRY_ASSIGN_OR_RETURN(Explanation explanation,
                          blocking::Explain(*peer, arguments.positional(0),
                                            std::move(offer), kTimeout));

@@ -1,9 +1,11 @@
 #include "cli/help.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "cli/security_flags.h"
 
 namespace tensorferry::cli {
 namespace {
@@ -17,6 +19,10 @@ std::string Shown(const Flag& flag) {
 
 std::vector<Flag> FlagsOf(const Command& command) {
   std::vector<Flag> flags = command.flags;
+  const auto& words = command.positionals;
+  if (std::find(words.begin(), words.end(), "ADDRESS") != words.end()) {
+    for (Flag& flag : CallingFlags()) flags.push_back(std::move(flag));
+  }
   flags.push_back({"json", "", "Print one JSON object on stdout."});
   return flags;
 }

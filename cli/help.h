@@ -8,7 +8,7 @@
 
 namespace tensorferry::cli {
 
-// The command's own, and those that all have.
+// The command's own, those of all that call a peer, and those that all have.
 std::vector<Flag> FlagsOf(const Command& command);
 
 // "tensorferry pull ADDRESS --out FILE [--json]".

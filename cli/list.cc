@@ -9,6 +9,7 @@
 #include "catalog/catalog_client.h"
 #include "cli/commands.h"
 #include "cli/connection.h"
+#include "cli/security_flags.h"
 #include "cli/values.h"
 
 namespace tensorferry::cli {
@@ -56,7 +57,8 @@ std::string ToText(const BundleInfo& bundle) {
 
 absl::Status List(const Arguments& arguments, Output& output) {
   FERRY_ASSIGN_OR_RETURN(auto client,
-                         CatalogClient::Create(arguments.positional(0)));
+                         CatalogClient::Create(arguments.positional(0),
+                                               ClientSecurityOf(arguments)));
   const ListFilter filter = {.bundle = arguments.Get("bundle", "*"),
                              .names = arguments.Get("names", "*")};
   FERRY_ASSIGN_OR_RETURN(std::vector<BundleInfo> bundles,

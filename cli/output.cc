@@ -70,10 +70,9 @@ absl::Status Output::Finish(const absl::Status& status) {
   }
   if (!last.ok()) {
     // What a peer said must not look like another line of ours.
-    Log(absl::StrCat("tensorferry: ", absl::StatusCodeToString(last.code()),
-                     ": ",
-                     absl::StrReplaceAll(std::string(last.message()),
-                                         {{"\n", "\n    "}})));
+    Log(absl::StrCat(
+        "tensorferry: ", absl::StatusCodeToString(last.code()), ": ",
+        absl::StrReplaceAll(std::string(last.message()), {{"\n", "\n    "}})));
   }
   return last;
 }

@@ -18,9 +18,10 @@ namespace {
 absl::StatusOr<Pulled> PullFrom(const Arguments& arguments,
                                 TransferSettings settings) {
   settings.offer.to_caller = settings.placement;
-  FERRY_ASSIGN_OR_RETURN(Connection connection,
-                         Connection::Open(arguments.positional(0),
-                                          settings.offer, settings.Left()));
+  FERRY_ASSIGN_OR_RETURN(
+      Connection connection,
+      Connection::Open(arguments.positional(0), settings.offer, settings.Left(),
+                       arguments));
   PullOptions options;
   options.bundle = arguments.Get("bundle");
   options.names = arguments.Get("names", "*");

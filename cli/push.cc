@@ -39,9 +39,10 @@ absl::Status Push(const Arguments& arguments, Output& output) {
                          ReadChosen(path, arguments.Get("names", "*")));
   settings.offer.to_callee = settings.placement;
   settings.offer.to_caller = Placement();  // no tensors come back
-  FERRY_ASSIGN_OR_RETURN(Connection connection,
-                         Connection::Open(arguments.positional(1),
-                                          settings.offer, settings.Left()));
+  FERRY_ASSIGN_OR_RETURN(
+      Connection connection,
+      Connection::Open(arguments.positional(1), settings.offer, settings.Left(),
+                       arguments));
   const std::string bundle = options.bundle;
   options.timeout = settings.Left();
   ProgressLine progress(stderr, "push");

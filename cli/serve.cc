@@ -1,5 +1,6 @@
 #include "catalog/serve.h"
 
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -21,6 +22,7 @@
 #include "cli/bundle_name.h"
 #include "cli/commands.h"
 #include "cli/inbox.h"
+#include "cli/security_flags.h"
 #include "cli/stop_signal.h"
 #include "cli/values.h"
 #include "control/address.h"
@@ -29,6 +31,8 @@
 
 namespace tensorferry::cli {
 namespace {
+
+constexpr size_t kCatalogEntries = 65536;
 
 absl::Status PublishFiles(const std::vector<std::string>& paths,
                           SafetensorsMemory memory, Catalog& catalog,
@@ -78,19 +82,49 @@ absl::Status SetDataAddress(const Arguments& arguments, PeerOptions& options) {
       low > high || high > 65535) {
     return UsageError(absl::StrCat(shown, " is no HOST:PORT or HOST:LOW-HIGH"));
   }
-  if (high != 0) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        shown,
-        ": the transport of this build takes any free port: leave the "
-        "port away, or say 0"));
-  }
   options.data = host == "localhost" ? "127.0.0.1" : host;
-  if (absl::StartsWith(options.data, "127.")) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      shown, ": data listens on IPv4 loopback only, as yet: say 127.0.0.1"));
+  options.lowest_data_port = static_cast<uint16_t>(low);
+  options.highest_data_port = static_cast<uint16_t>(high);
+  return absl::OkStatus();
 }
 
-absl::StatusOr<PeerOptions> PeerOptionsOf(const Arguments& arguments) {
+// The limits that are not those of one session.
+absl::Status SetLimits(const Arguments& arguments, PeerOptions& options,
+                       size_t& catalog_entries) {
+  FERRY_ASSIGN_OR_RETURN(const std::vector<NamedNumber> limits,
+                         NamedNumbersOf(arguments, "limit"));
+  for (const auto& [name, number] : limits) {
+    // What is too large for an int is too large for each of them.
+    const int small = static_cast<int>(std::min<uint64_t>(number, 1 << 30));
+    if (name == "sessions") {
+      options.max_sessions = small;
+    } else if (name == "sessions_per_identity") {
+      options.max_sessions_per_identity = small;
+    } else if (name == "handshakes") {
+      options.max_handshakes = small;
+    } else if (name == "catalog_entries") {
+      catalog_entries = number;
+    } else if (const absl::Status set = SetLimit(name, number, options.limits);
+               !set.ok()) {
+      return UsageError(absl::StrCat(
+          "--limit: ", std::string(set.message()),
+          ", sessions, sessions_per_identity, handshakes, catalog_entries"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// As many descriptors as the process may have: each session takes some.
+void RaiseDescriptorLimit() {
+  rlimit limit = {};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+absl::StatusOr<PeerOptions> PeerOptionsOf(const Arguments& arguments,
+                                          const Output& output,
+                                          size_t& catalog_entries) {
   PeerOptions options;
   options.name = arguments.Get("name");
   options.control = arguments.Get("control");
@@ -100,11 +134,9 @@ absl::StatusOr<PeerOptions> PeerOptionsOf(const Arguments& arguments) {
         absl::StrCat("--control: ", std::string(status.message())));
   }
   FERRY_RETURN_IF_ERROR(SetDataAddress(arguments, options));
-  if (arguments.Has("advertise")) {
-    return absl::FailedPreconditionError(
-        "--advertise: the transport of this build is for one host, where "
-        "there is nothing to advertise");
-  }
+  options.advertise = arguments.Get("advertise");
+  FERRY_RETURN_IF_ERROR(SetLimits(arguments, options, catalog_entries));
+  FERRY_ASSIGN_OR_RETURN(options.security, ServerSecurityOf(arguments, output));
   return options;
 }
 
@@ -112,15 +144,22 @@ absl::StatusOr<PeerOptions> PeerOptionsOf(const Arguments& arguments) {
 absl::StatusOr<std::unique_ptr<Peer>> CreatePeer(PeerOptions options) {
   absl::StatusOr<std::unique_ptr<Peer>> peer = Peer::Create(std::move(options));
   if (peer.ok()) return peer;
-  return absl::Status(peer.status().code(),
-                      absl::StrReplaceAll(std::string(peer.status().message()),
-                                          {{"PeerOptions.", "--"}}));
+  return absl::Status(
+      peer.status().code(),
+      absl::StrReplaceAll(std::string(peer.status().message()),
+                          {{"PeerOptions.", "--"},
+                           {"security.", "--"},
+                           {"max_sessions", "limit sessions"}}));
 }
 
 std::string ToLine(const ServedRequest& served) {
   return absl::StrCat(served.what, " ",
                       served.bundle.empty() ? "of all" : OneLine(served.bundle),
-                      " by ", OneLine(served.peer), ": ",
+                      " by ", OneLine(served.peer),
+                      served.identity.empty()
+                          ? ""
+                          : absl::StrCat(" (", OneLine(served.identity), ")"),
+                      ": ",
                       served.status.ok() ? ShowBytes(served.nbytes)
                                          : OneLine(served.status.ToString()));
 }
@@ -199,11 +238,14 @@ absl::Status ServeUntilStopped(PeerOptions options, absl::Duration drain,
 absl::Status Serve(const Arguments& arguments, Output& output) {
   // Before the first thread: whoever asks to stop is heard from here on.
   FERRY_ASSIGN_OR_RETURN(StopSignal stop, StopSignal::Catch());
-  FERRY_ASSIGN_OR_RETURN(PeerOptions options, PeerOptionsOf(arguments));
+  RaiseDescriptorLimit();
+  size_t catalog_entries = kCatalogEntries;
+  FERRY_ASSIGN_OR_RETURN(PeerOptions options,
+                         PeerOptionsOf(arguments, output, catalog_entries));
   FERRY_ASSIGN_OR_RETURN(const absl::Duration drain,
                          DurationOf(arguments, "drain", absl::Seconds(10)));
   ReadyFile ready(arguments.Get("ready_file"));
-  Catalog catalog;
+  Catalog catalog(catalog_entries);
   FERRY_RETURN_IF_ERROR(PublishFiles(arguments.All("publish"),
                                      arguments.Has("copy")
                                          ? SafetensorsMemory::kCopied
@@ -222,18 +264,21 @@ absl::Status Serve(const Arguments& arguments, Output& output) {
 }  // namespace
 
 Command ServeCommand() {
-  return {
+  Command command = {
       "serve",
       "Lets others list, pull and push; runs until SIGTERM.",
       {},
       {{"name", "NAME", "What the others call this peer.", false, true},
        {"control", "HOST:PORT",
-        "Where it is asked, by gRPC; port 0 is any free one. Loopback only.",
+        "Where it is asked, by gRPC: HOST:PORT, port 0 is any free one, or "
+        "unix:PATH. Beyond\n      loopback only with TLS and "
+        "--tls_client_ca or --token_file, or with --insecure.",
         false, true},
        {"data", "HOST:PORT|HOST:LOW-HIGH",
-        "Where tensors come and go. Loopback only, and any free port, as yet."},
-       {"advertise", "HOST",
-        "How others reach HOST of --data. Of no use before other hosts can."},
+        "Where tensors come and go. Default: 127.0.0.1, any free port. Beyond "
+        "loopback only\n      if callers are authenticated, or with "
+        "--insecure."},
+       {"advertise", "HOST", "How others reach HOST of --data. Default: HOST."},
        {"publish", "FILE.safetensors",
         "A file to give away, as a bundle that is called like it.", true},
        {"copy", "",
@@ -244,7 +289,14 @@ Command ServeCommand() {
         "Once ready, write the control address there, one line, atomically; "
         "removed at\n      the start and at the end."},
        {"drain", "TIME",
-        "How long sessions may take to finish after SIGTERM. Default: 10s."}},
+        "How long sessions may take to finish after SIGTERM. Default: 10s."},
+       {"limit", "NAME=VALUE",
+        absl::StrCat("A bound on what others may ask of this peer, like "
+                     "sessions=64 or\n      message_bytes=4GiB: sessions, "
+                     "sessions_per_identity, handshakes, catalog_entries,\n"
+                     "      and of one session ",
+                     LimitNames(), "."),
+        true}},
       "Files are mapped, not read, unless --copy is given: replace one by "
       "renaming another\nover it. After a change in place pulls are refused, "
       "FAILED_PRECONDITION; during one,\nnew bytes may be sent as old ones, "
@@ -254,13 +306,25 @@ Command ServeCommand() {
       "start are published, after those\nof --publish. A file that somebody "
       "else put there later is not replaced: the push is\nALREADY_EXISTS. "
       "One that DIR's disk has no room for is refused before it is sent.\n\n"
+      "Certificates, tokens and the policy are read again when their files "
+      "are others:\nreplace them by renaming new ones over them. The soft "
+      "limit "
+      "of open files is raised\nto the hard one; where they are scarce, "
+      "sessions get fewer lanes, and those that do\nnot fit are "
+      "RESOURCE_EXHAUSTED.\n\n"
       "SIGTERM and SIGINT let running pulls finish, and the exit code is 0; a "
       "second signal,\nof either kind, ends the process at once.\n\n"
       "  tensorferry serve --name store --control 127.0.0.1:4750 --publish "
       "model.safetensors\n"
       "  tensorferry serve --name inbox --control 127.0.0.1:0 --accept "
-      "/var/tmp/inbox \\\n      --ready_file /run/inbox.address\n",
+      "/var/tmp/inbox \\\n      --ready_file /run/inbox.address\n"
+      "  tensorferry serve --name store --control 0.0.0.0:4750 --data "
+      "0.0.0.0:4751-4760 \\\n      --advertise store.example --tls_cert "
+      "store.pem --tls_key store.key \\\n      --tls_client_ca ca.pem "
+      "--policy policy.textproto --publish model.safetensors\n",
       Serve};
+  for (Flag& flag : ServingFlags()) command.flags.push_back(std::move(flag));
+  return command;
 }
 
 }  // namespace tensorferry::cli

@@ -6,6 +6,7 @@
 #include "base/await.h"
 #include "base/status_macros.h"
 #include "cli/commands.h"
+#include "cli/security_flags.h"
 #include "cli/values.h"
 #include "control/control_client.h"
 
@@ -30,6 +31,7 @@ Json ToJson(const SessionRecord& session) {
   return {{"id", session.id},
           {"caller", session.plan.caller.name},
           {"callee", session.plan.callee.name},
+          {"identity", session.identity},
           {"state", ShowState(session.state)},
           {"opened_at", absl::FormatTime(absl::RFC3339_full, session.opened_at,
                                          absl::UTCTimeZone())},
@@ -38,8 +40,10 @@ Json ToJson(const SessionRecord& session) {
 }
 
 absl::Status Sessions(const Arguments& arguments, Output& output) {
-  FERRY_ASSIGN_OR_RETURN(auto client,
-                         ControlClient::Create(arguments.positional(0)));
+  FERRY_ASSIGN_OR_RETURN(
+      auto client,
+      ControlClient::Create(arguments.positional(0),
+                            {.security = ClientSecurityOf(arguments)}));
   using Records = std::vector<SessionRecord>;
   FERRY_ASSIGN_OR_RETURN(Records sessions,
                          Await<Records>([&](Done<Records> done) {
@@ -49,10 +53,10 @@ absl::Status Sessions(const Arguments& arguments, Output& output) {
   for (const SessionRecord& session : sessions) {
     output.json()["sessions"].push_back(ToJson(session));
     output.Print(Printable(absl::StrFormat(
-        "%s   %-8s from %s   %s sent   %s received   for %s\n",
+        "%s   %-8s from %s (%s)   %s sent   %s received   for %s\n",
         OneLine(session.id), ShowState(session.state),
-        OneLine(session.plan.caller.name), ShowBytes(session.bytes_sent),
-        ShowBytes(session.bytes_received),
+        OneLine(session.plan.caller.name), OneLine(session.identity),
+        ShowBytes(session.bytes_sent), ShowBytes(session.bytes_received),
         ShowTime(absl::Now() - session.opened_at))));
   }
   if (sessions.empty()) output.Print("no session is open\n");

@@ -92,6 +92,22 @@ absl::StatusOr<std::vector<uint64_t>> SizesOf(const Arguments& arguments,
   return sizes;
 }
 
+absl::StatusOr<std::vector<NamedNumber>> NamedNumbersOf(
+    const Arguments& arguments, const std::string& flag) {
+  std::vector<NamedNumber> numbers;
+  for (const std::string& text : arguments.All(flag)) {
+    const size_t equals = text.find('=');
+    NamedNumber one;
+    if (equals == std::string::npos || equals == 0 ||
+        !ParseSize(text.substr(equals + 1), &one.number)) {
+      return NotA("NAME=VALUE with a number like 64 or 4GiB", flag, text);
+    }
+    one.name = text.substr(0, equals);
+    numbers.push_back(std::move(one));
+  }
+  return numbers;
+}
+
 std::string ShowBytes(uint64_t bytes) {
   for (const auto& [suffix, unit] : kUnits) {
     if (unit == 1 || bytes < unit) continue;

@@ -26,6 +26,14 @@ absl::StatusOr<std::vector<uint64_t>> SizesOf(const Arguments& arguments,
                                               const std::string& flag,
                                               const std::string& otherwise);
 
+// "NAME=VALUE", a number as in SizesOf.
+struct NamedNumber {
+  std::string name;
+  uint64_t number = 0;
+};
+absl::StatusOr<std::vector<NamedNumber>> NamedNumbersOf(
+    const Arguments& arguments, const std::string& flag);
+
 // Values as people read them: "86.7 MiB", "1.25 GB/s", "3.4 ms".
 std::string ShowBytes(uint64_t bytes);
 std::string ShowRate(uint64_t bytes, absl::Duration time);

@@ -1,13 +1,12 @@
 #include "control/callee_side.h"
 
 #include <algorithm>
-#include <exception>
-#include <new>
 #include <string>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "base/exception_status.h"
 #include "base/status_macros.h"
 #include "control/grpc_status.h"
 #include "control/negotiate.h"
@@ -29,25 +28,11 @@ absl::Status Refusal(const absl::Status& why) {
   return absl::UnavailableError("the callee ended before the session was open");
 }
 
-// Of what is being handled. gRPC swallows what a reaction throws, and the call
-// would never end.
-absl::Status HostThrew() {
-  try {
-    throw;
-  } catch (const std::bad_alloc&) {
-    return absl::ResourceExhaustedError("the host is out of memory");
-  } catch (const std::exception& e) {
-    return absl::InternalError(absl::StrCat("the host threw: ", e.what()));
-  } catch (...) {
-    return absl::InternalError("the host threw");
-  }
-}
-
 }  // namespace
 
 void CalleeSide::Start() {
   Begin();
-  shared_->loop.Post([self = Self()] { self->Register(); });
+  shared_->loop->Post([self = Self()] { self->Register(); });
   StartRead(&request_);
 }
 
@@ -71,7 +56,7 @@ void CalleeSide::OnReadDone(bool ok) {
       self->loop()->CancelTimer(self->open_timer_);
       self->Pause();
     });
-    auto answer = shared_->Open(request_.open(), handle());
+    auto answer = shared_->Open(request_.open(), caller_, handle());
     loop()->Post([self = Self(), answer = std::move(answer)]() mutable {
       self->OnAnswer(std::move(answer));
     });
@@ -213,7 +198,7 @@ void CalleeSide::FinishWire() {
 // Until Finish there is no OnDone, and the context is there.
 void CalleeSide::CancelWire() {
   if (close_with_) return FinishWire();
-  context_->TryCancel();
+  CancelCall();
 }
 
 void CalleeSide::OnEnding() {
@@ -253,19 +238,18 @@ absl::Status ServiceShared::AddStream() {
 }
 
 absl::Status ServiceShared::Guard(absl::FunctionRef<absl::Status()> answer) {
-  try {
-    return answer();
-  } catch (...) {
-    return HostThrew();
-  }
+  absl::Status status;
+  absl::Status ran = CatchExceptions("the host", [&] { status = answer(); });
+  return ran.ok() ? status : ran;
 }
 
 // On a gRPC thread.
 absl::StatusOr<Answer> ServiceShared::Open(
-    const pb::Open& open, std::shared_ptr<ControlStream> stream) {
+    const pb::Open& open, const Caller& by,
+    std::shared_ptr<ControlStream> stream) {
   absl::StatusOr<Answer> answer;
   absl::Status status = Guard([&] {
-    answer = Admit(open, std::move(stream));
+    answer = Admit(open, by, std::move(stream));
     return answer.status();
   });
   if (!status.ok()) return status;
@@ -273,7 +257,8 @@ absl::StatusOr<Answer> ServiceShared::Open(
 }
 
 absl::StatusOr<Answer> ServiceShared::Admit(
-    const pb::Open& open, std::shared_ptr<ControlStream> stream) {
+    const pb::Open& open, const Caller& by,
+    std::shared_ptr<ControlStream> stream) {
   FERRY_ASSIGN_OR_RETURN(Offer offer, FromProto(open.offer(), "open.offer"));
   FERRY_ASSIGN_OR_RETURN(Capabilities caller,
                          FromProto(open.caller(), "open.caller"));
@@ -283,12 +268,20 @@ absl::StatusOr<Answer> ServiceShared::Admit(
         absl::StrCat("callee \"", callee.peer.name,
                      "\" is going and opens no sessions; try another"));
   }
+  FERRY_ASSIGN_OR_RETURN(const Policy policy,
+                         Restrict(host->GetPolicy(), by.grants, by.identity));
   FERRY_ASSIGN_OR_RETURN(SessionPlan plan,
-                         Negotiate(offer, caller, callee, host->GetPolicy()));
+                         Negotiate(offer, caller, callee, policy));
   // Explain tells them; here they would be kept for as long as the session.
   for (PathChoice& choice : plan.paths) choice.refused.clear();
   Answer answer;
-  FERRY_ASSIGN_OR_RETURN(answer.session_id, table.Add(plan));
+  FERRY_ASSIGN_OR_RETURN(
+      answer.session_id,
+      table.Add(
+          plan, ToString(by.identity),
+          options.max_sessions_per_identity > 0
+              ? std::min(by.grants.sessions, options.max_sessions_per_identity)
+              : by.grants.sessions));
   absl::Cleanup refused = [this, &answer] {
     table.Remove(answer.session_id).IgnoreError();
   };
@@ -296,7 +289,7 @@ absl::StatusOr<Answer> ServiceShared::Admit(
   answer.accepted.set_plan_digest(Digest(plan));
   FERRY_ASSIGN_OR_RETURN(
       SessionHost::Admitted admitted,
-      host->Admit(answer.session_id, plan, std::move(stream)));
+      host->Admit(answer.session_id, plan, by.identity, std::move(stream)));
   std::move(refused).Cancel();
   admitted.ticket.session_id = answer.session_id;
   *answer.accepted.mutable_ticket() = ToProto(admitted.ticket);
@@ -319,7 +312,7 @@ void ServiceShared::Sweep() {
   }
   absl::Duration pause = std::max(
       absl::Milliseconds(10), std::min(options.heartbeat, options.lease / 4));
-  loop.RunAt(loop.clock()->Now() + pause, [this] { Sweep(); });
+  loop->RunAt(loop->clock()->Now() + pause, [this] { Sweep(); });
 }
 
 void ServiceShared::AwaitNoStreams() {

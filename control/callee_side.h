@@ -3,11 +3,13 @@
 #define TENSORFERRY_CONTROL_CALLEE_SIDE_H_
 
 #include <atomic>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/function_ref.h"
@@ -15,7 +17,8 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
-#include "base/loop.h"
+#include "base/scheduler.h"
+#include "control/access.h"
 #include "control/control.grpc.pb.h"
 #include "control/control_service.h"
 #include "control/control_stream.h"
@@ -40,24 +43,29 @@ class CalleeSide;
 // What the sessions share. Everything but the atomics and what is thread-safe
 // by itself belongs to the loop.
 struct ServiceShared {
-  ServiceShared(SessionHost* host_in, const ControlServiceOptions& options_in)
+  ServiceShared(SessionHost* host_in, const ControlServiceOptions& options_in,
+                Scheduler* loop_in,
+                std::function<std::string()> new_id = SessionTable::RandomId)
       : host(host_in),
         options(options_in),
-        table(options_in.clock, options_in.lease, options_in.max_sessions),
-        loop(options_in.clock) {}
+        loop(loop_in),
+        table(options_in.clock, options_in.lease, options_in.max_sessions,
+              std::move(new_id)) {}
 
   // Counts a stream, of a session or not that far yet. RESOURCE_EXHAUSTED: too
   // many.
   absl::Status AddStream();
-  absl::StatusOr<Answer> Open(const control::v1::Open& open,
+  absl::StatusOr<Answer> Open(const control::v1::Open& open, const Caller& by,
                               std::shared_ptr<ControlStream> stream);
-  // Makes a status of what the host throws in `answer`.
+  // Makes a status of what the host throws in `answer`: gRPC would swallow it,
+  // and the call would never end.
   static absl::Status Guard(absl::FunctionRef<absl::Status()> answer);
   void Sweep();
   void AwaitNoStreams();
 
   SessionHost* const host;
   const ControlServiceOptions options;
+  Scheduler* const loop;  // must end before this: its tasks use this
   SessionTable table;
   std::atomic<bool> stopping{false};
 
@@ -67,10 +75,9 @@ struct ServiceShared {
 
   absl::Mutex mu;
   int streams ABSL_GUARDED_BY(mu) = 0;
-  Loop loop;  // the first to go: its tasks use the others
 
  private:
-  absl::StatusOr<Answer> Admit(const control::v1::Open& open,
+  absl::StatusOr<Answer> Admit(const control::v1::Open& open, const Caller& by,
                                std::shared_ptr<ControlStream> stream);
 };
 
@@ -80,12 +87,15 @@ class CalleeSide
       public grpc::ServerBidiReactor<control::v1::SessionRequest,
                                      control::v1::SessionResponse> {
  public:
-  CalleeSide(ServiceShared* shared, grpc::CallbackServerContext* context)
-      : StreamSide(Role::kCallee, &shared->loop, shared->options.heartbeat),
+  CalleeSide(ServiceShared* shared, grpc::CallbackServerContext* context,
+             Caller caller)
+      : StreamSide(Role::kCallee, shared->loop, shared->options.heartbeat),
         shared_(shared),
-        context_(context) {}
+        context_(context),
+        caller_(std::move(caller)) {}
 
   void Start();
+  const Caller& caller() const { return caller_; }
 
   // gRPC's threads.
   void OnReadDone(bool ok) override;
@@ -112,12 +122,15 @@ class CalleeSide
   void StartWriteOf(const Signal& signal) override;
   void CloseWire(const absl::Status& why) override;
   void CancelWire() override;
+  // Virtual for simulations, whose calls are not gRPC's.
+  virtual void CancelCall() { context_->TryCancel(); }
   void OnEnding() override;
   void OnEnded() override;
   void OnGone() override;
 
   ServiceShared* const shared_;
   grpc::CallbackServerContext* const context_;
+  const Caller caller_;
   std::atomic<bool> open_came_{false};
   control::v1::SessionRequest request_;    // gRPC's while a read is under way
   control::v1::SessionResponse response_;  // gRPC's while a write is under way
@@ -125,7 +138,7 @@ class CalleeSide
   bool accepted_sent_ = false, said_goodbye_ = false, read_over_ = false;
   std::optional<grpc::Status> close_with_;  // once there is nothing to write
   bool finished_ = false;                   // context_ may be gone
-  Loop::TimerId open_timer_ = 0;
+  Scheduler::TimerId open_timer_ = 0;
   std::optional<Answer> answer_;
 };
 

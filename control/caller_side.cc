@@ -16,12 +16,12 @@ using control_proto::FromProto;
 using control_proto::ToProto;
 
 absl::Status WithAddress(const grpc::Status& status,
-                         const std::string& address) {
-  absl::Status converted = FromGrpcStatus(status);
+                         const PeerChannel& channel) {
+  absl::Status converted = channel.ToStatus(status);
   if (converted.ok()) return converted;
-  return absl::Status(
-      converted.code(),
-      absl::StrCat("control service at ", address, ": ", converted.message()));
+  return absl::Status(converted.code(),
+                      absl::StrCat("control service at ", channel.address, ": ",
+                                   converted.message()));
 }
 
 void CallerSide::Start(absl::Duration timeout) {
@@ -61,7 +61,7 @@ void CallerSide::StartOnLoop(absl::Duration timeout) {
                          " did not answer the offer within ",
                          absl::FormatDuration(timeout))));
       });
-  shared_->stub->async()->OpenSession(&context_, this);
+  MakeCall();
   AddHold();  // operations start on the loop, not in gRPC's reactions
   StartRead(&response_);
   Send({Signal::Kind::kOpen, {}});
@@ -158,7 +158,7 @@ void CallerSide::OnWireStatus(const grpc::Status& status) {
                          " closed the control stream without a goodbye")),
         false);
   } else if (done_) {
-    End(WithAddress(status, shared_->address), false);
+    End(WithAddress(status, shared_->channel), false);
   } else {
     End(absl::UnavailableError(
             absl::StrCat("control stream to ", shared_->address,

@@ -11,15 +11,15 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "base/done.h"
-#include "base/loop.h"
+#include "base/scheduler.h"
 #include "control/call_registry.h"
 #include "control/capabilities.h"
+#include "control/channel.h"
 #include "control/control.grpc.pb.h"
 #include "control/control_client.h"
 #include "control/control_stream.h"
 #include "control/offer.h"
 #include "control/stream_side.h"
-#include "grpcpp/channel.h"
 #include "grpcpp/client_context.h"
 #include "grpcpp/support/client_callback.h"
 #include "grpcpp/support/status.h"
@@ -31,8 +31,8 @@ namespace tensorferry {
 struct ClientShared {
   std::string address;
   ControlClientOptions options;
-  Loop* loop = nullptr;
-  std::shared_ptr<grpc::Channel> channel;
+  Scheduler* loop = nullptr;
+  PeerChannel channel;
   std::unique_ptr<control::v1::Control::Stub> stub;
   CallRegistry calls;
 };
@@ -42,7 +42,7 @@ inline constexpr absl::Duration kLongestTimeout = absl::Hours(24);
 
 // Says of an error whose it is.
 absl::Status WithAddress(const grpc::Status& status,
-                         const std::string& address);
+                         const PeerChannel& channel);
 
 // The caller's side of one session.
 class CallerSide
@@ -90,7 +90,13 @@ class CallerSide
 
   void StartWriteOf(const Signal& signal) override;
   void CloseWire(const absl::Status& why) override;
-  void CancelWire() override { context_.TryCancel(); }
+  void CancelWire() override { CancelCall(); }
+  // Virtual for simulations, whose calls are not gRPC's.
+  virtual void MakeCall() {
+    shared_->channel.Prepare(context_);
+    shared_->stub->async()->OpenSession(&context_, this);
+  }
+  virtual void CancelCall() { context_.TryCancel(); }
   void OnEnding() override { loop()->CancelTimer(timeout_timer_); }
   void OnEnded() override;
   void OnGone() override { shared_->calls.Remove(call_); }
@@ -108,7 +114,7 @@ class CallerSide
   Done<ControlClient::Accepted> done_;  // until it has run
   bool reads_over_ = false;
   bool held_ = true;
-  Loop::TimerId timeout_timer_ = 0;
+  Scheduler::TimerId timeout_timer_ = 0;
   absl::Time heard_at_;
 };
 

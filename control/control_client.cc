@@ -8,7 +8,6 @@
 
 #include "base/loop.h"
 #include "base/status_macros.h"
-#include "control/address.h"
 #include "control/call_registry.h"
 #include "control/caller_side.h"
 #include "control/channel.h"
@@ -54,13 +53,14 @@ void StartUnary(
   // gRPC's threads must not be left with a reference to the channel: the last
   // channel takes its threads with it, and they cannot await themselves.
   auto on_done = [raw = call.get()](const grpc::Status& status) {
-    Loop* loop = raw->shared->loop;
+    Scheduler* loop = raw->shared->loop;
     loop->Post([call = std::move(raw->self), status] {
-      std::move(call->done)(WithAddress(status, call->shared->address),
+      std::move(call->done)(WithAddress(status, call->shared->channel),
                             call->response);
       call->shared->calls.Remove(call->id);
     });
   };
+  shared->channel.Prepare(call->context);
   start(*shared->stub->async(), &call->context, &call->request, &call->response,
         std::move(on_done));
 }
@@ -75,18 +75,18 @@ absl::Status CheckOwn(const Offer& offer, const Capabilities& caller) {
 
 class ControlClient::State {
  public:
-  State(const std::string& address, ControlClientOptions options)
+  State(PeerChannel channel, ControlClientOptions options)
       : own_loop_(options.loop == nullptr ? std::make_unique<Loop>() : nullptr),
         shared_(std::make_shared<ClientShared>()) {
-    shared_->address = address;
+    shared_->address = channel.address;
     shared_->options = options;
     shared_->options.lease =
         std::clamp(options.lease, kShortestLease, kLongestLease);
     shared_->options.heartbeat = std::clamp(
         options.heartbeat, kShortestHeartbeat, shared_->options.lease / 2);
     shared_->loop = own_loop_ != nullptr ? own_loop_.get() : options.loop;
-    shared_->channel = MakeChannel(address, kMaxAnswerBytes);
-    shared_->stub = pb::Control::NewStub(shared_->channel);
+    shared_->channel = std::move(channel);
+    shared_->stub = pb::Control::NewStub(shared_->channel.channel);
   }
   ~State() { shared_->calls.CancelAndAwaitAll(); }
 
@@ -116,9 +116,11 @@ ControlClient::~ControlClient() = default;
 
 absl::StatusOr<std::unique_ptr<ControlClient>> ControlClient::Create(
     const std::string& address, ControlClientOptions options) {
-  FERRY_RETURN_IF_ERROR(ValidateControlAddress(address));
+  FERRY_ASSIGN_OR_RETURN(
+      PeerChannel channel,
+      OpenChannel(address, kMaxAnswerBytes, options.security));
   return std::unique_ptr<ControlClient>(
-      new ControlClient(std::make_unique<State>(address, options)));
+      new ControlClient(std::make_unique<State>(std::move(channel), options)));
 }
 
 void ControlClient::GetCapabilities(absl::Duration timeout,

@@ -14,6 +14,7 @@
 #include "control/control_stream.h"
 #include "control/negotiate.h"
 #include "control/offer.h"
+#include "control/security.h"
 #include "control/session_plan.h"
 #include "control/session_table.h"
 
@@ -27,6 +28,7 @@ struct ControlClientOptions {
   // Where callbacks and timers run, and whose clock counts the lease. Must
   // outlive the client. Null: a loop of the client's own.
   Loop* loop = nullptr;
+  ClientSecurity security;
 };
 
 // Talks to another peer's Control service. Thread-safe. Every call ends by its
@@ -34,10 +36,13 @@ struct ControlClientOptions {
 // Needs no libtorch, and its headers build with -fno-exceptions.
 //
 // Statuses: INVALID_ARGUMENT (address, or what the peer answered is not well
-// formed), UNAVAILABLE (nobody there), DEADLINE_EXCEEDED, or the callee's own.
+// formed), UNAVAILABLE (nobody there, or the TLS handshake failed),
+// UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, or the callee's own.
 class ControlClient {
  public:
-  // `address`: "127.0.0.1:4750", "[::1]:4750" or "unix:/run/x.sock".
+  // `address`: "127.0.0.1:4750", "[::1]:4750" or "unix:/run/x.sock". Statuses:
+  // INVALID_ARGUMENT (address, security), the system's error for a file that
+  // cannot be read, FAILED_PRECONDITION (plain text beyond loopback).
   static absl::StatusOr<std::unique_ptr<ControlClient>> Create(
       const std::string& address, ControlClientOptions options = {});
   // Calls under way and sessions still open end with CANCELLED, and their

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "base/loop.h"
 #include "base/status_macros.h"
 #include "control/callee_side.h"
 #include "control/control.grpc.pb.h"
@@ -35,6 +36,9 @@ class RefusedStream
 // Leases as they are told to callers, and what fits to them.
 ControlServiceOptions Clamped(ControlServiceOptions options) {
   if (options.clock == nullptr) options.clock = Clock::Real();
+  if (options.access == nullptr) {
+    options.access = std::make_shared<const Access>();
+  }
   options.lease = std::clamp(options.lease, kShortestLease, kLongestLease);
   options.heartbeat =
       std::clamp(options.heartbeat, kShortestHeartbeat, options.lease / 2);
@@ -42,13 +46,17 @@ ControlServiceOptions Clamped(ControlServiceOptions options) {
   return options;
 }
 
+bool MayAdminister(const Caller& caller, const std::string& owner) {
+  return caller.grants.administer || ToString(caller.identity) == owner;
+}
+
 }  // namespace
 
 class ControlService::State : public pb::Control::CallbackService {
  public:
   State(SessionHost* host, const ControlServiceOptions& options)
-      : shared_(host, options) {
-    shared_.loop.Post([this] { shared_.Sweep(); });
+      : shared_(host, options, &loop_), loop_(options.clock) {
+    loop_.Post([this] { shared_.Sweep(); });
   }
   ~State() override {
     shared_.stopping = true;
@@ -72,6 +80,7 @@ class ControlService::State : public pb::Control::CallbackService {
       grpc::CallbackServerContext* context, const pb::GetCapabilitiesRequest*,
       pb::GetCapabilitiesResponse* response) override {
     return Finished(context, ServiceShared::Guard([&] {
+                      FERRY_RETURN_IF_ERROR(AdmitDescribing(*context).status());
                       *response->mutable_capabilities() =
                           ToProto(shared_.host->GetCapabilities());
                       return absl::OkStatus();
@@ -80,27 +89,25 @@ class ControlService::State : public pb::Control::CallbackService {
   grpc::ServerUnaryReactor* Explain(grpc::CallbackServerContext* context,
                                     const pb::ExplainRequest* request,
                                     pb::ExplainResponse* response) override {
-    return Finished(context, ServiceShared::Guard(
-                                 [&] { return Explain(*request, response); }));
+    return Finished(context, ServiceShared::Guard([&] {
+                      return Explain(*context, *request, response);
+                    }));
   }
   grpc::ServerUnaryReactor* ListSessions(
       grpc::CallbackServerContext* context, const pb::ListSessionsRequest*,
       pb::ListSessionsResponse* response) override {
-    return Finished(context, ServiceShared::Guard([&] {
-                      for (SessionRecord& record : shared_.table.List()) {
-                        std::tie(record.bytes_sent, record.bytes_received) =
-                            shared_.host->BytesMoved(record.id);
-                        *response->add_sessions() = ToProto(record);
-                      }
-                      return absl::OkStatus();
-                    }));
+    return Finished(context, ServiceShared::Guard(
+                                 [&] { return List(*context, response); }));
   }
   grpc::ServerUnaryReactor* CloseSession(grpc::CallbackServerContext* context,
                                          const pb::CloseSessionRequest* request,
                                          pb::CloseSessionResponse*) override {
+    absl::StatusOr<Caller> caller = AdmitToSessions(*context);
+    if (!caller.ok()) return Finished(context, caller.status());
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-    Post([reactor, id = request->session_id()](ServiceShared& shared) {
-      reactor->Finish(ToGrpcStatus(Close(shared, id)));
+    Post([reactor, id = request->session_id(),
+          caller = *std::move(caller)](ServiceShared& shared) {
+      reactor->Finish(ToGrpcStatus(Close(shared, id, caller)));
     });
     return reactor;
   }
@@ -115,7 +122,7 @@ class ControlService::State : public pb::Control::CallbackService {
   }
   template <class Action>
   void Post(Action action) {
-    shared_.loop.Post([this, action = std::move(action)] { action(shared_); });
+    loop_.Post([this, action = std::move(action)] { action(shared_); });
   }
   static grpc::ServerUnaryReactor* Finished(
       grpc::CallbackServerContext* context, const absl::Status& status) {
@@ -123,28 +130,78 @@ class ControlService::State : public pb::Control::CallbackService {
     reactor->Finish(ToGrpcStatus(status));
     return reactor;
   }
-  absl::Status Explain(const pb::ExplainRequest& request,
+  absl::StatusOr<Caller> AdmitDescribing(
+      const grpc::CallbackServerContext& context) const;
+  absl::StatusOr<Caller> AdmitToSessions(
+      const grpc::CallbackServerContext& context) const;
+  absl::Status Explain(const grpc::CallbackServerContext& context,
+                       const pb::ExplainRequest& request,
                        pb::ExplainResponse* response);
-  static absl::Status Close(ServiceShared& shared, const std::string& id);
+  absl::Status List(const grpc::CallbackServerContext& context,
+                    pb::ListSessionsResponse* response);
+  static absl::Status Close(ServiceShared& shared, const std::string& id,
+                            const Caller& caller);
 
   ServiceShared shared_;
+  Loop loop_;  // the first to go
 };
 
-absl::Status ControlService::State::Explain(const pb::ExplainRequest& request,
-                                            pb::ExplainResponse* response) {
+absl::StatusOr<Caller> ControlService::State::AdmitDescribing(
+    const grpc::CallbackServerContext& context) const {
+  FERRY_ASSIGN_OR_RETURN(Caller caller, shared_.options.access->Admit(context));
+  if (caller.grants.describe) return caller;
+  return NotGranted(caller.identity, "ask what this peer can do",
+                    "describe: true");
+}
+
+// Whoever may have sessions may see and close them.
+absl::StatusOr<Caller> ControlService::State::AdmitToSessions(
+    const grpc::CallbackServerContext& context) const {
+  FERRY_ASSIGN_OR_RETURN(Caller caller, shared_.options.access->Admit(context));
+  if (caller.grants.administer || caller.grants.sessions > 0) return caller;
+  return NotGranted(caller.identity, "list or close sessions",
+                    "administer: true");
+}
+
+absl::Status ControlService::State::List(
+    const grpc::CallbackServerContext& context,
+    pb::ListSessionsResponse* response) {
+  FERRY_ASSIGN_OR_RETURN(const Caller caller, AdmitToSessions(context));
+  for (SessionRecord& record : shared_.table.List()) {
+    if (!MayAdminister(caller, record.identity)) continue;
+    std::tie(record.bytes_sent, record.bytes_received) =
+        shared_.host->BytesMoved(record.id);
+    *response->add_sessions() = ToProto(record);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ControlService::State::Explain(
+    const grpc::CallbackServerContext& context,
+    const pb::ExplainRequest& request, pb::ExplainResponse* response) {
+  FERRY_ASSIGN_OR_RETURN(const Caller asker, AdmitDescribing(context));
   FERRY_ASSIGN_OR_RETURN(Offer offer, FromProto(request.offer(), "offer"));
   FERRY_ASSIGN_OR_RETURN(Capabilities caller,
                          FromProto(request.caller(), "caller"));
-  *response = ToProto(tensorferry::Explain(offer, caller,
-                                           shared_.host->GetCapabilities(),
-                                           shared_.host->GetPolicy()));
+  absl::StatusOr<Policy> policy =
+      Restrict(shared_.host->GetPolicy(), asker.grants, asker.identity);
+  Explanation explanation =
+      tensorferry::Explain(offer, caller, shared_.host->GetCapabilities(),
+                           policy.ok() ? *policy : shared_.host->GetPolicy());
+  if (!policy.ok()) explanation.objections.push_back(policy.status());
+  *response = ToProto(explanation);
   return absl::OkStatus();
 }
 
 absl::Status ControlService::State::Close(ServiceShared& shared,
-                                          const std::string& id) {
+                                          const std::string& id,
+                                          const Caller& caller) {
   auto side = shared.by_id.find(id);
-  if (side == shared.by_id.end()) return NoSuchSession(id);
+  // Of others' sessions not even that they are there.
+  if (side == shared.by_id.end() ||
+      !MayAdminister(caller, ToString(side->second->caller().identity))) {
+    return NoSuchSession(id);
+  }
   side->second->End(absl::CancelledError(absl::StrCat(
                         "session ", id, " was closed by CloseSession")),
                     true);
@@ -153,9 +210,15 @@ absl::Status ControlService::State::Close(ServiceShared& shared,
 
 grpc::ServerBidiReactor<pb::SessionRequest, pb::SessionResponse>*
 ControlService::State::OpenSession(grpc::CallbackServerContext* context) {
-  absl::Status counted = shared_.AddStream();
-  if (!counted.ok()) return new RefusedStream(counted);
-  auto side = std::make_shared<CalleeSide>(&shared_, context);
+  absl::StatusOr<Caller> caller;
+  absl::Status admitted = ServiceShared::Guard([&] {
+    caller = shared_.options.access->Admit(*context);
+    FERRY_RETURN_IF_ERROR(caller.status());
+    return shared_.AddStream();
+  });
+  if (!admitted.ok()) return new RefusedStream(admitted);
+  auto side =
+      std::make_shared<CalleeSide>(&shared_, context, *std::move(caller));
   side->Start();
   return side.get();
 }

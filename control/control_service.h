@@ -6,6 +6,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "base/clock.h"
+#include "control/access.h"
 #include "control/session_host.h"
 #include "control/session_table.h"
 
@@ -22,7 +23,10 @@ struct ControlServiceOptions {
   absl::Duration heartbeat = absl::Seconds(4);
   absl::Duration lease = absl::Seconds(15);
   int max_sessions = 256;
-  Clock* clock = nullptr;  // null: the real one
+  int max_sessions_per_identity = 0;  // 0: no more than max_sessions
+  Clock* clock = nullptr;             // null: the real one
+  // Who may do what; null: everybody everything.
+  std::shared_ptr<const Access> access;
 };
 
 // The gRPC face of negotiation: tensorferry.control.v1.Control, with callback

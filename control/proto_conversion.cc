@@ -490,6 +490,9 @@ absl::StatusOr<SessionRecord> Record(const pb::SessionRecord& message,
   record.lease_until = absl::FromUnixMillis(message.lease_until_unix_ms());
   record.bytes_sent = message.bytes_sent();
   record.bytes_received = message.bytes_received();
+  FERRY_RETURN_IF_ERROR(
+      CheckText(message.identity(), field.Sub("identity"), 0, kMaxReasonBytes));
+  record.identity = message.identity();
   return record;
 }
 
@@ -695,6 +698,7 @@ pb::SessionRecord ToProto(const SessionRecord& record) {
   message.set_lease_until_unix_ms(absl::ToUnixMillis(record.lease_until));
   message.set_bytes_sent(record.bytes_sent);
   message.set_bytes_received(record.bytes_received);
+  message.set_identity(Cut(CleanLine(record.identity), kMaxReasonBytes));
   return message;
 }
 

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "control/capabilities.h"
 #include "control/control_stream.h"
+#include "control/identity.h"
 #include "control/offer.h"
 #include "control/session_plan.h"
 
@@ -29,12 +30,12 @@ class SessionHost {
     LaneTicket ticket;
     std::shared_ptr<ControlEvents> events;
   };
-  // A plan was agreed on under `session_id`. The host is ready for the lanes
-  // before it returns. An error goes to the caller and there is no session, nor
-  // an OnEnd. What it sends on `stream` follows the acceptance.
+  // A plan was agreed on under `session_id` with `caller`. The host is ready
+  // for the lanes before it returns. An error goes to the caller and there is
+  // no session, nor an OnEnd. What it sends on `stream` follows the acceptance.
   virtual absl::StatusOr<Admitted> Admit(
       const std::string& session_id, const SessionPlan& plan,
-      std::shared_ptr<ControlStream> stream) = 0;
+      const Identity& caller, std::shared_ptr<ControlStream> stream) = 0;
 
   // Bytes moved so far, for ListSessions: {sent, received}; zeroes if there is
   // no such session (any more).

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <string>
@@ -12,29 +13,33 @@
 #include "absl/strings/str_cat.h"
 
 namespace tensorferry {
-namespace {
-
-std::string RandomId() {
-  char bytes[16];
-  // Fails only on a kernel without getrandom or on a bad buffer.
-  if (getentropy(bytes, sizeof(bytes)) != 0) std::abort();
-  return absl::BytesToHexString(absl::string_view(bytes, sizeof(bytes)));
-}
-
-}  // namespace
 
 absl::Status NoSuchSession(const std::string& id) {
   return absl::NotFoundError(absl::StrCat(
       "no session \"", absl::Utf8SafeCEscape(id.substr(0, 64)), "\" here"));
 }
 
-SessionTable::SessionTable(Clock* clock, absl::Duration lease, int max_sessions)
-    : clock_(clock), lease_(lease), max_sessions_(max_sessions) {}
+std::string SessionTable::RandomId() {
+  char bytes[16];
+  // Fails only on a kernel without getrandom or on a bad buffer.
+  if (getentropy(bytes, sizeof(bytes)) != 0) std::abort();
+  return absl::BytesToHexString(absl::string_view(bytes, sizeof(bytes)));
+}
 
-absl::StatusOr<std::string> SessionTable::Add(const SessionPlan& plan) {
+SessionTable::SessionTable(Clock* clock, absl::Duration lease, int max_sessions,
+                           std::function<std::string()> new_id)
+    : clock_(clock),
+      lease_(lease),
+      max_sessions_(max_sessions),
+      new_id_(std::move(new_id)) {}
+
+absl::StatusOr<std::string> SessionTable::Add(const SessionPlan& plan,
+                                              const std::string& identity,
+                                              int most) {
   SessionRecord record;
-  record.id = RandomId();
+  record.id = new_id_();
   record.plan = plan;
+  record.identity = identity;
   record.opened_at = clock_->Now();
   record.lease_until = record.opened_at + lease_;
   absl::MutexLock lock(&mu_);
@@ -42,6 +47,15 @@ absl::StatusOr<std::string> SessionTable::Add(const SessionPlan& plan) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "callee \"", plan.callee.name, "\" has ", sessions_.size(),
         " sessions, its limit (max_sessions); close one or raise it there"));
+  }
+  const auto own = std::count_if(
+      sessions_.begin(), sessions_.end(),
+      [&](const auto& row) { return row.second.identity == identity; });
+  if (own >= most) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        identity, " has ", own, " sessions with callee \"", plan.callee.name,
+        "\", its limit (sessions of its policy, or sessions_per_identity); "
+        "close one or have it raised there"));
   }
   std::string id = record.id;
   sessions_.emplace(id, std::move(record));

@@ -2,6 +2,7 @@
 #define TENSORFERRY_CONTROL_SESSION_TABLE_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -22,6 +23,7 @@ enum class SessionState { kOpening, kOpen, kDraining };
 struct SessionRecord {
   std::string id;
   SessionPlan plan;
+  std::string identity;  // of the caller, as ToString has it
   SessionState state = SessionState::kOpening;
   absl::Time opened_at;
   absl::Time lease_until;  // passes without a heartbeat: the session ends
@@ -34,10 +36,16 @@ absl::Status NoSuchSession(const std::string& id);
 // The sessions that a callee has, each alive as long as its lease. Thread-safe.
 class SessionTable {
  public:
-  SessionTable(Clock* clock, absl::Duration lease, int max_sessions);
+  // 16 random bytes in hex.
+  static std::string RandomId();
 
-  // A new id: 16 random bytes in hex. RESOURCE_EXHAUSTED: max_sessions.
-  absl::StatusOr<std::string> Add(const SessionPlan& plan);
+  SessionTable(Clock* clock, absl::Duration lease, int max_sessions,
+               std::function<std::string()> new_id = RandomId);
+
+  // A new id. RESOURCE_EXHAUSTED: max_sessions, or `identity` has `most`
+  // already.
+  absl::StatusOr<std::string> Add(const SessionPlan& plan,
+                                  const std::string& identity, int most);
   // All of these: NOT_FOUND: no such session.
   // FAILED_PRECONDITION: it is not opening any more.
   absl::Status MarkOpen(const std::string& id);
@@ -53,6 +61,7 @@ class SessionTable {
   Clock* const clock_;
   const absl::Duration lease_;
   const int max_sessions_;
+  const std::function<std::string()> new_id_;
   mutable absl::Mutex mu_;
   std::map<std::string, SessionRecord> sessions_ ABSL_GUARDED_BY(mu_);
 };

@@ -55,7 +55,7 @@ class StreamSide::Handle : public ControlStream {
   std::shared_ptr<StreamSide> side_ ABSL_GUARDED_BY(mu_);
 };
 
-StreamSide::StreamSide(Role role, Loop* loop, absl::Duration heartbeat)
+StreamSide::StreamSide(Role role, Scheduler* loop, absl::Duration heartbeat)
     : role_(role), loop_(loop), tick_(heartbeat) {}
 
 void StreamSide::Begin() {

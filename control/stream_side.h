@@ -9,7 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
-#include "base/loop.h"
+#include "base/scheduler.h"
 #include "control/control_stream.h"
 
 namespace tensorferry {
@@ -38,7 +38,7 @@ class StreamSide : public std::enable_shared_from_this<StreamSide> {
  public:
   enum class Role { kCaller, kCallee };
 
-  StreamSide(Role role, Loop* loop, absl::Duration heartbeat);
+  StreamSide(Role role, Scheduler* loop, absl::Duration heartbeat);
   virtual ~StreamSide() = default;
   StreamSide(const StreamSide&) = delete;
   StreamSide& operator=(const StreamSide&) = delete;
@@ -87,7 +87,7 @@ class StreamSide : public std::enable_shared_from_this<StreamSide> {
   bool ending() const { return ending_; }
   bool ended() const { return ended_; }
   const absl::Status& why() const { return why_; }
-  Loop* loop() const { return loop_; }
+  Scheduler* loop() const { return loop_; }
 
  private:
   class Handle;
@@ -99,7 +99,7 @@ class StreamSide : public std::enable_shared_from_this<StreamSide> {
   void Ended();
 
   const Role role_;
-  Loop* const loop_;
+  Scheduler* const loop_;
   absl::Duration tick_;
   std::shared_ptr<StreamSide> self_;
   std::shared_ptr<Handle> handle_;
@@ -111,7 +111,7 @@ class StreamSide : public std::enable_shared_from_this<StreamSide> {
   bool ending_ = false;
   bool ended_ = false;
   int64_t messages_since_tick_ = 0;
-  Loop::TimerId tick_timer_ = 0, linger_timer_ = 0;
+  Scheduler::TimerId tick_timer_ = 0, linger_timer_ = 0;
   absl::Status why_;
 };
 

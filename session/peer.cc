@@ -3,6 +3,7 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 
+#include <algorithm>
 #include <chrono>
 #include <map>
 #include <random>
@@ -11,18 +12,22 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "base/descriptor_budget.h"
 #include "base/loop.h"
 #include "base/status_macros.h"
 #include "control/address.h"
 #include "control/control_client.h"
+#include "control/control_listener.h"
 #include "control/control_service.h"
 #include "control/lease.h"
 #include "control/session_host.h"
 #include "control/standard_services.h"
 #include "control/text.h"
 #include "session/local_capabilities.h"
+#include "session/peer_handle.h"
 #include "session/plan_rules.h"
 #include "session/session_core.h"
 #include "session/user_code.h"
@@ -35,16 +40,64 @@ constexpr int kCallbackThreads = 2;
 constexpr size_t kMaxNameBytes = 128;
 // Calls on one connection, beyond those that carry sessions.
 constexpr int kMoreCalls = 64;
+constexpr int kHandshakeTimeoutMs = 10'000;
+constexpr int kIdleMs = 300'000;  // of a connection without calls
 
 uint64_t RandomEpoch() {
   std::random_device random;
   return (uint64_t{random()} << 32) | random();
 }
 
-// The address that a server listens on, with the port it was given.
-std::string WithPort(const std::string& address, int port) {
-  if (address.rfind("unix:", 0) == 0) return address;
-  return absl::StrCat(address.substr(0, address.rfind(':') + 1), port);
+// A lane is a pipe of tensorpipe's: a connection, and those of its channels.
+constexpr int kDescriptorsPerLane = 3;
+// How much of what is free one session may take.
+constexpr int kShareOfASession = 4;
+
+int DescriptorsOf(const SessionPlan& plan) {
+  return kDescriptorsPerLane * (1 + static_cast<int>(plan.limits.body_lanes));
+}
+
+bool IsLoopbackHost(const std::string& host) {
+  return IsLoopback(absl::StrContains(host, ':')
+                        ? absl::StrCat("[", host, "]:0")
+                        : absl::StrCat(host, ":0"));
+}
+
+// Whether it is proved who calls.
+bool Authenticates(const ServerSecurity& security) {
+  return !security.tls_client_ca.empty() || !security.token_file.empty();
+}
+
+absl::Status CheckControl(const std::string& control,
+                          const ServerSecurity& security) {
+  FERRY_RETURN_IF_ERROR(ValidateControlAddress(control));
+  const bool secure = !security.tls_cert.empty() && Authenticates(security);
+  if (IsLoopback(control) || secure || security.insecure) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "PeerOptions.control '", control,
+      "' is not a loopback address: give security.tls_cert and tls_key, and "
+      "tls_client_ca or token_file, to know who calls from other hosts; or "
+      "listen on 127.0.0.1, [::1] or unix:; or say insecure"));
+}
+
+// Whether data may leave the host as it is, in either direction.
+bool PlainText(const PeerOptions& options) {
+  return options.security.insecure || options.client_security.insecure;
+}
+
+absl::Status CheckData(const PeerOptions& options) {
+  if (IsLoopbackHost(options.data) || options.security.insecure ||
+      options.control.rfind("unix:", 0) == 0 ||
+      Authenticates(options.security)) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "PeerOptions.data '", options.data,
+      "' is not a loopback address: its keys go over the control plane, which "
+      "has to authenticate its callers then (security.tls_client_ca or "
+      "token_file); or say insecure"));
 }
 
 absl::Status CheckOptions(const PeerOptions& options) {
@@ -75,7 +128,14 @@ absl::Status CheckOptions(const PeerOptions& options) {
         absl::StrCat("PeerOptions.max_sessions is ", options.max_sessions,
                      ", want 1 to ", kMostSessions));
   }
-  return absl::OkStatus();
+  if (options.max_sessions_per_identity < 0 || options.max_handshakes < 1) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "PeerOptions.max_sessions_per_identity is ",
+        options.max_sessions_per_identity, " and max_handshakes is ",
+        options.max_handshakes, ", want at least 0 and 1"));
+  }
+  if (options.control.empty()) return absl::OkStatus();
+  return CheckData(options);
 }
 
 class LivePeer final : public Peer, public SessionHost {
@@ -99,8 +159,8 @@ class LivePeer final : public Peer, public SessionHost {
   const PeerId& id() const override { return id_; }
   const std::string& control_address() const override { return address_; }
   Capabilities GetCapabilities() const override {
-    return LocalCapabilities(id_, options_.limits, converters_, backends_,
-                             /*plaintext_between_hosts=*/false);
+    return LocalCapabilities(id_, LimitsNow(), converters_, backends_,
+                             PlainText(options_));
   }
   void Accept(
       std::function<void(std::shared_ptr<Session>)> on_session) override;
@@ -118,12 +178,16 @@ class LivePeer final : public Peer, public SessionHost {
   Policy GetPolicy() override { return options_.policy; }
   absl::StatusOr<Admitted> Admit(
       const std::string& session_id, const SessionPlan& plan,
-      std::shared_ptr<ControlStream> stream) override;
+      const Identity& caller, std::shared_ptr<ControlStream> stream) override;
   std::pair<uint64_t, uint64_t> BytesMoved(
       const std::string& session_id) override;
 
  private:
-  std::shared_ptr<SessionCore> NewCore(Done<std::shared_ptr<Session>> on_open);
+  Limits LimitsNow() const;
+  absl::StatusOr<std::unique_ptr<Endpoint>> NewEndpoint() const;
+  std::shared_ptr<SessionCore> NewCore(Identity remote,
+                                       std::shared_ptr<const Access> access,
+                                       Done<std::shared_ptr<Session>> on_open);
   absl::Status ShuttingDown() const {
     return absl::UnavailableError(
         absl::StrCat("peer '", id_.name, "' is shutting down"));
@@ -149,12 +213,15 @@ class LivePeer final : public Peer, public SessionHost {
 
   // Destroyed by ~LivePeer in an order of its own.
   std::unique_ptr<ThreadPool> pool_;
-  Executor* executor_ = nullptr;
+  std::unique_ptr<UserExecutor> user_executor_;
+  Executor* executor_ = nullptr;        // of all user code
   std::unique_ptr<Loop> control_loop_;  // of all clients
   std::unique_ptr<Loop> loop_;          // timers, and the end of clients
   std::unique_ptr<Endpoint> endpoint_;
+  std::shared_ptr<const Access> access_;
   std::unique_ptr<ControlService> service_;
   std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<ControlListener> listener_;
 
   mutable absl::Mutex mu_;
   // Every session from its first step until it has ended.
@@ -176,63 +243,75 @@ absl::Status LivePeer::Start() {
   if (options_.executor == nullptr) {
     pool_ = std::make_unique<ThreadPool>(kCallbackThreads);
   }
-  executor_ = options_.executor != nullptr ? options_.executor : pool_.get();
+  user_executor_ = std::make_unique<UserExecutor>(
+      options_.executor != nullptr ? options_.executor : pool_.get());
+  executor_ = user_executor_.get();
   control_loop_ = std::make_unique<Loop>(options_.clock);
   loop_ = std::make_unique<Loop>(options_.clock);
+  FERRY_ASSIGN_OR_RETURN(access_, Access::Create(options_.security));
+  FERRY_ASSIGN_OR_RETURN(endpoint_, NewEndpoint());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<Endpoint>> LivePeer::NewEndpoint() const {
   HubOptions data;
   data.host = options_.data;
-  // Beyond loopback the session's key needs a control plane that hides it.
-  if (!OnLoopback(data)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("PeerOptions.data is \"", options_.data,
-                     "\"; data listens on loopback only"));
-  }
-  FERRY_ASSIGN_OR_RETURN(endpoint_,
-                         Endpoint::Create({.name = options_.name,
-                                           .data = std::move(data),
-                                           .executor = executor_,
-                                           .clock = options_.clock,
-                                           .backends = &backends_,
-                                           .converters = &converters_}));
-  return absl::OkStatus();
+  data.lowest_port = options_.lowest_data_port;
+  data.highest_port = options_.highest_data_port;
+  data.advertise = options_.advertise;
+  data.plaintext_between_hosts = PlainText(options_);
+  data.max_handshakes = options_.max_handshakes;
+  return Endpoint::Create({.name = options_.name,
+                           .data = std::move(data),
+                           .executor = executor_,
+                           .clock = options_.clock,
+                           .backends = &backends_,
+                           .converters = &converters_});
+}
+
+// Where descriptors are scarce, more sessions with fewer lanes.
+Limits LivePeer::LimitsNow() const {
+  Limits limits = options_.limits;
+  const int lanes = DescriptorBudget::OfProcess().Free() / kShareOfASession /
+                    kDescriptorsPerLane;
+  limits.body_lanes =
+      std::min<uint32_t>(limits.body_lanes, std::max(1, lanes - 1));
+  return limits;
 }
 
 void LivePeer::Mount(grpc::ServerBuilder& builder) {
   service_ = std::make_unique<ControlService>(
-      this, ControlServiceOptions{.heartbeat = options_.heartbeat,
-                                  .lease = options_.lease,
-                                  .max_sessions = options_.max_sessions,
-                                  .clock = options_.clock});
+      this, ControlServiceOptions{
+                .heartbeat = options_.heartbeat,
+                .lease = options_.lease,
+                .max_sessions = options_.max_sessions,
+                .max_sessions_per_identity = options_.max_sessions_per_identity,
+                .clock = options_.clock,
+                .access = access_});
   service_->RegisterOn(builder);
-  for (const auto& mount : options_.mount) mount(builder);
+  for (const auto& mount : options_.mount) mount(builder, access_);
 }
 
 absl::Status LivePeer::Serve() {
-  FERRY_RETURN_IF_ERROR(ValidateControlAddress(options_.control));
-  if (!IsLoopback(options_.control)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "PeerOptions.control '", options_.control,
-        "' is not a loopback address; without authentication the control "
-        "plane listens on 127.0.0.1, [::1] or unix: only"));
-  }
-  FERRY_RETURN_IF_ERROR(CheckNobodyListens(options_.control));
+  FERRY_RETURN_IF_ERROR(CheckControl(options_.control, options_.security));
   EnableHealthAndReflection();
   grpc::ServerBuilder builder;
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
                              options_.max_sessions + kMoreCalls);
-  // Two processes on one port would each get half of the callers.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  int port = 0;
-  builder.AddListeningPort(options_.control, grpc::InsecureServerCredentials(),
-                           &port);
+  // Connections that say nothing keep descriptors from others.
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
+                             kHandshakeTimeoutMs);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, kIdleMs);
+  FERRY_ASSIGN_OR_RETURN(
+      listener_, ControlListener::Listen(options_.control, options_.security,
+                                         access_, builder));
   Mount(builder);
   server_ = builder.BuildAndStart();
-  if (server_ == nullptr || port == 0) {
-    return absl::UnavailableError(
-        absl::StrCat("cannot listen on ", options_.control,
-                     ": the address is in use or not this host's"));
+  if (server_ == nullptr) {
+    return absl::InternalError("gRPC did not start a server");
   }
-  address_ = WithPort(options_.control, port);
+  address_ = listener_->address();
+  listener_->Start();
   return absl::OkStatus();
 }
 
@@ -259,6 +338,7 @@ LivePeer::~LivePeer() {
     service_->Shutdown(absl::UnavailableError(
         absl::StrCat("peer '", id_.name, "' has shut down")));
   }
+  listener_.reset();
   if (server_ != nullptr) {
     server_->Shutdown(std::chrono::system_clock::now());
     server_->Wait();
@@ -273,12 +353,15 @@ LivePeer::~LivePeer() {
 }
 
 std::shared_ptr<SessionCore> LivePeer::NewCore(
+    Identity remote, std::shared_ptr<const Access> access,
     Done<std::shared_ptr<Session>> on_open) {
   return std::make_shared<SessionCore>(
       SessionCore::Environment{
           .executor = executor_,
           .loop = loop_.get(),
-          .on_ended = [this](SessionCore* ended) { Forget(ended); }},
+          .on_ended = [this](SessionCore* ended) { Forget(ended); },
+          .remote_identity = std::move(remote),
+          .access = std::move(access)},
       std::move(on_open));
 }
 
@@ -332,7 +415,7 @@ void LivePeer::Accept(
 
 absl::StatusOr<SessionHost::Admitted> LivePeer::Admit(
     const std::string& session_id, const SessionPlan& plan,
-    std::shared_ptr<ControlStream> stream) {
+    const Identity& caller, std::shared_ptr<ControlStream> stream) {
   {
     absl::MutexLock lock(&mu_);
     if (on_session_ == nullptr) {
@@ -342,16 +425,22 @@ absl::StatusOr<SessionHost::Admitted> LivePeer::Admit(
   }
   FERRY_ASSIGN_OR_RETURN(TransferRules rules,
                          RulesFor(plan, Side::kCallee, session_id));
+  FERRY_ASSIGN_OR_RETURN(auto descriptors,
+                         DescriptorBudget::OfProcess().Take(
+                             DescriptorsOf(plan), "a session of the callee"));
   auto core =
-      NewCore([this, stream](absl::StatusOr<std::shared_ptr<Session>> session) {
-        if (!session.ok()) return;  // the caller hears of it by the goodbye
-        stream->SendOpened();
-        Deliver(*std::move(session));
-      });
+      NewCore(caller, access_,
+              [this, stream](absl::StatusOr<std::shared_ptr<Session>> session) {
+                if (!session.ok())
+                  return;  // the caller hears of it by the goodbye
+                stream->SendOpened();
+                Deliver(*std::move(session));
+              });
   FERRY_RETURN_IF_ERROR(Remember(core));
   auto expected = endpoint_->Expect(
       std::move(rules),
-      [core](absl::Status up) {
+      // When the lanes are up they count themselves.
+      [core, claim = std::move(descriptors)](absl::Status up) {
         if (!up.ok()) return core->End(std::move(up));
         core->CalleeReady();
       },
@@ -415,7 +504,8 @@ absl::StatusOr<std::shared_ptr<ControlClient>> LivePeer::NewClient(
       std::unique_ptr<ControlClient> client,
       ControlClient::Create(address, {.heartbeat = options_.heartbeat,
                                       .lease = options_.lease,
-                                      .loop = control_loop_.get()}));
+                                      .loop = control_loop_.get(),
+                                      .security = options_.client_security}));
   // A client must not be destroyed by one of its own callbacks, which may well
   // hold the last reference: the loop does it.
   Loop* loop = loop_.get();
@@ -428,13 +518,14 @@ absl::StatusOr<std::shared_ptr<ControlClient>> LivePeer::NewClient(
 void LivePeer::Connect(std::string address, Offer offer, absl::Duration timeout,
                        Done<std::shared_ptr<Session>> done) {
   auto core =
-      NewCore([this, done = std::move(done)](
+      NewCore(Identity(), std::make_shared<const Access>(),
+              [this, done = std::move(done)](
                   absl::StatusOr<std::shared_ptr<Session>> session) mutable {
-        executor_->Run(
-            [done = std::move(done), session = std::move(session)]() mutable {
-              std::move(done)(std::move(session));
-            });
-      });
+                executor_->Run([done = std::move(done),
+                                session = std::move(session)]() mutable {
+                  std::move(done)(std::move(session));
+                });
+              });
   if (absl::Status begun = Remember(core); !begun.ok()) {
     return core->End(std::move(begun));
   }
@@ -464,11 +555,15 @@ void LivePeer::DialLanes(const std::shared_ptr<SessionCore>& core,
     return;  // ended meanwhile
   }
   if (!rules.ok()) return core->End(rules.status());
+  auto descriptors = DescriptorBudget::OfProcess().Take(
+      DescriptorsOf(core->plan()), "a session of the caller");
+  if (!descriptors.ok()) return core->End(descriptors.status());
   endpoint_->Dial(
       std::move(accepted.ticket.data_addresses), accepted.ticket.session_key,
       *std::move(rules), deadline - options_.clock->Now(),
       [core](absl::Status down) { core->End(std::move(down)); },
-      [core](absl::StatusOr<std::shared_ptr<Link>> link) {
+      [core, claim = *std::move(descriptors)](
+          absl::StatusOr<std::shared_ptr<Link>> link) {
         if (!link.ok()) return core->End(link.status());
         core->Attach(*std::move(link));
       });
@@ -539,7 +634,7 @@ absl::StatusOr<std::unique_ptr<Peer>> Peer::Create(PeerOptions options) {
   auto peer = std::make_unique<LivePeer>(std::move(options));
   FERRY_RETURN_IF_ERROR(peer->Start());
   if (listens) FERRY_RETURN_IF_ERROR(peer->Serve());
-  return peer;
+  return MakePeerHandle(std::move(peer));
 }
 
 absl::StatusOr<std::unique_ptr<Peer>> Peer::CreateOn(
@@ -549,7 +644,7 @@ absl::StatusOr<std::unique_ptr<Peer>> Peer::CreateOn(
   auto peer = std::make_unique<LivePeer>(std::move(options));
   FERRY_RETURN_IF_ERROR(peer->Start());
   peer->Mount(builder);
-  return peer;
+  return MakePeerHandle(std::move(peer));
 }
 
 }  // namespace tensorferry

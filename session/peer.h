@@ -1,6 +1,7 @@
 #ifndef TENSORFERRY_SESSION_PEER_H_
 #define TENSORFERRY_SESSION_PEER_H_
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -12,9 +13,11 @@
 #include "base/clock.h"
 #include "base/done.h"
 #include "base/executor.h"
+#include "control/access.h"
 #include "control/capabilities.h"
 #include "control/negotiate.h"
 #include "control/offer.h"
+#include "control/security.h"
 #include "control/session_table.h"
 #include "serialization/converter_registry.h"
 #include "session/session.h"
@@ -32,16 +35,24 @@ struct PeerOptions {
   std::string name;
   // Where the control plane listens: "127.0.0.1:0", "[::1]:0", "unix:PATH" (a
   // socket that nobody listens on any more is replaced).
-  // Empty: nowhere; this peer only connects. Without authentication (which is
-  // still to come) anything but loopback is refused.
+  // Empty: nowhere; this peer only connects. Beyond loopback `security` has to
+  // authenticate callers, over TLS, or say that it need not.
   std::string control = "127.0.0.1:0";
-  std::string data = "127.0.0.1";  // interface that lanes listen on; loopback
+  // Interface that lanes listen on, a number. Beyond loopback only with an
+  // authenticated control plane, over which the keys of the lanes go.
+  std::string data = "127.0.0.1";
+  uint16_t lowest_data_port = 0, highest_data_port = 0;  // 0: any free one
+  std::string advertise;    // the host that others are told; empty: `data`
+  ServerSecurity security;  // of those who call this peer
+  ClientSecurity client_security;  // of those whom it calls
   Limits limits;  // a session gets the smaller of both peers', field by field
   Policy policy;
   absl::Duration heartbeat = absl::Seconds(4);  // 10 ms to half the lease
   // Silence that ends a session: 100 ms to 1 h.
   absl::Duration lease = absl::Seconds(15);
-  int max_sessions = 256;  // accepted at a time: 1 to 4096
+  int max_sessions = 256;             // accepted at a time: 1 to 4096
+  int max_sessions_per_identity = 0;  // of them; 0: no limit of its own
+  int max_handshakes = 64;  // data connections that have not proved a key yet
   // Where callbacks and digests run; null: a pool of two threads of the peer's.
   // This, the clock and the registries must outlive the peer. With an executor
   // of your own, callbacks that are queued there may run after ~Peer.
@@ -49,32 +60,41 @@ struct PeerOptions {
   Clock* clock = Clock::Real();
   const ConverterRegistry* converters = nullptr;  // null: the global one
   const BackendRegistry* backends = nullptr;      // null: the global one
-  // More services for the peer's own server (the catalog's, say).
-  std::vector<std::function<void(grpc::ServerBuilder&)>> mount;
+  // More services for the peer's own server (the catalog's, say). They have to
+  // ask the Access who calls and what he may.
+  std::vector<
+      std::function<void(grpc::ServerBuilder&, std::shared_ptr<const Access>)>>
+      mount;
 };
 
 // A process's endpoint: speaks the control plane, accepts sessions and opens
-// them. Thread-safe. Many peers may live in one process.
+// them. Thread-safe. Many peers may live in one process. A child after fork has
+// none: in there every call on a peer, a session or an operation of the parent
+// answers FAILED_PRECONDITION or does nothing, and destroying them too.
 //
 //   auto peer = Peer::Create({.name = "trainer"});
 //   (*peer)->Accept([](std::shared_ptr<Session> session) { ... });
 class Peer {
  public:
-  // INVALID_ARGUMENT: an option, named. UNAVAILABLE: the address is in use or
+  // INVALID_ARGUMENT: an option, named, or a file of `security`; the system's
+  // error for one that cannot be read. UNAVAILABLE: the address is in use or
   // not ours.
   static absl::StatusOr<std::unique_ptr<Peer>> Create(PeerOptions options);
 
   // As Create, on a gRPC server of your own: call it before the server is
   // built. At the end: Shutdown of the peer, then of the server, then destroy
   // the peer. options.control is not listened on: control_address() reports it
-  // if it was set, and is empty otherwise. Health and reflection are the
-  // server's affair, and so is who may reach it: nobody is authenticated yet,
-  // so a server that listens beyond loopback opens the control plane to all
-  // there.
+  // if it was set, and is empty otherwise. Health, reflection and TLS are the
+  // server's affair: of `security` the tokens, the authorizer and the wish for
+  // client certificates count. Without them whoever reaches that server may do
+  // everything.
   static absl::StatusOr<std::unique_ptr<Peer>> CreateOn(
       grpc::ServerBuilder& builder, PeerOptions options);
 
-  virtual ~Peer() = default;  // Shutdown without draining; not in a callback
+  // Shutdown without draining. In a callback it returns at once, and the peer
+  // ends soon afterwards on a thread that exit waits for: what its options
+  // point to must live until then.
+  virtual ~Peer() = default;
 
   virtual const PeerId& id() const = 0;
   // "127.0.0.1:40411", with the real port; empty if it listens nowhere.

@@ -10,6 +10,8 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "base/done.h"
+#include "control/authorizer.h"
+#include "control/identity.h"
 #include "control/session_plan.h"
 #include "serialization/message.h"
 #include "transfer/link.h"
@@ -33,7 +35,9 @@ struct CallOptions {
 //
 // Callbacks run on the peer's executor, each exactly once; a callback is the
 // fence after which nobody touches its operation's buffers. A session may be
-// destroyed in a callback.
+// destroyed in a callback. What a callback of an operation throws ends the
+// session with INTERNAL (RESOURCE_EXHAUSTED: std::bad_alloc); what one of the
+// end throws is dropped.
 //
 //   session->Send({.tensors = {weights}}, {}, [](absl::StatusOr<Receipt> r) {
 //     ...  // OK: the receiver has every byte and verified the digests
@@ -45,6 +49,11 @@ class Session {
   virtual const std::string& id() const = 0;
   virtual const SessionPlan& plan() const = 0;
   virtual const PeerId& remote() const = 0;
+  // Who opened it, as was proved, and what that identity may do here now; see
+  // control/authorizer.h. Of a session that we opened: nobody in particular,
+  // who may do everything.
+  virtual const Identity& remote_identity() const = 0;
+  virtual Grants remote_grants() const = 0;
   // Bytes and messages so far; grows while a transfer is under way.
   virtual LinkCounters counters() const = 0;
 

@@ -13,195 +13,118 @@ namespace {
 // Messages of one type that a handler may have arriving at the same time.
 constexpr int kHandlersInParallel = 4;
 
-// How long a drained session's last words may take after the goodbye.
-constexpr absl::Duration kLastWords = absl::Seconds(2);
-
 }  // namespace
 
 SessionCore::SessionCore(Environment environment,
                          Done<std::shared_ptr<Session>> on_open)
     : environment_(std::move(environment)), on_open_(std::move(on_open)) {}
 
-bool SessionCore::Begin(std::string id, SessionPlan plan, PeerId remote,
-                        std::shared_ptr<ControlStream> stream) {
-  absl::Status why;
+// ---- what the machine decides ----
+
+void SessionCore::React(
+    absl::FunctionRef<void(SessionMachine&, absl::Time, Actions&)> event) {
+  const auto self = shared_from_this();  // the last action lets go of it
   {
     absl::MutexLock lock(&mu_);
-    if (state_ == State::kOpening) {
-      id_ = std::move(id);
-      plan_ = std::move(plan);
-      remote_ = std::move(remote);
-      stream_ = std::move(stream);
-      return true;
-    }
-    why = why_;
+    const bool ended = machine_.state() == SessionMachine::State::kEnded;
+    Actions actions;
+    event(machine_,
+          ended ? absl::InfinitePast() : environment_.loop->clock()->Now(),
+          actions);
+    for (SessionAction& action : actions) actions_.push_back(std::move(action));
+    SetTimer();
+    if (std::exchange(acting_, true)) return;
   }
-  stream->SendGoodbye(why);
-  return false;
+  while (auto action = NextAction()) CarryOut(*std::move(action));
 }
 
-void SessionCore::Attach(std::shared_ptr<Link> link) {
-  absl::Status why;
-  bool late = false;
-  {
-    absl::MutexLock lock(&mu_);
-    late = state_ != State::kOpening;
-    if (late) {
-      why = why_;
-    } else {
-      link_ = link;
-    }
-  }
-  if (late) return link->Close(why, [link](absl::Status) {});
-  OpenIfReady();
-}
-
-void SessionCore::CalleeReady() {
-  {
-    absl::MutexLock lock(&mu_);
-    callee_ready_ = true;
-  }
-  OpenIfReady();
-}
-
-void SessionCore::OpenBefore(absl::Time deadline, std::string what) {
+std::optional<SessionAction> SessionCore::NextAction() {
   absl::MutexLock lock(&mu_);
-  if (state_ != State::kOpening) return;
-  open_timer_ = environment_.loop->RunAt(
-      deadline, [weak = weak_from_this(), what = std::move(what)] {
-        if (auto self = weak.lock()) {
-          self->EndUnlessOpen(absl::DeadlineExceededError(what));
-        }
+  if (actions_.empty()) {
+    acting_ = false;
+    return std::nullopt;
+  }
+  SessionAction action = std::move(actions_.front());
+  actions_.pop_front();
+  return action;
+}
+
+void SessionCore::SetTimer() {
+  const absl::Time at = machine_.next_deadline();
+  if (at == timer_at_) return;
+  environment_.loop->CancelTimer(std::exchange(timer_, 0));
+  timer_at_ = at;
+  if (at == absl::InfiniteFuture()) return;
+  timer_ = environment_.loop->RunAt(at, [weak = weak_from_this()] {
+    if (auto self = weak.lock()) {
+      self->React([](auto& machine, absl::Time now, Actions& out) {
+        machine.OnTime(now, out);
       });
+    }
+  });
 }
 
-void SessionCore::KeepUntilEnded(std::shared_ptr<void> kept) {
-  absl::MutexLock lock(&mu_);
-  if (state_ != State::kEnded) kept_ = std::move(kept);
+DoneStatus SessionCore::Then(void (SessionMachine::*event)(Actions&)) {
+  return [self = shared_from_this(), event](absl::Status) {
+    self->React([event](auto& machine, absl::Time, Actions& out) {
+      (machine.*event)(out);
+    });
+  };
 }
 
-void SessionCore::OpenIfReady() {
-  Done<std::shared_ptr<Session>> on_open;
-  bool peer_drains = false;
-  {
-    absl::MutexLock lock(&mu_);
-    if (state_ != State::kOpening || link_ == nullptr || !callee_ready_) return;
-    state_ = State::kOpen;
-    on_open = std::move(on_open_);
-    telling_open_ = true;
-    peer_drains = peer_drains_;
-    environment_.loop->CancelTimer(open_timer_);
-  }
-  TellOpen(std::move(on_open), MakeHandle());
-  if (peer_drains) DrainLink();
-}
-
-void SessionCore::TellOpen(Done<std::shared_ptr<Session>> on_open,
-                           absl::StatusOr<std::shared_ptr<Session>> session) {
-  std::move(on_open)(std::move(session));
-  bool ended = false;
-  {
-    absl::MutexLock lock(&mu_);
-    telling_open_ = false;
-    ended = end_waits_;
-  }
-  if (ended) Ended();
-}
-
-// The goodbye goes first and the link closes once the stream has ended, so that
-// the peer hears why before its lanes break.
-void SessionCore::EndIf(State latest, absl::Status why) {
-  Done<std::shared_ptr<Session>> on_open;
+void SessionCore::CarryOut(SessionAction action) {
+  using Kind = SessionAction::Kind;
   std::shared_ptr<ControlStream> stream;
   std::shared_ptr<Link> link;
+  Done<std::shared_ptr<Session>> on_open;
   {
     absl::MutexLock lock(&mu_);
-    if (state_ > latest) return;
-    state_ = State::kEnding;
-    why_ = why;
-    on_open = std::move(on_open_);
-    telling_open_ |= static_cast<bool>(on_open);
-    if (!stream_ended_) stream = stream_;
+    stream = stream_;
     link = link_;
-    environment_.loop->CancelTimer(open_timer_);
-    environment_.loop->CancelTimer(drain_timer_);
-  }
-  if (link != nullptr) link->AnnounceEnd(why);
-  if (stream != nullptr) stream->SendGoodbye(why);
-  if (on_open) {
-    TellOpen(std::move(on_open),
-             why.ok() ? absl::CancelledError(
-                            "the session was closed while it opened")
-                      : why);
-  }
-  if (stream == nullptr) CloseLink();
-}
-
-void SessionCore::OnEnd(absl::Status why) {
-  bool ending = false;
-  {
-    absl::MutexLock lock(&mu_);
-    stream_ended_ = true;
-    ending = state_ >= State::kEnding;
-  }
-  if (ending) return CloseLink();
-  End(why.ok()
-          ? why
-          : absl::Status(why.code(),
-                         absl::StrCat("session ", id_, " with '", remote_.name,
-                                      "' ended: ", why.message())));
-}
-
-// After a drain the last words may still be on their way: an ACK travels apart
-// from the goodbye.
-void SessionCore::CloseLink() {
-  std::shared_ptr<Link> link;
-  bool drained = false;
-  {
-    absl::MutexLock lock(&mu_);
-    if (std::exchange(link_closing_, true)) return;
-    link = link_;
-    drained = link_drains_ && why_.ok();
-    if (drained && link != nullptr) {
-      environment_.loop->RunAt(environment_.loop->clock()->Now() + kLastWords,
-                               [weak = weak_from_this()] {
-                                 if (auto self = weak.lock()) self->CutLink();
-                               });
+    if (action.kind == Kind::kTellOpen || action.kind == Kind::kTellNotOpen) {
+      on_open = std::move(on_open_);
     }
   }
-  if (link == nullptr) return Ended();
-  if (!drained) return CutLink();
-  link->Drain([self = shared_from_this()](absl::Status) { self->CutLink(); });
-}
-
-void SessionCore::CutLink() {
-  std::shared_ptr<Link> link;
-  absl::Status why;
-  {
-    absl::MutexLock lock(&mu_);
-    if (std::exchange(link_cut_, true)) return;
-    link = link_;
-    why = why_;
+  switch (action.kind) {
+    case Kind::kTellOpen:
+      return std::move(on_open)(MakeHandle());
+    case Kind::kTellNotOpen:
+      return std::move(on_open)(std::move(action.status));
+    case Kind::kDrainLink:
+      return link->Drain([drained = Then(&SessionMachine::OnLinkDrained)](
+                             absl::Status status) mutable {
+        // Not OK: the link ended first, and says so itself.
+        if (status.ok()) std::move(drained)(std::move(status));
+      });
+    case Kind::kSayDrain:
+      return stream->SendDrain();
+    case Kind::kAnnounceEnd:
+      return link->AnnounceEnd(std::move(action.status));
+    case Kind::kSayGoodbye:
+      return stream->SendGoodbye(std::move(action.status));
+    case Kind::kLastWords:
+      return link->Drain(Then(&SessionMachine::OnLastWordsSaid));
+    case Kind::kCloseLink:
+      return link->Close(std::move(action.status),
+                         Then(&SessionMachine::OnLinkClosed));
+    case Kind::kFinish:
+      return Finish();
   }
-  link->Close(why,
-              [self = shared_from_this()](absl::Status) { self->Ended(); });
 }
 
-void SessionCore::Ended() {
+void SessionCore::Finish() {
   std::vector<absl::AnyInvocable<void(SessionReport) &&>> on_end;
   std::shared_ptr<Link> link;
   std::shared_ptr<void> kept;
   SessionReport report;
   {
     absl::MutexLock lock(&mu_);
-    end_waits_ = telling_open_;
-    if (end_waits_) return;
-    state_ = State::kEnded;
     if (link_ != nullptr) final_counters_ = link_->counters();
     link = std::exchange(link_, nullptr);
     kept = std::exchange(kept_, nullptr);
     on_end = std::move(on_end_);
-    report = ReportLocked();
+    report = {.why = machine_.why(), .counters = final_counters_};
+    finished_ = report;
   }
   // A callback of the link or the client may have led here: they are let go of
   // on another thread.
@@ -215,94 +138,181 @@ void SessionCore::Ended() {
   environment_.on_ended(this);
 }
 
-std::shared_ptr<Session> SessionCore::MakeHandle() {
-  auto self = shared_from_this();
-  return std::shared_ptr<Session>(
-      self.get(), [self](Session*) { self->End(absl::OkStatus()); });
+// ---- what happens to it ----
+
+bool SessionCore::Begin(std::string id, SessionPlan plan, PeerId remote,
+                        std::shared_ptr<ControlStream> stream) {
+  bool goes_on = false;
+  React([&](auto& machine, absl::Time, Actions& out)
+            ABSL_NO_THREAD_SAFETY_ANALYSIS {
+              stream_ = std::move(stream);
+              goes_on = machine.OnStream(out);
+              if (!goes_on) return;
+              id_ = std::move(id);
+              plan_ = std::move(plan);
+              remote_ = std::move(remote);
+            });
+  return goes_on;
 }
 
-void SessionCore::OnDrain() {
-  {
-    absl::MutexLock lock(&mu_);
-    if (peer_drains_ || state_ >= State::kEnding) return;
-    peer_drains_ = true;
-    if (state_ == State::kOpening) return;  // OpenIfReady comes back to it
-  }
-  DrainLink();
+void SessionCore::Attach(std::shared_ptr<Link> link) {
+  absl::Status why;
+  bool late = false;
+  React([&](auto& machine, absl::Time, Actions& out)
+            ABSL_NO_THREAD_SAFETY_ANALYSIS {
+              late = !machine.OnLink(out);
+              why = machine.why();
+              if (!late) link_ = link;
+            });
+  if (late) link->Close(why, [link](absl::Status) {});
 }
 
-// No new sends from here on; goes on once those begun are through.
-void SessionCore::DrainLink() {
-  std::shared_ptr<Link> link;
-  {
-    absl::MutexLock lock(&mu_);
-    if (state_ >= State::kEnding) return;
-    state_ = State::kDraining;
-    if (!std::exchange(link_drains_, true)) link = link_;
-  }
-  if (link == nullptr) return OnProgressOfDrain();
-  link->Drain([self = shared_from_this()](absl::Status drained) {
-    if (!drained.ok()) return;  // the link ended first
-    {
-      absl::MutexLock lock(&self->mu_);
-      self->link_drained_ = true;
-    }
-    self->OnProgressOfDrain();
+void SessionCore::CalleeReady() {
+  React([](auto& machine, absl::Time, Actions& out) {
+    machine.OnCalleeReady(out);
   });
 }
 
-// Ours first: once our sends and calls are through, the peer is asked for the
-// same, or told goodbye if it has asked.
-void SessionCore::OnProgressOfDrain() {
-  std::shared_ptr<ControlStream> stream;
-  bool goodbye = false;
-  {
-    absl::MutexLock lock(&mu_);
-    if (state_ != State::kDraining || !link_drained_ || calls_ > 0) return;
-    stream = stream_;
-    goodbye = peer_drains_;
-    if (!goodbye && std::exchange(drain_asked_, true)) return;
-  }
-  if (goodbye) return End(absl::OkStatus());
-  stream->SendDrain();
+void SessionCore::OpenBefore(absl::Time deadline, std::string what) {
+  React([&](auto& machine, absl::Time, Actions&) {
+    machine.OpenBy(deadline, absl::DeadlineExceededError(what));
+  });
 }
 
-void SessionCore::CallEnded() {
+void SessionCore::KeepUntilEnded(std::shared_ptr<void> kept) {
+  absl::MutexLock lock(&mu_);
+  if (!finished_.has_value()) kept_ = std::move(kept);
+}
+
+void SessionCore::End(absl::Status why) {
+  React([&](auto& machine, absl::Time, Actions& out) {
+    machine.End(std::move(why), out);
+  });
+}
+
+void SessionCore::EndUnlessOpen(absl::Status why) {
+  React([&](auto& machine, absl::Time, Actions& out) {
+    machine.EndUnlessOpen(std::move(why), out);
+  });
+}
+
+void SessionCore::OnDrain() {
+  React([](auto& machine, absl::Time, Actions& out) {
+    machine.OnPeerDrains(out);
+  });
+}
+
+void SessionCore::OnEnd(absl::Status why) {
+  if (!why.ok()) {
+    why = absl::Status(why.code(),
+                       absl::StrCat(Named(), " ended: ", why.message()));
+  }
+  React([&](auto& machine, absl::Time now, Actions& out) {
+    machine.OnStreamEnded(now, std::move(why), out);
+  });
+}
+
+void SessionCore::OnEnd(absl::AnyInvocable<void(SessionReport) &&> on_end) {
+  if (absl::Status here = home_.Check(); !here.ok()) {
+    return std::move(on_end)({.why = here});
+  }
+  SessionReport report;
   {
     absl::MutexLock lock(&mu_);
-    --calls_;
+    if (!finished_.has_value()) {
+      on_end_.push_back(std::move(on_end));
+      return;
+    }
+    report = *finished_;
   }
-  OnProgressOfDrain();
+  std::move(on_end)(report);
+}
+
+void SessionCore::Close(absl::Duration drain, Done<SessionReport> done) {
+  if (!home_.IsThis()) return std::move(done)(home_.Check());
+  OnEnd([done = std::move(done)](SessionReport report) mutable {
+    std::move(done)(std::move(report));
+  });
+  React([&](auto& machine, absl::Time now, Actions& out) {
+    machine.Close(now, now + drain,
+                  absl::CancelledError(absl::StrCat(
+                      Named(), " was closed, and did not drain in time")),
+                  out);
+  });
+}
+
+std::shared_ptr<Session> SessionCore::MakeHandle() {
+  auto self = shared_from_this();
+  return std::shared_ptr<Session>(self.get(), [self](Session*) mutable {
+    if (self->home_.IsThis()) return self->End(absl::OkStatus());
+    // In a child nothing of the parent's may be destroyed.
+    new std::shared_ptr<SessionCore>(std::move(self));
+  });
+}
+
+// ---- what users do with it ----
+
+std::string SessionCore::Named() const {
+  return absl::StrCat("session ", id_, " with '", remote_.name, "'");
 }
 
 LinkCounters SessionCore::counters() const {
+  if (!home_.IsThis()) return {};
   absl::MutexLock lock(&mu_);
   return link_ == nullptr ? final_counters_ : link_->counters();
 }
 
 absl::StatusOr<std::shared_ptr<Link>> SessionCore::LiveLink() const {
+  FERRY_RETURN_IF_ERROR(home_.Check());
   absl::MutexLock lock(&mu_);
-  if (state_ == State::kOpen || state_ == State::kDraining) return link_;
+  if (machine_.live()) return link_;
   return absl::FailedPreconditionError(absl::StrCat(
-      "session ", id_, " with '", remote_.name, "' is not open",
-      state_ == State::kOpening
+      Named(), " is not open",
+      machine_.state() == SessionMachine::State::kOpening
           ? std::string(" yet")
           : absl::StrCat("; it ended with: ",
-                         why_.ok() ? "closed as wished" : why_.ToString())));
+                         machine_.why().ok() ? "closed as wished"
+                                             : machine_.why().ToString())));
+}
+
+absl::StatusOr<std::shared_ptr<Link>> SessionCore::LinkToAnswer(
+    const Envelope& request, absl::string_view function) const {
+  FERRY_ASSIGN_OR_RETURN(std::shared_ptr<Link> link, LiveLink());
+  if (request.kind == Envelope::Kind::kRequest) return link;
+  return absl::InvalidArgumentError(
+      absl::StrCat(function, " answers a message that was not sent by Call"));
+}
+
+template <class T>
+Done<T> SessionCore::Contained(Done<T> done) {
+  return [self = shared_from_this(),
+          done = std::move(done)](absl::StatusOr<T> result) mutable {
+    absl::Status ran =
+        RunUserCode("a callback", [&] { std::move(done)(std::move(result)); });
+    if (!ran.ok()) self->End(std::move(ran));
+  };
+}
+
+Operation SessionCore::Here(Operation operation) const {
+  return Operation([operation = std::move(operation), home = home_]() mutable {
+    if (home.IsThis()) operation.Cancel();
+  });
 }
 
 Operation SessionCore::Send(TensorMessage message, SendOptions options,
                             Done<Receipt> done) {
+  done = Contained(std::move(done));
   auto link = LiveLink();
   if (!link.ok()) {
     std::move(done)(link.status());
     return Operation();
   }
-  return (*link)->Send(std::move(message), Envelope(), std::move(options),
-                       std::move(done));
+  return Here((*link)->Send(std::move(message), Envelope(), std::move(options),
+                            std::move(done)));
 }
 
 Operation SessionCore::Receive(ReceiveOptions options, Done<Received> done) {
+  done = Contained(std::move(done));
   auto link = LiveLink();
   if (!link.ok()) {
     std::move(done)(link.status());
@@ -314,11 +324,12 @@ Operation SessionCore::Receive(ReceiveOptions options, Done<Received> done) {
                                        handled_types_.begin(),
                                        handled_types_.end());
   }
-  return (*link)->Receive(std::move(options), std::move(done));
+  return Here((*link)->Receive(std::move(options), std::move(done)));
 }
 
 Operation SessionCore::Call(TensorMessage request, CallOptions options,
                             Done<Received> done) {
+  done = Contained(std::move(done));
   auto link = LiveLink();
   if (!link.ok()) {
     std::move(done)(link.status());
@@ -328,28 +339,26 @@ Operation SessionCore::Call(TensorMessage request, CallOptions options,
   {
     absl::MutexLock lock(&mu_);
     call = next_call_++;
-    ++calls_;
+    machine_.OnCallBegun();
   }
-  return StartCall(**link, call, std::move(request), std::move(options),
-                   [self = shared_from_this(), done = std::move(done)](
-                       absl::StatusOr<Received> reply) mutable {
-                     std::move(done)(std::move(reply));
-                     self->CallEnded();
-                   });
+  return Here(StartCall(
+      **link, call, std::move(request), std::move(options),
+      [self = shared_from_this(),
+       done = std::move(done)](absl::StatusOr<Received> reply) mutable {
+        std::move(done)(std::move(reply));
+        self->Then (&SessionMachine::OnCallEnded)(absl::OkStatus());
+      }));
 }
 
 Operation SessionCore::Reply(const Envelope& request, TensorMessage reply,
                              SendOptions options, Done<Receipt> done) {
-  auto link = LiveLink();
-  if (link.ok() && request.kind != Envelope::Kind::kRequest) {
-    link = absl::InvalidArgumentError(
-        "Reply answers a message that was not sent by Call");
-  }
+  done = Contained(std::move(done));
+  auto link = LinkToAnswer(request, "Reply");
   if (!link.ok()) {
     std::move(done)(link.status());
     return Operation();
   }
-  return (*link)->Send(
+  return Here((*link)->Send(
       std::move(reply), {.kind = Envelope::Kind::kReply, .call = request.call},
       std::move(options),
       [self = shared_from_this(), request,
@@ -361,16 +370,13 @@ Operation SessionCore::Reply(const Envelope& request, TensorMessage reply,
                            [](absl::StatusOr<Receipt>) {});
         }
         std::move(done)(std::move(sent));
-      });
+      }));
 }
 
 Operation SessionCore::ReplyError(const Envelope& request, absl::Status error,
                                   Done<Receipt> done) {
-  auto link = LiveLink();
-  if (link.ok() && request.kind != Envelope::Kind::kRequest) {
-    link = absl::InvalidArgumentError(
-        "ReplyError answers a message that was not sent by Call");
-  }
+  done = Contained(std::move(done));
+  auto link = LinkToAnswer(request, "ReplyError");
   if (link.ok() && error.ok()) {
     link =
         absl::InvalidArgumentError("ReplyError needs a status other than OK");
@@ -379,11 +385,11 @@ Operation SessionCore::ReplyError(const Envelope& request, absl::Status error,
     std::move(done)(link.status());
     return Operation();
   }
-  return (*link)->Send(TensorMessage(),
-                       {.kind = Envelope::Kind::kReply,
-                        .call = request.call,
-                        .reply_error = std::move(error)},
-                       SendOptions(), std::move(done));
+  return Here((*link)->Send(TensorMessage(),
+                            {.kind = Envelope::Kind::kReply,
+                             .call = request.call,
+                             .reply_error = std::move(error)},
+                            SendOptions(), std::move(done)));
 }
 
 absl::Status SessionCore::Handle(uint32_t type, Handler handler) {
@@ -417,7 +423,7 @@ void SessionCore::AwaitHandled(uint32_t type,
     // One message went wrong, or the link is closing: then it refuses at once,
     // and the session's end must get a turn before the next try.
     absl::MutexLock lock(&self->mu_);
-    if (self->state_ == State::kEnded) return;
+    if (self->machine_.state() == SessionMachine::State::kEnded) return;
     self->environment_.loop->Post([weak, type, handler] {
       if (auto self = weak.lock()) self->AwaitHandled(type, handler);
     });
@@ -434,55 +440,6 @@ void SessionCore::RunHandler(Handler& handler, Received received) {
   } else {
     End(ran);  // nobody else would hear of it
   }
-}
-
-SessionReport SessionCore::ReportLocked() const {
-  return {.why = why_, .counters = final_counters_};
-}
-
-void SessionCore::OnEnd(absl::AnyInvocable<void(SessionReport) &&> on_end) {
-  SessionReport report;
-  {
-    absl::MutexLock lock(&mu_);
-    if (state_ != State::kEnded) {
-      on_end_.push_back(std::move(on_end));
-      return;
-    }
-    report = ReportLocked();
-  }
-  std::move(on_end)(report);
-}
-
-void SessionCore::Close(absl::Duration drain, Done<SessionReport> done) {
-  OnEnd([done = std::move(done)](SessionReport report) mutable {
-    std::move(done)(std::move(report));
-  });
-  bool drains = false;
-  {
-    absl::MutexLock lock(&mu_);
-    drains = drain > absl::ZeroDuration() &&
-             (state_ == State::kOpen || state_ == State::kDraining);
-  }
-  if (!drains) return End(absl::OkStatus());
-  DrainWithin(drain);
-  DrainLink();
-}
-
-// The earliest of all drain times counts.
-void SessionCore::DrainWithin(absl::Duration drain) {
-  absl::MutexLock lock(&mu_);
-  if (state_ >= State::kEnding) return;
-  absl::Time deadline = environment_.loop->clock()->Now() + drain;
-  if (deadline >= drain_by_) return;
-  drain_by_ = deadline;
-  environment_.loop->CancelTimer(drain_timer_);
-  drain_timer_ = environment_.loop->RunAt(deadline, [weak = weak_from_this()] {
-    if (auto self = weak.lock()) {
-      self->End(absl::CancelledError(
-          absl::StrCat("session ", self->id_, " with '", self->remote_.name,
-                       "' was closed, and did not drain in time")));
-    }
-  });
 }
 
 }  // namespace tensorferry

@@ -1,21 +1,32 @@
 #include "session/user_code.h"
 
-#include <exception>
+#include <utility>
 
-#include "absl/strings/str_cat.h"
+#include "absl/cleanup/cleanup.h"
+#include "base/exception_status.h"
 
 namespace tensorferry {
+namespace {
+
+thread_local int depth = 0;  // of user code on this thread
+
+}  // namespace
 
 absl::Status RunUserCode(absl::string_view what,
                          absl::FunctionRef<void()> code) {
-  try {
-    code();
-    return absl::OkStatus();
-  } catch (const std::exception& e) {
-    return absl::InternalError(absl::StrCat(what, " threw: ", e.what()));
-  } catch (...) {
-    return absl::InternalError(absl::StrCat(what, " threw"));
-  }
+  ++depth;
+  absl::Cleanup back = [] { --depth; };
+  return CatchExceptions(what, code);
+}
+
+bool InUserCode() { return depth > 0; }
+
+void UserExecutor::Run(Task task) {
+  executor_->Run([task = std::move(task)]() mutable {
+    RunUserCode("a callback", [&] { std::move(task)(); }).IgnoreError();
+    // What the task holds may be the user's, too.
+    RunUserCode("a callback", [&] { task = nullptr; }).IgnoreError();
+  });
 }
 
 }  // namespace tensorferry

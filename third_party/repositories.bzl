@@ -10,6 +10,7 @@ load("//third_party:python_wheel.bzl", "python_wheel")
 load("//third_party:system_library.bzl", "system_library")
 load("//third_party:wheels.bzl", "WHEELS")
 load("//third_party/cuda:cuda_repository.bzl", "cuda_repository")
+load("//third_party/libtorch:libtorch_cuda_repository.bzl", "libtorch_cuda_repository")
 load("//third_party/libtorch:libtorch_repository.bzl", "libtorch_repository")
 
 bazel_builtins = _bazel_builtins
@@ -18,6 +19,10 @@ def tensorferry_dependencies():
     """Declares the repositories that tensorferry's third_party flags default to."""
     libtorch_repository(
         name = "ferry_libtorch",
+        torch = WHEELS["torch"],
+    )
+    libtorch_cuda_repository(
+        name = "ferry_libtorch_cuda",
         torch = WHEELS["torch"],
     )
     cuda_repository(

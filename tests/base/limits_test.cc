@@ -24,5 +24,19 @@ TEST(LimitsTest, SmallerKnowsEveryField) {
   EXPECT_EQ(Smaller(zero, Limits()), zero);
 }
 
+TEST(LimitsTest, AreSetByTheirNames) {
+  Limits limits;
+  EXPECT_TRUE(SetLimit("message_bytes", 5, limits).ok());
+  EXPECT_TRUE(SetLimit("body_lanes", 2, limits).ok());
+  EXPECT_EQ(limits.message_bytes, 5u);
+  EXPECT_EQ(limits.body_lanes, 2u);
+  const absl::Status unknown = SetLimit("warp", 9, limits);
+  EXPECT_EQ(unknown.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(unknown.message().find(LimitNames()), std::string::npos);
+  EXPECT_EQ(SetLimit("rank", uint64_t{1} << 32, limits).code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Smaller(limits, Unlimited()), limits);
+}
+
 }  // namespace
 }  // namespace tensorferry

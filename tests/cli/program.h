@@ -35,6 +35,7 @@ class Program {
   // 128 + the signal that ended it.
   int Wait();
 
+  pid_t pid() const { return pid_; }  // until Wait
   const std::string& out() const { return out_; }
   const std::string& err() const { return err_; }
 

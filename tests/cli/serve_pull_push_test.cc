@@ -93,7 +93,7 @@ class ServePullPushTest : public ::testing::Test {
 };
 
 TEST_F(ServePullPushTest, TheReadyFileIsTheAddressOnOneLine) {
-  Serve({"--data", "localhost"});
+  Serve({"--data", "localhost:20000-29999"});
   EXPECT_EQ(ReadBytes(Path("ready")), address_ + "\n");
 }
 
@@ -361,10 +361,7 @@ TEST_F(ServePullPushTest, WhatCannotBeServedIsSaidAtOnce) {
   EXPECT_EQ(serve({"--publish", Path("none.safetensors")}), "NOT_FOUND");
   EXPECT_EQ(serve({"--accept", Path("none")}), "NOT_FOUND");
   EXPECT_EQ(serve({"--accept", Path("model.safetensors")}), "INVALID_ARGUMENT");
-  EXPECT_EQ(serve({"--data", "127.0.0.1:4000-4010"}), "FAILED_PRECONDITION");
-  for (const char* data : {"8.8.8.8", "::1", "[::1]", "[::1]:0"}) {
-    EXPECT_EQ(serve({"--data", data}), "INVALID_ARGUMENT") << data;
-  }
+  EXPECT_EQ(serve({"--data", "8.8.8.8"}), "INVALID_ARGUMENT");
   EXPECT_EQ(serve({"--ready_file", Path("no/where")}), "NOT_FOUND");
   std::ofstream(Path("bad.safetensors")) << "nonsense";
   EXPECT_EQ(serve({"--publish", Path("bad.safetensors")}), "INVALID_ARGUMENT");

@@ -321,9 +321,9 @@ class GoingHost : public FakeHost {
   using FakeHost::FakeHost;
   absl::StatusOr<Admitted> Admit(
       const std::string& session_id, const SessionPlan& plan,
-      std::shared_ptr<ControlStream> stream) override {
+      const Identity& caller, std::shared_ptr<ControlStream> stream) override {
     stream->SendGoodbye(absl::OkStatus());
-    return FakeHost::Admit(session_id, plan, std::move(stream));
+    return FakeHost::Admit(session_id, plan, caller, std::move(stream));
   }
 };
 
@@ -347,6 +347,7 @@ class ThrowingAdmit : public FakeHost {
  public:
   using FakeHost::FakeHost;
   absl::StatusOr<Admitted> Admit(const std::string&, const SessionPlan&,
+                                 const Identity&,
                                  std::shared_ptr<ControlStream>) override {
     throw std::bad_alloc();
   }

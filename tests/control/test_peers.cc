@@ -72,7 +72,7 @@ Policy FakeHost::GetPolicy() { return policy_; }
 
 absl::StatusOr<SessionHost::Admitted> FakeHost::Admit(
     const std::string& session_id, const SessionPlan& plan,
-    std::shared_ptr<ControlStream> stream) {
+    const Identity& caller, std::shared_ptr<ControlStream> stream) {
   if (open_at_once) stream->SendOpened();
   if (goodbye_at_once) stream->SendGoodbye(absl::AbortedError("not today"));
   if (!admit_status.ok()) return admit_status;
@@ -81,7 +81,7 @@ absl::StatusOr<SessionHost::Admitted> FakeHost::Admit(
   auto events = std::make_shared<HeardEvents>();
   admitted.events = events;
   absl::MutexLock lock(&mu_);
-  sessions_[session_id] = {plan, std::move(stream), std::move(events)};
+  sessions_[session_id] = {plan, caller, std::move(stream), std::move(events)};
   return admitted;
 }
 

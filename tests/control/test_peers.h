@@ -61,6 +61,7 @@ class FakeHost : public SessionHost {
  public:
   struct Session {
     SessionPlan plan;
+    Identity caller;
     std::shared_ptr<ControlStream> stream;
     std::shared_ptr<HeardEvents> events;
   };
@@ -71,7 +72,7 @@ class FakeHost : public SessionHost {
   Policy GetPolicy() override;
   absl::StatusOr<Admitted> Admit(
       const std::string& session_id, const SessionPlan& plan,
-      std::shared_ptr<ControlStream> stream) override;
+      const Identity& caller, std::shared_ptr<ControlStream> stream) override;
   std::pair<uint64_t, uint64_t> BytesMoved(
       const std::string& session_id) override;
 

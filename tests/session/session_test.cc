@@ -18,6 +18,7 @@
 
 #include <cstdlib>
 #include <memory>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -31,6 +32,7 @@
 #include "base/executor.h"
 #include "session/blocking.h"
 #include "session/peer.h"
+#include "session/reconnect.h"
 #include "tests/testing/status_matchers.h"
 
 namespace tensorferry {
@@ -404,6 +406,82 @@ TEST_F(SessionTest, MayBeDestroyedInItsOwnCallback) {
             });
   ASSERT_THAT(blocking::Receive(*theirs), IsOk());
   ended.WaitForNotification();
+}
+
+TEST_F(SessionTest, APeerMayBeDestroyedInItsOwnCallback) {
+  FERRY_ASSERT_OK_AND_ASSIGN(auto ours, Connect());
+  auto theirs = Accepted(0);
+  ASSERT_NE(theirs, nullptr);
+  absl::Notification destroyed, ended;
+  theirs->OnEnd([&](SessionReport) { ended.Notify(); });
+  ours->Send({.payload = "last words"}, {}, [&](absl::StatusOr<Receipt>) {
+    caller_ = nullptr;
+    destroyed.Notify();
+  });
+  ASSERT_THAT(blocking::Receive(*theirs), IsOk());
+  destroyed.WaitForNotification();
+  ended.WaitForNotification();
+}
+
+TEST_F(SessionTest, ACallbackThatThrowsEndsItsSessionAlone) {
+  FERRY_ASSERT_OK_AND_ASSIGN(auto ours, Connect());
+  FERRY_ASSERT_OK_AND_ASSIGN(auto neighbour, Connect());
+  absl::Notification ended;
+  absl::Status why;
+  ours->OnEnd([&](SessionReport report) {
+    why = report.why;
+    ended.Notify();
+    throw std::runtime_error("nobody hears this");
+  });
+  ours->Receive({.timeout = absl::Milliseconds(1)},
+                [](absl::StatusOr<Received>) {
+                  throw std::runtime_error("a user's mistake");
+                });
+  ended.WaitForNotification();
+  EXPECT_THAT(why, StatusIs(absl::StatusCode::kInternal,
+                            HasSubstr("a user's mistake")));
+  ASSERT_NE(Accepted(1), nullptr);
+  EXPECT_THAT(blocking::Close(*neighbour, kPatience), IsOk());
+}
+
+TEST_F(SessionTest, AHandlerWithoutMemoryIsAnExhaustedResource) {
+  FERRY_ASSERT_OK_AND_ASSIGN(auto ours, Connect());
+  auto theirs = Accepted(0);
+  ASSERT_NE(theirs, nullptr);
+  ASSERT_THAT(
+      theirs->Handle(
+          7, [](Session&, Received) -> void { throw std::bad_alloc(); }),
+      IsOk());
+  EXPECT_THAT(blocking::Call(*ours, {.type = 7}),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+}
+
+TEST_F(SessionTest, AKeptSessionStopsWhereAnotherTryMakesNoSense) {
+  absl::Notification stopped;
+  absl::Status why;
+  Offer offer;
+  offer.expected_epoch = callee_->id().epoch + 1;
+  KeptSession kept(
+      caller_.get(), callee_->control_address(), offer, {},
+      [](std::shared_ptr<Session>) { ADD_FAILURE(); },
+      [&](absl::Status status) {
+        why = std::move(status);
+        stopped.Notify();
+      });
+  stopped.WaitForNotification();
+  EXPECT_THAT(why, StatusIs(absl::StatusCode::kFailedPrecondition));
+}
+
+TEST_F(SessionTest, AKeptSessionThatIsGivenUpTriesNoMore) {
+  absl::Status why;
+  {
+    KeptSession kept(
+        caller_.get(), "127.0.0.1:1", {},
+        {.back_off = {.first = absl::Hours(1), .longest = absl::Hours(1)}},
+        [](std::shared_ptr<Session>) { ADD_FAILURE(); },
+        [&](absl::Status status) { why = std::move(status); });
+  }
+  EXPECT_THAT(why, StatusIs(absl::StatusCode::kCancelled));
 }
 
 TEST_F(SessionTest, AStoppedPeerIsGoneAndItsOldEpochIsRefused) {

@@ -74,9 +74,11 @@ struct User {
   OperationId operation = 0;
 };
 
-class Simulation {
+}  // namespace
+
+class ProtocolSimulation::World {
  public:
-  explicit Simulation(uint64_t seed) : random_(seed) {
+  World(uint64_t seed, bool alone, bool calm) : random_(seed), alone_(alone) {
     limits_.operations_in_flight = 1 + Draw(4);
     limits_.bytes_in_flight = 50 + Draw(400);
     limits_.operations_queued = 2 + Draw(10);
@@ -84,18 +86,129 @@ class Simulation {
     limits_.manifest_bytes = 30 + Draw(60);
     limits_.eager_bytes = Draw(3) == 0 ? 0 : Draw(120);
     body_lanes_ = 1 + static_cast<int>(Draw(3));
-    calm_ = Draw(3) == 0;
+    calm_ = alone_ ? Draw(3) == 0 : calm;
     lossy_ = Draw(3) != 0;
-    link_may_end_ = !calm_ && Draw(4) == 0;
-    messages_to_send_ = 1 + static_cast<int>(Draw(8));
+    link_may_end_ = alone_ && !calm_ && Draw(4) == 0;
+    messages_to_send_ = (alone_ ? 1 : 0) + static_cast<int>(Draw(8));
     if (calm_) {
       limits_.operations_queued = 100;
       limits_.headers_waiting = 100;
       limits_.manifest_bytes = 1000;
     }
+    Start();
   }
 
   SimulationReport Run() {
+    Loop();
+    CheckEnd();
+    return report_;
+  }
+
+  bool Step(bool sender_runs, bool receiver_runs, bool connected) {
+    sender_runs_ = sender_runs;
+    receiver_runs_ = receiver_runs;
+    connected_ = connected;
+    events_.clear();
+    if (!up_ && !sender_ended_ && sender_runs_) {
+      events_.push_back([this] {
+        up_ = true;
+        Send([&](auto& out) { sender_->OnUp(out); });
+      });
+    }
+    AddUserEvents(events_);
+    AddNetworkEvents(events_);
+    AddDriverEvents(events_);
+    if (events_.empty()) return false;
+    events_[Draw(events_.size())]();
+    // Trouble comes on top, and rarely: it is never needed to go on.
+    if (Draw(12) == 0) Trouble();
+    return true;
+  }
+
+  absl::Time next_deadline() const {
+    return std::min(sender_->next_deadline(), receiver_->next_deadline());
+  }
+
+  void AdvanceTo(absl::Time now, bool sender_runs, bool receiver_runs) {
+    sender_runs_ = sender_runs;
+    receiver_runs_ = receiver_runs;
+    now_ = std::max(now_, now);
+    Tick();
+  }
+
+  void StopSending() { messages_to_send_ = static_cast<int>(messages_.size()); }
+
+  void End(Side side, absl::Status why) {
+    calm_ &= why.ok();
+    if (side == Side::kSender) {
+      if (std::exchange(sender_ended_, true)) return;
+      StopSending();
+      to_sender_.clear();
+      for (SimLane& lane : lanes_) lane.sender_closed = true;
+      Send([&](auto& out) { sender_->End(Reason(why), out); });
+    } else {
+      if (std::exchange(receiver_ended_, true)) return;
+      to_receiver_.clear();
+      for (SimLane& lane : lanes_) lane.receiver_closed = true;
+      Receive([&](auto& out) { receiver_->End(Reason(why), out); });
+    }
+  }
+
+  bool idle(Side side) const {
+    if (side == Side::kReceiver) return receiver_->idle();
+    return sender_->idle();
+  }
+
+  bool ended(Side side) const {
+    const bool receives = side == Side::kReceiver;
+    if (!(receives ? receiver_ended_ : sender_ended_) || !idle(side)) {
+      return false;
+    }
+    if (receives && (receiver_->waiting() || !deliveries_.empty())) {
+      return false;
+    }
+    return std::all_of(
+        lanes_.begin() + 1, lanes_.end(), [receives](const SimLane& lane) {
+          return receives ? lane.receiver_ended : lane.sender_ended;
+        });
+  }
+
+  void CheckSide(Side side) {
+    if (side == Side::kSender) {
+      for (auto& [id, message] : messages_) {
+        Expect(message.finished == message.submitted,
+               absl::StrCat("Send ", id, " never ended"));
+      }
+      Expect(sender_->eager_bytes() == 0,
+             "window not given back by the sender");
+    } else {
+      for (auto& [id, user] : users_) {
+        Expect(user.finished, absl::StrCat("Receive ", id, " never ended"));
+      }
+      Expect(receiver_->staged_bytes() == 0,
+             "window not given back by the receiver");
+    }
+  }
+
+  const SimulationReport& report() const { return report_; }
+
+ private:
+  using SendActions = SendMachine::Actions;
+  using ReceiveActions = ReceiveMachine::Actions;
+
+  uint64_t Draw(uint64_t below) { return random_() % below; }
+  bool failed() const { return !report_.failure.empty(); }
+  void Expect(bool holds, const std::string& what) {
+    if (!holds && !failed()) report_.failure = what;
+  }
+
+  static absl::Status Reason(const absl::Status& why) {
+    return why.ok() ? absl::CancelledError("closed") : why;
+  }
+
+  // ---- the world
+
+  void Start() {
     SendMachine::Settings send;
     send.limits = limits_;
     send.body_lanes = body_lanes_;
@@ -111,46 +224,12 @@ class Simulation {
       lanes_[lane].copies_late = Draw(2) == 0;
       Send([&](auto& out) { sender_->OnLaneUp(lane, 1, out); });
     }
-    Loop();
-    CheckEnd();
-    return report_;
   }
-
- private:
-  using SendActions = SendMachine::Actions;
-  using ReceiveActions = ReceiveMachine::Actions;
-
-  uint64_t Draw(uint64_t below) { return random_() % below; }
-  bool failed() const { return !report_.failure.empty(); }
-  void Expect(bool holds, const std::string& what) {
-    if (!holds && !failed()) report_.failure = what;
-  }
-
-  // ---- the world
 
   void Loop() {
-    bool up = false;
-    std::vector<std::function<void()>> events;
     for (int step = 0; step < 20000 && !failed(); ++step) {
-      events.clear();
-      if (!up) {
-        events.push_back([&] {
-          up = true;
-          Send([&](auto& out) { sender_->OnUp(out); });
-        });
-      }
-      AddUserEvents(events);
-      AddNetworkEvents(events);
-      AddDriverEvents(events);
-      if (events.empty()) {
-        if (AllEnded()) return;
-        if (!TimePasses()) return;
-        continue;
-      }
-      size_t chosen = Draw(events.size());
-      events[chosen]();
-      // Trouble comes on top, and rarely: it is never needed to go on.
-      if (Draw(12) == 0) Trouble();
+      if (Step(true, true, true)) continue;
+      if (AllEnded() || !TimePasses()) return;
     }
     Expect(false, "no end in sight");
   }
@@ -172,8 +251,10 @@ class Simulation {
   }
 
   void Tick() {
-    Send([&](auto& out) { sender_->OnTime(now_, out); });
-    Receive([&](auto& out) { receiver_->OnTime(now_, out); });
+    if (sender_runs_) Send([&](auto& out) { sender_->OnTime(now_, out); });
+    if (receiver_runs_) {
+      Receive([&](auto& out) { receiver_->OnTime(now_, out); });
+    }
   }
 
   void Trouble() {
@@ -201,6 +282,7 @@ class Simulation {
         }
         break;
       case 2:
+        if (!alone_) break;  // time is the user's
         now_ += absl::Milliseconds(Draw(400));
         Tick();
         break;
@@ -216,26 +298,23 @@ class Simulation {
   }
 
   void EndLink() {
-    if (link_ended_) return;
-    link_ended_ = true;
-    to_receiver_.clear();
-    to_sender_.clear();
-    for (SimLane& lane : lanes_)
-      lane.sender_closed = lane.receiver_closed = true;
-    Send([&](auto& out) { sender_->End(absl::UnavailableError("link"), out); });
-    Receive([&](auto& out) {
-      receiver_->End(absl::UnavailableError("link"), out);
-    });
+    const int to_send = messages_to_send_;
+    End(Side::kSender, absl::UnavailableError("link"));
+    End(Side::kReceiver, absl::UnavailableError("link"));
+    messages_to_send_ = to_send;
   }
 
   // ---- users
 
   void AddUserEvents(std::vector<std::function<void()>>& events) {
-    if (static_cast<int>(messages_.size()) < messages_to_send_) {
+    if (sender_runs_ &&
+        static_cast<int>(messages_.size()) < messages_to_send_) {
       events.push_back([this] { Submit(); });
     }
     size_t wanted = calm_ ? messages_to_send_ : messages_to_send_ + 1;
-    if (users_.size() < wanted) events.push_back([this] { PostReceive(); });
+    const bool takes = receiver_runs_ && (alone_ || !receiver_ended_);
+    if (takes && users_.size() < wanted)
+      events.push_back([this] { PostReceive(); });
   }
 
   void Submit() {
@@ -271,10 +350,12 @@ class Simulation {
   // ---- network
 
   void AddNetworkEvents(std::vector<std::function<void()>>& events) {
-    if (!to_receiver_.empty()) {
+    if (receiver_runs_ && connected_ && !to_receiver_.empty()) {
       events.push_back([this] { FrameToReceiver(); });
     }
-    if (!to_sender_.empty()) events.push_back([this] { FrameToSender(); });
+    if (sender_runs_ && connected_ && !to_sender_.empty()) {
+      events.push_back([this] { FrameToSender(); });
+    }
     for (int lane = 1; lane <= body_lanes_; ++lane) {
       AddLaneEvents(lane, events);
     }
@@ -282,19 +363,20 @@ class Simulation {
 
   void AddLaneEvents(int index, std::vector<std::function<void()>>& events) {
     SimLane& lane = lanes_[index];
-    if (!lane.sender_ended) {
+    if (sender_runs_ && !lane.sender_ended) {
       if (lane.sender_closed) {
         events.push_back([this, index] { EndSenderSide(index); });
+      } else if (!connected_) {
       } else if (lane.receiver_ended) {
         events.push_back([&lane] { lane.sender_closed = true; });
       } else if (!lane.stuck && WriteMayComplete(lane)) {
         events.push_back([this, index] { CompleteWrite(index, true); });
       }
     }
-    if (!lane.receiver_ended) {
+    if (receiver_runs_ && !lane.receiver_ended) {
       if (lane.receiver_closed) {
         events.push_back([this, index] { EndReceiverSide(index); });
-      } else {
+      } else if (connected_) {
         if (lane.sender_ended) {
           events.push_back([&lane] { lane.receiver_closed = true; });
         }
@@ -306,7 +388,8 @@ class Simulation {
         }
       }
     }
-    if (lane.sender_ended && lane.receiver_ended && !link_ended_) {
+    if (lane.sender_ended && lane.receiver_ended && !link_ended() &&
+        sender_runs_ && receiver_runs_ && connected_) {
       events.push_back([this, index] { Reopen(index); });
     }
   }
@@ -439,7 +522,7 @@ class Simulation {
   // ---- drivers
 
   void AddDriverEvents(std::vector<std::function<void()>>& events) {
-    if (!digests_.empty()) {
+    if (sender_runs_ && !digests_.empty()) {
       events.push_back([this] {
         OperationId id = *digests_.begin();
         digests_.erase(digests_.begin());
@@ -447,7 +530,7 @@ class Simulation {
         Send([&](auto& out) { sender_->OnDigest(id, out); });
       });
     }
-    if (!allocations_.empty()) {
+    if (receiver_runs_ && !allocations_.empty()) {
       events.push_back([this] {
         OperationId id = *allocations_.begin();
         allocations_.erase(allocations_.begin());
@@ -458,7 +541,7 @@ class Simulation {
         Receive([&](auto& out) { receiver_->OnAllocated(id, status, out); });
       });
     }
-    if (!deliveries_.empty()) {
+    if (receiver_runs_ && !deliveries_.empty()) {
       events.push_back([this] {
         auto [id, status] = deliveries_.front();
         deliveries_.pop_front();
@@ -521,7 +604,7 @@ class Simulation {
   }
 
   void PushFrame(WireFrame::Kind kind, const SendAction& action) {
-    if (link_ended_) return;
+    if (receiver_ended_ || sender_ended_) return;
     std::vector<BodyAttempt> again;
     if (kind == WireFrame::Kind::kTrailer) {
       again = sender_->AttemptsOf(action.operation);
@@ -600,7 +683,7 @@ class Simulation {
     if (kind != WireFrame::Kind::kGrant) {
       messages_[action.operation].last_word = true;
     }
-    if (link_ended_) return;
+    if (sender_ended_ || receiver_ended_) return;
     to_sender_.push_back({kind, action.operation, {}, action.status});
   }
 
@@ -672,23 +755,21 @@ class Simulation {
 
   void CheckEnd() {
     if (failed()) return;
-    for (auto& [id, message] : messages_) {
-      Expect(message.finished == message.submitted,
-             absl::StrCat("Send ", id, " never ended"));
-    }
-    for (auto& [id, user] : users_) {
-      Expect(user.finished, absl::StrCat("Receive ", id, " never ended"));
-    }
-    Expect(sender_->eager_bytes() == 0, "window not given back by the sender");
-    Expect(receiver_->staged_bytes() == 0,
-           "window not given back by the receiver");
+    CheckSide(Side::kSender);
+    CheckSide(Side::kReceiver);
   }
+
+  bool link_ended() const { return sender_ended_ || receiver_ended_; }
 
   std::mt19937_64 random_;
   Limits limits_;
   int body_lanes_ = 1;
   bool calm_ = false, lossy_ = false;
-  bool link_may_end_ = false, link_ended_ = false;
+  const bool alone_;
+  bool link_may_end_ = false, up_ = false;
+  bool sender_ended_ = false, receiver_ended_ = false;
+  bool sender_runs_ = true, receiver_runs_ = true, connected_ = true;
+  std::vector<std::function<void()>> events_;
   int messages_to_send_ = 1;
   absl::Time now_ = absl::UnixEpoch();
 
@@ -703,10 +784,34 @@ class Simulation {
   SimulationReport report_;
 };
 
-}  // namespace
+ProtocolSimulation::ProtocolSimulation(uint64_t seed, bool calm)
+    : world_(std::make_unique<World>(seed, false, calm)) {}
+ProtocolSimulation::~ProtocolSimulation() = default;
 
-SimulationReport SimulateProtocol(uint64_t seed) {
-  return Simulation(seed).Run();
+bool ProtocolSimulation::Step(bool sender_runs, bool receiver_runs,
+                              bool connected) {
+  return world_->Step(sender_runs, receiver_runs, connected);
+}
+absl::Time ProtocolSimulation::next_deadline() const {
+  return world_->next_deadline();
+}
+void ProtocolSimulation::AdvanceTo(absl::Time now, bool sender_runs,
+                                   bool receiver_runs) {
+  world_->AdvanceTo(now, sender_runs, receiver_runs);
+}
+void ProtocolSimulation::StopSending() { world_->StopSending(); }
+void ProtocolSimulation::End(Side side, absl::Status why) {
+  world_->End(side, std::move(why));
+}
+bool ProtocolSimulation::idle(Side side) const { return world_->idle(side); }
+bool ProtocolSimulation::ended(Side side) const { return world_->ended(side); }
+void ProtocolSimulation::CheckSide(Side side) { world_->CheckSide(side); }
+const SimulationReport& ProtocolSimulation::report() const {
+  return world_->report();
+}
+
+SimulationReport ProtocolSimulation::Run(uint64_t seed) {
+  return World(seed, true, false).Run();
 }
 
 }  // namespace tensorferry

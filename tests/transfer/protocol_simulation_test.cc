@@ -20,7 +20,7 @@ TEST(ProtocolSimulationTest, InvariantsHoldForEverySeed) {
   uint64_t seeds = replay ? 1 : FromEnvironment("TENSORFERRY_SEEDS", 25000);
   SimulationReport sum;
   for (uint64_t seed = first; seed < first + seeds; ++seed) {
-    SimulationReport report = SimulateProtocol(seed);
+    SimulationReport report = ProtocolSimulation::Run(seed);
     ASSERT_EQ(report.failure, "") << "replay with TENSORFERRY_SEED=" << seed;
     sum.sent_ok += report.sent_ok;
     sum.sent_failed += report.sent_failed;

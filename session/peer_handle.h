@@ -1,0 +1,19 @@
+// Internal to session/.
+#ifndef TENSORFERRY_SESSION_PEER_HANDLE_H_
+#define TENSORFERRY_SESSION_PEER_HANDLE_H_
+
+#include <memory>
+
+#include "session/peer.h"
+
+namespace tensorferry {
+
+// What users hold of `peer`: it works only in the process that made it, and may
+// be destroyed anywhere. In a child after fork calls answer FAILED_PRECONDITION
+// and the destructor lets the parent's things lie; in a callback it leaves the
+// peer, which waits for its callbacks, to a thread of its own.
+std::unique_ptr<Peer> MakePeerHandle(std::unique_ptr<Peer> peer);
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_SESSION_PEER_HANDLE_H_

@@ -1,0 +1,103 @@
+#include "session/reconnect.h"
+
+#include <optional>
+#include <random>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "base/loop.h"
+
+namespace tensorferry {
+
+// Callbacks of the peer may come after the end, so they hold it weakly.
+class KeptSession::State : public std::enable_shared_from_this<State> {
+ public:
+  State(Peer* peer, std::string address, Offer offer, ReconnectOptions options,
+        OnSession on_session, DoneStatus on_stopped)
+      : peer_(peer),
+        address_(std::move(address)),
+        offer_(std::move(offer)),
+        options_(options),
+        on_session_(std::move(on_session)),
+        on_stopped_(std::move(on_stopped)),
+        back_off_(options.back_off, std::random_device()()),
+        loop_(std::make_unique<Loop>(options.clock)) {}
+
+  void Connect() {
+    peer_->Connect(address_, offer_, options_.timeout,
+                   [weak = weak_from_this()](
+                       absl::StatusOr<std::shared_ptr<Session>> session) {
+                     auto self = weak.lock();
+                     if (self != nullptr) self->OnConnected(std::move(session));
+                   });
+  }
+
+  // Waits for a try that is just beginning, and begins none any more.
+  void Stop() {
+    DoneStatus on_stopped;
+    std::unique_ptr<Loop> loop;
+    {
+      absl::MutexLock lock(&mu_);
+      on_stopped = std::exchange(on_stopped_, nullptr);
+      loop = std::move(loop_);
+    }
+    loop = nullptr;
+    if (on_stopped) {
+      std::move(on_stopped)(absl::CancelledError("no longer kept"));
+    }
+  }
+
+ private:
+  void OnConnected(absl::StatusOr<std::shared_ptr<Session>> session) {
+    if (!session.ok()) return OnFailure(session.status());
+    {
+      absl::MutexLock lock(&mu_);
+      if (!on_stopped_) return;  // dropping it closes it
+      back_off_.Reset();
+    }
+    (*session)->OnEnd([weak = weak_from_this()](SessionReport report) {
+      if (auto self = weak.lock()) self->OnFailure(std::move(report.why));
+    });
+    on_session_(*std::move(session));
+  }
+
+  void OnFailure(absl::Status why) {
+    DoneStatus on_stopped;
+    {
+      absl::MutexLock lock(&mu_);
+      if (!on_stopped_) return;
+      if (std::optional<absl::Duration> pause = back_off_.After(why)) {
+        loop_->RunAt(options_.clock->Now() + *pause, [this] { Connect(); });
+        return;
+      }
+      on_stopped = std::exchange(on_stopped_, nullptr);
+    }
+    std::move(on_stopped)(std::move(why));
+  }
+
+  Peer* const peer_;
+  const std::string address_;
+  const Offer offer_;
+  const ReconnectOptions options_;
+  const OnSession on_session_;
+
+  absl::Mutex mu_;
+  DoneStatus on_stopped_ ABSL_GUARDED_BY(mu_);  // until it has run
+  BackOff back_off_ ABSL_GUARDED_BY(mu_);
+  // Of the pauses; until Stop, so that its tasks do not outlive this.
+  std::unique_ptr<Loop> loop_ ABSL_GUARDED_BY(mu_);
+};
+
+KeptSession::KeptSession(Peer* peer, std::string address, Offer offer,
+                         ReconnectOptions options, OnSession on_session,
+                         DoneStatus on_stopped)
+    : state_(std::make_shared<State>(peer, std::move(address), std::move(offer),
+                                     options, std::move(on_session),
+                                     std::move(on_stopped))) {
+  state_->Connect();
+}
+
+KeptSession::~KeptSession() { state_->Stop(); }
+
+}  // namespace tensorferry

@@ -1,0 +1,34 @@
+#include "base/exception_status.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <new>
+#include <stdexcept>
+
+#include "tests/testing/status_matchers.h"
+
+namespace tensorferry {
+namespace {
+
+using ::tensorferry::testing::IsOk;
+using ::tensorferry::testing::StatusIs;
+using ::testing::HasSubstr;
+
+TEST(ExceptionStatusTest, WhatIsThrownIsAStatusThatNamesTheThrower) {
+  EXPECT_THAT(CatchExceptions("a handler", [] {}), IsOk());
+  EXPECT_THAT(
+      CatchExceptions("a handler", [] { throw std::runtime_error("why"); }),
+      StatusIs(absl::StatusCode::kInternal, HasSubstr("a handler threw: why")));
+  EXPECT_THAT(CatchExceptions("a handler", [] { throw 7; }),
+              StatusIs(absl::StatusCode::kInternal, HasSubstr("a handler")));
+}
+
+TEST(ExceptionStatusTest, NoMemoryIsAnExhaustedResource) {
+  EXPECT_THAT(CatchExceptions("the host", [] { throw std::bad_alloc(); }),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("the host ran out of memory")));
+}
+
+}  // namespace
+}  // namespace tensorferry
