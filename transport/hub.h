@@ -35,8 +35,8 @@ struct HubOptions {
   bool plaintext_between_hosts = false;
 
   absl::Duration handshake_timeout = absl::Seconds(5);  // connect included
-  int max_handshakes = 64;              // when full, the oldest has to go
-  int max_handshakes_per_address = 16;  // the same, for one remote host
+  int max_handshakes = 256;              // when full, the oldest has to go
+  int max_handshakes_per_address = 128;  // the same, for one remote host
   int max_connections_per_session = 256;
   // Bytes of one of tensorpipe's own packets (a descriptor with its manifest).
   uint64_t max_packet_bytes = uint64_t{64} << 20;
@@ -70,9 +70,9 @@ struct ContextEvents {
 // call back on the loop, each callback exactly once, in order per direction,
 // never under a lock, maybe within the call. What a callback throws ends up in
 // ContextEvents. close() and the destructors work from any thread; join() must
-// not be called on the loop. tensorpipe runs its callbacks on whatever thread is
-// inside the same tensorpipe::Context at that moment: call into it on the loop,
-// or what it throws comes out of your call.
+// not be called on the loop. tensorpipe runs its callbacks on whatever thread
+// is inside the same tensorpipe::Context at that moment: call into it on the
+// loop, or what it throws comes out of your call.
 class Hub {
  public:
   // Starts to listen at the first Expect. INVALID_ARGUMENT: options.
