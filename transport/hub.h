@@ -37,8 +37,8 @@ struct HubOptions {
   absl::Duration handshake_timeout = absl::Seconds(5);  // connect included
   // Connections that have not named a session yet: when full, the oldest that
   // says nothing has to go. Those that have count for their session.
-  int max_handshakes = 64;
-  int max_handshakes_per_address = 16;  // the same, of one other host
+  int max_handshakes = 256;
+  int max_handshakes_per_address = 128;  // the same, of one other host
   int max_connections_per_session = 256;
   // Bytes of one of tensorpipe's own packets (a descriptor with its manifest).
   uint64_t max_packet_bytes = uint64_t{64} << 20;
