@@ -52,7 +52,7 @@ struct PeerOptions {
   absl::Duration lease = absl::Seconds(15);
   int max_sessions = 256;             // accepted at a time: 1 to 4096
   int max_sessions_per_identity = 0;  // of them; 0: no limit of its own
-  int max_handshakes = 256;  // data connections that have not proved a key yet
+  int max_handshakes = 512;  // data connections that have not proved a key yet
   // Where callbacks and digests run; null: a pool of two threads of the peer's.
   // This, the clock and the registries must outlive the peer. With an executor
   // of your own, callbacks that are queued there may run after ~Peer.

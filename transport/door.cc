@@ -19,7 +19,7 @@ namespace tensorferry {
 namespace {
 
 // A handshake younger than this is not evicted: it has not had its chance.
-constexpr absl::Duration kGrace = absl::Milliseconds(250);
+constexpr absl::Duration kGrace = absl::Milliseconds(500);
 // How long a socket rests that the system lets us take nothing from.
 constexpr absl::Duration kRest = absl::Milliseconds(100);
 constexpr int kAcceptsPerTurn = 64;

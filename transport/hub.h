@@ -35,8 +35,8 @@ struct HubOptions {
   bool plaintext_between_hosts = false;
 
   absl::Duration handshake_timeout = absl::Seconds(5);  // connect included
-  int max_handshakes = 256;              // when full, the oldest has to go
-  int max_handshakes_per_address = 128;  // the same, for one remote host
+  int max_handshakes = 512;              // when full, the oldest has to go
+  int max_handshakes_per_address = 384;  // the same, for one remote host
   int max_connections_per_session = 256;
   // Bytes of one of tensorpipe's own packets (a descriptor with its manifest).
   uint64_t max_packet_bytes = uint64_t{64} << 20;
