@@ -76,7 +76,7 @@ class SessionsTest : public LoadTest,
                      public ::testing::WithParamInterface<std::string> {};
 
 TEST_P(SessionsTest, ManyOpenedAndClosedOneAfterTheOtherLeaveNothing) {
-  const int sessions = Full() ? 10000 : 200;
+  const int sessions = Full() ? 10000 : 100;
   const int warm = sessions / 10;
   ASSERT_THAT(client()
                   .Ask("churn", server_->address(), GetParam(), warm, 4096)
@@ -123,7 +123,7 @@ class FairnessTest : public LoadTest,
 
 TEST_P(FairnessTest, PeersThatSendAtOnceGetAFairShareEach) {
   constexpr int kPeers = 64;
-  const int64_t nbytes = Full() ? 64 << 20 : 16 << 20;
+  const int64_t nbytes = Full() ? 64 << 20 : 8 << 20;
   auto sessions = Open(kPeers, GetParam());
   std::vector<RemotePeer::Answer> sent;
   const absl::Time began = absl::Now();
@@ -171,7 +171,7 @@ TEST_F(LoadTest, AThousandSessionsAreHeldAtOnce) {
 }
 
 TEST_F(LoadTest, AMillionSmallMessagesArriveInOrder) {
-  const int64_t count = Full() ? 1'000'000 : 20'000;
+  const int64_t count = Full() ? 1'000'000 : 10'000;
   auto sessions = Open(1, "any");
   const absl::Time began = absl::Now();
   ASSERT_THAT(client()

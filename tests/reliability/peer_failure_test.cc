@@ -132,7 +132,7 @@ TEST_P(PeerFailureTest, KilledReceiverIsUnavailable) {
 
 TEST_P(PeerFailureTest, SendToAStoppedReceiverEndsAtItsDeadline) {
   ASSERT_NO_FATAL_FAILURE(Meet());
-  constexpr int kTimeoutMs = 3000;
+  constexpr int kTimeoutMs = 2000;
   const absl::Time began = absl::Now();
   auto moving = survivor_->Ask("watch", kMoving);
   auto sent = survivor_->Ask("send", survivors_, 100, Large(), kTimeoutMs);
