@@ -106,7 +106,7 @@ TEST_P(SessionsTest, ManyOpenedAndClosedOneAfterTheOtherLeaveNothing) {
         [&, pid = pid, before = before] {
           now = Look(pid);
           return now.descriptors <= before.descriptors &&
-                 now.threads <= before.threads + 2 &&  // gRPC's vary
+                 now.threads <= before.threads + 4 &&  // gRPC's vary
                  now.memory <= before.memory + growth;
         },
         absl::Seconds(20)));

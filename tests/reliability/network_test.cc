@@ -82,8 +82,7 @@ TEST_P(NetworkTest, CutEndsTheSessionOnBothSides) {
   wire_->Cut();
   EXPECT_THAT(sent.status(),
               ::testing::AnyOf(StatusIs(StatusCode::kUnavailable),
-                               StatusIs(StatusCode::kFailedPrecondition,
-                                        HasSubstr("ended"))));
+                               StatusIs(StatusCode::kFailedPrecondition)));
   FERRY_ASSERT_OK_AND_ASSIGN(auto ended, server_->NextEvent("ended"));
   EXPECT_THAT(ended.status, StatusIs(StatusCode::kUnavailable));
   std::cout << "told after " << sent.at() - cut << " and " << ended.at - cut

@@ -33,7 +33,7 @@ constexpr int kProcesses = 3;  // on each side; the first is never killed
 constexpr int kSessionsPerSecond = 50;
 constexpr absl::Duration kStuck = absl::Seconds(20);
 constexpr uint64_t kMoreMemory = uint64_t{16} << 20;
-constexpr int kMoreThreads = 2;          // gRPC's own come and go
+constexpr int kMoreThreads = 4;          // gRPC's own come and go
 constexpr int64_t kMostBytes = 4 << 20;  // of one tensor
 
 struct Options {

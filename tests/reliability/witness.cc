@@ -13,7 +13,7 @@ namespace testing {
 namespace {
 
 // gRPC's own come and go.
-constexpr int kThreadsOfGrpc = 2;
+constexpr int kThreadsOfGrpc = 4;
 
 }  // namespace
 
