@@ -9,6 +9,7 @@ namespace tensorferry {
 namespace {
 
 constexpr size_t kMaxBundleName = 200;
+constexpr size_t kMaxGlob = 4096;
 
 DeviceId DeviceOf(const at::Tensor& tensor) {
   const c10::Device device = tensor.device();
@@ -35,6 +36,12 @@ BundleInfo Describe(const Bundle& bundle, absl::string_view names_glob) {
     info.nbytes += info.tensors.back().nbytes;
   }
   return info;
+}
+
+absl::Status CheckGlob(absl::string_view glob) {
+  if (glob.size() <= kMaxGlob) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "a glob of ", glob.size(), " bytes, at most ", kMaxGlob, " are allowed"));
 }
 
 absl::Status CheckBundleName(absl::string_view name) {

@@ -48,6 +48,9 @@ BundleInfo Describe(const Bundle& bundle, absl::string_view names_glob);
 // INVALID_ARGUMENT: says what is wrong with it.
 absl::Status CheckBundleName(absl::string_view name);
 
+// INVALID_ARGUMENT: a glob of more than 4096 bytes, as long as names may be.
+absl::Status CheckGlob(absl::string_view glob);
+
 }  // namespace tensorferry
 
 #endif  // TENSORFERRY_CATALOG_BUNDLE_H_

@@ -9,14 +9,11 @@
 #include "catalog/copy_tensors.h"
 
 namespace tensorferry {
-namespace {
 
 absl::Status NoSuchBundle(absl::string_view name) {
   return absl::NotFoundError(
       absl::StrCat("no bundle \"", name, "\" is published here"));
 }
-
-}  // namespace
 
 absl::StatusOr<uint64_t> Catalog::Publish(const std::string& name,
                                           NamedTensors contents,

@@ -22,6 +22,9 @@ enum class Ownership {
   kCopy,  // the catalog: it keeps copies, aliased as the originals are
 };
 
+// NOT_FOUND, naming the bundle that somebody asked for.
+absl::Status NoSuchBundle(absl::string_view name);
+
 // What a peer has to give: bundles by name, of each the newest version. A
 // reader who was given version n of a bundle is never given an older one.
 // Thread-safe.

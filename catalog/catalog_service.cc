@@ -51,13 +51,17 @@ class CatalogService::Methods : public pb::Catalog::CallbackService {
     if (granted.empty()) {
       return NotGranted(caller.identity, "list bundles", "list {}");
     }
+    FERRY_RETURN_IF_ERROR(CheckGlob(request.bundle()));
+    FERRY_RETURN_IF_ERROR(CheckGlob(request.names()));
     size_t nbytes = 0;
     for (const BundlePtr& bundle :
          catalog_->List(GlobOrAll(request.bundle()))) {
-      if (!PermitsBundle(granted, bundle->name)) continue;
+      if (!PermitsSome(granted, bundle->name, bundle->contents.names)) continue;
       BundleInfo info = Describe(*bundle, GlobOrAll(request.names()));
       std::erase_if(info.tensors, [&](const TensorInfo& tensor) {
-        return !Permits(granted, bundle->name, tensor.name);
+        if (Permits(granted, bundle->name, tensor.name)) return false;
+        info.nbytes -= tensor.nbytes;
+        return true;
       });
       pb::Bundle row = ToProto(info);
       nbytes += row.ByteSizeLong() + kListRowOverhead;

@@ -13,15 +13,23 @@ namespace {
 
 namespace pb = ::tensorferry::catalog::v1;
 
-absl::StatusOr<std::vector<BundlePtr>> Bundles(const Catalog& catalog,
-                                               const std::string& name) {
+// Whoever may pull nothing of a bundle is answered as if it were not there.
+absl::StatusOr<std::vector<BundlePtr>> Bundles(
+    const Catalog& catalog, const std::string& name,
+    const std::vector<BundleGrant>& granted) {
+  std::vector<BundlePtr> found;
   if (name.empty()) {
-    std::vector<BundlePtr> all = catalog.List();
-    if (!all.empty()) return all;
-    return absl::NotFoundError("no bundle is published here");
+    found = catalog.List();
+  } else {
+    FERRY_ASSIGN_OR_RETURN(BundlePtr one, catalog.Get(name));
+    found.push_back(std::move(one));
   }
-  FERRY_ASSIGN_OR_RETURN(BundlePtr one, catalog.Get(name));
-  return std::vector<BundlePtr>{std::move(one)};
+  std::erase_if(found, [&](const BundlePtr& bundle) {
+    return !PermitsSome(granted, bundle->name, bundle->contents.names);
+  });
+  if (!found.empty()) return found;
+  return name.empty() ? absl::NotFoundError("no bundle is published here")
+                      : NoSuchBundle(name);
 }
 
 void Add(const Bundle& bundle, NamedTensors chosen, Selection& selection) {
@@ -45,12 +53,12 @@ absl::StatusOr<Selection> Select(const Catalog& catalog,
                                  const std::string& bundle,
                                  const std::string& names,
                                  const std::vector<BundleGrant>& granted) {
+  FERRY_RETURN_IF_ERROR(CheckGlob(names));
   FERRY_ASSIGN_OR_RETURN(std::vector<BundlePtr> bundles,
-                         Bundles(catalog, bundle));
+                         Bundles(catalog, bundle, granted));
   Selection selection;
   absl::flat_hash_map<std::string, absl::string_view> owners;
   for (const BundlePtr& from : bundles) {
-    if (!PermitsBundle(granted, from->name)) continue;
     FERRY_RETURN_IF_ERROR(CheckUnchanged(from->contents));
     NamedTensors chosen = Filter(from->contents, names.empty() ? "*" : names);
     // A bundle without tensors is worth its metadata only if it was asked for.

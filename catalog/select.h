@@ -23,9 +23,9 @@ struct Selection {
 // The tensors that `names`, a glob, matches, of the bundle that is called
 // `bundle`, or of all if it is empty. They keep their versions alive.
 // NOT_FOUND: no such bundle, or no such tensor. INVALID_ARGUMENT: two bundles
-// have a tensor of one name. FAILED_PRECONDITION: CheckUnchanged.
+// have a tensor of one name; CheckGlob. FAILED_PRECONDITION: CheckUnchanged.
 // PERMISSION_DENIED: one of them is not among those granted; the text is which.
-// Bundles of which none is are not there, if all bundles are asked for.
+// Bundles of which none is granted are as if they were not there.
 absl::StatusOr<Selection> Select(
     const Catalog& catalog, const std::string& bundle, const std::string& names,
     const std::vector<BundleGrant>& granted = {BundleGrant()});

@@ -49,6 +49,15 @@ bool PermitsBundle(const std::vector<BundleGrant>& grants,
                      });
 }
 
+bool PermitsSome(const std::vector<BundleGrant>& grants,
+                 absl::string_view bundle,
+                 const std::vector<std::string>& names) {
+  if (names.empty()) return PermitsBundle(grants, bundle);
+  return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+    return Permits(grants, bundle, name);
+  });
+}
+
 absl::StatusOr<Policy> Restrict(Policy policy, const Grants& grants,
                                 const Identity& identity) {
   if (grants.sessions < 1) {

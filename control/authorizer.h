@@ -55,6 +55,11 @@ bool Permits(const std::vector<BundleGrant>& grants, absl::string_view bundle,
              absl::string_view name);
 bool PermitsBundle(const std::vector<BundleGrant>& grants,
                    absl::string_view bundle);
+// Whether any of `names`, which are all the tensors of `bundle`, is among those
+// granted; if it has none, whether the bundle is. Otherwise it is hidden.
+bool PermitsSome(const std::vector<BundleGrant>& grants,
+                 absl::string_view bundle,
+                 const std::vector<std::string>& names);
 
 // `policy` less what `grants` does not give. PERMISSION_DENIED: it gives no
 // session, or no device.

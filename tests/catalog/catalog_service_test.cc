@@ -16,6 +16,9 @@
 #include "absl/synchronization/notification.h"
 #include "catalog/catalog.grpc.pb.h"
 #include "catalog/catalog_client.h"
+#include "control/access.h"
+#include "control/authorizer.h"
+#include "control/security.h"
 #include "tests/testing/status_matchers.h"
 
 namespace tensorferry {
@@ -48,8 +51,10 @@ class Server {
   explicit Server(grpc::Service* service) {
     Build([service](grpc::ServerBuilder& b) { b.RegisterService(service); });
   }
-  explicit Server(CatalogService* service) {
-    Build([service](grpc::ServerBuilder& b) { service->RegisterOn(b); });
+  explicit Server(CatalogService* service, ServerSecurity security = {}) {
+    const auto access = Access::Create(security);
+    EXPECT_THAT(access, IsOk());
+    Build([&](grpc::ServerBuilder& b) { service->RegisterOn(b, *access); });
   }
   std::string address() const { return absl::StrCat("127.0.0.1:", port_); }
 
@@ -116,6 +121,52 @@ TEST(CatalogServiceTest, NarrowsByGlobs) {
   ASSERT_EQ(some[0].tensors.size(), 1u);
   EXPECT_EQ(some[0].nbytes, 12u);
   EXPECT_THAT(*List(*client, {.bundle = "none", .names = "*"}), IsEmpty());
+}
+
+// Gives everybody the same.
+class Giving : public Authorizer {
+ public:
+  explicit Giving(Grants grants) : grants_(std::move(grants)) {}
+  Grants GrantsOf(const Identity&) const override { return grants_; }
+
+ private:
+  const Grants grants_;
+};
+
+TEST(CatalogServiceTest, ListsAndCountsOnlyWhatIsGranted) {
+  Catalog catalog;
+  Publish(catalog, "a", {"x", "y"});
+  Publish(catalog, "b", {"x", "y"});
+  Publish(catalog, "nothing_of_it", {"y"});
+  Grants grants;
+  grants.list = {{"a", "*"}, {"*", "x"}};
+  ServerSecurity security;
+  security.authorizer = std::make_shared<const Giving>(grants);
+  CatalogService service(&catalog);
+  Server server(&service, security);
+  FERRY_ASSERT_OK_AND_ASSIGN(auto client,
+                             CatalogClient::Create(server.address()));
+  FERRY_ASSERT_OK_AND_ASSIGN(std::vector<BundleInfo> all, List(*client, {}));
+  ASSERT_EQ(all.size(), 2u);
+  EXPECT_EQ(all[0].nbytes, 24u);
+  EXPECT_EQ(all[1].name, "b");
+  EXPECT_EQ(all[1].tensors.size(), 1u);
+  EXPECT_EQ(all[1].nbytes, 12u);
+}
+
+TEST(CatalogServiceTest, RefusesGlobsThatAreTooLong) {
+  Catalog catalog;
+  CatalogService service(&catalog);
+  Server server(&service);
+  FERRY_ASSERT_OK_AND_ASSIGN(auto client,
+                             CatalogClient::Create(server.address()));
+  const std::string glob(4097, '*');
+  for (const ListFilter& filter :
+       {ListFilter{.bundle = glob}, ListFilter{.names = glob}}) {
+    EXPECT_THAT(
+        List(*client, filter),
+        StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("4097 bytes")));
+  }
 }
 
 TEST(CatalogServiceTest, AListThatIsTooLongIsRefusedWithALimit) {

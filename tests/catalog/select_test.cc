@@ -89,6 +89,42 @@ TEST(SelectTest, SaysWhatIsNotThere) {
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("\"z*\"")));
 }
 
+TEST(SelectTest, WhatIsNotGrantedIsAsIfItWereNotThere) {
+  Catalog catalog, empty;
+  Publish(catalog, "a", {"x", "y"});
+  Publish(catalog, "b", {"x"});
+  const std::vector<BundleGrant> only_a = {{"a", "*"}};
+  FERRY_ASSERT_OK_AND_ASSIGN(Selection chosen, Select(catalog, "", "", only_a));
+  EXPECT_THAT(chosen.names, ElementsAre("x", "y"));
+  EXPECT_EQ(chosen.reply.bundles_size(), 1);
+  EXPECT_EQ(Select(catalog, "b", "", only_a).status(),
+            Select(empty, "b", "", only_a).status());
+  // By its name, or by the names of its tensors.
+  for (const BundleGrant& nothing :
+       {BundleGrant{"c", "*"}, BundleGrant{"*", "z"}}) {
+    for (const std::string& name : {"", "a"}) {
+      EXPECT_THAT(Select(empty, name, ""),
+                  StatusIs(absl::StatusCode::kNotFound));
+      EXPECT_EQ(Select(catalog, name, "", {nothing}).status(),
+                Select(empty, name, "").status());
+    }
+  }
+}
+
+TEST(SelectTest, ATensorThatIsNotGrantedIsDenied) {
+  Catalog catalog;
+  Publish(catalog, "a", {"x", "y"});
+  EXPECT_THAT(
+      Select(catalog, "a", "", {{"*", "x"}}),
+      StatusIs(absl::StatusCode::kPermissionDenied, HasSubstr("\"y\"")));
+  EXPECT_THAT(Select(catalog, "a", "x", {{"*", "x"}}), IsOk());
+}
+
+TEST(SelectTest, RefusesAGlobThatIsTooLong) {
+  EXPECT_THAT(Select(Catalog(), "", std::string(4097, '*')),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("4097")));
+}
+
 TEST(SelectTest, KeepsItsVersionWhenANewerOneIsPublished) {
   Catalog catalog;
   Publish(catalog, "a", {"x"});
