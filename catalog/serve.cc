@@ -10,6 +10,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "base/exception_status.h"
 #include "base/executor.h"
 #include "base/status_macros.h"
 #include "catalog/catalog.pb.h"
@@ -74,6 +75,7 @@ std::string IdentityOf(const Session& session) {
 // Whether the other side of `session` may push tensors of these names.
 absl::Status CheckMayPush(const Session& session, const std::string& bundle,
                           const std::vector<std::string>& names = {}) {
+  FERRY_RETURN_IF_ERROR(CheckBundleName(bundle));
   const std::vector<BundleGrant> granted = session.remote_grants().push;
   const std::string grant =
       absl::StrCat("push { bundle: ", Quoted(bundle), " }");
@@ -131,6 +133,11 @@ class CatalogServer::State : public std::enable_shared_from_this<State> {
                           const pb::PushRequest& request) const;
   absl::StatusOr<uint64_t> TakePush(TensorMessage message,
                                     const pb::PushRequest& request);
+  // RESOURCE_EXHAUSTED: max_queued_push_bytes.
+  absl::Status CheckQueue(uint64_t nbytes) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status Queue(uint64_t nbytes);
+  void Unqueue(uint64_t nbytes);
   void Refuse(Session& session, const Envelope& envelope, absl::Status why);
   void Served(ServedRequest served) {
     if (options_.on_served) options_.on_served(served);
@@ -139,13 +146,14 @@ class CatalogServer::State : public std::enable_shared_from_this<State> {
   Catalog* const catalog_;
   const CatalogServerOptions options_;
   CatalogService service_;
-  absl::Mutex mu_;
+  mutable absl::Mutex mu_;
   bool stopped_ ABSL_GUARDED_BY(mu_) = false;
   int busy_ ABSL_GUARDED_BY(mu_) = 0;
   std::map<Session*, std::shared_ptr<Session>> sessions_ ABSL_GUARDED_BY(mu_);
   // Where pushes are taken, in the order of their arrival: disks are slow, and
   // the file must be that of the newest version.
   std::unique_ptr<ThreadPool> writer_ ABSL_GUARDED_BY(mu_);
+  uint64_t queued_ ABSL_GUARDED_BY(mu_) = 0;  // bytes that wait there
 };
 
 bool CatalogServer::State::Enter() {
@@ -267,6 +275,7 @@ absl::StatusOr<Selection> CatalogServer::State::SelectGranted(
     return NotGranted(session.remote_identity(), "pull",
                       "pull { bundle: \"...\" }");
   }
+  if (!bundle.empty()) FERRY_RETURN_IF_ERROR(CheckBundleName(bundle));
   if (!bundle.empty() && !PermitsBundle(granted, bundle)) {
     return NotGranted(session.remote_identity(),
                       absl::StrCat("pull ", Quoted(bundle)),
@@ -292,7 +301,10 @@ absl::Status CatalogServer::State::CheckOffer(
         "this peer takes no pushes; `tensorferry serve` does with --accept "
         "DIR");
   }
-  FERRY_RETURN_IF_ERROR(CheckBundleName(request.bundle()));
+  {
+    absl::MutexLock lock(&mu_);
+    FERRY_RETURN_IF_ERROR(CheckQueue(request.nbytes()));
+  }
   if (!options_.check_push) return absl::OkStatus();
   return options_.check_push(request.bundle(), request.nbytes());
 }
@@ -314,16 +326,41 @@ void CatalogServer::State::OnPushOffer(Session& session, Received request,
 
 absl::StatusOr<uint64_t> CatalogServer::State::TakePush(
     TensorMessage message, const pb::PushRequest& request) {
-  FERRY_RETURN_IF_ERROR(CheckBundleName(request.bundle()));
   NamedTensors contents;
   contents.names = std::move(message.names);
   contents.tensors = std::move(message.tensors);
   contents.metadata = {request.metadata().begin(), request.metadata().end()};
   contents.file_header = request.file_header();
   FERRY_RETURN_IF_ERROR(CheckNamed(contents));
-  FERRY_ASSIGN_OR_RETURN(
-      contents, options_.accept_push(request.bundle(), std::move(contents)));
-  return catalog_->Publish(request.bundle(), std::move(contents));
+  absl::StatusOr<NamedTensors> accepted;
+  FERRY_RETURN_IF_ERROR(CatchExceptions("accept_push", [&] {
+    accepted = options_.accept_push(request.bundle(), std::move(contents));
+  }));
+  FERRY_RETURN_IF_ERROR(accepted.status());
+  return catalog_->Publish(request.bundle(), *std::move(accepted));
+}
+
+absl::Status CatalogServer::State::CheckQueue(uint64_t nbytes) const {
+  const uint64_t most = options_.max_queued_push_bytes;
+  if (queued_ == 0 || (queued_ <= most && nbytes <= most - queued_)) {
+    return absl::OkStatus();
+  }
+  return absl::ResourceExhaustedError(
+      absl::StrCat("pushes of ", queued_, " bytes wait to be taken here, and ",
+                   nbytes, " more are beyond the limit of ", most,
+                   " (queued_push_bytes): push again later"));
+}
+
+absl::Status CatalogServer::State::Queue(uint64_t nbytes) {
+  absl::MutexLock lock(&mu_);
+  FERRY_RETURN_IF_ERROR(CheckQueue(nbytes));
+  queued_ += nbytes;
+  return absl::OkStatus();
+}
+
+void CatalogServer::State::Unqueue(uint64_t nbytes) {
+  absl::MutexLock lock(&mu_);
+  queued_ -= nbytes;
 }
 
 void CatalogServer::State::OnPush(Session& session, Received received,
@@ -342,6 +379,7 @@ void CatalogServer::State::OnPush(Session& session, Received received,
   // Whether or not it was offered before.
   served.status =
       CheckMayPush(session, request->bundle(), received.message.names);
+  if (served.status.ok()) served.status = Queue(received.receipt.bytes);
   if (!served.status.ok()) {
     Refuse(session, received.envelope, served.status);
     return Served(std::move(served));
@@ -351,6 +389,7 @@ void CatalogServer::State::OnPush(Session& session, Received received,
                served = std::move(served)]() mutable {
     const absl::StatusOr<uint64_t> version =
         TakePush(std::move(received.message), request);
+    Unqueue(received.receipt.bytes);
     served.status = version.status();
     const auto session = handle.lock();
     if (session == nullptr) return Served(std::move(served));

@@ -29,10 +29,16 @@ struct CatalogServerOptions {
   // What becomes of tensors that another peer pushes: returns what is published
   // as the bundle's next version, or the error that refuses them. Unset: pushes
   // are refused with PERMISSION_DENIED before their tensors are sent.
-  // Called on a thread of the server's, one push after the other.
+  // Called on a thread of the server's, one push after the other. What it
+  // throws refuses the push with INTERNAL.
   std::function<absl::StatusOr<NamedTensors>(const std::string& bundle,
                                              NamedTensors)>
       accept_push;
+  // Bytes of pushes that were received and wait for accept_push, the one that
+  // it has included. What would be more is refused with RESOURCE_EXHAUSTED,
+  // before its tensors are sent if that is known by then; alone a push may be
+  // larger.
+  uint64_t max_queued_push_bytes = uint64_t{4} << 30;
   // Whether a push of `nbytes` would be taken; an error refuses it before its
   // tensors are sent. Unset: it would. On any thread, several at once.
   std::function<absl::Status(const std::string& bundle, uint64_t nbytes)>
@@ -62,7 +68,8 @@ class CatalogServer {
 
   // Answers the pulls and pushes of a session, and keeps it until it ends. A
   // pull is answered from one moment's versions, also when newer ones are
-  // published while it runs.
+  // published while it runs. From a peer that may push nothing at this moment
+  // no push is ever received on this session.
   // FAILED_PRECONDITION: something else handles these messages already. If the
   // session has ended, what Session::Handle says of that.
   absl::Status Serve(std::shared_ptr<Session> session);

@@ -32,7 +32,11 @@
 namespace tensorferry::cli {
 namespace {
 
-constexpr size_t kCatalogEntries = 65536;
+// The limits of the catalog.
+struct CatalogLimits {
+  size_t entries = 65536;
+  uint64_t queued_push_bytes = CatalogServerOptions().max_queued_push_bytes;
+};
 
 absl::Status PublishFiles(const std::vector<std::string>& paths,
                           SafetensorsMemory memory, Catalog& catalog,
@@ -90,7 +94,7 @@ absl::Status SetDataAddress(const Arguments& arguments, PeerOptions& options) {
 
 // The limits that are not those of one session.
 absl::Status SetLimits(const Arguments& arguments, PeerOptions& options,
-                       size_t& catalog_entries) {
+                       CatalogLimits& catalog) {
   FERRY_ASSIGN_OR_RETURN(const std::vector<NamedNumber> limits,
                          NamedNumbersOf(arguments, "limit"));
   for (const auto& [name, number] : limits) {
@@ -103,12 +107,15 @@ absl::Status SetLimits(const Arguments& arguments, PeerOptions& options,
     } else if (name == "handshakes") {
       options.max_handshakes = small;
     } else if (name == "catalog_entries") {
-      catalog_entries = number;
+      catalog.entries = number;
+    } else if (name == "queued_push_bytes") {
+      catalog.queued_push_bytes = number;
     } else if (const absl::Status set = SetLimit(name, number, options.limits);
                !set.ok()) {
       return UsageError(absl::StrCat(
           "--limit: ", std::string(set.message()),
-          ", sessions, sessions_per_identity, handshakes, catalog_entries"));
+          ", sessions, sessions_per_identity, handshakes, catalog_entries, "
+          "queued_push_bytes"));
     }
   }
   return absl::OkStatus();
@@ -124,7 +131,7 @@ void RaiseDescriptorLimit() {
 
 absl::StatusOr<PeerOptions> PeerOptionsOf(const Arguments& arguments,
                                           const Output& output,
-                                          size_t& catalog_entries) {
+                                          CatalogLimits& catalog) {
   PeerOptions options;
   options.name = arguments.Get("name");
   options.control = arguments.Get("control");
@@ -135,7 +142,7 @@ absl::StatusOr<PeerOptions> PeerOptionsOf(const Arguments& arguments,
   }
   FERRY_RETURN_IF_ERROR(SetDataAddress(arguments, options));
   options.advertise = arguments.Get("advertise");
-  FERRY_RETURN_IF_ERROR(SetLimits(arguments, options, catalog_entries));
+  FERRY_RETURN_IF_ERROR(SetLimits(arguments, options, catalog));
   FERRY_ASSIGN_OR_RETURN(options.security, ServerSecurityOf(arguments, output));
   return options;
 }
@@ -165,8 +172,10 @@ std::string ToLine(const ServedRequest& served) {
 }
 
 // `inbox` is null without --accept.
-CatalogServerOptions ServerOptionsOf(Inbox* inbox, const Output& output) {
+CatalogServerOptions ServerOptionsOf(Inbox* inbox, const CatalogLimits& limits,
+                                     const Output& output) {
   CatalogServerOptions options;
+  options.max_queued_push_bytes = limits.queued_push_bytes;
   options.on_served = [&output](const ServedRequest& served) {
     output.Log(ToLine(served));
   };
@@ -211,9 +220,11 @@ class ReadyFile {
 };
 
 absl::Status ServeUntilStopped(PeerOptions options, absl::Duration drain,
-                               Catalog& catalog, Inbox* inbox, ReadyFile& ready,
-                               StopSignal& stop, Output& output) {
-  CatalogServer server(&catalog, ServerOptionsOf(inbox, output));
+                               Catalog& catalog,
+                               CatalogServerOptions server_options,
+                               ReadyFile& ready, StopSignal& stop,
+                               Output& output) {
+  CatalogServer server(&catalog, std::move(server_options));
   server.MountOn(options);
   FERRY_ASSIGN_OR_RETURN(std::unique_ptr<Peer> peer,
                          CreatePeer(std::move(options)));
@@ -239,13 +250,13 @@ absl::Status Serve(const Arguments& arguments, Output& output) {
   // Before the first thread: whoever asks to stop is heard from here on.
   FERRY_ASSIGN_OR_RETURN(StopSignal stop, StopSignal::Catch());
   RaiseDescriptorLimit();
-  size_t catalog_entries = kCatalogEntries;
+  CatalogLimits limits;
   FERRY_ASSIGN_OR_RETURN(PeerOptions options,
-                         PeerOptionsOf(arguments, output, catalog_entries));
+                         PeerOptionsOf(arguments, output, limits));
   FERRY_ASSIGN_OR_RETURN(const absl::Duration drain,
                          DurationOf(arguments, "drain", absl::Seconds(10)));
   ReadyFile ready(arguments.Get("ready_file"));
-  Catalog catalog(catalog_entries);
+  Catalog catalog(limits.entries);
   FERRY_RETURN_IF_ERROR(PublishFiles(arguments.All("publish"),
                                      arguments.Has("copy")
                                          ? SafetensorsMemory::kCopied
@@ -256,9 +267,10 @@ absl::Status Serve(const Arguments& arguments, Output& output) {
     inbox.emplace(arguments.Get("accept"));
     FERRY_RETURN_IF_ERROR(inbox->PublishAll(catalog, output));
   }
-  return ServeUntilStopped(std::move(options), drain, catalog,
-                           inbox.has_value() ? &*inbox : nullptr, ready, stop,
-                           output);
+  return ServeUntilStopped(
+      std::move(options), drain, catalog,
+      ServerOptionsOf(inbox.has_value() ? &*inbox : nullptr, limits, output),
+      ready, stop, output);
 }
 
 }  // namespace
@@ -295,7 +307,7 @@ Command ServeCommand() {
         absl::StrCat("A bound on what others may ask of this peer, like "
                      "sessions=64 or\n      message_bytes=4GiB: sessions, "
                      "sessions_per_identity, handshakes, catalog_entries,\n"
-                     "      and of one session ",
+                     "      queued_push_bytes, and of one session ",
                      LimitNames(), "."),
         true}},
       "Files are mapped, not read, unless --copy is given: replace one by "

@@ -27,6 +27,8 @@
 #include "catalog/safetensors.h"
 #include "catalog/serve.h"
 #include "catalog/wire_types.h"
+#include "control/authorizer.h"
+#include "control/security.h"
 #include "session/blocking.h"
 #include "session/peer.h"
 #include "tests/testing/status_matchers.h"
@@ -65,9 +67,10 @@ absl::StatusOr<NamedTensors> TakeAll(const std::string&,
 // A peer that serves a catalog.
 class Store {
  public:
-  explicit Store(CatalogServerOptions options = {})
+  explicit Store(CatalogServerOptions options = {},
+                 ServerSecurity security = {})
       : server_(&catalog_, std::move(options)) {
-    PeerOptions peer = {.name = "store"};
+    PeerOptions peer = {.name = "store", .security = std::move(security)};
     server_.MountOn(peer);
     peer_ = *Peer::Create(std::move(peer));
     peer_->Accept([this](std::shared_ptr<Session> session) {
@@ -230,6 +233,81 @@ TEST_F(PullPushTest, APeerThatTakesNoPushesIsNotSentTheTensors) {
   EXPECT_THAT(store.catalog().List(), IsEmpty());
 }
 
+// Gives everybody the same.
+class Giving : public Authorizer {
+ public:
+  explicit Giving(Grants grants) : grants_(std::move(grants)) {}
+  Grants GrantsOf(const Identity&) const override { return grants_; }
+
+ private:
+  const Grants grants_;
+};
+
+TEST_F(PullPushTest, WhoMayPushNothingIsNotReceivedFrom) {
+  Grants grants = Grants::All();
+  grants.push.clear();
+  ServerSecurity security;
+  security.authorizer = std::make_shared<const Giving>(grants);
+  Store store({.accept_push = TakeAll}, security);
+  const auto session = Connect(store.address());
+  EXPECT_THAT(blocking::Push(session, Contents({"a"}, 1, 1'000'000),
+                             {.bundle = "model"}),
+              StatusIs(absl::StatusCode::kPermissionDenied,
+                       HasSubstr("may not push bundle")));
+  // Nor if it does not ask before.
+  pb::PushRequest request;
+  request.set_bundle("model");
+  request.set_timeout_ms(60'000);
+  EXPECT_THAT(blocking::Call(*session,
+                             {.type = kPushType,
+                              .payload = request.SerializeAsString(),
+                              .tensors = {at::ones({1'000'000})},
+                              .names = {"a"}},
+                             {.timeout = absl::Milliseconds(200)}),
+              StatusIs(absl::StatusCode::kDeadlineExceeded));
+  EXPECT_LT(session->counters().bytes_sent, 100'000u);
+  EXPECT_THAT(store.catalog().List(), IsEmpty());
+}
+
+TEST_F(PullPushTest, PushesBeyondTheQueueAreRefused) {
+  absl::Notification taking, go_on;
+  Store store({.accept_push =
+                   [&](const std::string&, NamedTensors contents) {
+                     if (!taking.HasBeenNotified()) {
+                       taking.Notify();
+                       go_on.WaitForNotification();
+                     }
+                     return contents;
+                   },
+               .max_queued_push_bytes = 10'000});
+  const auto session = Connect(store.address());
+  std::thread first([&] {  // alone it may be larger
+    EXPECT_THAT(blocking::Push(session, Contents({"a"}, 1, 10'000),
+                               {.bundle = "first"}),
+                IsOk());
+  });
+  taking.WaitForNotification();
+  EXPECT_THAT(
+      blocking::Push(session, Contents({"a"}, 1, 10), {.bundle = "second"}),
+      StatusIs(absl::StatusCode::kResourceExhausted,
+               HasSubstr("queued_push_bytes")));
+  // Nor if it was not asked for before.
+  pb::PushRequest request;
+  request.set_bundle("second");
+  request.set_timeout_ms(60'000);
+  EXPECT_THAT(blocking::Call(*session, {.type = kPushType,
+                                        .payload = request.SerializeAsString(),
+                                        .tensors = {at::ones({10})},
+                                        .names = {"a"}}),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("queued_push_bytes")));
+  go_on.Notify();
+  first.join();
+  EXPECT_THAT(
+      blocking::Push(session, Contents({"a"}, 1, 10), {.bundle = "second"}),
+      IsOk());
+}
+
 TEST_F(PullPushTest, APushThatIsRefusedIsNotPublished) {
   Store store({.accept_push = [](const auto&...) {
     return absl::ResourceExhaustedError("the disk is full");
@@ -266,6 +344,17 @@ TEST_F(PullPushTest, AServerWhoseHandlerThrewStillEnds) {
   EXPECT_THAT(blocking::Push(Connect(store.address()), Contents({"a"}, 1, 1),
                              {.bundle = "model"}),
               StatusIs(absl::StatusCode::kInternal));
+}
+
+TEST_F(PullPushTest, WhatAcceptPushThrowsRefusesThePush) {
+  Store store(
+      {.accept_push = [](const auto&...) -> absl::StatusOr<NamedTensors> {
+        throw std::runtime_error("a bug");
+      }});
+  EXPECT_THAT(blocking::Push(Connect(store.address()), Contents({"a"}, 1, 1),
+                             {.bundle = "model"}),
+              StatusIs(absl::StatusCode::kInternal, HasSubstr("a bug")));
+  EXPECT_THAT(store.catalog().List(), IsEmpty());
 }
 
 TEST_F(PullPushTest, EveryPullIsToldOnceWithTheStatusOfItsAnswer) {
