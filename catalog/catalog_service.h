@@ -21,10 +21,10 @@ class CatalogService {
   explicit CatalogService(const Catalog* catalog);
   ~CatalogService();
 
-  // Before the server is built. `access` says who may list what.
-  void RegisterOn(
-      grpc::ServerBuilder& builder,
-      std::shared_ptr<const Access> access = std::make_shared<const Access>());
+  // Before the server is built. `access` says who may list what; it is not
+  // null.
+  void RegisterOn(grpc::ServerBuilder& builder,
+                  std::shared_ptr<const Access> access);
 
  private:
   class Methods;

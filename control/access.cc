@@ -36,11 +36,26 @@ void AddUser(const grpc::AuthContext& context, Identity& identity) {
   }
 }
 
+class NothingGiven final : public Authorizer {
+ public:
+  Grants GrantsOf(const Identity&) const override { return {}; }
+};
+
 }  // namespace
+
+std::shared_ptr<const Access> Access::Everybody() {
+  return std::shared_ptr<const Access>(new Access);
+}
+
+std::shared_ptr<const Access> Access::Nobody() {
+  std::shared_ptr<Access> access(new Access);
+  access->authorizer_ = std::make_shared<const NothingGiven>();
+  return access;
+}
 
 absl::StatusOr<std::shared_ptr<const Access>> Access::Create(
     const ServerSecurity& security) {
-  auto access = std::make_shared<Access>();
+  std::shared_ptr<Access> access(new Access);
   if (!security.token_file.empty()) {
     FERRY_ASSIGN_OR_RETURN(
         access->tokens_, TokenFile::Open(security.token_file, ParseKnownTokens,

@@ -28,7 +28,9 @@ struct Caller {
 class Access {
  public:
   // Lets everybody do everything, as nobody in particular.
-  Access() = default;
+  static std::shared_ptr<const Access> Everybody();
+  // Lets nobody do anything.
+  static std::shared_ptr<const Access> Nobody();
   // INVALID_ARGUMENT, or the system's error: token_file.
   static absl::StatusOr<std::shared_ptr<const Access>> Create(
       const ServerSecurity& security);
@@ -45,6 +47,7 @@ class Access {
  private:
   using TokenFile = ReloadedFile<std::vector<KnownToken>>;
 
+  Access() = default;
   absl::StatusOr<Identity> Identify(
       const grpc::ServerContextBase& context) const;
   absl::Status AddToken(const grpc::ServerContextBase& context,

@@ -21,6 +21,8 @@ using control_proto::ToProto;
 
 // Streams that have not said `open` yet, beyond those that may become sessions.
 constexpr int kMaxUnopened = 64;
+// The same, of one identity: others keep some of them.
+constexpr int kMaxUnopenedOfOne = 16;
 
 // What the caller is told in place of an acceptance; OK would be no answer.
 absl::Status Refusal(const absl::Status& why) {
@@ -212,8 +214,7 @@ void CalleeSide::OnEnded() {
 
 void CalleeSide::OnGone() {
   shared_->sides.erase(this);
-  absl::MutexLock lock(&shared_->mu);
-  --shared_->streams;
+  shared_->RemoveStream(caller_);
 }
 
 void CalleeSide::Forget() {
@@ -226,15 +227,43 @@ void CalleeSide::TellEnd() {
   events->OnEnd(why());
 }
 
-absl::Status ServiceShared::AddStream() {
+int ServiceShared::MostSessions(const Grants& grants) const {
+  return options.max_sessions_per_identity > 0
+             ? std::min(grants.sessions, options.max_sessions_per_identity)
+             : grants.sessions;
+}
+
+absl::Status ServiceShared::AddStream(const Caller& caller) {
+  const std::string identity = ToString(caller.identity);
+  const int most = options.max_sessions + kMaxUnopened;
+  const int most_of_one =
+      std::min(MostSessions(caller.grants), options.max_sessions) +
+      kMaxUnopenedOfOne;
   absl::MutexLock lock(&mu);
-  int most = options.max_sessions + kMaxUnopened;
   if (streams >= most) {
     return absl::ResourceExhaustedError(
-        absl::StrCat("more than ", most, " control streams at once"));
+        absl::StrCat("there are ", streams,
+                     " control streams, the limit (max_sessions, and ",
+                     kMaxUnopened, " more)"));
+  }
+  if (const auto own = streams_of.find(identity);
+      own != streams_of.end() && own->second >= most_of_one) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(identity, " has ", own->second,
+                     " control streams, its limit (sessions "
+                     "of its policy, or sessions_per_identity, and ",
+                     kMaxUnopenedOfOne, " more)"));
   }
   ++streams;
+  ++streams_of[identity];
   return absl::OkStatus();
+}
+
+void ServiceShared::RemoveStream(const Caller& caller) {
+  absl::MutexLock lock(&mu);
+  const auto own = streams_of.find(ToString(caller.identity));
+  if (--own->second == 0) streams_of.erase(own);
+  --streams;
 }
 
 absl::Status ServiceShared::Guard(absl::FunctionRef<absl::Status()> answer) {
@@ -268,8 +297,10 @@ absl::StatusOr<Answer> ServiceShared::Admit(
         absl::StrCat("callee \"", callee.peer.name,
                      "\" is going and opens no sessions; try another"));
   }
+  // Asked again: the stream may have come long before its `open`.
+  const Grants grants = options.access->GrantsOf(by.identity);
   FERRY_ASSIGN_OR_RETURN(const Policy policy,
-                         Restrict(host->GetPolicy(), by.grants, by.identity));
+                         Restrict(host->GetPolicy(), grants, by.identity));
   FERRY_ASSIGN_OR_RETURN(SessionPlan plan,
                          Negotiate(offer, caller, callee, policy));
   // Explain tells them; here they would be kept for as long as the session.
@@ -277,11 +308,7 @@ absl::StatusOr<Answer> ServiceShared::Admit(
   Answer answer;
   FERRY_ASSIGN_OR_RETURN(
       answer.session_id,
-      table.Add(
-          plan, ToString(by.identity),
-          options.max_sessions_per_identity > 0
-              ? std::min(by.grants.sessions, options.max_sessions_per_identity)
-              : by.grants.sessions));
+      table.Add(plan, ToString(by.identity), MostSessions(grants)));
   absl::Cleanup refused = [this, &answer] {
     table.Remove(answer.session_id).IgnoreError();
   };

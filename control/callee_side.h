@@ -53,8 +53,9 @@ struct ServiceShared {
               std::move(new_id)) {}
 
   // Counts a stream, of a session or not that far yet. RESOURCE_EXHAUSTED: too
-  // many.
-  absl::Status AddStream();
+  // many, of all or of this caller.
+  absl::Status AddStream(const Caller& caller);
+  void RemoveStream(const Caller& caller);
   absl::StatusOr<Answer> Open(const control::v1::Open& open, const Caller& by,
                               std::shared_ptr<ControlStream> stream);
   // Makes a status of what the host throws in `answer`: gRPC would swallow it,
@@ -76,8 +77,11 @@ struct ServiceShared {
 
   absl::Mutex mu;
   int streams ABSL_GUARDED_BY(mu) = 0;
+  std::map<std::string, int> streams_of ABSL_GUARDED_BY(mu);  // by identity
 
  private:
+  // How many sessions one with these grants may have.
+  int MostSessions(const Grants& grants) const;
   absl::StatusOr<Answer> Admit(const control::v1::Open& open, const Caller& by,
                                std::shared_ptr<ControlStream> stream);
 };

@@ -37,9 +37,7 @@ class RefusedStream
 // Leases as they are told to callers, and what fits to them.
 ControlServiceOptions Clamped(ControlServiceOptions options) {
   if (options.clock == nullptr) options.clock = Clock::Real();
-  if (options.access == nullptr) {
-    options.access = std::make_shared<const Access>();
-  }
+  if (options.access == nullptr) options.access = Access::Nobody();
   options.lease = std::clamp(options.lease, kShortestLease, kLongestLease);
   options.heartbeat =
       std::clamp(options.heartbeat, kShortestHeartbeat, options.lease / 2);
@@ -218,7 +216,7 @@ ControlService::State::OpenSession(grpc::CallbackServerContext* context) {
     if (caller->grants.sessions < 1) {
       return NotGranted(caller->identity, "open sessions", "sessions: 1");
     }
-    return shared_.AddStream();
+    return shared_.AddStream(*caller);
   });
   if (!admitted.ok()) return new RefusedStream(admitted);
   auto side =

@@ -25,7 +25,7 @@ struct ControlServiceOptions {
   int max_sessions = 256;
   int max_sessions_per_identity = 0;  // 0: no more than max_sessions
   Clock* clock = nullptr;             // null: the real one
-  // Who may do what; null: everybody everything.
+  // Who may do what. Null: nobody anything.
   std::shared_ptr<const Access> access;
 };
 

@@ -517,7 +517,7 @@ absl::StatusOr<std::shared_ptr<ControlClient>> LivePeer::NewClient(
 void LivePeer::Connect(std::string address, Offer offer, absl::Duration timeout,
                        Done<std::shared_ptr<Session>> done) {
   auto core =
-      NewCore(Identity(), std::make_shared<const Access>(),
+      NewCore(Identity(), Access::Everybody(),
               [this, done = std::move(done)](
                   absl::StatusOr<std::shared_ptr<Session>> session) mutable {
                 executor_->Run([done = std::move(done),

@@ -5,6 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
 #include <memory>
 #include <new>
 #include <stdexcept>
@@ -13,9 +17,16 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "base/loop.h"
+#include "control/access.h"
+#include "control/authorizer.h"
 #include "control/control_client.h"
+#include "control/lease.h"
+#include "control/security.h"
+#include "tests/control/raw_peer.h"
 #include "tests/control/test_peers.h"
 #include "tests/testing/status_matchers.h"
 
@@ -313,6 +324,178 @@ TEST(ControlServiceHostTest, GoodbyeFromWithinAdmitIsARefusal) {
   EXPECT_FALSE(events->ended());
   auto list = server.control().sessions().List();
   EXPECT_THAT(list, IsEmpty());
+}
+
+// Gives each identity what it is told, once or always.
+class Book : public Authorizer {
+ public:
+  Grants GrantsOf(const Identity& identity) const override {
+    absl::MutexLock lock(&mu_);
+    const auto found = grants_.find(ToString(identity));
+    if (found == grants_.end()) return {};
+    Grants grants = found->second;
+    if (once_) grants_.erase(found);
+    return grants;
+  }
+  void Give(const std::string& identity, Grants grants) {
+    absl::MutexLock lock(&mu_);
+    grants_[identity] = std::move(grants);
+  }
+  void GiveOnce() {
+    absl::MutexLock lock(&mu_);
+    once_ = true;
+  }
+
+ private:
+  mutable absl::Mutex mu_;
+  mutable std::map<std::string, Grants> grants_ ABSL_GUARDED_BY(mu_);
+  bool once_ ABSL_GUARDED_BY(mu_) = false;
+};
+
+Grants Sessions(int sessions) {
+  Grants grants;
+  grants.sessions = sessions;
+  grants.all_devices = true;
+  return grants;
+}
+
+// A service that knows Alice and Bob by their tokens.
+class AccessTest : public ::testing::Test {
+ protected:
+  AccessTest() {
+    folder_ = ::testing::TempDir() + "/access_XXXXXX";
+    EXPECT_NE(mkdtemp(folder_.data()), nullptr);
+    // sha256sum of "alice-token" and of "bob-token".
+    Write("tokens",
+          "alice "
+          "9c220f200955d76c0a38d308225e0ef10c5f971acaf2f8d1d8f732affa5bd1dc\n"
+          "bob "
+          "97dd3707015dcf069cf73022ed7173b1165db6eff24b441cb57fd069a8c4e525\n");
+    Write("alice", "alice-token");
+    Write("bob", "bob-token");
+    ServerSecurity security;
+    security.token_file = folder_ + "/tokens";
+    security.authorizer = book_;
+    auto access = Access::Create(security);
+    EXPECT_THAT(access, IsOk());
+    ControlServiceOptions options;
+    options.lease = kLongestLease;
+    options.access = *std::move(access);
+    server_ = std::make_unique<TestServer>(&host_, options);
+    alice_ = ClientOf("alice");
+    bob_ = ClientOf("bob");
+  }
+  ~AccessTest() override {
+    alice_.reset();
+    bob_.reset();
+    server_.reset();
+    std::filesystem::remove_all(folder_);
+  }
+
+  void Write(const std::string& name, const std::string& text) {
+    std::ofstream(folder_ + "/" + name) << text;
+  }
+  std::unique_ptr<ControlClient> ClientOf(const std::string& name) {
+    ControlClientOptions options;
+    options.security.token_file = folder_ + "/" + name;
+    return Connect(server_->address(), options);
+  }
+
+  std::string folder_;
+  const std::shared_ptr<Book> book_ = std::make_shared<Book>();
+  FakeHost host_{PeerWith("host", {})};
+  std::unique_ptr<TestServer> server_;
+  std::unique_ptr<ControlClient> alice_, bob_;
+};
+
+TEST_F(AccessTest, OnlyItsOwnerAndAdministratorsListAndCloseASession) {
+  book_->Give("token:alice", Sessions(2));
+  book_->Give("token:bob", Sessions(2));
+  Session alices(*alice_, host_), bobs(*bob_, host_);
+  const std::string& id = alices.caller.ticket.session_id;
+  auto listed = List(*bob_);
+  ASSERT_THAT(listed, IsOkAndHolds(SizeIs(1)));
+  EXPECT_EQ(listed->front().id, bobs.caller.ticket.session_id);
+  // As if there were none.
+  EXPECT_THAT(Close(*bob_, id), StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_FALSE(alices.events->ended());
+
+  Grants administrator;
+  administrator.administer = true;
+  book_->Give("token:bob", administrator);
+  EXPECT_THAT(List(*bob_), IsOkAndHolds(SizeIs(2)));
+  EXPECT_THAT(Close(*bob_, id), IsOk());
+  EXPECT_THAT(alices.events->AwaitEnd(),
+              StatusIs(absl::StatusCode::kCancelled, HasSubstr(id)));
+  EXPECT_FALSE(bobs.events->ended());
+  EXPECT_THAT(Close(*alice_, bobs.caller.ticket.session_id),
+              StatusIs(absl::StatusCode::kNotFound));
+}
+
+TEST_F(AccessTest, WhoMayHaveNoSessionsListsAndClosesNone) {
+  EXPECT_THAT(List(*bob_), StatusIs(absl::StatusCode::kPermissionDenied,
+                                    HasSubstr("token:bob")));
+  EXPECT_THAT(Close(*bob_, "any"),
+              StatusIs(absl::StatusCode::kPermissionDenied));
+}
+
+// The stream is let in, and what the authorizer gives then is gone when its
+// `open` is there.
+TEST_F(AccessTest, GrantsThatAreGoneWhenItOpensDoNotCount) {
+  book_->Give("token:alice", Sessions(1));
+  book_->GiveOnce();
+  EXPECT_THAT(Open(*alice_, Offer(), std::make_shared<HeardEvents>()),
+              StatusIs(absl::StatusCode::kPermissionDenied,
+                       HasSubstr("may not open sessions")));
+  EXPECT_EQ(host_.admitted(), 0);
+}
+
+// Streams that never say `open`.
+TEST_F(AccessTest, OneIdentityTakesNoMoreStreamsThanItsSessionsAnd16More) {
+  book_->Give("token:alice", Sessions(1));
+  book_->Give("token:bob", Sessions(1));
+  constexpr int kTaken = 1 + 16, kTooMany = 3;
+  std::vector<std::unique_ptr<RawCaller>> callers;
+  for (int i = 0; i < kTaken + kTooMany; ++i) {
+    callers.push_back(
+        std::make_unique<RawCaller>(server_->address(), "Bearer alice-token"));
+  }
+  absl::Mutex mu;
+  std::vector<grpc::Status> refused;
+  std::vector<std::thread> threads;
+  for (const auto& caller : callers) {
+    threads.emplace_back([&] {
+      const grpc::Status end = caller->ReadToEnd().status;
+      absl::MutexLock lock(&mu);
+      if (end.error_code() != grpc::StatusCode::CANCELLED) {
+        refused.push_back(end);
+      }
+    });
+  }
+  const auto all_refused = [&] { return refused.size() >= kTooMany; };
+  {
+    absl::MutexLock lock(&mu);
+    EXPECT_TRUE(mu.AwaitWithTimeout(absl::Condition(&all_refused), kPatience));
+  }
+  Session bobs(*bob_, host_);
+  for (const auto& caller : callers) caller->Cancel();
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_THAT(refused, SizeIs(kTooMany));
+  for (const grpc::Status& status : refused) {
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+    EXPECT_THAT(status.error_message(),
+                AllOf(HasSubstr("token:alice has 17 control streams"),
+                      HasSubstr("sessions_per_identity")));
+  }
+}
+
+TEST(ControlServiceHostTest, WithoutAnAccessNobodyMayDoAnything) {
+  FakeHost host(PeerWith("bob", {}));
+  TestServer server(&host, {.access = Access::Nobody()});
+  auto client = Connect(server.address());
+  EXPECT_THAT(Open(*client, Offer(), std::make_shared<HeardEvents>()),
+              StatusIs(absl::StatusCode::kPermissionDenied));
+  EXPECT_THAT(List(*client), StatusIs(absl::StatusCode::kPermissionDenied));
 }
 
 // A host that goes while it admits.

@@ -53,7 +53,12 @@ std::unique_ptr<pb::Control::Stub> StubFor(const std::string& address) {
       address, grpc::InsecureChannelCredentials(), arguments));
 }
 
-RawCaller::RawCaller(const std::string& address) : stub_(StubFor(address)) {
+RawCaller::RawCaller(const std::string& address,
+                     const std::string& authorization)
+    : stub_(StubFor(address)) {
+  if (!authorization.empty()) {
+    context_.AddMetadata("authorization", authorization);
+  }
   context_.set_deadline(std::chrono::system_clock::now() +
                         std::chrono::seconds(60));
   stream_ = stub_->OpenSession(&context_);

@@ -30,7 +30,9 @@ std::unique_ptr<pb::Control::Stub> StubFor(const std::string& address);
 // A caller that sends what the test says.
 class RawCaller {
  public:
-  explicit RawCaller(const std::string& address);
+  // `authorization`: a header of that name; empty: none.
+  explicit RawCaller(const std::string& address,
+                     const std::string& authorization = "");
   ~RawCaller();
 
   bool Write(const pb::SessionRequest& request);

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "control/access.h"
 #include "grpcpp/security/server_credentials.h"
 #include "grpcpp/server_builder.h"
 
@@ -112,8 +113,9 @@ bool FakeHost::AllEnded() {
   return true;
 }
 
-TestServer::TestServer(SessionHost* host, ControlServiceOptions options)
-    : control_(std::make_unique<ControlService>(host, options)) {
+TestServer::TestServer(SessionHost* host, ControlServiceOptions options) {
+  if (options.access == nullptr) options.access = Access::Everybody();
+  control_ = std::make_unique<ControlService>(host, options);
   grpc::ServerBuilder builder;
   int port = 0;
   builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(),

@@ -94,7 +94,8 @@ class FakeHost : public SessionHost {
   std::map<std::string, Session> sessions_ ABSL_GUARDED_BY(mu_);
 };
 
-// A ControlService on a server of its own, on a free port of 127.0.0.1.
+// A ControlService on a server of its own, on a free port of 127.0.0.1. Without
+// an Access, everybody may do everything.
 class TestServer {
  public:
   explicit TestServer(SessionHost* host, ControlServiceOptions options = {});

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "control/access.h"
 #include "control/callee_side.h"
 #include "control/caller_side.h"
 #include "control/session_host.h"
@@ -152,11 +153,12 @@ class SimulatedCaller final : public CallerSide {
   const std::shared_ptr<SimulatedCall> call_;
 };
 
+Caller Anybody() { return {.identity = {}, .grants = Grants::All()}; }
+
 class SimulatedCallee final : public CalleeSide {
  public:
   SimulatedCallee(SimulatedCall* call, ServiceShared* shared)
-      : CalleeSide(shared, nullptr, {.identity = {}, .grants = Grants::All()}),
-        call_(call) {}
+      : CalleeSide(shared, nullptr, Anybody()), call_(call) {}
 
  private:
   void CancelCall() override { call_->CancelByServer(); }
@@ -620,7 +622,9 @@ void World::Connect() {
   call->OnArrival(
       [this, server,
        call = call.get()]() -> std::shared_ptr<SimulatedCall::ServerReactor> {
-        if (server->dead || !server->service->AddStream().ok()) return nullptr;
+        if (server->dead || !server->service->AddStream(Anybody()).ok()) {
+          return nullptr;
+        }
         auto callee =
             std::make_shared<SimulatedCallee>(call, server->service.get());
         callee->Start();
@@ -858,7 +862,8 @@ void World::StartProcess(int which) {
     ControlServiceOptions options{.heartbeat = heartbeat_,
                                   .lease = lease_,
                                   .max_sessions = max_sessions_,
-                                  .clock = &queue_};
+                                  .clock = &queue_,
+                                  .access = Access::Everybody()};
     process->service = std::make_unique<ServiceShared>(
         process.get(), options, &process->loop, [this] { return NewId(); });
     process->loop.Post([raw = process.get()] { raw->service->Sweep(); });
