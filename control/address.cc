@@ -123,6 +123,36 @@ bool IsLoopback6(const in6_addr& address) {
   return IN6_IS_ADDR_V4MAPPED(&address) && address.s6_addr[12] == 127;
 }
 
+// A connection to the socket at the path of a `unix:` address.
+class Probe {
+ public:
+  explicit Probe(absl::string_view address)
+      : fd_(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)) {
+    sockaddr_un there = {};
+    there.sun_family = AF_UNIX;
+    PathOf(address).copy(there.sun_path, kMaxUnixPathBytes);
+    if (fd_ < 0 ||
+        connect(fd_, reinterpret_cast<sockaddr*>(&there), sizeof(there)) != 0) {
+      error_ = errno;
+    }
+  }
+  Probe(const Probe&) = delete;
+  Probe& operator=(const Probe&) = delete;
+  ~Probe() {
+    if (fd_ >= 0) close(fd_);
+  }
+
+  int fd() const { return fd_; }
+  int error() const { return error_; }  // 0: somebody listens
+  bool nobody_listens() const {
+    return error_ == ENOENT || error_ == ECONNREFUSED;
+  }
+
+ private:
+  const int fd_;
+  int error_ = 0;
+};
+
 absl::Status InUse(absl::string_view address, absl::string_view why) {
   return absl::UnavailableError(
       absl::StrCat("cannot listen on ", address, ": ", why));
@@ -157,27 +187,39 @@ absl::Status ValidateControlAddress(absl::string_view address) {
   return absl::OkStatus();
 }
 
+std::string PathOf(absl::string_view address) {
+  absl::ConsumePrefix(&address, "unix:");
+  if (absl::StartsWith(address, "///")) address.remove_prefix(2);
+  return std::string(address);
+}
+
 absl::Status CheckNobodyListens(absl::string_view address) {
-  absl::string_view path = address;
-  if (!absl::ConsumePrefix(&path, "unix:")) return absl::OkStatus();
-  if (absl::StartsWith(path, "///")) path.remove_prefix(2);
-  sockaddr_un there = {};
-  there.sun_family = AF_UNIX;
-  path.copy(there.sun_path, kMaxUnixPathBytes);
-  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  int error = errno;
-  if (fd >= 0) {
-    int connected =
-        connect(fd, reinterpret_cast<sockaddr*>(&there), sizeof(there));
-    error = connected == 0 ? 0 : errno;
-    close(fd);
-  }
-  if (error == ENOENT || error == ECONNREFUSED) return absl::OkStatus();
+  if (!absl::StartsWith(address, "unix:")) return absl::OkStatus();
+  const Probe probe(address);
+  if (probe.nobody_listens()) return absl::OkStatus();
   // EAGAIN: more callers wait there than are let in.
-  if (error == 0 || error == EAGAIN) {
+  if (probe.error() == 0 || probe.error() == EAGAIN) {
     return InUse(address, "the address is in use");
   }
-  return InUse(address, std::strerror(error));
+  return InUse(address, std::strerror(probe.error()));
+}
+
+absl::Status CheckListenerIsTrusted(absl::string_view address) {
+  if (!absl::StartsWith(address, "unix:")) return absl::OkStatus();
+  const Probe probe(address);
+  if (probe.nobody_listens()) return absl::OkStatus();
+  ucred listener = {};
+  socklen_t size = sizeof(listener);
+  if (probe.error() != 0 ||
+      getsockopt(probe.fd(), SOL_SOCKET, SO_PEERCRED, &listener, &size) != 0) {
+    return absl::UnavailableError(absl::StrCat(
+        "cannot tell who listens on ", address, ": ",
+        std::strerror(probe.error() != 0 ? probe.error() : errno)));
+  }
+  if (listener.uid == geteuid() || listener.uid == 0) return absl::OkStatus();
+  return absl::PermissionDeniedError(
+      absl::StrCat(address, " is listened on by user ", listener.uid,
+                   ", who is neither root nor ourselves (", geteuid(), ")"));
 }
 
 bool IsLoopback(absl::string_view address) {

@@ -1,6 +1,8 @@
 #ifndef TENSORFERRY_CONTROL_ADDRESS_H_
 #define TENSORFERRY_CONTROL_ADDRESS_H_
 
+#include <string>
+
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 
@@ -16,11 +18,21 @@ absl::Status ValidateControlAddress(absl::string_view address);
 // reachable from outside, as does what is no address at all.
 bool IsLoopback(absl::string_view address);
 
-// For a valid address that is about to be listened on. gRPC replaces the socket
-// of a `unix:` path even if somebody listens there, and takes over its callers:
+// The path of a valid `unix:` address.
+std::string PathOf(absl::string_view address);
+
+// For a valid address that is about to be listened on. A socket that is left at
+// a `unix:` path has to be replaced, but not one that somebody listens on:
 // UNAVAILABLE if somebody does, or if that cannot be told. Says nothing of
 // other addresses, which the system itself gives to one process only.
 absl::Status CheckNobodyListens(absl::string_view address);
+
+// For a valid address that a secret is about to be sent to: whether who listens
+// on a `unix:` path is our own user or root. PERMISSION_DENIED: it is somebody
+// else; UNAVAILABLE: that cannot be told. OK if nobody listens, and for other
+// addresses. Whoever may write to the path's folder can still take its place
+// between this and the next connection.
+absl::Status CheckListenerIsTrusted(absl::string_view address);
 
 }  // namespace tensorferry
 

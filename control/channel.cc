@@ -43,6 +43,14 @@ absl::StatusOr<std::string> AuthorizationOf(const ClientSecurity& security) {
       security.token_file, ": ", std::string(token.status().message())));
 }
 
+absl::Status NoteToken(const absl::Status& status) {
+  if (!absl::IsPermissionDenied(status)) return status;
+  return absl::PermissionDeniedError(absl::StrCat(
+      std::string(status.message()),
+      ": the token is not sent there; leave token_file out if that peer is to "
+      "know you by your user"));
+}
+
 std::string HintOf(bool is_unix, const ClientSecurity& security) {
   if (is_unix) return "it lets in its own user, and others by its policy";
   if (security.tls_ca.empty()) return "if it wants TLS, give tls_ca";
@@ -89,7 +97,11 @@ absl::StatusOr<PeerChannel> OpenChannel(const std::string& address,
     }
   }
   FERRY_ASSIGN_OR_RETURN(result.authorization, AuthorizationOf(security));
-  // On a unix socket the kernel says who is there.
+  if (!result.authorization.empty()) {
+    FERRY_RETURN_IF_ERROR(NoteToken(CheckListenerIsTrusted(address)));
+  }
+  // On a unix socket the kernel tells the peer who we are. Who the peer is is
+  // up to the permissions of the folder.
   result.channel =
       grpc::CreateCustomChannel(address,
                                 is_unix ? grpc::InsecureChannelCredentials()

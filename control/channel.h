@@ -31,6 +31,8 @@ struct PeerChannel {
 // address, what does not go together, a file that is not what it should be; the
 // system's error for one that cannot be read. FAILED_PRECONDITION: it would be
 // plain text beyond loopback, and `security` does not say that it may.
+// PERMISSION_DENIED: a token would go to a unix socket of another user's, see
+// CheckListenerIsTrusted, or UNAVAILABLE: that cannot be told.
 absl::StatusOr<PeerChannel> OpenChannel(const std::string& address,
                                         int max_answer_bytes,
                                         const ClientSecurity& security);

@@ -43,7 +43,8 @@ class ControlClient {
  public:
   // `address`: "127.0.0.1:4750", "[::1]:4750" or "unix:/run/x.sock". Statuses:
   // INVALID_ARGUMENT (address, security), the system's error for a file that
-  // cannot be read, FAILED_PRECONDITION (plain text beyond loopback).
+  // cannot be read, FAILED_PRECONDITION (plain text beyond loopback),
+  // PERMISSION_DENIED (a token for a unix socket of another user's).
   static absl::StatusOr<std::unique_ptr<ControlClient>> Create(
       const std::string& address, ControlClientOptions options = {});
   // Calls under way and sessions still open end with CANCELLED, and their

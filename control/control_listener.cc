@@ -26,7 +26,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
+#include "absl/synchronization/mutex.h"
 #include "base/descriptor_budget.h"
 #include "base/status_macros.h"
 #include "control/address.h"
@@ -37,7 +37,7 @@ namespace {
 
 using Acceptor = grpc::experimental::ExternalConnectionAcceptor;
 
-// Users behind one unix socket at a time; see UserDoor.
+// Users behind one unix socket, our own included; see UserDoor.
 constexpr size_t kMaxUsers = 16;
 constexpr int kRetryMs = 20;  // while there are no descriptors
 
@@ -66,19 +66,46 @@ absl::Status CannotListen(absl::string_view address, absl::string_view why) {
 }
 
 absl::Status CannotListen(absl::string_view address) {
-  if (errno == EADDRINUSE) return CannotListen(address, "it is in use");
-  return CannotListen(address, std::strerror(errno));
+  const int error = errno;
+  if (error == EADDRINUSE) return CannotListen(address, "it is in use");
+  const absl::Status status = CannotListen(address, std::strerror(error));
+  if (error != EMFILE && error != ENFILE && error != ENOMEM) return status;
+  return absl::ResourceExhaustedError(status.message());
 }
 
 // ---- sockets ----
 
-std::string PathOf(absl::string_view address) {
-  absl::ConsumePrefix(&address, "unix:");
-  if (absl::StartsWith(address, "///")) address.remove_prefix(2);
-  return std::string(address);
-}
+// The file of a socket that was bound just now. Goes with it, unless another
+// one has taken its place.
+class SocketFile {
+ public:
+  SocketFile() = default;
+  explicit SocketFile(std::string path) : path_(std::move(path)) {
+    if (lstat(path_.c_str(), &made_) != 0) path_.clear();
+  }
+  SocketFile(SocketFile&& other) noexcept
+      : path_(std::exchange(other.path_, "")), made_(other.made_) {}
+  SocketFile& operator=(SocketFile&&) = delete;
+  ~SocketFile() {
+    struct stat there = {};
+    if (!path_.empty() && lstat(path_.c_str(), &there) == 0 &&
+        there.st_dev == made_.st_dev && there.st_ino == made_.st_ino) {
+      unlink(path_.c_str());
+    }
+  }
 
-absl::StatusOr<Fd> ListenUnix(const std::string& address, mode_t mode) {
+ private:
+  std::string path_;  // empty: none
+  struct stat made_ = {};
+};
+
+struct ListeningSocket {
+  Fd fd;
+  SocketFile file;
+};
+
+absl::StatusOr<ListeningSocket> ListenUnix(const std::string& address,
+                                           mode_t mode) {
   FERRY_RETURN_IF_ERROR(CheckNobodyListens(address));
   const std::string path = PathOf(address);
   struct stat there = {};
@@ -90,13 +117,16 @@ absl::StatusOr<Fd> ListenUnix(const std::string& address, mode_t mode) {
   name.sun_family = AF_UNIX;
   path.copy(name.sun_path, sizeof(name.sun_path) - 1);
   Fd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  // Before listen nobody can connect, whatever the mode is until chmod.
   if (fd.get() < 0 ||
-      bind(fd.get(), reinterpret_cast<sockaddr*>(&name), sizeof(name)) != 0 ||
-      chmod(path.c_str(), mode) != 0 || listen(fd.get(), SOMAXCONN) != 0) {
+      bind(fd.get(), reinterpret_cast<sockaddr*>(&name), sizeof(name)) != 0) {
     return CannotListen(address);
   }
-  return fd;
+  SocketFile file(path);
+  // Before listen nobody can connect, whatever the mode is until chmod.
+  if (chmod(path.c_str(), mode) != 0 || listen(fd.get(), SOMAXCONN) != 0) {
+    return CannotListen(address);
+  }
+  return ListeningSocket{std::move(fd), std::move(file)};
 }
 
 struct HostAndPort {
@@ -110,7 +140,7 @@ HostAndPort Split(const std::string& address) {
   return {std::move(host), address.substr(colon + 1)};
 }
 
-absl::StatusOr<Fd> ListenTcp(const std::string& address) {
+absl::StatusOr<ListeningSocket> ListenTcp(const std::string& address) {
   const auto [host, port] = Split(address);
   addrinfo hints = {}, *found = nullptr;
   hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
@@ -138,7 +168,7 @@ absl::StatusOr<Fd> ListenTcp(const std::string& address) {
       listen(fd.get(), SOMAXCONN) != 0) {
     return CannotListen(address);
   }
-  return fd;
+  return ListeningSocket{std::move(fd), {}};
 }
 
 int PortOf(int fd) {
@@ -162,6 +192,8 @@ class UserDoor : public grpc::AuthMetadataProcessor {
   bool IsBlocking() const override { return false; }
   grpc::Status Process(const InputMetadata&, grpc::AuthContext* context,
                        OutputMetadata*, OutputMetadata*) override {
+    // Calls of one connection share its context, and come on several threads.
+    absl::MutexLock lock(&mu_);
     if (context->FindPropertyValues(kUserProperty).empty()) {
       context->AddProperty(kUserProperty, std::to_string(uid_.load()));
     }
@@ -170,16 +202,19 @@ class UserDoor : public grpc::AuthMetadataProcessor {
 
  private:
   std::atomic<uid_t> uid_{0};
+  absl::Mutex mu_;
 };
 
 // ---- the listener ----
 
 class LiveListener final : public ControlListener {
  public:
-  LiveListener(std::string address, Fd fd, std::shared_ptr<const Access> access)
+  LiveListener(std::string address, ListeningSocket socket, Fd stop,
+               std::shared_ptr<const Access> access)
       : address_(std::move(address)),
-        fd_(std::move(fd)),
-        stop_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+        file_(std::move(socket.file)),
+        fd_(std::move(socket.fd)),
+        stop_(std::move(stop)),
         access_(std::move(access)) {}
   ~LiveListener() override;
 
@@ -199,6 +234,7 @@ class LiveListener final : public ControlListener {
   Acceptor* DoorOf(const Fd& connection);
 
   const std::string address_;
+  const SocketFile file_;
   const Fd fd_, stop_;
   const std::shared_ptr<const Access> access_;
   std::vector<std::unique_ptr<Acceptor>> acceptors_;
@@ -224,6 +260,9 @@ void LiveListener::AddTo(const ServerSecurity& security,
     credentials->SetAuthMetadataProcessor(doors_.back());
     add(std::move(credentials));
   }
+  // Others do not keep our own user out.
+  users_.push_back(geteuid());
+  doors_.front()->Give(users_.front());
 }
 
 LiveListener::~LiveListener() {
@@ -233,7 +272,6 @@ LiveListener::~LiveListener() {
         write(stop_.get(), &one, sizeof(one));
     thread_.join();
   }
-  if (is_unix()) unlink(PathOf(address_).c_str());
 }
 
 bool LiveListener::Wait(int fd, int timeout_ms) const {
@@ -297,16 +335,19 @@ absl::StatusOr<std::unique_ptr<ControlListener>> ControlListener::Listen(
     std::shared_ptr<const Access> access, grpc::ServerBuilder& builder) {
   FERRY_RETURN_IF_ERROR(CheckSecurity(security));
   const bool is_unix = absl::StartsWith(address, "unix:");
-  absl::StatusOr<Fd> fd =
-      is_unix ? ListenUnix(address, security.unix_mode) : ListenTcp(address);
-  if (!fd.ok()) return fd.status();
+  FERRY_ASSIGN_OR_RETURN(
+      ListeningSocket socket,
+      is_unix ? ListenUnix(address, security.unix_mode) : ListenTcp(address));
+  Fd stop(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (stop.get() < 0) return CannotListen(address);
   std::string with_port = address;
   if (!is_unix) {
     with_port = absl::StrCat(address.substr(0, address.rfind(':') + 1),
-                             PortOf(fd->get()));
+                             PortOf(socket.fd.get()));
   }
-  auto listener = std::make_unique<LiveListener>(
-      std::move(with_port), *std::move(fd), std::move(access));
+  auto listener =
+      std::make_unique<LiveListener>(std::move(with_port), std::move(socket),
+                                     std::move(stop), std::move(access));
   listener->AddTo(security, builder);
   return listener;
 }

@@ -41,7 +41,8 @@ struct ServerSecurity {
 struct ClientSecurity {
   std::string tls_ca;             // set: TCP is TLS, signed by one of these
   std::string tls_cert, tls_key;  // own chain and key; need tls_ca
-  // One line, the token. Only sent over TLS, unix sockets and loopback.
+  // One line, the token. Only sent over TLS, loopback and unix sockets on which
+  // root or our own user listens.
   std::string token_file;
   // The name that the certificate must have; empty: the address's.
   std::string server_name;

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -293,14 +294,16 @@ TEST_F(SecurityTest, BehindAUnixSocketTheUserIsKnown) {
   EXPECT_FALSE(std::filesystem::exists(Path("sock")));
 }
 
-// In a child that becomes nobody: whether the server keeps its connection,
-// which it shows by sending the first bytes of HTTP/2. Nothing: the child
-// cannot be somebody else.
-std::optional<bool> NobodyIsLetIn(const std::string& path) {
+constexpr uid_t kNobody = 65534;
+
+// In a child that becomes another user: whether the server keeps its
+// connection, which it shows by sending the first bytes of HTTP/2. Nothing: the
+// child cannot be somebody else.
+std::optional<bool> IsLetIn(uid_t uid, const std::string& path) {
   constexpr int kLetIn = 0, kKeptOut = 1, kStillMe = 2;
   const pid_t child = fork();
   if (child == 0) {
-    if (setresuid(65534, 65534, 65534) != 0) _exit(kStillMe);
+    if (setresuid(uid, uid, uid) != 0) _exit(kStillMe);
     const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
     sockaddr_un name = {};
     name.sun_family = AF_UNIX;
@@ -322,13 +325,75 @@ TEST_F(SecurityTest, OtherUsersNeedARuleToComeInThroughAUnixSocket) {
   ServerSecurity security;
   security.unix_mode = 0666;
   Serve(security, absl::StrCat("unix:", Path("sock")));
-  const std::optional<bool> let_in = NobodyIsLetIn(Path("sock"));
+  const std::optional<bool> let_in = IsLetIn(kNobody, Path("sock"));
   if (!let_in) GTEST_SKIP() << "only root can be somebody else";
   EXPECT_FALSE(*let_in);
   Stop();
   security.authorizer = PolicyOf("rules { who: \"uid:65534\" sessions: 1 }");
   Serve(security, absl::StrCat("unix:", Path("sock")));
-  EXPECT_EQ(NobodyIsLetIn(Path("sock")), true);
+  EXPECT_EQ(IsLetIn(kNobody, Path("sock")), true);
+}
+
+TEST_F(SecurityTest, ManyOtherUsersDoNotKeepOurOwnOut) {
+  std::filesystem::permissions(folder_, std::filesystem::perms(0755));
+  ServerSecurity security;
+  security.unix_mode = 0666;
+  security.authorizer =
+      PolicyOf("rules { who: \"uid:*\" sessions: 9 devices: \"cpu\" }");
+  Serve(security, absl::StrCat("unix:", Path("sock")));
+  constexpr uid_t kFirst = 60'000, kOthers = 15;
+  for (uid_t uid = kFirst; uid < kFirst + kOthers; ++uid) {
+    const std::optional<bool> let_in = IsLetIn(uid, Path("sock"));
+    if (!let_in) GTEST_SKIP() << "only root can be somebody else";
+    EXPECT_TRUE(*let_in) << uid;
+  }
+  EXPECT_EQ(IsLetIn(kFirst + kOthers, Path("sock")), false);
+  EXPECT_EQ(IsLetIn(kFirst, Path("sock")), true);
+  EXPECT_THAT(Connect({}), IsOk());
+}
+
+TEST_F(SecurityTest, ATokenGoesToAUnixSocketOfOurOwn) {
+  ServerSecurity security;
+  security.token_file = Path("tokens");
+  Serve(security, absl::StrCat("unix:", Path("sock")));
+  EXPECT_THAT(Connect(TokenClient("token")), IsOk());
+  EXPECT_THAT(Principals(),
+              ElementsAre("token:ci", absl::StrCat("uid:", geteuid())));
+}
+
+TEST_F(SecurityTest, ATokenIsNotSentToAnotherUsersUnixSocket) {
+  std::filesystem::permissions(folder_, std::filesystem::perms(0777));
+  int listening[2];
+  ASSERT_EQ(pipe(listening), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    sockaddr_un name = {};
+    name.sun_family = AF_UNIX;
+    Path("sock").copy(name.sun_path, sizeof(name.sun_path) - 1);
+    const bool listens =
+        setresuid(kNobody, kNobody, kNobody) == 0 &&
+        bind(fd, reinterpret_cast<sockaddr*>(&name), sizeof(name)) == 0 &&
+        listen(fd, 1) == 0;
+    if (!listens || write(listening[1], "1", 1) != 1) _exit(1);
+    pause();
+  }
+  close(listening[1]);
+  char byte = 0;
+  const bool listens = read(listening[0], &byte, 1) == 1;
+  close(listening[0]);
+  auto caller = Peer::Create({.name = "caller",
+                              .control = "",
+                              .client_security = TokenClient("token")});
+  ASSERT_THAT(caller, IsOk());
+  const auto session = blocking::Connect(
+      **caller, absl::StrCat("unix:", Path("sock")), {}, kPatience);
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  if (!listens) GTEST_SKIP() << "only root can be somebody else";
+  EXPECT_THAT(session, StatusIs(absl::StatusCode::kPermissionDenied,
+                                AllOf(HasSubstr("user 65534"),
+                                      HasSubstr("the token is not sent"))));
 }
 
 TEST_F(SecurityTest, TheAuthorizerDecidesAndIsAskedAnew) {
