@@ -2,6 +2,7 @@
 
 #include <exception>
 #include <new>
+#include <system_error>
 
 #include "absl/strings/str_cat.h"
 
@@ -15,6 +16,12 @@ absl::Status CatchExceptions(absl::string_view what,
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError(
         absl::StrCat(what, " ran out of memory"));
+  } catch (const std::system_error& e) {
+    if (e.code() != std::errc::resource_unavailable_try_again) {
+      return absl::InternalError(absl::StrCat(what, " threw: ", e.what()));
+    }
+    return absl::ResourceExhaustedError(
+        absl::StrCat(what, " got no thread (see ulimit -u): ", e.what()));
   } catch (const std::exception& e) {
     return absl::InternalError(absl::StrCat(what, " threw: ", e.what()));
   } catch (...) {

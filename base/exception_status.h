@@ -8,8 +8,8 @@
 namespace tensorferry {
 
 // Runs code that may throw, and says what it threw: INTERNAL, "a handler threw:
-// ...", or RESOURCE_EXHAUSTED if that was std::bad_alloc. The one place where
-// exceptions of others become statuses.
+// ...", or RESOURCE_EXHAUSTED if that was std::bad_alloc or a thread that could
+// not be started. The one place where exceptions of others become statuses.
 absl::Status CatchExceptions(absl::string_view what,
                              absl::FunctionRef<void()> code);
 

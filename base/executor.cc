@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
+
 namespace tensorferry {
 namespace {
 
@@ -19,10 +21,15 @@ Executor* Executor::Inline() {
 
 ThreadPool::ThreadPool(int threads) {
   threads_.reserve(threads);
+  // If there is one too few, those that run must not outlive this.
+  absl::Cleanup stop = [this] { Stop(); };
   for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
+  std::move(stop).Cancel();
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { Stop(); }
+
+void ThreadPool::Stop() {
   {
     absl::MutexLock lock(&mu_);
     stopping_ = true;

@@ -27,12 +27,14 @@ class Executor {
 // runs what is queued, then joins; it must not run on one of the threads.
 class ThreadPool : public Executor {
  public:
+  // Throws std::system_error if the system has no more threads.
   explicit ThreadPool(int threads);
   ~ThreadPool() override;
   void Run(Task task) override;
 
  private:
   void Work();
+  void Stop();
 
   absl::Mutex mu_;
   std::deque<Task> tasks_ ABSL_GUARDED_BY(mu_);

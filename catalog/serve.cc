@@ -100,10 +100,7 @@ absl::Status CheckMayPush(const Session& session, const std::string& bundle,
 class CatalogServer::State : public std::enable_shared_from_this<State> {
  public:
   State(Catalog* catalog, CatalogServerOptions options)
-      : catalog_(catalog),
-        options_(std::move(options)),
-        service_(catalog),
-        writer_(std::make_unique<ThreadPool>(1)) {}
+      : catalog_(catalog), options_(std::move(options)), service_(catalog) {}
 
   CatalogService& service() { return service_; }
   absl::Status Serve(std::shared_ptr<Session> session);
@@ -136,6 +133,7 @@ class CatalogServer::State : public std::enable_shared_from_this<State> {
   // RESOURCE_EXHAUSTED: max_queued_push_bytes.
   absl::Status CheckQueue(uint64_t nbytes) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // The same, or there is no thread for the writer.
   absl::Status Queue(uint64_t nbytes);
   void Unqueue(uint64_t nbytes);
   void Refuse(Session& session, const Envelope& envelope, absl::Status why);
@@ -151,7 +149,7 @@ class CatalogServer::State : public std::enable_shared_from_this<State> {
   int busy_ ABSL_GUARDED_BY(mu_) = 0;
   std::map<Session*, std::shared_ptr<Session>> sessions_ ABSL_GUARDED_BY(mu_);
   // Where pushes are taken, in the order of their arrival: disks are slow, and
-  // the file must be that of the newest version.
+  // the file must be that of the newest version. Made for the first.
   std::unique_ptr<ThreadPool> writer_ ABSL_GUARDED_BY(mu_);
   uint64_t queued_ ABSL_GUARDED_BY(mu_) = 0;  // bytes that wait there
 };
@@ -354,6 +352,12 @@ absl::Status CatalogServer::State::CheckQueue(uint64_t nbytes) const {
 absl::Status CatalogServer::State::Queue(uint64_t nbytes) {
   absl::MutexLock lock(&mu_);
   FERRY_RETURN_IF_ERROR(CheckQueue(nbytes));
+  if (writer_ == nullptr) {
+    FERRY_RETURN_IF_ERROR(CatchExceptions("the writer of pushes", [this] {
+      mu_.AssertHeld();
+      writer_ = std::make_unique<ThreadPool>(1);
+    }));
+  }
   queued_ += nbytes;
   return absl::OkStatus();
 }

@@ -5,6 +5,7 @@
 
 #include <new>
 #include <stdexcept>
+#include <system_error>
 
 #include "tests/testing/status_matchers.h"
 
@@ -22,6 +23,22 @@ TEST(ExceptionStatusTest, WhatIsThrownIsAStatusThatNamesTheThrower) {
       StatusIs(absl::StatusCode::kInternal, HasSubstr("a handler threw: why")));
   EXPECT_THAT(CatchExceptions("a handler", [] { throw 7; }),
               StatusIs(absl::StatusCode::kInternal, HasSubstr("a handler")));
+}
+
+TEST(ExceptionStatusTest, NoThreadIsAnExhaustedResource) {
+  EXPECT_THAT(CatchExceptions("a start",
+                              [] {
+                                throw std::system_error(std::make_error_code(
+                                    std::errc::resource_unavailable_try_again));
+                              }),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("a start got no thread")));
+  EXPECT_THAT(CatchExceptions("a start",
+                              [] {
+                                throw std::system_error(std::make_error_code(
+                                    std::errc::permission_denied));
+                              }),
+              StatusIs(absl::StatusCode::kInternal));
 }
 
 TEST(ExceptionStatusTest, NoMemoryIsAnExhaustedResource) {
