@@ -12,10 +12,12 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "base/descriptor_budget.h"
+#include "base/exception_status.h"
 #include "base/loop.h"
 #include "base/status_macros.h"
 #include "control/address.h"
@@ -80,11 +82,6 @@ absl::Status CheckControl(const std::string& control,
       "' is not a loopback address: give security.tls_cert and tls_key, and "
       "tls_client_ca or token_file, to know who calls from other hosts; or "
       "listen on 127.0.0.1, [::1] or unix:; or say insecure"));
-}
-
-// Whether data may leave the host as it is, in either direction.
-bool PlainText(const PeerOptions& options) {
-  return options.security.insecure || options.client_security.insecure;
 }
 
 absl::Status CheckData(const PeerOptions& options) {
@@ -158,8 +155,7 @@ class LivePeer final : public Peer, public SessionHost {
   const PeerId& id() const override { return id_; }
   const std::string& control_address() const override { return address_; }
   Capabilities GetCapabilities() const override {
-    return LocalCapabilities(id_, LimitsNow(), converters_, backends_,
-                             PlainText(options_));
+    return CapabilitiesWith(options_.security.insecure);
   }
   void Accept(
       std::function<void(std::shared_ptr<Session>)> on_session) override;
@@ -183,6 +179,9 @@ class LivePeer final : public Peer, public SessionHost {
 
  private:
   Limits LimitsNow() const;
+  // Those of the one who is called and of the one who calls differ in whether
+  // data may go between hosts as it is.
+  Capabilities CapabilitiesWith(bool plaintext_between_hosts) const;
   absl::StatusOr<std::unique_ptr<Endpoint>> NewEndpoint() const;
   std::shared_ptr<SessionCore> NewCore(Identity remote,
                                        std::shared_ptr<const Access> access,
@@ -258,7 +257,8 @@ absl::StatusOr<std::unique_ptr<Endpoint>> LivePeer::NewEndpoint() const {
   data.lowest_port = options_.lowest_data_port;
   data.highest_port = options_.highest_data_port;
   data.advertise = options_.advertise;
-  data.plaintext_between_hosts = PlainText(options_);
+  data.plaintext_from_hosts = options_.security.insecure;
+  data.plaintext_to_hosts = options_.client_security.insecure;
   data.max_handshakes = options_.max_handshakes;
   return Endpoint::Create({.name = options_.name,
                            .data = std::move(data),
@@ -276,6 +276,11 @@ Limits LivePeer::LimitsNow() const {
   limits.body_lanes =
       std::min<uint32_t>(limits.body_lanes, std::max(1, lanes - 1));
   return limits;
+}
+
+Capabilities LivePeer::CapabilitiesWith(bool plaintext_between_hosts) const {
+  return LocalCapabilities(id_, LimitsNow(), converters_, backends_,
+                           plaintext_between_hosts);
 }
 
 void LivePeer::Mount(grpc::ServerBuilder& builder) {
@@ -536,7 +541,7 @@ void LivePeer::Connect(std::string address, Offer offer, absl::Duration timeout,
                    absl::StrCat("no session with ", address, " within ",
                                 absl::FormatDuration(timeout)));
   (*client)->OpenSession(
-      offer, GetCapabilities(), core, timeout,
+      offer, CapabilitiesWith(options_.client_security.insecure), core, timeout,
       [this, core, deadline](absl::StatusOr<ControlClient::Accepted> accepted) {
         if (!accepted.ok()) return core->End(accepted.status());
         DialLanes(core, *std::move(accepted), deadline);
@@ -587,7 +592,7 @@ template <class Tell>
 absl::Status LivePeer::BeginExplain(const std::string& address,
                                     const Offer& offer, absl::Duration timeout,
                                     Tell& tell) {
-  const Capabilities own = GetCapabilities();
+  const Capabilities own = CapabilitiesWith(options_.client_security.insecure);
   absl::MutexLock lock(&mu_);
   if (stopping_) return ShuttingDown();
   FERRY_ASSIGN_OR_RETURN(std::shared_ptr<ControlClient> client,
@@ -626,15 +631,29 @@ void LivePeer::Shutdown(absl::Duration drain, DoneStatus done) {
   }
 }
 
+// A peer that has started and then was let in by `open`. Threads that cannot be
+// had are thrown.
+absl::StatusOr<std::unique_ptr<Peer>> Started(
+    PeerOptions options, absl::FunctionRef<absl::Status(LivePeer&)> open) {
+  std::unique_ptr<LivePeer> peer;
+  absl::Status status;
+  FERRY_RETURN_IF_ERROR(CatchExceptions("starting a peer", [&] {
+    peer = std::make_unique<LivePeer>(std::move(options));
+    status = peer->Start();
+    if (status.ok()) status = open(*peer);
+  }));
+  FERRY_RETURN_IF_ERROR(status);
+  return MakePeerHandle(std::move(peer));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Peer>> Peer::Create(PeerOptions options) {
   const bool listens = !options.control.empty();
   if (listens) FERRY_RETURN_IF_ERROR(CheckData(options));
-  auto peer = std::make_unique<LivePeer>(std::move(options));
-  FERRY_RETURN_IF_ERROR(peer->Start());
-  if (listens) FERRY_RETURN_IF_ERROR(peer->Serve());
-  return MakePeerHandle(std::move(peer));
+  return Started(std::move(options), [listens](LivePeer& peer) {
+    return listens ? peer.Serve() : absl::OkStatus();
+  });
 }
 
 absl::StatusOr<std::unique_ptr<Peer>> Peer::CreateOn(
@@ -642,10 +661,10 @@ absl::StatusOr<std::unique_ptr<Peer>> Peer::CreateOn(
   // Where the user's server listens is not known here.
   if (options.control == PeerOptions().control) options.control.clear();
   FERRY_RETURN_IF_ERROR(CheckData(options));
-  auto peer = std::make_unique<LivePeer>(std::move(options));
-  FERRY_RETURN_IF_ERROR(peer->Start());
-  peer->Mount(builder);
-  return MakePeerHandle(std::move(peer));
+  return Started(std::move(options), [&builder](LivePeer& peer) {
+    peer.Mount(builder);
+    return absl::OkStatus();
+  });
 }
 
 }  // namespace tensorferry

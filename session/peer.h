@@ -78,7 +78,7 @@ class Peer {
  public:
   // INVALID_ARGUMENT: an option, named, or a file of `security`; the system's
   // error for one that cannot be read. UNAVAILABLE: the address is in use or
-  // not ours.
+  // not ours. RESOURCE_EXHAUSTED: no threads, descriptors or memory.
   static absl::StatusOr<std::unique_ptr<Peer>> Create(PeerOptions options);
 
   // As Create, on a gRPC server of your own: call it before the server is
@@ -99,7 +99,7 @@ class Peer {
   virtual const PeerId& id() const = 0;
   // "127.0.0.1:40411", with the real port; empty if it listens nowhere.
   virtual const std::string& control_address() const = 0;
-  virtual Capabilities GetCapabilities() const = 0;
+  virtual Capabilities GetCapabilities() const = 0;  // as callers are told
 
   // Sessions that others open are given to `on_session` from now on; before
   // that they are refused with UNAVAILABLE. Runs on the executor. Dropping the

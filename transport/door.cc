@@ -92,7 +92,7 @@ absl::StatusOr<DataAddress> Door::SocketFor(Wire wire) {
     return absl::FailedPreconditionError("no interface was given for TCP");
   }
   if (wire == Wire::kTcp && IsRemoteTcp(options.host) &&
-      !options.plaintext_between_hosts) {
+      !options.plaintext_from_hosts) {
     return absl::FailedPreconditionError(absl::StrCat(
         "plain TCP on ", options.host,
         " would leave this host; use TLS or allow plaintext between hosts"));
@@ -310,7 +310,7 @@ std::unique_ptr<ByteStream> Door::StreamFor(Incoming& incoming, Wire wire,
                          });
   }
   if (wire == Wire::kTcp && IsRemoteTcp(incoming.origin().host) &&
-      !hub_->options.plaintext_between_hosts) {
+      !hub_->options.plaintext_from_hosts) {
     return nullptr;
   }
   return MakePlainStream(std::move(fd));

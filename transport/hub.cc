@@ -116,7 +116,7 @@ class SocketHub final : public Hub {
     FERRY_RETURN_IF_ERROR(CheckSession(session));
     FERRY_ASSIGN_OR_RETURN(DataAddress to, ParseDataAddress(address));
     if (to.wire == Wire::kTcp && !IsLoopback(to) &&
-        !state_->options.plaintext_between_hosts) {
+        !state_->options.plaintext_to_hosts) {
       return absl::InvalidArgumentError(absl::StrCat(
           address,
           ": plain TCP to another host; use TLS or allow plaintext "

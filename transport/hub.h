@@ -31,8 +31,8 @@ struct HubOptions {
   std::string host = "127.0.0.1";
   uint16_t lowest_port = 0, highest_port = 0;  // 0: any free one
   std::string advertise;  // in addresses in place of `host`; empty: `host`
-  // Whether plain TCP may leave this host, in either direction.
-  bool plaintext_between_hosts = false;
+  // Whether plain TCP may come from other hosts, and go to them.
+  bool plaintext_from_hosts = false, plaintext_to_hosts = false;
 
   absl::Duration handshake_timeout = absl::Seconds(5);  // connect included
   // Connections that have not named a session yet: when full, the oldest that

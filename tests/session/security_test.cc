@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <grpcpp/server_builder.h>
 #include <gtest/gtest.h>
+#include <pthread.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -452,6 +453,47 @@ TEST_F(SecurityTest, DataBeyondLoopbackNeedsAnAuthenticatedControlPlane) {
   EXPECT_THAT(Peer::CreateOn(builder, {.name = "x", .data = "192.0.2.1"}),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("PeerOptions.data '192.0.2.1'")));
+}
+
+bool HasPathBetweenHosts(const Capabilities& capabilities,
+                         const std::string& wire) {
+  for (const PathCapability& path : capabilities.paths) {
+    if (path.name.rfind(wire, 0) == 0 &&
+        path.reach == PathCapability::Reach::kAnywhere) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// What a peer dares as a caller is no leave for those who call it.
+TEST_F(SecurityTest, AnInsecureClientTakesNoPlainTextFromOtherHosts) {
+  ClientSecurity client;
+  client.insecure = true;
+  auto peer = Peer::Create({.name = "x", .client_security = client});
+  ASSERT_THAT(peer, IsOk());
+  EXPECT_FALSE(HasPathBetweenHosts((*peer)->GetCapabilities(), "tcp"));
+  EXPECT_TRUE(HasPathBetweenHosts((*peer)->GetCapabilities(), "tls"));
+  ServerSecurity server;
+  server.insecure = true;
+  peer = Peer::Create({.name = "x", .security = server});
+  ASSERT_THAT(peer, IsOk());
+  EXPECT_TRUE(HasPathBetweenHosts((*peer)->GetCapabilities(), "tcp"));
+}
+
+// A stack of this size cannot be mapped, so there are no new threads.
+TEST_F(SecurityTest, WithoutThreadsThereIsNoPeer) {
+  pthread_attr_t before, huge;
+  ASSERT_EQ(pthread_getattr_default_np(&before), 0);
+  ASSERT_EQ(pthread_attr_init(&huge), 0);
+  ASSERT_EQ(pthread_attr_setstacksize(&huge, size_t{1} << 47), 0);
+  ASSERT_EQ(pthread_setattr_default_np(&huge), 0);
+  const auto peer = Peer::Create({.name = "x"});
+  ASSERT_EQ(pthread_setattr_default_np(&before), 0);
+  pthread_attr_destroy(&huge);
+  pthread_attr_destroy(&before);
+  EXPECT_THAT(peer, StatusIs(absl::StatusCode::kResourceExhausted,
+                             HasSubstr("got no thread")));
 }
 
 TEST_F(SecurityTest, WhatDoesNotGoTogetherIsSaidAtTheStart) {
