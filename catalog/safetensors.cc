@@ -18,6 +18,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "base/little_endian.h"
 #include "base/status_macros.h"
 #include "catalog/atomic_file.h"
 #include "catalog/mapped_file.h"
@@ -77,9 +78,7 @@ absl::StatusOr<std::string> ReadHeaderText(const OpenFile& file) {
   }
   std::array<uint8_t, kLengthBytes> bytes;
   FERRY_RETURN_IF_ERROR(ReadAt(file.fd, 0, bytes.data(), kLengthBytes));
-  const uint64_t length = std::accumulate(
-      bytes.rbegin(), bytes.rend(), uint64_t{0},
-      [](uint64_t sum, uint8_t byte) { return sum << 8 | byte; });
+  const uint64_t length = LoadLittleEndian(bytes.data(), bytes.size());
   if (length > kMaxSafetensorsHeader || length > file.nbytes() - kLengthBytes) {
     return absl::InvalidArgumentError(
         absl::StrCat("offset 0: the header should have ", length,
@@ -247,10 +246,8 @@ absl::Status WriteTensors(const std::string& path,
   FERRY_ASSIGN_OR_RETURN(Layout layout, PlanFile(contents));
   FERRY_ASSIGN_OR_RETURN(std::unique_ptr<AtomicFile> file,
                          AtomicFile::Create(path));
-  std::string length;
-  for (uint64_t i = 0; i < kLengthBytes; ++i) {
-    length += static_cast<char>(layout.header.size() >> (8 * i));
-  }
+  std::string length(kLengthBytes, '\0');
+  StoreLittleEndian(layout.header.size(), length.size(), length.data());
   FERRY_RETURN_IF_ERROR(file->Append(length));
   FERRY_RETURN_IF_ERROR(file->Append(layout.header));
   for (size_t i : layout.order) {

@@ -5,6 +5,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "base/little_endian.h"
 
 namespace tensorferry {
 namespace {
@@ -16,24 +17,12 @@ constexpr size_t kNumberAt = 8, kLengthAt = 16, kAddressAt = 24, kNonceAt = 32,
                  kReasonAt = 48;
 static_assert(kReasonAt + kLocalReasonBytes == kLocalFrameBytes);
 
-void Put(uint64_t value, uint8_t* to) {
-  for (int i = 0; i < 8; ++i) to[i] = static_cast<uint8_t>(value >> (8 * i));
-}
-
-uint64_t Get(const char* from) {
-  uint64_t value = 0;
-  for (int i = 7; i >= 0; --i) {
-    value = value << 8 | static_cast<uint8_t>(from[i]);
-  }
-  return value;
-}
-
 LocalFrame ReadFields(absl::string_view bytes) {
   LocalFrame frame;
   frame.kind = static_cast<Kind>(bytes[0]);
-  frame.number = Get(&bytes[kNumberAt]);
-  frame.length = Get(&bytes[kLengthAt]);
-  frame.address = Get(&bytes[kAddressAt]);
+  frame.number = LoadLittleEndian(&bytes[kNumberAt], 8);
+  frame.length = LoadLittleEndian(&bytes[kLengthAt], 8);
+  frame.address = LoadLittleEndian(&bytes[kAddressAt], 8);
   std::memcpy(frame.nonce.data(), &bytes[kNonceAt], frame.nonce.size());
   const absl::string_view reason = bytes.substr(kReasonAt);
   frame.reason = std::string(reason.substr(0, reason.find('\0')));
@@ -65,9 +54,9 @@ std::string WrongField(const LocalFrame& frame) {
 LocalFrameBytes EncodeLocalFrame(const LocalFrame& frame) {
   LocalFrameBytes bytes = {};
   bytes[0] = static_cast<uint8_t>(frame.kind);
-  Put(frame.number, &bytes[kNumberAt]);
-  Put(frame.length, &bytes[kLengthAt]);
-  Put(frame.address, &bytes[kAddressAt]);
+  StoreLittleEndian(frame.number, 8, &bytes[kNumberAt]);
+  StoreLittleEndian(frame.length, 8, &bytes[kLengthAt]);
+  StoreLittleEndian(frame.address, 8, &bytes[kAddressAt]);
   std::copy(frame.nonce.begin(), frame.nonce.end(), &bytes[kNonceAt]);
   const size_t n = std::min(frame.reason.size(), kLocalReasonBytes);
   std::transform(frame.reason.begin(), frame.reason.begin() + n,

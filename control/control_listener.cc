@@ -29,6 +29,7 @@
 #include "absl/synchronization/mutex.h"
 #include "base/descriptor_budget.h"
 #include "base/status_macros.h"
+#include "base/unique_fd.h"
 #include "control/address.h"
 #include "control/grpc_credentials.h"
 
@@ -40,25 +41,6 @@ using Acceptor = grpc::experimental::ExternalConnectionAcceptor;
 // Users behind one unix socket, our own included; see UserDoor.
 constexpr size_t kMaxUsers = 16;
 constexpr int kRetryMs = 20;  // while there are no descriptors
-
-// A descriptor that is closed with it.
-class Fd {
- public:
-  explicit Fd(int fd = -1) : fd_(fd) {}
-  Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Fd& operator=(Fd&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~Fd() {
-    if (fd_ >= 0) close(fd_);
-  }
-  int get() const { return fd_; }
-  int release() { return std::exchange(fd_, -1); }
-
- private:
-  int fd_;
-};
 
 absl::Status CannotListen(absl::string_view address, absl::string_view why) {
   return absl::UnavailableError(
@@ -100,7 +82,7 @@ class SocketFile {
 };
 
 struct ListeningSocket {
-  Fd fd;
+  UniqueFd fd;
   SocketFile file;
 };
 
@@ -116,8 +98,8 @@ absl::StatusOr<ListeningSocket> ListenUnix(const std::string& address,
   sockaddr_un name = {};
   name.sun_family = AF_UNIX;
   path.copy(name.sun_path, sizeof(name.sun_path) - 1);
-  Fd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (fd.get() < 0 ||
+  UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!fd.valid() ||
       bind(fd.get(), reinterpret_cast<sockaddr*>(&name), sizeof(name)) != 0) {
     return CannotListen(address);
   }
@@ -156,12 +138,12 @@ absl::StatusOr<ListeningSocket> ListenTcp(const std::string& address) {
       break;
     }
   }
-  Fd fd(
+  UniqueFd fd(
       socket(first->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   const int on = 1;
   // Not SO_REUSEPORT: two processes on one port would each get half of the
   // callers.
-  if (fd.get() < 0 ||
+  if (!fd.valid() ||
       setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
       setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) != 0 ||
       bind(fd.get(), first->ai_addr, first->ai_addrlen) != 0 ||
@@ -209,7 +191,7 @@ class UserDoor : public grpc::AuthMetadataProcessor {
 
 class LiveListener final : public ControlListener {
  public:
-  LiveListener(std::string address, ListeningSocket socket, Fd stop,
+  LiveListener(std::string address, ListeningSocket socket, UniqueFd stop,
                std::shared_ptr<const Access> access)
       : address_(std::move(address)),
         file_(std::move(socket.file)),
@@ -230,12 +212,12 @@ class LiveListener final : public ControlListener {
   // Until `fd` is readable (if it is not -1) or the time is over; whether to go
   // on.
   bool Wait(int fd, int timeout_ms) const;
-  void Take(Fd connection);
-  Acceptor* DoorOf(const Fd& connection);
+  void Take(UniqueFd connection);
+  Acceptor* DoorOf(const UniqueFd& connection);
 
   const std::string address_;
   const SocketFile file_;
-  const Fd fd_, stop_;
+  const UniqueFd fd_, stop_;
   const std::shared_ptr<const Access> access_;
   std::vector<std::unique_ptr<Acceptor>> acceptors_;
   std::vector<std::shared_ptr<UserDoor>> doors_;  // one for each acceptor
@@ -288,9 +270,9 @@ void LiveListener::Run() {
            -DescriptorBudget::kKeptBack / 2) {
       if (!Wait(-1, kRetryMs)) return;
     }
-    Fd connection(
+    UniqueFd connection(
         accept4(fd_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-    if (connection.get() >= 0) {
+    if (connection.valid()) {
       Take(std::move(connection));
     } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
                errno == ENOMEM) {
@@ -300,7 +282,7 @@ void LiveListener::Run() {
 }
 
 // Null: this user may not come in.
-Acceptor* LiveListener::DoorOf(const Fd& connection) {
+Acceptor* LiveListener::DoorOf(const UniqueFd& connection) {
   if (!is_unix()) return acceptors_.front().get();
   ucred user = {};
   socklen_t size = sizeof(user);
@@ -319,12 +301,12 @@ Acceptor* LiveListener::DoorOf(const Fd& connection) {
   return acceptors_[index].get();
 }
 
-void LiveListener::Take(Fd connection) {
+void LiveListener::Take(UniqueFd connection) {
   Acceptor* const acceptor = DoorOf(connection);
   if (acceptor == nullptr) return;
   Acceptor::NewConnectionParameters parameters;
   parameters.listener_fd = fd_.get();
-  parameters.fd = connection.release();
+  parameters.fd = connection.Release();
   acceptor->HandleNewConnection(&parameters);
 }
 
@@ -338,8 +320,8 @@ absl::StatusOr<std::unique_ptr<ControlListener>> ControlListener::Listen(
   FERRY_ASSIGN_OR_RETURN(
       ListeningSocket socket,
       is_unix ? ListenUnix(address, security.unix_mode) : ListenTcp(address));
-  Fd stop(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (stop.get() < 0) return CannotListen(address);
+  UniqueFd stop(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!stop.valid()) return CannotListen(address);
   std::string with_port = address;
   if (!is_unix) {
     with_port = absl::StrCat(address.substr(0, address.rfind(':') + 1),

@@ -8,7 +8,7 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "transport/unique_fd.h"
+#include "base/unique_fd.h"
 
 namespace tensorferry {
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/little_endian.h"
 #include "base/status_macros.h"
 
 namespace tensorferry {
@@ -38,9 +39,7 @@ int Append(uint8_t* header, uint8_t* data, uint64_t length, uint64_t done,
 }  // namespace
 
 void EncodeFrameHeader(const FrameHeader& header, uint8_t* out) {
-  for (int i = 0; i < 7; ++i) {
-    out[i] = static_cast<uint8_t>(header.length >> (8 * i));
-  }
+  StoreLittleEndian(header.length, 7, out);
   out[7] = static_cast<uint8_t>(header.kind);
 }
 
@@ -49,9 +48,7 @@ absl::StatusOr<FrameHeader> DecodeFrameHeader(const uint8_t* in) {
   if (kind != FrameKind::kBytes && kind != FrameKind::kPacket) {
     return absl::DataLossError(absl::StrCat("frame of unknown kind ", in[7]));
   }
-  FrameHeader header{.kind = kind};
-  for (int i = 0; i < 7; ++i) header.length |= uint64_t{in[i]} << (8 * i);
-  return header;
+  return FrameHeader{.kind = kind, .length = LoadLittleEndian(in, 7)};
 }
 
 void FrameWriter::AddBytes(const void* data, uint64_t length) {

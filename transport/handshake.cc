@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "base/little_endian.h"
 
 namespace tensorferry {
 namespace {
@@ -19,16 +20,6 @@ constexpr size_t kNumberAt = 8, kHelloNonceAt = 16;
 constexpr size_t kChallengeNonceAt = 8, kProofAt = 40;
 
 uint8_t WireByte(Wire wire) { return static_cast<uint8_t>(wire) + 1; }
-
-void PutNumber(uint64_t number, uint8_t* out) {
-  for (int i = 0; i < 8; ++i) out[i] = static_cast<uint8_t>(number >> (8 * i));
-}
-
-uint64_t GetNumber(const uint8_t* in) {
-  uint64_t number = 0;
-  for (int i = 0; i < 8; ++i) number |= uint64_t{in[i]} << (8 * i);
-  return number;
-}
 
 absl::string_view Text(const uint8_t* data, size_t size) {
   return {reinterpret_cast<const char*>(data), size};
@@ -89,7 +80,7 @@ ClientHandshake::ClientHandshake(SessionKey session, Wire wire, uint64_t number,
   hello[kVersionAt] = kVersion;
   hello[kWireAt] = WireByte(wire);
   hello[kIdLengthAt] = static_cast<uint8_t>(session_.session_id.size());
-  PutNumber(number, &hello[kNumberAt]);
+  StoreLittleEndian(number, 8, &hello[kNumberAt]);
   std::copy(nonce.begin(), nonce.end(), &hello[kHelloNonceAt]);
   std::copy(session_.session_id.begin(), session_.session_id.end(),
             &hello[kHelloHead]);
@@ -159,7 +150,7 @@ absl::Status ServerHandshake::OnHelloHead() {
 
 absl::Status ServerHandshake::OnHello() {
   const absl::string_view hello = received();
-  number_ = GetNumber(&in_[kNumberAt]);
+  number_ = LoadLittleEndian(&in_[kNumberAt], 8);
   session_.session_id = std::string(hello.substr(kHelloHead));
   auto key = find_key_(session_.session_id);
   if (auto* refusal = std::get_if<Refusal>(&key)) return Refuse(*refusal);

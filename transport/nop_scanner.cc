@@ -1,5 +1,7 @@
 #include "transport/nop_scanner.h"
 
+#include "base/little_endian.h"
+
 namespace tensorferry {
 namespace {
 
@@ -30,10 +32,7 @@ bool NopScanner::Bytes(uint64_t count, absl::string_view& bytes) {
 bool NopScanner::LittleEndian(int count, uint64_t& value) {
   absl::string_view bytes;
   if (!Bytes(count, bytes)) return false;
-  value = 0;
-  for (int i = 0; i < count; ++i) {
-    value |= uint64_t{static_cast<uint8_t>(bytes[i])} << (8 * i);
-  }
+  value = LoadLittleEndian(bytes.data(), bytes.size());
   return true;
 }
 

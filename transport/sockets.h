@@ -10,8 +10,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/peer_process.h"
+#include "base/unique_fd.h"
 #include "transport/data_address.h"
-#include "transport/unique_fd.h"
 
 namespace tensorferry {
 

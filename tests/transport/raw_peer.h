@@ -6,10 +6,10 @@
 #include <string>
 
 #include "absl/strings/string_view.h"
+#include "base/unique_fd.h"
 #include "transport/data_address.h"
 #include "transport/frame.h"
 #include "transport/session_key.h"
-#include "transport/unique_fd.h"
 
 namespace tensorferry {
 

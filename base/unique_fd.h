@@ -1,5 +1,5 @@
-#ifndef TENSORFERRY_TRANSPORT_UNIQUE_FD_H_
-#define TENSORFERRY_TRANSPORT_UNIQUE_FD_H_
+#ifndef TENSORFERRY_BASE_UNIQUE_FD_H_
+#define TENSORFERRY_BASE_UNIQUE_FD_H_
 
 #include <unistd.h>
 
@@ -22,8 +22,9 @@ class UniqueFd {
 
   int get() const { return fd_; }
   bool valid() const { return fd_ >= 0; }
+  int Release() { return std::exchange(fd_, -1); }  // nobody closes it here
   void Reset() {
-    if (fd_ >= 0) close(std::exchange(fd_, -1));
+    if (fd_ >= 0) close(Release());
   }
 
  private:
@@ -32,4 +33,4 @@ class UniqueFd {
 
 }  // namespace tensorferry
 
-#endif  // TENSORFERRY_TRANSPORT_UNIQUE_FD_H_
+#endif  // TENSORFERRY_BASE_UNIQUE_FD_H_
