@@ -19,6 +19,7 @@
 #include "control/access.h"
 #include "control/authorizer.h"
 #include "control/security.h"
+#include "tests/testing/fixed_grants.h"
 #include "tests/testing/status_matchers.h"
 
 namespace tensorferry {
@@ -123,16 +124,6 @@ TEST(CatalogServiceTest, NarrowsByGlobs) {
   EXPECT_THAT(*List(*client, {.bundle = "none", .names = "*"}), IsEmpty());
 }
 
-// Gives everybody the same.
-class Giving : public Authorizer {
- public:
-  explicit Giving(Grants grants) : grants_(std::move(grants)) {}
-  Grants GrantsOf(const Identity&) const override { return grants_; }
-
- private:
-  const Grants grants_;
-};
-
 TEST(CatalogServiceTest, ListsAndCountsOnlyWhatIsGranted) {
   Catalog catalog;
   Publish(catalog, "a", {"x", "y"});
@@ -141,7 +132,7 @@ TEST(CatalogServiceTest, ListsAndCountsOnlyWhatIsGranted) {
   Grants grants;
   grants.list = {{"a", "*"}, {"*", "x"}};
   ServerSecurity security;
-  security.authorizer = std::make_shared<const Giving>(grants);
+  security.authorizer = std::make_shared<const testing::FixedGrants>(grants);
   CatalogService service(&catalog);
   Server server(&service, security);
   FERRY_ASSERT_OK_AND_ASSIGN(auto client,

@@ -31,6 +31,7 @@
 #include "control/security.h"
 #include "session/blocking.h"
 #include "session/peer.h"
+#include "tests/testing/fixed_grants.h"
 #include "tests/testing/status_matchers.h"
 
 namespace tensorferry {
@@ -233,21 +234,11 @@ TEST_F(PullPushTest, APeerThatTakesNoPushesIsNotSentTheTensors) {
   EXPECT_THAT(store.catalog().List(), IsEmpty());
 }
 
-// Gives everybody the same.
-class Giving : public Authorizer {
- public:
-  explicit Giving(Grants grants) : grants_(std::move(grants)) {}
-  Grants GrantsOf(const Identity&) const override { return grants_; }
-
- private:
-  const Grants grants_;
-};
-
 TEST_F(PullPushTest, WhoMayPushNothingIsNotReceivedFrom) {
   Grants grants = Grants::All();
   grants.push.clear();
   ServerSecurity security;
-  security.authorizer = std::make_shared<const Giving>(grants);
+  security.authorizer = std::make_shared<const testing::FixedGrants>(grants);
   Store store({.accept_push = TakeAll}, security);
   const auto session = Connect(store.address());
   EXPECT_THAT(blocking::Push(session, Contents({"a"}, 1, 1'000'000),

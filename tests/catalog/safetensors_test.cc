@@ -26,6 +26,7 @@
 #include "absl/strings/str_cat.h"
 #include "catalog/safetensors_header.h"
 #include "tests/testing/status_matchers.h"
+#include "tests/testing/test_folder.h"
 
 namespace tensorferry {
 namespace {
@@ -60,28 +61,15 @@ std::string FileOf(const std::string& header, const std::string& data) {
   return Length(header.size()) + header + data;
 }
 
-class SafetensorsTest : public ::testing::Test {
+class SafetensorsTest : public ::testing::Test, protected testing::TestFolder {
  protected:
-  void SetUp() override {
-    std::string folder = ::testing::TempDir() + "/safetensors_XXXXXX";
-    ASSERT_NE(mkdtemp(&folder[0]), nullptr);
-    folder_ = folder;
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
-  std::string Path(const std::string& name) const {
-    return absl::StrCat(folder_, "/", name);
-  }
   std::vector<std::string> FilesInFolder() const {
     std::vector<std::string> names;
-    for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
+    for (const auto& entry : std::filesystem::directory_iterator(path())) {
       names.push_back(entry.path().filename());
     }
     return names;
   }
-
- private:
-  std::string folder_;
 };
 
 TEST_F(SafetensorsTest, ReadsWhatItWrote) {

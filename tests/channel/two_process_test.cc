@@ -3,8 +3,6 @@
 #include <gmock/gmock.h>
 #include <grp.h>
 #include <gtest/gtest.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -23,6 +21,7 @@
 #include "absl/time/clock.h"
 #include "tests/channel/channel_fixture.h"
 #include "tests/testing/child_process.h"
+#include "tests/testing/forbid_call.h"
 #include "tests/testing/status_matchers.h"
 #include "transport/hub.h"
 #include "transport/poll_loop.h"
@@ -38,20 +37,6 @@ using ::testing::StartsWith;
 
 constexpr size_t kMiB = 1 << 20;
 constexpr uid_t kNobody = 65534;
-
-// For all threads of this process. Returns whether it worked.
-bool ForbidProcessVmReadv() {
-  sock_filter filter[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_vm_readv, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  };
-  sock_fprog program{4, filter};
-  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-         syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
-                 SECCOMP_FILTER_FLAG_TSYNC, &program) == 0;
-}
 
 constexpr char kWires[] = "wires";
 
@@ -185,7 +170,7 @@ class Child {
   // `how`: "", or what it forbids itself before it does anything.
   int Run(const std::string& address, const std::string& how) {
     if (how == "undumpable") prctl(PR_SET_DUMPABLE, 0);
-    if (how == "forbidden" && !ForbidProcessVmReadv()) return 1;
+    if (how == "forbidden" && !ForbidCall(SYS_process_vm_readv)) return 1;
     if (how == "nobody" &&
         (setgroups(0, nullptr) != 0 || setuid(kNobody) != 0)) {
       return 1;
@@ -215,7 +200,8 @@ class Child {
       const std::string wrong = Burst(end, 40, 2000, 1000);
       return wrong.empty() ? end.carried() : wrong;
     }
-    if (line == "forbid") return ForbidProcessVmReadv() ? "done" : "failed";
+    if (line == "forbid")
+      return ForbidCall(SYS_process_vm_readv) ? "done" : "failed";
     const std::vector<std::string> words = absl::StrSplit(line, ' ');
     int mib = 0, seed = 0;
     if (words.size() != 3 || !absl::SimpleAtoi(words[1], &mib) ||

@@ -4,7 +4,6 @@
 #include <signal.h>
 #include <sys/resource.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -15,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "tests/cli/program.h"
 #include "tests/testing/certificates.h"
+#include "tests/testing/test_folder.h"
 
 namespace tensorferry {
 namespace {
@@ -38,25 +38,13 @@ void WriteModel(const std::string& path) {
   std::ofstream(path, std::ios::binary) << length << header << "de";
 }
 
-class CommandSecurityTest : public ::testing::Test {
+class CommandSecurityTest : public ::testing::Test,
+                            protected testing::TestFolder {
  protected:
   void SetUp() override {
-    folder_ = ::testing::TempDir() + "/cli_security_XXXXXX";
-    ASSERT_NE(mkdtemp(folder_.data()), nullptr);
     WriteModel(Path("model.safetensors"));
     WriteModel(Path("private.safetensors"));
     std::filesystem::create_directory(Path("inbox"));
-  }
-  void TearDown() override {
-    server_.reset();
-    std::filesystem::remove_all(folder_);
-  }
-  std::string Path(const std::string& name) const {
-    return absl::StrCat(folder_, "/", name);
-  }
-  void Write(const std::string& name, const std::string& text) {
-    std::ofstream(Path(name) + ".new") << text;
-    std::filesystem::rename(Path(name) + ".new", Path(name));
   }
 
   void Serve(const Words& more) {
@@ -77,7 +65,6 @@ class CommandSecurityTest : public ::testing::Test {
     return object;
   }
 
-  std::string folder_;
   std::unique_ptr<Program> server_;
   std::string address_;
 };

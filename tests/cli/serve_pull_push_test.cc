@@ -19,6 +19,7 @@
 #include "session/blocking.h"
 #include "session/peer.h"
 #include "tests/cli/program.h"
+#include "tests/testing/test_folder.h"
 
 namespace tensorferry {
 namespace {
@@ -50,20 +51,11 @@ void WriteSmallFile(const std::string& path, const std::string& tensor,
   std::ofstream(path, std::ios::binary) << length << header << data;
 }
 
-class ServePullPushTest : public ::testing::Test {
+class ServePullPushTest : public ::testing::Test,
+                          protected testing::TestFolder {
  protected:
   void SetUp() override {
-    folder_ = ::testing::TempDir() + "/cli_XXXXXX";
-    ASSERT_NE(mkdtemp(folder_.data()), nullptr);
     std::filesystem::copy_file(std::getenv("MODEL"), Path("model.safetensors"));
-  }
-  void TearDown() override {
-    server_.reset();
-    std::filesystem::remove_all(folder_);
-  }
-
-  std::string Path(const std::string& name) const {
-    return absl::StrCat(folder_, "/", name);
   }
 
   // Starts `serve` with `more` flags and waits until it is ready.
@@ -87,7 +79,6 @@ class ServePullPushTest : public ::testing::Test {
     return object;
   }
 
-  std::string folder_;
   std::unique_ptr<Program> server_;
   std::string address_;
 };

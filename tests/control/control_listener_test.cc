@@ -9,7 +9,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -18,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "tests/testing/status_matchers.h"
+#include "tests/testing/test_folder.h"
 
 namespace tensorferry {
 namespace testing {
@@ -50,14 +50,10 @@ class OneDescriptorLeft {
   std::vector<int> taken_;
 };
 
-class ControlListenerTest : public ::testing::Test {
+class ControlListenerTest : public ::testing::Test,
+                            protected testing::TestFolder {
  protected:
-  ControlListenerTest() {
-    folder_ = "/tmp/listener_XXXXXX";  // short enough for a socket's path
-    EXPECT_NE(mkdtemp(folder_.data()), nullptr);
-    path_ = absl::StrCat(folder_, "/sock");
-  }
-  ~ControlListenerTest() override { std::filesystem::remove_all(folder_); }
+  ControlListenerTest() : TestFolder(kForSockets) {}
 
   absl::StatusOr<std::unique_ptr<ControlListener>> Listen() {
     return ControlListener::Listen(absl::StrCat("unix:", path_), {},
@@ -66,7 +62,7 @@ class ControlListenerTest : public ::testing::Test {
   bool FileIsThere() const { return std::filesystem::exists(path_); }
 
   grpc::ServerBuilder builder_;
-  std::string folder_, path_;
+  const std::string path_ = Path("sock");
 };
 
 TEST_F(ControlListenerTest, TheFileOfItsSocketGoesWithIt) {

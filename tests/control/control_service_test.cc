@@ -5,9 +5,6 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <map>
 #include <memory>
 #include <new>
@@ -29,6 +26,7 @@
 #include "tests/control/raw_peer.h"
 #include "tests/control/test_peers.h"
 #include "tests/testing/status_matchers.h"
+#include "tests/testing/test_folder.h"
 
 namespace tensorferry {
 namespace testing {
@@ -360,11 +358,9 @@ Grants Sessions(int sessions) {
 }
 
 // A service that knows Alice and Bob by their tokens.
-class AccessTest : public ::testing::Test {
+class AccessTest : public ::testing::Test, protected testing::TestFolder {
  protected:
   AccessTest() {
-    folder_ = ::testing::TempDir() + "/access_XXXXXX";
-    EXPECT_NE(mkdtemp(folder_.data()), nullptr);
     // sha256sum of "alice-token" and of "bob-token".
     Write("tokens",
           "alice "
@@ -374,7 +370,7 @@ class AccessTest : public ::testing::Test {
     Write("alice", "alice-token");
     Write("bob", "bob-token");
     ServerSecurity security;
-    security.token_file = folder_ + "/tokens";
+    security.token_file = Path("tokens");
     security.authorizer = book_;
     auto access = Access::Create(security);
     EXPECT_THAT(access, IsOk());
@@ -389,19 +385,14 @@ class AccessTest : public ::testing::Test {
     alice_.reset();
     bob_.reset();
     server_.reset();
-    std::filesystem::remove_all(folder_);
   }
 
-  void Write(const std::string& name, const std::string& text) {
-    std::ofstream(folder_ + "/" + name) << text;
-  }
   std::unique_ptr<ControlClient> ClientOf(const std::string& name) {
     ControlClientOptions options;
-    options.security.token_file = folder_ + "/" + name;
+    options.security.token_file = Path(name);
     return Connect(server_->address(), options);
   }
 
-  std::string folder_;
   const std::shared_ptr<Book> book_ = std::make_shared<Book>();
   FakeHost host_{PeerWith("host", {})};
   std::unique_ptr<TestServer> server_;

@@ -2,8 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <malloc.h>
 #include <sched.h>
 #include <sys/mount.h>
@@ -18,6 +16,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "tests/testing/forbid_call.h"
 
 namespace tensorferry {
 namespace testing {
@@ -41,23 +40,13 @@ rlim_t AddressSpaceNow() {
 
 // In all threads, the system call fails with EPERM from now on.
 absl::Status Deny(const std::string& call) {
-  unsigned number = 0;
+  int number = 0;
   if (call == "memfd_create") number = SYS_memfd_create;
   if (call == "process_vm_readv") number = SYS_process_vm_readv;
   if (number == 0) {
     return absl::InvalidArgumentError(absl::StrCat("cannot deny ", call));
   }
-  sock_filter filter[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  };
-  sock_fprog program{4, filter};
-  return Check(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-                   syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
-                           SECCOMP_FILTER_FLAG_TSYNC, &program) == 0,
-               "seccomp");
+  return Check(ForbidCall(number), "seccomp");
 }
 
 absl::Status MountFullShm() {

@@ -10,9 +10,7 @@
 #include <unistd.h>
 
 #include <csignal>
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,6 +25,7 @@
 #include "session/peer.h"
 #include "tests/testing/certificates.h"
 #include "tests/testing/status_matchers.h"
+#include "tests/testing/test_folder.h"
 
 namespace tensorferry {
 namespace {
@@ -46,11 +45,10 @@ constexpr char kSecretHash[] =
     "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
 
 // A folder with a server's and two clients' certificates, and tokens.
-class SecurityTest : public ::testing::Test {
+class SecurityTest : public ::testing::Test, protected testing::TestFolder {
  protected:
+  SecurityTest() : TestFolder(kForSockets) {}
   void SetUp() override {
-    folder_ = "/tmp/security_XXXXXX";  // short enough for a socket's path
-    ASSERT_NE(mkdtemp(folder_.data()), nullptr);
     ca_.WriteCertificate(Path("ca.pem"));
     other_ca_.WriteCertificate(Path("other_ca.pem"));
     ca_.Issue("server", "DNS:localhost,IP:127.0.0.1", Path("server.pem"),
@@ -62,18 +60,7 @@ class SecurityTest : public ::testing::Test {
     Write("token", "secret\n");
     Write("bad_token", "guess\n");
   }
-  void TearDown() override {
-    Stop();
-    std::filesystem::remove_all(folder_);
-  }
-
-  std::string Path(const std::string& name) const {
-    return absl::StrCat(folder_, "/", name);
-  }
-  void Write(const std::string& name, const std::string& text) {
-    std::ofstream(Path(name) + ".new") << text;
-    std::filesystem::rename(Path(name) + ".new", Path(name));
-  }
+  void TearDown() override { Stop(); }
 
   ServerSecurity TlsServer() const {
     ServerSecurity security;
@@ -157,7 +144,6 @@ class SecurityTest : public ::testing::Test {
     std::shared_ptr<Session> session;
   };
   const CertificateAuthority ca_{"ca"}, other_ca_{"other ca"};
-  std::string folder_;
   std::unique_ptr<Peer> callee_;
   std::vector<Open> sessions_;
   absl::Mutex mu_;
@@ -322,7 +308,7 @@ std::optional<bool> IsLetIn(uid_t uid, const std::string& path) {
 }
 
 TEST_F(SecurityTest, OtherUsersNeedARuleToComeInThroughAUnixSocket) {
-  std::filesystem::permissions(folder_, std::filesystem::perms(0755));
+  std::filesystem::permissions(path(), std::filesystem::perms(0755));
   ServerSecurity security;
   security.unix_mode = 0666;
   Serve(security, absl::StrCat("unix:", Path("sock")));
@@ -336,7 +322,7 @@ TEST_F(SecurityTest, OtherUsersNeedARuleToComeInThroughAUnixSocket) {
 }
 
 TEST_F(SecurityTest, ManyOtherUsersDoNotKeepOurOwnOut) {
-  std::filesystem::permissions(folder_, std::filesystem::perms(0755));
+  std::filesystem::permissions(path(), std::filesystem::perms(0755));
   ServerSecurity security;
   security.unix_mode = 0666;
   security.authorizer =
@@ -363,7 +349,7 @@ TEST_F(SecurityTest, ATokenGoesToAUnixSocketOfOurOwn) {
 }
 
 TEST_F(SecurityTest, ATokenIsNotSentToAnotherUsersUnixSocket) {
-  std::filesystem::permissions(folder_, std::filesystem::perms(0777));
+  std::filesystem::permissions(path(), std::filesystem::perms(0777));
   int listening[2];
   ASSERT_EQ(pipe(listening), 0);
   const pid_t child = fork();

@@ -17,7 +17,6 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <new>
@@ -37,6 +36,7 @@
 #include "session/peer.h"
 #include "session/reconnect.h"
 #include "tests/testing/status_matchers.h"
+#include "tests/testing/test_folder.h"
 
 namespace tensorferry {
 namespace {
@@ -970,27 +970,13 @@ TEST(PeerTest, LimitsThatBothRaiseAreRaised) {
   EXPECT_THAT(SendNamed(*caller, *callee, name), IsOk());
 }
 
-// A folder of its own: a socket's path has 107 bytes at most.
-class UnixAddress {
- public:
-  UnixAddress() { EXPECT_NE(mkdtemp(folder_), nullptr); }
-  ~UnixAddress() {
-    unlink(path().c_str());
-    rmdir(folder_);
-  }
-  std::string path() const { return absl::StrCat(folder_, "/peer"); }
-
- private:
-  char folder_[32] = "/tmp/ferry-XXXXXX";
-};
-
 TEST(PeerTest, WorksOverAUnixSocket) {
-  UnixAddress there;
+  testing::TestFolder there(testing::TestFolder::kForSockets);
   for (const char* prefix : {"unix:", "unix://"}) {
     FERRY_ASSERT_OK_AND_ASSIGN(
         auto callee,
-        Peer::Create(
-            {.name = "callee", .control = absl::StrCat(prefix, there.path())}));
+        Peer::Create({.name = "callee",
+                      .control = absl::StrCat(prefix, there.Path("peer"))}));
     FERRY_ASSERT_OK_AND_ASSIGN(auto caller,
                                Peer::Create({.name = "caller", .control = ""}));
     EXPECT_THAT(SendNamed(*caller, *callee, "n"), IsOk());
@@ -998,8 +984,8 @@ TEST(PeerTest, WorksOverAUnixSocket) {
 }
 
 TEST(PeerTest, LeavesAUnixSocketToWhoListensThere) {
-  UnixAddress there;
-  const std::string address = absl::StrCat("unix:", there.path());
+  testing::TestFolder there(testing::TestFolder::kForSockets);
+  const std::string address = absl::StrCat("unix:", there.Path("peer"));
   FERRY_ASSERT_OK_AND_ASSIGN(
       auto first, Peer::Create({.name = "first", .control = address}));
   EXPECT_THAT(Peer::Create({.name = "second", .control = address}),
@@ -1012,19 +998,19 @@ TEST(PeerTest, LeavesAUnixSocketToWhoListensThere) {
 
 // As a process that was killed leaves it.
 TEST(PeerTest, ReplacesAUnixSocketThatNobodyListensOn) {
-  UnixAddress there;
+  testing::TestFolder there(testing::TestFolder::kForSockets);
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
-  there.path().copy(address.sun_path, sizeof(address.sun_path) - 1);
+  there.Path("peer").copy(address.sun_path, sizeof(address.sun_path) - 1);
   const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
   ASSERT_EQ(bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)),
             0);
   close(fd);
   FERRY_ASSERT_OK_AND_ASSIGN(
       auto peer,
-      Peer::Create(
-          {.name = "peer", .control = absl::StrCat("unix:", there.path())}));
-  EXPECT_EQ(peer->control_address(), absl::StrCat("unix:", there.path()));
+      Peer::Create({.name = "peer",
+                    .control = absl::StrCat("unix:", there.Path("peer"))}));
+  EXPECT_EQ(peer->control_address(), absl::StrCat("unix:", there.Path("peer")));
 }
 
 TEST(PeerTest, RefusesNamesAndNumbersThatCannotWork) {

@@ -7,11 +7,64 @@
 namespace tensorferry {
 namespace simulation {
 
-// The caller's end. Every report to the reactor is an event of its process.
-class SimulatedCall::Client final
-    : public grpc::ClientCallbackReaderWriter<Request, Response> {
+// What both ends have in common: operations, each of which ends with a report
+// to the reactor, an event of the end's process; and what has arrived.
+template <class Reactor, class Message>
+class SimulatedCall::End {
  public:
-  explicit Client(SimulatedCall* call) : call_(call) {}
+  virtual ~End() = default;
+  bool done() const { return done_; }
+
+ protected:
+  End(SimulatedCall* call, ProcessState* process)
+      : call_(call), process_(process) {}
+
+  // Goes on with what may go on now.
+  virtual void Progress() = 0;
+
+  void Post(std::function<void()> report) {
+    EventQueue& queue = *call_->network_.queue;
+    queue.At(queue.Now(), process_,
+             [call = call_->shared_from_this(), report] { report(); });
+  }
+  // An operation is through.
+  void Report(void (Reactor::*report)(bool), bool ok) {
+    ++operations_;
+    Post([this, report, ok] {
+      --operations_;
+      (reactor_->*report)(ok);
+      Progress();
+    });
+  }
+  // The read under way gets what has arrived, or, if that was all, fails.
+  void ReportRead(bool all_arrived) {
+    if (read_ == nullptr || (arrived_.empty() && !all_arrived)) return;
+    const bool ok = !arrived_.empty();
+    if (ok) {
+      *read_ = std::move(arrived_.front());
+      arrived_.pop_front();
+    }
+    read_ = nullptr;
+    Report(&Reactor::OnReadDone, ok);
+  }
+  bool at_rest() const { return read_ == nullptr && operations_ == 0; }
+
+  SimulatedCall* const call_;
+  Reactor* reactor_ = nullptr;
+  Message* read_ = nullptr;  // into which
+  std::deque<Message> arrived_;
+  bool done_ = false;
+
+ private:
+  ProcessState* const process_;
+  int operations_ = 0;  // whose report is on the way
+};
+
+class SimulatedCall::Client final
+    : public grpc::ClientCallbackReaderWriter<Request, Response>,
+      public End<ClientReactor, Response> {
+ public:
+  explicit Client(SimulatedCall* call) : End(call, call->network_.client) {}
 
   void Bind(ClientReactor* reactor) {
     reactor_ = reactor;
@@ -42,29 +95,20 @@ class SimulatedCall::Client final
     status_ = std::move(status);
     Progress();
   }
-  bool done() const { return done_; }
 
  private:
-  void Post(std::function<void()> report) {
-    call_->network_.queue->At(
-        call_->network_.queue->Now(), call_->network_.client,
-        [call = call_->shared_from_this(), report] { report(); });
-  }
-  void Progress();
+  void Progress() override;
 
-  SimulatedCall* const call_;
-  ClientReactor* reactor_ = nullptr;
-  bool started_ = false, done_ = false;
-  int holds_ = 0, operations_ = 0;  // whose report is on the way
-  Response* read_ = nullptr;
-  std::deque<Response> arrived_;
+  bool started_ = false;
+  int holds_ = 0;
   std::optional<grpc::Status> status_;
 };
 
 class SimulatedCall::Server final
-    : public grpc::ServerCallbackReaderWriter<Request, Response> {
+    : public grpc::ServerCallbackReaderWriter<Request, Response>,
+      public End<ServerReactor, Request> {
  public:
-  explicit Server(SimulatedCall* call) : call_(call) {}
+  explicit Server(SimulatedCall* call) : End(call, call->network_.server) {}
 
   void Bind(std::shared_ptr<ServerReactor> side) {
     reactor_ = side.get();
@@ -97,25 +141,13 @@ class SimulatedCall::Server final
     broken_ = true;
     ReadsOver();
   }
-  bool done() const { return done_; }
 
  private:
   grpc::internal::ServerReactor* reactor() override { return reactor_; }
   void CallOnDone() override {}
+  void Progress() override;
 
-  void Post(std::function<void()> report) {
-    call_->network_.queue->At(
-        call_->network_.queue->Now(), call_->network_.server,
-        [call = call_->shared_from_this(), report] { report(); });
-  }
-  void Progress();
-
-  SimulatedCall* const call_;
-  ServerReactor* reactor_ = nullptr;
-  bool reads_over_ = false, broken_ = false, finished_ = false, done_ = false;
-  int operations_ = 0;  // whose report is on the way
-  Request* read_ = nullptr;
-  std::deque<Request> arrived_;
+  bool reads_over_ = false, broken_ = false, finished_ = false;
 };
 
 // ---- the caller's end
@@ -131,48 +163,25 @@ void SimulatedCall::Client::StartCall() {
 }
 
 void SimulatedCall::Client::Write(const Request* request, grpc::WriteOptions) {
-  ++operations_;
   const bool ok = !status_;
   if (ok) {
     call_->Carry(true, [call = call_, request = *request] {
       call->server_->Arrived(request);
     });
   }
-  Post([this, ok] {
-    --operations_;
-    reactor_->OnWriteDone(ok);
-    Progress();
-  });
+  Report(&ClientReactor::OnWriteDone, ok);
 }
 
 void SimulatedCall::Client::WritesDone() {
-  ++operations_;
   const bool ok = !status_;
   if (ok) call_->Carry(true, [call = call_] { call->server_->ReadsOver(); });
-  Post([this, ok] {
-    --operations_;
-    reactor_->OnWritesDoneDone(ok);
-    Progress();
-  });
+  Report(&ClientReactor::OnWritesDoneDone, ok);
 }
 
 void SimulatedCall::Client::Progress() {
   if (!started_ || done_) return;
-  if (read_ != nullptr && (!arrived_.empty() || status_)) {
-    ++operations_;
-    const bool ok = !arrived_.empty();
-    if (ok) {
-      *read_ = std::move(arrived_.front());
-      arrived_.pop_front();
-    }
-    read_ = nullptr;
-    Post([this, ok] {
-      --operations_;
-      reactor_->OnReadDone(ok);
-      Progress();
-    });
-  }
-  if (status_ && read_ == nullptr && operations_ == 0 && holds_ == 0) {
+  ReportRead(/*all_arrived=*/status_.has_value());
+  if (status_ && at_rest() && holds_ == 0) {
     done_ = true;
     Post([this] { reactor_->OnDone(*status_); });
   }
@@ -182,18 +191,13 @@ void SimulatedCall::Client::Progress() {
 
 void SimulatedCall::Server::Write(const Response* response,
                                   grpc::WriteOptions) {
-  ++operations_;
   const bool ok = !broken_;
   if (ok) {
     call_->Carry(false, [call = call_, response = *response] {
       call->client_->Arrived(response);
     });
   }
-  Post([this, ok] {
-    --operations_;
-    reactor_->OnWriteDone(ok);
-    Progress();
-  });
+  Report(&ServerReactor::OnWriteDone, ok);
 }
 
 void SimulatedCall::Server::Finish(grpc::Status status) {
@@ -209,21 +213,8 @@ void SimulatedCall::Server::Finish(grpc::Status status) {
 
 void SimulatedCall::Server::Progress() {
   if (reactor_ == nullptr || done_) return;
-  if (read_ != nullptr && (!arrived_.empty() || reads_over_)) {
-    ++operations_;
-    const bool ok = !arrived_.empty();
-    if (ok) {
-      *read_ = std::move(arrived_.front());
-      arrived_.pop_front();
-    }
-    read_ = nullptr;
-    Post([this, ok] {
-      --operations_;
-      reactor_->OnReadDone(ok);
-      Progress();
-    });
-  }
-  if (finished_ && read_ == nullptr && operations_ == 0) {
+  ReportRead(/*all_arrived=*/reads_over_);
+  if (finished_ && at_rest()) {
     done_ = true;
     Post([this] { reactor_->OnDone(); });
   }

@@ -62,6 +62,8 @@ class SimulatedCall : public std::enable_shared_from_this<SimulatedCall> {
   bool over() const;
 
  private:
+  template <class Reactor, class Message>
+  class End;
   class Client;
   class Server;
   void Accept();

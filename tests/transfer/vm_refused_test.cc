@@ -2,16 +2,10 @@
 // what a process has forbidden itself stays so.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstddef>
 
 #include "channel/local_channel.h"
+#include "tests/testing/forbid_call.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/transfer/link_fixture.h"
 
@@ -20,20 +14,6 @@ namespace {
 
 using ::tensorferry::testing::IsOk;
 using ::testing::HasSubstr;
-
-// For all threads of this process. Returns whether it worked.
-bool ForbidProcessVmReadv() {
-  sock_filter filter[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_vm_readv, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  };
-  sock_fprog program{4, filter};
-  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-         syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
-                 SECCOMP_FILTER_FLAG_TSYNC, &program) == 0;
-}
 
 void ExpectBothStrategies(const Receipt& receipt) {
   ASSERT_EQ(receipt.paths.size(), 2u);
@@ -56,7 +36,8 @@ TEST_F(VmRefusedTest, TransferGoesOnThroughTheStreamAndSaysWhy) {
   ASSERT_THAT(before, IsOk());
   ASSERT_EQ(before->receipt.paths[0].path, "unix/local/vm");
 
-  if (!ForbidProcessVmReadv()) GTEST_SKIP() << "no seccomp here";
+  if (!testing::ForbidCall(SYS_process_vm_readv))
+    GTEST_SKIP() << "no seccomp here";
   EXPECT_THAT(WhyUnreadable(), HasSubstr("process_vm_readv"));
   for (bool callee_sends : {false, true}) {
     Link& from = callee_sends ? callee() : caller();
