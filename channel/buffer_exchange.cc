@@ -1,10 +1,10 @@
 #include "channel/buffer_exchange.h"
 
 #include <algorithm>
-#include <exception>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/exception_status.h"
 #include "base/status_macros.h"
 #include "channel/channel_error.h"
 
@@ -283,18 +283,10 @@ void BufferExchange::CallBack(Direction& direction, Buffers& buffers) {
 
 void BufferExchange::Call(const Callback& callback,
                           const tensorpipe::Error& error) {
-  const char* what = "an unknown exception";
-  std::string text;
-  try {
-    return callback(error);
-  } catch (const std::exception& thrown) {
-    text = thrown.what();
-    what = text.c_str();
-  } catch (...) {
-  }
-  if (session_->options().on_wedged) {
-    session_->options().on_wedged(absl::InternalError(
-        absl::StrCat("local channel: tensorpipe threw: ", what)));
+  absl::Status thrown =
+      CatchExceptions("local channel: tensorpipe", [&] { callback(error); });
+  if (!thrown.ok() && session_->options().on_wedged) {
+    session_->options().on_wedged(std::move(thrown));
   }
 }
 

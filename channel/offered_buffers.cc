@@ -9,12 +9,10 @@ namespace tensorferry {
 
 std::optional<LocalFrame> OfferedBuffers::Add(const void* data,
                                               uint64_t length) {
-  const uint64_t number = first_ + entries_.size();
-  entries_.push_back({.carried = {.buffer = data, .length = length}});
-  if (length == 0) {
-    entries_.back().state = State::kEnded;
-    return std::nullopt;
-  }
+  const uint64_t number =
+      buffers_.Add({.carried = {.buffer = data, .length = length},
+                    .state = length == 0 ? State::kEnded : State::kOffered});
+  if (length == 0) return std::nullopt;
   return LocalFrame{.kind = LocalFrame::Kind::kOffer,
                     .number = number,
                     .length = length,
@@ -22,16 +20,15 @@ std::optional<LocalFrame> OfferedBuffers::Add(const void* data,
 }
 
 absl::Status OfferedBuffers::OnAnswer(const LocalFrame& answer) {
-  const uint64_t end = first_ + entries_.size();
-  open_ = std::max(open_, first_);
-  while (open_ < end && At(open_).state != State::kOffered) ++open_;
-  if (open_ == end || answer.number != open_ ||
-      answer.length != At(open_).carried.length) {
+  open_ = buffers_.FirstWhere(
+      open_, [](const Entry& entry) { return entry.state == State::kOffered; });
+  if (open_ == buffers_.end() || answer.number != open_ ||
+      answer.length != buffers_.At(open_).carried.length) {
     return absl::DataLossError(absl::StrCat(
         "local channel: the peer answers buffer ", answer.number, " of ",
         answer.length, " bytes, which is not the oldest open offer"));
   }
-  Entry& entry = At(open_);
+  Entry& entry = buffers_.At(open_);
   if (answer.kind == LocalFrame::Kind::kDone) {
     entry.state = State::kEnded;
     entry.carried.strategy = "vm";
@@ -45,16 +42,14 @@ absl::Status OfferedBuffers::OnAnswer(const LocalFrame& answer) {
 
 std::optional<OfferedBuffers::Piece> OfferedBuffers::NextPiece() {
   if (pieces_.size() >= kPiecesInTransport) return std::nullopt;
-  const uint64_t end = first_ + entries_.size();
-  uncut_ = std::max(uncut_, first_);
-  auto has_none = [](const Entry& entry) {
-    return entry.state == State::kEnded || (entry.state == State::kStreaming &&
-                                            entry.cut == entry.carried.length);
-  };
-  while (uncut_ < end && has_none(At(uncut_))) ++uncut_;
-  if (uncut_ == end || At(uncut_).state == State::kOffered) return std::nullopt;
-
-  Entry& entry = At(uncut_);
+  uncut_ = buffers_.FirstWhere(uncut_, [](const Entry& entry) {
+    return entry.state == State::kOffered ||
+           (entry.state == State::kStreaming &&
+            entry.cut < entry.carried.length);
+  });
+  if (uncut_ == buffers_.end()) return std::nullopt;
+  Entry& entry = buffers_.At(uncut_);
+  if (entry.state == State::kOffered) return std::nullopt;
   const uint64_t length =
       std::min(piece_bytes_, entry.carried.length - entry.cut);
   Piece piece{
@@ -68,19 +63,9 @@ std::optional<OfferedBuffers::Piece> OfferedBuffers::NextPiece() {
 void OfferedBuffers::OnPieceWritten() {
   const InTransport piece = pieces_.front();
   pieces_.pop_front();
-  Entry& entry = At(piece.number);
+  Entry& entry = buffers_.At(piece.number);
   entry.written += piece.length;
   if (entry.written == entry.carried.length) entry.state = State::kEnded;
-}
-
-std::optional<Carried> OfferedBuffers::TakeEnded() {
-  if (entries_.empty() || entries_.front().state != State::kEnded) {
-    return std::nullopt;
-  }
-  Carried carried = std::move(entries_.front().carried);
-  entries_.pop_front();
-  ++first_;
-  return carried;
 }
 
 }  // namespace tensorferry

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "absl/status/status.h"
+#include "channel/buffer_queue.h"
 #include "channel/carried.h"
 #include "channel/local_frame.h"
 
@@ -41,7 +42,7 @@ class OfferedBuffers {
 
   // The oldest buffer once it has ended, after which it is forgotten. Empty
   // ones come too.
-  std::optional<Carried> TakeEnded();
+  std::optional<Carried> TakeEnded() { return buffers_.TakeEnded(); }
 
  private:
   enum class State { kOffered, kStreaming, kEnded };
@@ -49,16 +50,15 @@ class OfferedBuffers {
     Carried carried;
     State state = State::kOffered;
     uint64_t cut = 0, written = 0;  // bytes of the stream
+
+    bool ended() const { return state == State::kEnded; }
   };
   struct InTransport {
     uint64_t number = 0, length = 0;
   };
 
-  Entry& At(uint64_t number) { return entries_[number - first_]; }
-
   const uint64_t piece_bytes_;
-  std::deque<Entry> entries_;
-  uint64_t first_ = 0;  // number of entries_[0]
+  BufferQueue<Entry> buffers_;
   uint64_t open_ = 0;   // no earlier one waits for an answer
   uint64_t uncut_ = 0;  // no earlier one has more pieces
   std::deque<InTransport> pieces_;

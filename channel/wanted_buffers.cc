@@ -20,9 +20,9 @@ absl::Status Lie(absl::string_view what, uint64_t number, uint64_t length) {
 }  // namespace
 
 void WantedBuffers::Add(void* data, uint64_t length) {
-  entries_.push_back({.carried = {.buffer = data, .length = length},
-                      .data = data,
-                      .state = length == 0 ? State::kEnded : State::kWaiting});
+  buffers_.Add({.carried = {.buffer = data, .length = length},
+                .data = data,
+                .state = length == 0 ? State::kEnded : State::kWaiting});
 }
 
 absl::Status WantedBuffers::OnOffer(const LocalFrame& offer) {
@@ -41,14 +41,13 @@ absl::Status WantedBuffers::OnOffer(const LocalFrame& offer) {
 
 absl::StatusOr<WantedBuffers::Step> WantedBuffers::NextStep(
     const absl::Status& vm) {
-  undecided_ = std::max(undecided_, first_);
-  while (undecided_ < end() && (At(undecided_).state == State::kStreaming ||
-                                At(undecided_).state == State::kEnded)) {
-    ++undecided_;
-  }
-  if (copying_ > 0 || undecided_ == end() || offers_.empty()) return Step();
+  undecided_ = buffers_.FirstWhere(undecided_, [](const Entry& entry) {
+    return entry.state == State::kWaiting || entry.state == State::kCopying;
+  });
+  if (copying_ > 0 || undecided_ == buffers_.end() || offers_.empty())
+    return Step();
   const Offer& offer = offers_.front();
-  const uint64_t wanted = At(undecided_).carried.length;
+  const uint64_t wanted = buffers_.At(undecided_).carried.length;
   if (offer.number != undecided_ || offer.length != wanted) {
     return absl::DataLossError(absl::StrCat(
         "local channel: the peer offers buffer ", offer.number, " of ",
@@ -58,7 +57,7 @@ absl::StatusOr<WantedBuffers::Step> WantedBuffers::NextStep(
 }
 
 WantedBuffers::Step WantedBuffers::StartOrGoOn(const absl::Status& vm) {
-  Entry& entry = At(undecided_);
+  Entry& entry = buffers_.At(undecided_);
   const Offer offer = offers_.front();
   if (vm.ok()) {
     entry.state = State::kCopying;
@@ -79,7 +78,7 @@ WantedBuffers::Step WantedBuffers::StartOrGoOn(const absl::Status& vm) {
 }
 
 std::optional<LocalFrame> WantedBuffers::OnCopied() {
-  Entry& entry = At(undecided_);
+  Entry& entry = buffers_.At(undecided_);
   entry.arrived += std::exchange(copying_, 0);
   if (entry.arrived < entry.carried.length) return std::nullopt;
   offers_.pop_front();
@@ -93,34 +92,25 @@ std::optional<LocalFrame> WantedBuffers::OnCopied() {
 void WantedBuffers::OnCopyRefused() { copying_ = 0; }
 
 absl::StatusOr<void*> WantedBuffers::OnData(const LocalFrame& data) {
-  streaming_ = std::max(streaming_, first_);
-  while (streaming_ < end() && At(streaming_).state == State::kEnded) {
-    ++streaming_;
-  }
-  if (streaming_ == end() || At(streaming_).state != State::kStreaming ||
+  streaming_ = buffers_.FirstWhere(
+      streaming_, [](const Entry& entry) { return !entry.ended(); });
+  if (streaming_ == buffers_.end() ||
+      buffers_.At(streaming_).state != State::kStreaming ||
       data.number != streaming_ ||
-      data.length > At(streaming_).carried.length - At(streaming_).arrived) {
+      data.length > buffers_.At(streaming_).carried.length -
+                        buffers_.At(streaming_).arrived) {
     return Lie("sends bytes that were not asked for:", data.number,
                data.length);
   }
   coming_ = data.length;
-  return static_cast<char*>(At(streaming_).data) + At(streaming_).arrived;
+  return static_cast<char*>(buffers_.At(streaming_).data) +
+         buffers_.At(streaming_).arrived;
 }
 
 void WantedBuffers::OnDataRead() {
-  Entry& entry = At(streaming_);
+  Entry& entry = buffers_.At(streaming_);
   entry.arrived += std::exchange(coming_, 0);
   if (entry.arrived == entry.carried.length) entry.state = State::kEnded;
-}
-
-std::optional<Carried> WantedBuffers::TakeEnded() {
-  if (entries_.empty() || entries_.front().state != State::kEnded) {
-    return std::nullopt;
-  }
-  Carried carried = std::move(entries_.front().carried);
-  entries_.pop_front();
-  ++first_;
-  return carried;
 }
 
 }  // namespace tensorferry

@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "channel/buffer_queue.h"
 #include "channel/carried.h"
 #include "channel/local_frame.h"
 
@@ -58,7 +59,7 @@ class WantedBuffers {
 
   // The oldest buffer once it has ended, after which it is forgotten. Empty
   // ones come too.
-  std::optional<Carried> TakeEnded();
+  std::optional<Carried> TakeEnded() { return buffers_.TakeEnded(); }
 
  private:
   enum class State { kWaiting, kCopying, kStreaming, kEnded };
@@ -67,18 +68,17 @@ class WantedBuffers {
     void* data = nullptr;
     State state = State::kWaiting;
     uint64_t arrived = 0;
+
+    bool ended() const { return state == State::kEnded; }
   };
   struct Offer {
     uint64_t number = 0, length = 0, address = 0;
   };
 
-  Entry& At(uint64_t number) { return entries_[number - first_]; }
-  uint64_t end() const { return first_ + entries_.size(); }
   Step StartOrGoOn(const absl::Status& vm);
 
   const uint64_t piece_bytes_;
-  std::deque<Entry> entries_;
-  uint64_t first_ = 0;       // number of entries_[0]
+  BufferQueue<Entry> buffers_;
   uint64_t undecided_ = 0;   // no earlier one waits for a decision
   uint64_t streaming_ = 0;   // no earlier one waits for DATA
   uint64_t next_offer_ = 0;  // no lower number may be offered

@@ -22,11 +22,10 @@ namespace tensorferry {
 namespace {
 
 constexpr absl::Duration kExpectFor = absl::Seconds(10);
-constexpr size_t kKeyBytes = 16;
 constexpr int kCopyThreads = 2;
 
 absl::StatusOr<std::string> RandomKey() {
-  std::string key(kKeyBytes, '\0');
+  std::string key(SessionKey::kKeyBytes, '\0');
   if (getrandom(key.data(), key.size(), 0) ==
       static_cast<ssize_t>(key.size())) {
     return key;
@@ -67,7 +66,7 @@ class TensorpipeEndpoint : public Endpoint {
  public:
   explicit TensorpipeEndpoint(EndpointOptions options)
       : options_(std::move(options)),
-        loop_(options_.clock, options_.data.spin) {}
+        loop_(options_.clock, PollLoop::kUsualSpin) {}
 
   absl::Status Start() {
     HubOptions options = options_.data;

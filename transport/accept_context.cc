@@ -1,10 +1,9 @@
 #include "transport/accept_context.h"
 
 #include <deque>
-#include <exception>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
+#include "base/exception_status.h"
 #include "transport/call_queue.h"
 #include "transport/hub_error.h"
 
@@ -64,23 +63,14 @@ class SessionListener : public std::enable_shared_from_this<SessionListener> {
   }
 
   void CallBack(Accept accept, std::shared_ptr<Connection> connection) {
-    try {
+    absl::Status thrown = CatchExceptions("tensorpipe, as it accepted,", [&] {
       if (connection == nullptr) {
         accept(ToTensorpipeError(status_), nullptr);
       } else {
         accept(tensorpipe::Error::kSuccess, MakeHandle(std::move(connection)));
       }
-    } catch (const std::exception& e) {
-      Thrown(e.what());
-    } catch (...) {
-      Thrown("no std::exception");
-    }
-  }
-
-  void Thrown(const char* what) {
-    if (on_thrown_ == nullptr) return;
-    on_thrown_(absl::InternalError(
-        absl::StrCat("tensorpipe threw as it accepted: ", what)));
+    });
+    if (!thrown.ok() && on_thrown_ != nullptr) on_thrown_(std::move(thrown));
   }
 
   CallQueue calls_;

@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <cstring>
-#include <exception>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/exception_status.h"
 #include "base/status_macros.h"
 #include "transport/hub.h"
 #include "transport/hub_error.h"
@@ -403,14 +403,9 @@ void Connection::Broken(absl::Status why) {
 
 template <class Callback, class... Args>
 void Connection::CallBack(Callback callback, const Args&... args) {
-  try {
-    callback(args...);
-  } catch (const std::exception& e) {
-    owner_->OnThrown(absl::InternalError(
-        absl::StrCat("tensorpipe threw in a callback: ", e.what())));
-  } catch (...) {
-    owner_->OnThrown(absl::InternalError("tensorpipe threw in a callback"));
-  }
+  absl::Status thrown =
+      CatchExceptions("tensorpipe, in a callback,", [&] { callback(args...); });
+  if (!thrown.ok()) owner_->OnThrown(std::move(thrown));
 }
 
 std::shared_ptr<tensorpipe::transport::Connection> MakeHandle(

@@ -42,9 +42,6 @@ struct HubOptions {
   int max_connections_per_session = 256;
   // Bytes of one of tensorpipe's own packets (a descriptor with its manifest).
   uint64_t max_packet_bytes = uint64_t{64} << 20;
-  // How long the loop looks for more before it sleeps, after work. For whoever
-  // makes the loop; the hub itself does not use it.
-  absl::Duration spin = absl::Microseconds(20);
 };
 
 struct HubCounters {

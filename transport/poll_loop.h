@@ -20,6 +20,9 @@ class PollLoop : public Loop {
     virtual void OnReady(uint32_t epoll_events) = 0;
   };
   using WatchId = uint64_t;  // never used twice
+  // Long enough for the answer to a small message, too short to be seen in the
+  // use of an idle processor.
+  static constexpr absl::Duration kUsualSpin = absl::Microseconds(20);
 
   explicit PollLoop(Clock* clock = Clock::Real(),
                     absl::Duration spin = absl::ZeroDuration());

@@ -86,7 +86,7 @@ class HubWire : public WireEnd {
   }
 
  private:
-  PollLoop loop_{Clock::Real(), HubOptions().spin};
+  PollLoop loop_{Clock::Real(), PollLoop::kUsualSpin};
   std::unique_ptr<Hub> hub_;
 };
 
