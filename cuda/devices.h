@@ -1,0 +1,27 @@
+#ifndef TENSORFERRY_CUDA_DEVICES_H_
+#define TENSORFERRY_CUDA_DEVICES_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "base/device_id.h"
+
+namespace tensorferry {
+
+// The GPUs that this process may use, in CUDA's order and as
+// CUDA_VISIBLE_DEVICES leaves them. Asks without making a context on any of
+// them. Empty: none, and CudaUsable says why.
+std::vector<DeviceInfo> CudaDevices();
+
+// The device's UUID as nvidia-smi writes it ("GPU-..."); empty: there is no
+// such device.
+std::string CudaUuid(int index);
+
+// FAILED_PRECONDITION: no driver, one that is too old, or no GPU; says which
+// and what to do.
+absl::Status CudaUsable();
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_CUDA_DEVICES_H_
