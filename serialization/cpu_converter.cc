@@ -65,6 +65,8 @@ class CpuConverter : public DeviceConverter {
     return source->Take(nbytes, kAlignment);
   }
 
+  bool CanPack() const override { return true; }
+
   tensorpipe::Buffer CarriedBuffer(std::byte* data,
                                    c10::Stream) const override {
     tensorpipe::CpuBuffer buffer;

@@ -11,8 +11,10 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/device_id.h"
+#include "base/done.h"
 
 namespace tensorferry {
 
@@ -42,9 +44,11 @@ class BufferSource {
 };
 
 // What a device type has to know to take part: makes a storage ready to be
-// sent and makes memory to receive into. Implementations are stateless or
-// thread-safe; any thread may call. Nothing here throws: what libtorch throws
-// is caught and returned as a status.
+// sent, makes memory to receive into, and keeps the order between streams. The
+// virtual functions with a body are those of a type whose work is over when the
+// call returns. Implementations are stateless or thread-safe; any thread may
+// call. Nothing here throws: what libtorch throws is caught and returned as a
+// status.
 //
 // Source of the idea: TensorpipeDeviceTypeConverter in PyTorch's
 // torch/csrc/distributed/rpc/tensorpipe_utils.h.
@@ -54,7 +58,9 @@ class DeviceConverter {
 
   // Makes `range` of `storage` readable by the transport in the order of
   // `carrying`, the stream that the transfer is enqueued on, and valid until
-  // the result is destroyed. Copies only memory that nobody owns.
+  // the result is destroyed; what is on `carrying` by then may still read it
+  // later. Copies only memory of the CPU that nobody owns; such memory of a
+  // device its owner keeps until the transfer is over.
   // INVALID_ARGUMENT: the range lies outside the storage, or the storage has no
   // memory.
   virtual absl::StatusOr<SendBuffer> PrepareToSend(
@@ -68,6 +74,25 @@ class DeviceConverter {
   virtual absl::StatusOr<c10::DataPtr> AllocateToReceive(
       uint64_t nbytes, c10::Device device, c10::Stream receiving,
       BufferSource* source) const = 0;
+
+  // Has all that comes onto `later` wait for what is on `earlier` now. Both are
+  // of this type, maybe of two devices. The host does not wait.
+  virtual absl::Status Order(c10::Stream earlier, c10::Stream later) const;
+
+  // Runs `reached` once all that is on `stream` now is over, with OK or with
+  // the error of the device: on any thread, at once or later. It must be short
+  // and leave the device alone. The host does not wait.
+  virtual void WhenReached(c10::Stream stream, DoneStatus reached) const;
+
+  // Memory of the host that holds these bytes of the device once `stream` has
+  // come so far. The host does not wait.
+  virtual absl::StatusOr<c10::DataPtr> CopyToHost(const std::byte* data,
+                                                  uint64_t nbytes,
+                                                  c10::Stream stream) const;
+
+  // Whether at::Tensor::copy_ works on this type in the order of the current
+  // stream: small storages of a message then travel together.
+  virtual bool CanPack() const { return false; }
 
   // tensorpipe's view of memory of this type.
   virtual tensorpipe::Buffer CarriedBuffer(std::byte* data,

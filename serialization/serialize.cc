@@ -1,6 +1,7 @@
 #include "serialization/serialize.h"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/zeros.h>
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/StreamGuard.h>
 
@@ -83,13 +84,14 @@ class Serializer {
   };
   struct Device {
     c10::Device torch;
+    const DeviceConverter* converter;  // null: only a target
     DeviceId id;
     int target;  // of storages on it; -1: not known
     int placed;  // the tensor that the target was asked for
     int column;  // its number in the manifest; -1: none yet
   };
   struct Pack {
-    uint8_t target;
+    uint8_t source, target;
     uint32_t buffer;
     uint64_t nbytes;
   };
@@ -110,9 +112,11 @@ class Serializer {
   absl::Status CollectView(int tensor, const at::Tensor& view);
   absl::Status Place(int tensor, Group& group, bool is_new);
   absl::StatusOr<uint8_t> SourceOf(c10::Device device);
+  absl::Status WaitUntilReady(const Device& device);
   absl::StatusOr<uint8_t> TargetOf(uint8_t source, int tensor);
   absl::StatusOr<uint8_t> InternDevice(const DeviceId& id);
   absl::Status Describe(const View& view);
+  absl::Status KeepForCopy(const Group& group);
   void DescribeWindow(const DtypeInfo& dtype, const c10::TensorImpl& tensor,
                       uint8_t flags, Group& group);
   void MakeOffsetsRelative();
@@ -122,6 +126,7 @@ class Serializer {
   uint32_t ColumnOf(uint8_t device);
   absl::Status PrepareRegions();
   absl::Status PreparePack(int buffer, int first_storage);
+  absl::Status PackOnDevice(int buffer, int first_storage);
   absl::Status PrepareStorage(int buffer, int storage);
   absl::StatusOr<Region> RegionOn(c10::Device device);
   absl::Status PreparePayload();
@@ -247,7 +252,20 @@ absl::StatusOr<uint8_t> Serializer::SourceOf(c10::Device device) {
   }
   FERRY_ASSIGN_OR_RETURN(uint8_t known, InternDevice(DeviceIdOf(device)));
   devices_[known].torch = device;
+  devices_[known].converter = *converter;
+  FERRY_RETURN_IF_ERROR(WaitUntilReady(devices_[known]));
   return known;
+}
+
+// On the device: what carries its tensors comes after what makes them.
+absl::Status Serializer::WaitUntilReady(const Device& device) {
+  if (device.torch.is_cpu()) return absl::OkStatus();
+  FERRY_ASSIGN_OR_RETURN(c10::Stream carrying,
+                         StreamForDevice(options_.streams, device.torch));
+  absl::StatusOr<c10::Stream> ready =
+      StreamForDevice(options_.ready_on, device.torch);
+  return device.converter->Order(
+      ready.ok() ? *ready : CurrentStream(device.torch), carrying);
 }
 
 absl::StatusOr<uint8_t> Serializer::TargetOf(uint8_t source, int tensor) {
@@ -277,7 +295,7 @@ absl::StatusOr<uint8_t> Serializer::InternDevice(const DeviceId& id) {
         absl::StrCat(Tensor(current_), ": more than ", kMostDevices,
                      " devices in one message"));
   }
-  devices_.push_back({c10::Device(c10::kMeta), id, -1, -1, -1});
+  devices_.push_back({c10::Device(c10::kMeta), nullptr, id, -1, -1, -1});
   return static_cast<uint8_t>(devices_.size() - 1);
 }
 
@@ -295,6 +313,7 @@ absl::Status Serializer::Describe(const View& view) {
   }
   if (group.views == 1 &&
       IsWorthGathering(SpanOf(tensor->sizes()), SpanOf(tensor->strides()))) {
+    FERRY_RETURN_IF_ERROR(KeepForCopy(group));
     FERRY_RETURN_IF_ERROR(CatchTorchErrors(
         absl::StatusCode::kInternal,
         [this] { return absl::StrCat("gathering ", Tensor(current_)); },
@@ -309,6 +328,19 @@ absl::Status Serializer::Describe(const View& view) {
   columns_.view_storages.push_back(view.group);
   columns_.dtypes.push_back(static_cast<char>(dtype));
   DescribeWindow(InfoOf(dtype), *tensor, flags, group);
+  return absl::OkStatus();
+}
+
+// The copy from the group's storage may run later than it is given up.
+absl::Status Serializer::KeepForCopy(const Group& group) {
+  const Device& device = devices_[group.source];
+  if (device.torch.is_cpu()) return absl::OkStatus();
+  FERRY_ASSIGN_OR_RETURN(Region region, RegionOn(device.torch));
+  FERRY_ASSIGN_OR_RETURN(
+      SendBuffer read,
+      region.converter->PrepareToSend(
+          group.storage, {0, group.storage.nbytes()}, region.stream));
+  result_.prepared_.push_back(std::move(read));
   return absl::OkStatus();
 }
 
@@ -366,11 +398,12 @@ void Serializer::AssignBuffers() {
 
 uint32_t Serializer::BufferFor(const Group& group) {
   uint64_t nbytes = group.nbytes();
-  if (nbytes > options_.pack_below || !devices_[group.source].torch.is_cpu()) {
+  if (nbytes > options_.pack_below ||
+      !devices_[group.source].converter->CanPack()) {
     return NewBuffer(group);
   }
   for (Pack& pack : packs_) {
-    if (pack.target != group.target) continue;
+    if (pack.source != group.source || pack.target != group.target) continue;
     uint64_t at =
         (pack.nbytes + kPackAlignment - 1) / kPackAlignment * kPackAlignment;
     if (at + nbytes > kPackBytes) {
@@ -380,7 +413,7 @@ uint32_t Serializer::BufferFor(const Group& group) {
     pack.nbytes = at + nbytes;
     return pack.buffer;
   }
-  packs_.push_back({group.target, NewBuffer(group), nbytes});
+  packs_.push_back({group.source, group.target, NewBuffer(group), nbytes});
   return packs_.back().buffer;
 }
 
@@ -435,6 +468,7 @@ absl::Status Serializer::PreparePack(int buffer, int first_storage) {
   Region& region = result_.regions_[buffer];
   region.nbytes = manifest.buffer_nbytes(buffer);
   if (region.nbytes == 0) return absl::OkStatus();  // all of them are empty
+  if (!region.device().is_cpu()) return PackOnDevice(buffer, first_storage);
   c10::DataPtr block = c10::GetCPUAllocator()->allocate(region.nbytes);
   region.data = static_cast<std::byte*>(block.get());
   int left = manifest.buffer_storages(buffer);
@@ -454,6 +488,33 @@ absl::Status Serializer::PreparePack(int buffer, int first_storage) {
     --left;
   }
   result_.packed_.push_back(std::move(block));
+  return absl::OkStatus();
+}
+
+// The same in the order of the carrying stream.
+absl::Status Serializer::PackOnDevice(int buffer, int first_storage) {
+  const Manifest& manifest = result_.manifest_;
+  Region& region = result_.regions_[buffer];
+  c10::StreamGuard guard(region.stream);
+  at::Tensor block =
+      at::zeros({static_cast<int64_t>(region.nbytes)},
+                at::TensorOptions().dtype(c10::kByte).device(region.device()));
+  region.data = static_cast<std::byte*>(block.data_ptr());
+  int left = manifest.buffer_storages(buffer);
+  for (int s = first_storage; left > 0; ++s) {
+    if (manifest.storage_buffer(s) != buffer) continue;
+    --left;
+    const Group& group = groups_[s];
+    if (group.nbytes() == 0) continue;
+    FERRY_RETURN_IF_ERROR(KeepForCopy(group));
+    auto at = static_cast<int64_t>(manifest.storage_at(s));
+    auto nbytes = static_cast<int64_t>(group.nbytes());
+    block.narrow(0, at, nbytes)
+        .copy_(TensorOnStorage(group.storage, c10::kByte,
+                               static_cast<int64_t>(group.begin), {nbytes}, {}),
+               /*non_blocking=*/true);
+  }
+  result_.tensors_.push_back(std::move(block));
   return absl::OkStatus();
 }
 

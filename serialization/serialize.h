@@ -14,17 +14,22 @@ namespace tensorferry {
 struct SerializeOptions {
   Placement placement;  // empty: cpu -> cpu
   Limits limits;
-  StreamSet streams;  // one for each device other than the CPU in the message
+  // That carry the message: one for each device other than the CPU in it.
+  StreamSet streams;
+  // That its tensors are ready on: work on `streams` waits for them. For other
+  // devices these are the calling thread's current streams.
+  StreamSet ready_on;
   const ConverterRegistry* converters = nullptr;  // null: the global one
-  // CPU storages of at most this many bytes travel together in one buffer.
+  // Storages of at most this many bytes travel together in one buffer, if they
+  // are on the CPU, or on one device whose converter can pack.
   uint64_t pack_below = 64 << 10;
 };
 
 // The first step of a message's way: describes it in a Manifest and makes its
-// bytes ready to be sent, without copying but for small CPU storages (packed),
-// memory that nobody owns, and un-aliased views that cover less than half of
-// their span (gathered). The tensors must not be written to until the result
-// is destroyed.
+// bytes ready to be sent, without copying but for small storages (packed),
+// memory of the CPU that nobody owns, and un-aliased views that cover less than
+// half of their span (gathered). The tensors must not be written to until the
+// result is destroyed.
 //
 // The sender's target devices are decided per storage, by options.placement.
 //

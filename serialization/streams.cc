@@ -1,5 +1,8 @@
 #include "serialization/streams.h"
 
+#include <c10/core/impl/DeviceGuardImplInterface.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
 #include "absl/strings/str_cat.h"
 
 namespace tensorferry {
@@ -13,6 +16,13 @@ absl::StatusOr<c10::Stream> StreamForDevice(const StreamSet& streams,
   return absl::FailedPreconditionError(
       absl::StrCat("no stream for device ", device.str(),
                    "; add one to the options' streams"));
+}
+
+c10::Stream CurrentStream(c10::Device device) {
+  if (!c10::impl::hasDeviceGuardImpl(device.type())) {
+    return c10::Stream(c10::Stream::DEFAULT, device);
+  }
+  return c10::impl::VirtualGuardImpl(device.type()).getStream(device);
 }
 
 }  // namespace tensorferry

@@ -19,6 +19,9 @@ using StreamSet = std::vector<c10::Stream>;
 absl::StatusOr<c10::Stream> StreamForDevice(const StreamSet& streams,
                                             c10::Device device);
 
+// The stream that libtorch puts the calling thread's work for `device` on.
+c10::Stream CurrentStream(c10::Device device);
+
 }  // namespace tensorferry
 
 #endif  // TENSORFERRY_SERIALIZATION_STREAMS_H_

@@ -1,0 +1,183 @@
+#include <ATen/core/CachingHostAllocator.h>
+#include <c10/core/Event.h>
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#include <cuda_runtime_api.h>
+#include <tensorpipe/common/cuda_buffer.h>
+
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "cuda/devices.h"
+#include "serialization/converter_registry.h"
+#include "serialization/device_converter.h"
+#include "serialization/torch_errors.h"
+
+namespace tensorferry {
+namespace {
+
+using ::c10::cuda::CUDAStream;
+
+absl::Status Failed(absl::string_view what, c10::Device device,
+                    cudaError_t error) {
+  cudaGetLastError();  // told here, and to nobody else
+  return absl::Status(
+      error == cudaErrorMemoryAllocation
+          ? absl::StatusCode::kResourceExhausted
+          : absl::StatusCode::kFailedPrecondition,
+      absl::StrCat(what, " on ", device.str(), ": ", cudaGetErrorName(error),
+                   " (", cudaGetErrorString(error), ")"));
+}
+
+// Whether the stream can still be used: a device that failed stays so until the
+// process ends, and tensorpipe would throw.
+absl::Status CheckUsable(c10::Stream stream) {
+  const cudaError_t error = cudaStreamQuery(CUDAStream(stream));
+  if (error == cudaSuccess) return absl::OkStatus();
+  if (error != cudaErrorNotReady) {
+    return Failed("a stream cannot be used", stream.device(), error);
+  }
+  cudaGetLastError();
+  return absl::OkStatus();
+}
+
+absl::Status CheckRange(const c10::Storage& storage, ByteRange range) {
+  if (range.begin > storage.nbytes() ||
+      range.nbytes > storage.nbytes() - range.begin) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("bytes ", range.begin, " + ", range.nbytes,
+                     " of a storage of ", storage.nbytes(), " bytes"));
+  }
+  if (storage.data() == nullptr && range.nbytes > 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "a storage of ", storage.nbytes(), " bytes without memory"));
+  }
+  return absl::OkStatus();
+}
+
+// Runs `step` where libtorch's exceptions end.
+template <class Step>
+auto Guarded(absl::string_view what, c10::Device device, Step step) {
+  return CatchTorchErrors(
+      absl::StatusCode::kFailedPrecondition,
+      [&] { return absl::StrCat(what, " on ", device.str()); }, step);
+}
+
+void CUDART_CB OnReached(cudaStream_t, cudaError_t error, void* argument) {
+  std::unique_ptr<std::pair<DoneStatus, c10::Device>> waiting(
+      static_cast<std::pair<DoneStatus, c10::Device>*>(argument));
+  absl::Status status;
+  if (error != cudaSuccess) {
+    status = absl::FailedPreconditionError(absl::StrCat(
+        "work on ", waiting->second.str(), " failed: ", cudaGetErrorName(error),
+        " (", cudaGetErrorString(error), ")"));
+  }
+  std::move(waiting->first)(std::move(status));
+}
+
+class CudaConverter : public DeviceConverter {
+ public:
+  // The caching allocator gives the memory to nobody before `carrying` has
+  // come so far; what is not its own, the storage's owner keeps.
+  absl::StatusOr<SendBuffer> PrepareToSend(
+      const c10::Storage& storage, ByteRange range,
+      c10::Stream carrying) const override {
+    FERRY_RETURN_IF_ERROR(CheckRange(storage, range));
+    FERRY_RETURN_IF_ERROR(CheckUsable(carrying));
+    return Guarded(
+        "sending", carrying.device(), [&]() -> absl::StatusOr<SendBuffer> {
+          SendBuffer buffer;
+          buffer.nbytes = range.nbytes;
+          buffer.owner_storage = storage;
+          if (range.nbytes == 0) return buffer;
+          c10::cuda::CUDACachingAllocator::recordStream(storage.data_ptr(),
+                                                        CUDAStream(carrying));
+          auto* begin = static_cast<const std::byte*>(storage.data());
+          buffer.data = const_cast<std::byte*>(begin) + range.begin;
+          return buffer;
+        });
+  }
+
+  absl::StatusOr<c10::DataPtr> AllocateToReceive(uint64_t nbytes,
+                                                 c10::Device device,
+                                                 c10::Stream receiving,
+                                                 BufferSource*) const override {
+    if (receiving.device() != device) {
+      return absl::InvalidArgumentError(absl::StrCat("memory on ", device.str(),
+                                                     " for a stream of ",
+                                                     receiving.device().str()));
+    }
+    FERRY_RETURN_IF_ERROR(CheckUsable(receiving));
+    return Guarded(
+        absl::StrCat(nbytes, " bytes"), device,
+        [&]() -> absl::StatusOr<c10::DataPtr> {
+          const c10::cuda::CUDAStreamGuard guard{CUDAStream(receiving)};
+          return c10::cuda::CUDACachingAllocator::get()->allocate(nbytes);
+        });
+  }
+
+  absl::Status Order(c10::Stream earlier, c10::Stream later) const override {
+    if (earlier == later) return absl::OkStatus();
+    return Guarded("ordering streams", later.device(), [&]() -> absl::Status {
+      c10::Event event(c10::kCUDA);
+      event.record(earlier);
+      event.block(later);
+      return absl::OkStatus();
+    });
+  }
+
+  // cudaLaunchHostFunc would not be called when the device has failed.
+  void WhenReached(c10::Stream stream, DoneStatus reached) const override {
+    auto waiting = std::make_unique<std::pair<DoneStatus, c10::Device>>(
+        std::move(reached), stream.device());
+    const c10::cuda::OptionalCUDAGuard guard(stream.device());
+    const cudaError_t error = cudaStreamAddCallback(
+        CUDAStream(stream), &OnReached, waiting.get(), /*flags=*/0);
+    if (error == cudaSuccess) {
+      waiting.release();  // OnReached's
+      return;
+    }
+    std::move(waiting->first)(
+        Failed("waiting for a stream", stream.device(), error));
+  }
+
+  absl::StatusOr<c10::DataPtr> CopyToHost(const std::byte* data,
+                                          uint64_t nbytes,
+                                          c10::Stream stream) const override {
+    return Guarded(
+        absl::StrCat(nbytes, " bytes of pinned memory for a copy"),
+        stream.device(), [&]() -> absl::StatusOr<c10::DataPtr> {
+          const c10::cuda::CUDAStreamGuard guard{CUDAStream(stream)};
+          at::HostAllocator* pinned = at::getHostAllocator(c10::kCUDA);
+          c10::DataPtr copy = pinned->allocate(nbytes);
+          const cudaError_t error =
+              cudaMemcpyAsync(copy.get(), data, nbytes, cudaMemcpyDeviceToHost,
+                              CUDAStream(stream));
+          if (error != cudaSuccess) {
+            return Failed("copying to the host", stream.device(), error);
+          }
+          pinned->record_event(copy.get(), copy.get_context(), stream);
+          return copy;
+        });
+  }
+
+  bool CanPack() const override { return true; }
+
+  tensorpipe::Buffer CarriedBuffer(std::byte* data,
+                                   c10::Stream stream) const override {
+    tensorpipe::CudaBuffer buffer;
+    buffer.ptr = data;
+    buffer.stream = CUDAStream(stream);
+    return buffer;
+  }
+
+  std::vector<DeviceInfo> Devices() const override { return CudaDevices(); }
+};
+
+FERRY_REGISTER_CONVERTER(CUDA, CudaConverter);
+
+}  // namespace
+}  // namespace tensorferry
