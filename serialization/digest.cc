@@ -3,9 +3,11 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/status_macros.h"
 
 namespace tensorferry {
 namespace {
@@ -16,7 +18,7 @@ uint64_t DigestOfBytes(const std::byte* data, uint64_t nbytes) {
 }
 
 // Whether both sides have the bytes in host memory.
-bool IsDigested(const Manifest& manifest, size_t storage) {
+bool IsOnHosts(const Manifest& manifest, size_t storage) {
   if (storage >= static_cast<size_t>(manifest.storage_count())) return true;
   int buffer = manifest.storage_buffer(static_cast<int>(storage));
   return manifest.buffer_source(buffer).is_cpu() &&
@@ -41,12 +43,16 @@ std::string Describe(const Manifest& manifest, size_t storage) {
 }  // namespace
 
 std::vector<uint64_t> DigestOf(const Manifest& manifest,
-                               const std::vector<Region>& regions) {
+                               const std::vector<Region>& regions,
+                               DigestScope scope) {
   std::vector<uint64_t> digests;
   digests.reserve(manifest.storage_count() + 1);
   for (int s = 0; s < manifest.storage_count(); ++s) {
     const Region& region = regions[manifest.storage_buffer(s)];
-    digests.push_back(region.device().is_cpu()
+    const bool wanted = region.device().is_cpu() &&
+                        (scope == DigestScope::kDevicesToo ||
+                         IsOnHosts(manifest, static_cast<size_t>(s)));
+    digests.push_back(wanted
                           ? DigestOfBytes(region.data + manifest.storage_at(s),
                                           manifest.storage_nbytes(s))
                           : 0);
@@ -58,6 +64,31 @@ std::vector<uint64_t> DigestOf(const Manifest& manifest,
   return digests;
 }
 
+DigestScope ScopeOf(const Manifest& manifest,
+                    const std::vector<uint64_t>& digests) {
+  for (size_t i = 0; i < digests.size(); ++i) {
+    if (digests[i] != 0 && !IsOnHosts(manifest, i)) {
+      return DigestScope::kDevicesToo;
+    }
+  }
+  return DigestScope::kHost;
+}
+
+absl::StatusOr<HostCopies> CopyToHost(const std::vector<Region>& regions) {
+  HostCopies copies;
+  copies.regions = regions;
+  for (Region& region : copies.regions) {
+    if (region.device().is_cpu()) continue;
+    FERRY_ASSIGN_OR_RETURN(c10::DataPtr copy,
+                           region.converter->CopyToHost(
+                               region.data, region.nbytes, region.stream));
+    region.data = static_cast<std::byte*>(copy.get());
+    region.stream = c10::Stream(c10::Stream::DEFAULT, c10::Device(c10::kCPU));
+    copies.memory.push_back(std::move(copy));
+  }
+  return copies;
+}
+
 absl::Status CompareDigests(const Manifest& manifest,
                             const std::vector<uint64_t>& sent,
                             const std::vector<uint64_t>& received) {
@@ -66,7 +97,9 @@ absl::Status CompareDigests(const Manifest& manifest,
                                             received.size(), " computed"));
   }
   for (size_t i = 0; i < sent.size(); ++i) {
-    if (sent[i] == received[i] || !IsDigested(manifest, i)) continue;
+    if (sent[i] == received[i]) continue;
+    const bool computed = sent[i] != 0 && received[i] != 0;
+    if (!computed && !IsOnHosts(manifest, i)) continue;
     return absl::DataLossError(
         absl::StrFormat("%s: digest %016x was sent, received bytes have %016x",
                         Describe(manifest, i), sent[i], received[i]));

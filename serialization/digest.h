@@ -6,19 +6,39 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "serialization/buffers.h"
 
 namespace tensorferry {
 
+// Which storages have a digest: those that both sides have in host memory, or
+// also those that one of them has on a device.
+enum class DigestScope { kHost, kDevicesToo };
+
 // XXH3-64 of each storage's bytes in manifest order, and of the payload last.
-// A storage that is not in host memory has digest 0 ("not computed"), and bytes
-// whose digest happens to be 0 have 1.
+// One that is out of scope, or whose region is not in host memory, has digest 0
+// ("not computed"), and bytes whose digest happens to be 0 have 1.
 // Reads every byte: belongs on an Executor, not on a loop.
 std::vector<uint64_t> DigestOf(const Manifest& manifest,
-                               const std::vector<Region>& regions);
+                               const std::vector<Region>& regions,
+                               DigestScope scope);
+
+// The scope in which `digests` were computed.
+DigestScope ScopeOf(const Manifest& manifest,
+                    const std::vector<uint64_t>& digests);
+
+// The same bytes in host memory, once the streams of the regions have come as
+// far as they are filled when this returns: what to digest of devices.
+struct HostCopies {
+  std::vector<Region> regions;
+  std::vector<c10::DataPtr> memory;
+};
+// Statuses: those of DeviceConverter::CopyToHost.
+absl::StatusOr<HostCopies> CopyToHost(const std::vector<Region>& regions);
 
 // DATA_LOSS: count or value differs; names the storage and a tensor on it,
-// with both values. A storage that either side has on a device is passed over.
+// with both values. A storage that one side has on a device is passed over if
+// one of its digests was not computed.
 absl::Status CompareDigests(const Manifest& manifest,
                             const std::vector<uint64_t>& sent,
                             const std::vector<uint64_t>& received);

@@ -18,6 +18,12 @@ absl::StatusOr<c10::Stream> StreamForDevice(const StreamSet& streams,
                    "; add one to the options' streams"));
 }
 
+StreamSet OrElse(StreamSet chosen, const StreamSet& otherwise) {
+  // Whoever looks for a stream takes the first of its device.
+  chosen.insert(chosen.end(), otherwise.begin(), otherwise.end());
+  return chosen;
+}
+
 c10::Stream CurrentStream(c10::Device device) {
   if (!c10::impl::hasDeviceGuardImpl(device.type())) {
     return c10::Stream(c10::Stream::DEFAULT, device);

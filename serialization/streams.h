@@ -19,6 +19,10 @@ using StreamSet = std::vector<c10::Stream>;
 absl::StatusOr<c10::Stream> StreamForDevice(const StreamSet& streams,
                                             c10::Device device);
 
+// `chosen`, and the streams of `otherwise` for the devices that it has none
+// for.
+StreamSet OrElse(StreamSet chosen, const StreamSet& otherwise);
+
 // The stream that libtorch puts the calling thread's work for `device` on.
 c10::Stream CurrentStream(c10::Device device);
 

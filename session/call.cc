@@ -21,13 +21,16 @@ class PendingCall : public std::enable_shared_from_this<PendingCall> {
     Operation receive = link.Receive({.timeout = options.timeout,
                                       .filter = {.reply_to = call},
                                       .into = std::move(options.into),
+                                      .ready_on = options.ready_on,
                                       .streams = options.streams},
                                      [self](absl::StatusOr<Received> reply) {
                                        self->Replied(std::move(reply));
                                      });
     Operation send = link.Send(
         std::move(request), {.kind = Envelope::Kind::kRequest, .call = call},
-        {.timeout = options.timeout, .streams = std::move(options.streams)},
+        {.timeout = options.timeout,
+         .ready_on = std::move(options.ready_on),
+         .streams = std::move(options.streams)},
         [self](absl::StatusOr<Receipt> sent) { self->Sent(sent.status()); });
     bool failed;
     {

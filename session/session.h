@@ -27,7 +27,8 @@ struct SessionReport {
 struct CallOptions {
   absl::Duration timeout = absl::Minutes(1);  // for request and reply together
   Destination into;  // the reply's tensors; after an error it may hold anything
-  StreamSet streams;  // of both directions; empty: those of the plan
+  // As in SendOptions and ReceiveOptions; of both directions.
+  StreamSet ready_on, streams;
 };
 
 // A plan that is alive: two peers, lanes between them, both directions at once.

@@ -14,6 +14,9 @@
 #include "serialization/deserialize.h"
 #include "serialization/digest.h"
 #include "serialization/manifest.h"
+#include "serialization/stream_fence.h"
+#include "serialization/streams.h"
+#include "serialization/torch_errors.h"
 #include "transfer/manifest_bodies.h"
 
 namespace tensorferry {
@@ -44,10 +47,56 @@ uint64_t TotalOf(const tensorpipe::Descriptor& descriptor) {
   return total;
 }
 
+const DeviceConverter* ConverterOf(const LinkHost& host, c10::Device device) {
+  const ConverterRegistry& registry = host.converters == nullptr
+                                          ? ConverterRegistry::Global()
+                                          : *host.converters;
+  return registry.Find(device.type()).value_or(nullptr);
+}
+
+// A region for each device of the tensors to receive into, on the stream that
+// they are filled on. Devices without converter are left out: no message can
+// go there.
+absl::StatusOr<std::vector<Region>> FilledOn(const LinkHost& host,
+                                             const Receiving& receiving) {
+  std::vector<Region> filled;
+  if (receiving.options.into.tensors.empty()) return filled;
+  const StreamSet streams =
+      OrElse(receiving.options.streams, host.rules.receive_streams);
+  for (const at::Tensor& tensor : receiving.options.into.tensors) {
+    if (!tensor.defined() || tensor.device().is_cpu()) continue;
+    Region region;
+    region.converter = ConverterOf(host, tensor.device());
+    if (region.converter == nullptr) continue;
+    FERRY_ASSIGN_OR_RETURN(region.stream,
+                           StreamForDevice(streams, tensor.device()));
+    filled.push_back(region);
+  }
+  return OnePerStream(filled);
+}
+
 }  // namespace
 
 IncomingMessages::IncomingMessages(LinkHost* host)
     : host_(host), machine_(SettingsOf(*host)) {}
+
+absl::Status IncomingMessages::Prepare(const LinkHost& host,
+                                       const Receiving& receiving) {
+  return CatchTorchErrors(
+      absl::StatusCode::kInvalidArgument, [] { return "receiving into"; },
+      [&]() -> absl::Status {
+        FERRY_ASSIGN_OR_RETURN(std::vector<Region> filled,
+                               FilledOn(host, receiving));
+        for (const Region& region : filled) {
+          absl::StatusOr<c10::Stream> ready =
+              StreamForDevice(receiving.options.ready_on, region.device());
+          FERRY_RETURN_IF_ERROR(region.converter->Order(
+              ready.ok() ? *ready : CurrentStream(region.device()),
+              region.stream));
+        }
+        return absl::OkStatus();
+      });
+}
 
 template <class Event>
 void IncomingMessages::Run(Event event) {
@@ -216,9 +265,8 @@ AllocateOptions IncomingMessages::OptionsFor(const Receiving& receiving,
   // An error has no tensors to put anywhere.
   if (message.envelope.reply_error.ok()) options.into = receiving.options.into;
   options.limits = host_->rules.limits;
-  options.streams = receiving.options.streams.empty()
-                        ? host_->rules.receive_streams
-                        : receiving.options.streams;
+  options.streams =
+      OrElse(receiving.options.streams, host_->rules.receive_streams);
   options.source = host_->buffers;
   options.converters = host_->converters;
   return options;
@@ -475,22 +523,29 @@ absl::Status IncomingMessages::Fill(Message& message,
   return absl::OkStatus();
 }
 
-absl::StatusOr<Received> IncomingMessages::Verify(
-    OperationId id, Message& message, const AllocateOptions& options) const {
+absl::StatusOr<Received> IncomingMessages::Verify(Delivery& delivery) const {
+  Message& message = *delivery.message;
+  const AllocateOptions options = OptionsFor(*delivery.receiving, message);
   Received received;
   Receipt& receipt = received.receipt;
   FERRY_RETURN_IF_ERROR(Fill(message, options));
   const Manifest& manifest = message.buffers->manifest();
+  delivery.streams = OnePerStream(message.buffers->regions());
+  FERRY_RETURN_IF_ERROR(delivery.copies.status());
   if (host_->rules.digests) {
+    const bool copied = !delivery.copies->regions.empty();
     std::vector<uint64_t> digests =
-        DigestOf(manifest, message.buffers->regions());
+        DigestOf(manifest,
+                 copied ? delivery.copies->regions : message.buffers->regions(),
+                 ScopeOf(manifest, message.digests));
     FERRY_RETURN_IF_ERROR(CompareDigests(manifest, message.digests, digests));
     receipt.digest = DigestSummary(digests);
   }
-  receipt.operation = id;
+  receipt.operation = delivery.id;
   receipt.bytes = manifest.BytesOnWire();
   receipt.tensors = manifest.tensor_count();
   receipt.bounced = message.buffers->bounced();
+  receipt.paths = message.paths.uses();
   received.envelope = std::move(message.envelope);
   received.ready_on = options.streams;
   FERRY_ASSIGN_OR_RETURN(received.message,
@@ -499,38 +554,81 @@ absl::StatusOr<Received> IncomingMessages::Verify(
 }
 
 void IncomingMessages::Deliver(const ReceiveAction& action) {
+  auto delivery = std::make_shared<Delivery>();
+  delivery->id = action.operation;
   auto arrived = messages_.find(action.operation);
-  std::shared_ptr<Message> message = std::move(arrived->second);
+  delivery->message = std::move(arrived->second);
   messages_.erase(arrived);
   auto found = receivings_.find(action.receive);
-  std::shared_ptr<Receiving> receiving = std::move(found->second);
+  delivery->receiving = std::move(found->second);
   receivings_.erase(found);
-  const LinkHost::Weight weight = WeightOfDelivery(*message, *receiving);
-  host_->Work(
-      weight, [this, id = action.operation, message = std::move(message),
-               receiving = std::move(receiving)]() mutable {
-        absl::StatusOr<Received> received =
-            Verify(id, *message, OptionsFor(*receiving, *message));
-        absl::Status status = received.status();
-        if (received.ok()) {
-          received->receipt.paths = message->paths.uses();
-          received->receipt.time = host_->clock->Now() - receiving->start;
-        } else {
-          received = LinkHost::About(
-              absl::StrCat("operation ", id, " from ", host_->Whom()), status);
-        }
-        Done<Received> done = std::move(receiving->done);
-        message.reset();
-        receiving.reset();
-        return LinkHost::Afterwards{
-            [this, id, status] {
-              if (status.ok()) ++messages_received_;
-              Run([&](auto& out) { machine_.OnDelivered(id, status, out); });
+  delivery->copies = HostCopies();
+  const Message& message = *delivery->message;
+  const bool copy =
+      host_->rules.digests && message.buffers &&
+      !OnePerStream(message.buffers->regions()).empty() &&
+      ScopeOf(message.described(), message.digests) == DigestScope::kDevicesToo;
+  if (copy) return CopyToDigest(std::move(delivery));
+  VerifyAndTell(std::move(delivery));
+}
+
+void IncomingMessages::CopyToDigest(std::shared_ptr<Delivery> delivery) {
+  host_->Work(LinkHost::Weight::kHeavy, [this, delivery] {
+    const std::vector<Region>& regions = delivery->message->buffers->regions();
+    delivery->copies = CopyToHost(regions);
+    return LinkHost::Afterwards{
+        [this, delivery, &regions] {
+          host_->WhenReached(regions,
+                             [this, delivery](const absl::Status& reached) {
+                               if (!reached.ok()) delivery->copies = reached;
+                               VerifyAndTell(delivery);
+                             });
+        },
+        nullptr};
+  });
+}
+
+void IncomingMessages::VerifyAndTell(std::shared_ptr<Delivery> delivery) {
+  const LinkHost::Weight weight =
+      WeightOfDelivery(*delivery->message, *delivery->receiving);
+  host_->Work(weight, [this, delivery]() -> LinkHost::Afterwards {
+    delivery->received = Verify(*delivery);
+    delivery->message.reset();
+    if (delivery->streams.empty()) return Conclude(*delivery, absl::OkStatus());
+    return {[this, delivery] {
+              host_->WhenReached(delivery->streams,
+                                 [this, delivery](const absl::Status& reached) {
+                                   LinkHost::Afterwards rest =
+                                       Conclude(*delivery, reached);
+                                   std::move(rest.on_loop)();
+                                   host_->Tell(std::move(rest.for_user));
+                                 });
             },
-            [done = std::move(done), received = std::move(received)]() mutable {
-              std::move(done)(std::move(received));
-            }};
-      });
+            nullptr};
+  });
+}
+
+LinkHost::Afterwards IncomingMessages::Conclude(Delivery& delivery,
+                                                const absl::Status& reached) {
+  const OperationId id = delivery.id;
+  absl::StatusOr<Received> received = std::move(delivery.received);
+  absl::Status status = received.status();
+  status.Update(reached);
+  if (status.ok()) {
+    received->receipt.time = host_->clock->Now() - delivery.receiving->start;
+  } else {
+    received = LinkHost::About(
+        absl::StrCat("operation ", id, " from ", host_->Whom()), status);
+  }
+  Done<Received> done = std::move(delivery.receiving->done);
+  delivery.receiving.reset();
+  return {[this, id, status] {
+            if (status.ok()) ++messages_received_;
+            Run([&](auto& out) { machine_.OnDelivered(id, status, out); });
+          },
+          [done = std::move(done), received = std::move(received)]() mutable {
+            std::move(done)(std::move(received));
+          }};
 }
 
 void IncomingMessages::FinishReceive(ReceiveId id, const absl::Status& status) {
@@ -539,12 +637,17 @@ void IncomingMessages::FinishReceive(ReceiveId id, const absl::Status& status) {
   receivings_.erase(found);
   absl::Status result =
       LinkHost::About(absl::StrCat("receive from ", host_->Whom()), status);
-  host_->Tell(
-      [receiving = std::move(receiving), result = std::move(result)]() mutable {
-        Done<Received> done = std::move(receiving->done);
-        receiving.reset();
-        std::move(done)(std::move(result));
-      });
+  absl::StatusOr<std::vector<Region>> filled = FilledOn(*host_, *receiving);
+  auto tell = [this, receiving = std::move(receiving),
+               result = std::move(result)](const absl::Status&) mutable {
+    host_->Tell([receiving = std::move(receiving),
+                 result = std::move(result)]() mutable {
+      Done<Received> done = std::move(receiving->done);
+      receiving.reset();
+      std::move(done)(std::move(result));
+    });
+  };
+  host_->WhenReached(filled.value_or(std::vector<Region>()), std::move(tell));
 }
 
 }  // namespace tensorferry

@@ -15,6 +15,7 @@
 #include "absl/time/time.h"
 #include "base/done.h"
 #include "serialization/buffers.h"
+#include "serialization/digest.h"
 #include "transfer/frame_codec.h"
 #include "transfer/link.h"
 #include "transfer/link_host.h"
@@ -36,6 +37,11 @@ struct Receiving {
 class IncomingMessages {
  public:
   explicit IncomingMessages(LinkHost* host);
+
+  // On the devices: what fills the tensors to receive into comes after what
+  // uses them now. Any thread: reads only what does not change.
+  // FAILED_PRECONDITION: no stream for a device.
+  static absl::Status Prepare(const LinkHost& host, const Receiving& receiving);
 
   void Receive(ReceiveId id, std::unique_ptr<Receiving> receiving);
   void Cancel(ReceiveId id);
@@ -70,6 +76,15 @@ class IncomingMessages {
     const Manifest& described() const {
       return buffers ? buffers->manifest() : manifest;
     }
+  };
+  // A message that is all there, on its way to its user.
+  struct Delivery {
+    OperationId id = 0;
+    std::shared_ptr<Message> message;
+    std::shared_ptr<Receiving> receiving;
+    absl::StatusOr<HostCopies> copies;  // of devices, to be digested
+    absl::StatusOr<Received> received;
+    std::vector<Region> streams;  // that it was filled on
   };
   // Memory for a body that does not go to its place; released by the read.
   struct Aside {
@@ -106,9 +121,12 @@ class IncomingMessages {
   void OnBodyRead(const ReceiveAction& action, const std::vector<PathUse>& uses,
                   uint64_t nbytes, Aside aside, bool ok);
   void Deliver(const ReceiveAction& action);
+  void CopyToDigest(std::shared_ptr<Delivery> delivery);
+  void VerifyAndTell(std::shared_ptr<Delivery> delivery);
+  LinkHost::Afterwards Conclude(Delivery& delivery,
+                                const absl::Status& reached);
   static absl::Status Fill(Message& message, const AllocateOptions& options);
-  absl::StatusOr<Received> Verify(OperationId id, Message& message,
-                                  const AllocateOptions& options) const;
+  absl::StatusOr<Received> Verify(Delivery& delivery) const;
   void FinishReceive(ReceiveId id, const absl::Status& status);
 
   LinkHost* const host_;

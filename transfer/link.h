@@ -22,8 +22,15 @@ namespace tensorferry {
 struct SendOptions {
   // From the call, waiting in line included; then DEADLINE_EXCEEDED.
   absl::Duration timeout = absl::Minutes(1);
-  // That the tensors are ready on, one for each device; empty: the rules'.
+  // That tensors on devices are ready on. For other devices: the calling
+  // thread's current streams.
+  StreamSet ready_on;
+  // That carry them, after a wait for `ready_on`. For other devices: the
+  // plan's.
   StreamSet streams;
+  // Whether tensors on devices have digests too, if the plan has any: each side
+  // copies them to pinned memory of the host for it.
+  bool digest_devices = false;
 };
 
 struct ReceiveOptions {
@@ -33,7 +40,11 @@ struct ReceiveOptions {
   ReceiveFilter filter;  // default: any message or request of a user's type
   // Tensors to fill, the link's alone until the callback; empty: new ones.
   Destination into;
-  // That tensors on devices are filled on; empty: the rules'.
+  // That tensors of `into` are free on. For other devices: the calling thread's
+  // current streams.
+  StreamSet ready_on;
+  // That tensors on devices are filled on, after a wait for `ready_on`. For
+  // other devices: the plan's.
   StreamSet streams;
 };
 
@@ -41,7 +52,8 @@ struct Received {
   TensorMessage message;  // its tensors are the user's
   Envelope envelope;      // as sent; look at reply_error of a reply first
   Receipt receipt;        // its time counts from the call of Receive
-  StreamSet ready_on;     // work on these streams finds the bytes in place
+  // That the tensors were filled on; they have come so far already.
+  StreamSet ready_on;
 };
 
 // One Send or Receive under way. Dropping it does not cancel.
@@ -73,6 +85,10 @@ struct LinkCounters {
 // directions at once. Thread-safe. Speaks the transfer protocol of
 // docs/wire_format_transfer.md; statuses are the contract's, with peer,
 // operation and tensor in the text.
+//
+// Streams of devices wait for each other by events and no thread waits for a
+// device, but a callback comes only when all that the operation put on its
+// streams is over. So one on a stream that stands still does not end.
 //
 // Callbacks run on the endpoint's executor, exactly once each. Destroying a
 // link closes it; pending callbacks then run with CANCELLED, never inside the

@@ -5,6 +5,7 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
+#include "serialization/stream_fence.h"
 
 namespace tensorferry {
 namespace {
@@ -105,7 +106,7 @@ Operation LinkCore::Send(TensorMessage message, Envelope envelope,
   }
   if (status.ok()) {
     status = OutgoingMessages::Prepare(*this, std::move(message), envelope,
-                                       options.streams, *sending);
+                                       options, *sending);
   }
   if (!status.ok()) {
     Tell([done = std::move(done), status]() mutable {
@@ -145,9 +146,14 @@ Operation LinkCore::Receive(ReceiveOptions options, Done<Received> done) {
   receiving->deadline = receiving->start + options.timeout;
   receiving->options = std::move(options);
   receiving->done = std::move(done);
+  absl::Status status = IncomingMessages::Prepare(*this, *receiving);
   {
     absl::MutexLock lock(&mu_);
-    if (!gone_ && !closing_) {
+    if (status.ok() && (gone_ || closing_)) {
+      status = absl::FailedPreconditionError(
+          absl::StrCat("the link to ", Whom(), " is closed"));
+    }
+    if (status.ok()) {
       ReceiveId id = ++last_receive_;
       loop_->Post([self = shared_from_this(), id,
                    receiving = std::move(receiving)]() mutable {
@@ -161,9 +167,8 @@ Operation LinkCore::Receive(ReceiveOptions options, Done<Received> done) {
       });
     }
   }
-  Tell([receiving = std::move(receiving), whom = Whom()]() mutable {
-    std::move(receiving->done)(absl::FailedPreconditionError(
-        absl::StrCat("the link to ", whom, " is closed")));
+  Tell([receiving = std::move(receiving), status]() mutable {
+    std::move(receiving->done)(std::move(status));
   });
   return Operation();
 }
@@ -230,6 +235,24 @@ void LinkCore::Work(Weight weight, absl::AnyInvocable<Afterwards() &&> work) {
     });
     if (afterwards.for_user) std::move(afterwards.for_user)();
   });
+}
+
+void LinkCore::WhenReached(const std::vector<Region>& regions,
+                           DoneStatus reached) {
+  const std::vector<Region> streams = OnePerStream(regions);
+  if (streams.empty()) return std::move(reached)(absl::OkStatus());
+  ++work_pending_;
+  tensorferry::WhenReached(
+      streams, [self = shared_from_this(),
+                reached = std::move(reached)](absl::Status status) mutable {
+        Loop* loop = self->loop_;
+        loop->Post([self = std::move(self), reached = std::move(reached),
+                    status = std::move(status)]() mutable {
+          --self->work_pending_;
+          std::move(reached)(std::move(status));
+          self->AfterEvent();
+        });
+      });
 }
 
 void LinkCore::Tell(Task task) { executor_->Run(std::move(task)); }

@@ -67,6 +67,8 @@ class LinkCore : public LinkHost,
 
   // LinkHost
   void Work(Weight weight, absl::AnyInvocable<Afterwards() &&> work) override;
+  void WhenReached(const std::vector<Region>& regions,
+                   DoneStatus reached) override;
   void Tell(Task task) override;
   void Later(Task task) override;
   void EndSoon(absl::Status why) override;

@@ -2,11 +2,14 @@
 #define TENSORFERRY_TRANSFER_LINK_HOST_H_
 
 #include <string>
+#include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "base/clock.h"
+#include "base/done.h"
 #include "base/executor.h"
+#include "serialization/buffers.h"
 #include "serialization/converter_registry.h"
 #include "serialization/device_converter.h"
 #include "transfer/lanes.h"
@@ -32,6 +35,12 @@ class LinkHost {
   // has run. Loop only.
   virtual void Work(Weight weight,
                     absl::AnyInvocable<Afterwards() &&> work) = 0;
+  // Runs `reached` on the loop once the streams that `regions` are on have come
+  // as far as they are filled now; within the call if there are none. With the
+  // error of a device, if it has one. The link does not close before. Loop
+  // only.
+  virtual void WhenReached(const std::vector<Region>& regions,
+                           DoneStatus reached) = 0;
   // Tells a user. Any thread.
   virtual void Tell(Task task) = 0;
   // Runs `task` on the loop in a later turn.

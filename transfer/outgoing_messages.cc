@@ -9,6 +9,8 @@
 #include "base/status_macros.h"
 #include "serialization/digest.h"
 #include "serialization/serialize.h"
+#include "serialization/stream_fence.h"
+#include "serialization/streams.h"
 #include "transfer/manifest_bodies.h"
 
 namespace tensorferry {
@@ -47,17 +49,19 @@ OutgoingMessages::OutgoingMessages(LinkHost* host)
 absl::Status OutgoingMessages::Prepare(const LinkHost& host,
                                        TensorMessage message,
                                        const Envelope& envelope,
-                                       const StreamSet& streams,
+                                       const SendOptions& wishes,
                                        Sending& sending) {
   SerializeOptions options;
   options.placement = host.rules.outgoing;
   options.limits = host.rules.limits;
-  options.streams = streams.empty() ? host.rules.send_streams : streams;
+  options.streams = OrElse(wishes.streams, host.rules.send_streams);
+  options.ready_on = wishes.ready_on;
   options.converters = host.converters;
   FERRY_ASSIGN_OR_RETURN(sending.buffers,
                          Serialize(std::move(message), options));
   const Manifest& manifest = sending.buffers.manifest();
   bool on_host = AllOnHost(manifest);
+  if (wishes.digest_devices) sending.digest_scope = DigestScope::kDevicesToo;
   HeaderFrame& header = sending.header;
   header.plan_digest = host.rules.plan_digest;
   header.manifest = EncodeManifest(manifest);
@@ -73,7 +77,8 @@ absl::Status OutgoingMessages::Prepare(const LinkHost& host,
   }
   sending.inline_bytes = Gather(sending.buffers);
   if (host.rules.digests) {
-    header.digests = DigestOf(manifest, sending.buffers.regions());
+    header.digests =
+        DigestOf(manifest, sending.buffers.regions(), DigestScope::kHost);
     sending.digests = header.digests;
   }
   return absl::OkStatus();
@@ -207,14 +212,47 @@ void OutgoingMessages::SendHeader(OperationId id) {
 
 // The buffers stay until OnDigest.
 void OutgoingMessages::ComputeDigest(OperationId id) {
+  const Sending& sending = *sendings_.at(id);
+  const std::vector<Region>& regions = sending.buffers.regions();
+  const bool copy = sending.digest_scope == DigestScope::kDevicesToo &&
+                    !OnePerStream(regions).empty();
+  if (copy) return CopyToDigest(id);
+  Digest(id, HostCopies{regions, {}});
+}
+
+void OutgoingMessages::CopyToDigest(OperationId id) {
   Sending* sending = sendings_.at(id).get();
   host_->Work(LinkHost::Weight::kHeavy, [this, id, sending] {
-    sending->digests =
-        DigestOf(sending->buffers.manifest(), sending->buffers.regions());
+    auto copies = std::make_shared<absl::StatusOr<HostCopies>>(
+        CopyToHost(sending->buffers.regions()));
     return LinkHost::Afterwards{
-        [this, id] { Run([&](auto& out) { machine_.OnDigest(id, out); }); },
+        [this, id, sending, copies] {
+          host_->WhenReached(sending->buffers.regions(),
+                             [this, id, copies](absl::Status reached) {
+                               absl::Status status = copies->status();
+                               status.Update(reached);
+                               if (status.ok())
+                                 return Digest(id, *std::move(*copies));
+                               Run([&](auto& out) {
+                                 machine_.Cancel(id, std::move(status), out);
+                                 machine_.OnDigest(id, out);
+                               });
+                             });
+        },
         nullptr};
   });
+}
+
+void OutgoingMessages::Digest(OperationId id, HostCopies bytes) {
+  Sending* sending = sendings_.at(id).get();
+  host_->Work(
+      LinkHost::Weight::kHeavy, [this, id, sending, bytes = std::move(bytes)] {
+        sending->digests = DigestOf(sending->buffers.manifest(), bytes.regions,
+                                    sending->digest_scope);
+        return LinkHost::Afterwards{
+            [this, id] { Run([&](auto& out) { machine_.OnDigest(id, out); }); },
+            nullptr};
+      });
 }
 
 void OutgoingMessages::WriteBody(const SendAction& action) {
@@ -255,10 +293,23 @@ void OutgoingMessages::SendTrailer(OperationId id) {
   host_->lanes->SendFrame(trailer);
 }
 
+// The transport has let go of the buffers; streams may have to come so far yet.
 void OutgoingMessages::Finish(OperationId id, absl::Status status) {
   auto found = sendings_.find(id);
   std::unique_ptr<Sending> sending = std::move(found->second);
   sendings_.erase(found);
+  const std::vector<Region> regions = OnePerStream(sending->buffers.regions());
+  host_->WhenReached(
+      regions, [this, id, sending = std::move(sending),
+                status = std::move(status)](absl::Status reached) mutable {
+        status.Update(reached);
+        TellOfEnd(id, std::move(sending), status);
+      });
+}
+
+void OutgoingMessages::TellOfEnd(OperationId id,
+                                 std::unique_ptr<Sending> sending,
+                                 const absl::Status& status) {
   absl::StatusOr<Receipt> result;
   if (status.ok()) {
     ++messages_sent_;

@@ -12,9 +12,10 @@
 #include "absl/time/time.h"
 #include "base/done.h"
 #include "serialization/buffers.h"
+#include "serialization/digest.h"
 #include "serialization/message.h"
-#include "serialization/streams.h"
 #include "transfer/frame_codec.h"
+#include "transfer/link.h"
 #include "transfer/link_host.h"
 #include "transfer/path_tally.h"
 #include "transfer/pieces.h"
@@ -31,6 +32,7 @@ struct Sending {
   std::string inline_bytes;  // likewise
   std::vector<uint64_t> digests;
   bool may_be_eager = false;
+  DigestScope digest_scope = DigestScope::kHost;
   absl::Time start, deadline;
   PathTally paths;
   Done<Receipt> done;
@@ -46,7 +48,7 @@ class OutgoingMessages {
   // change. Statuses: those of Serialize.
   static absl::Status Prepare(const LinkHost& host, TensorMessage message,
                               const Envelope& envelope,
-                              const StreamSet& streams, Sending& sending);
+                              const SendOptions& options, Sending& sending);
 
   void OnUp();
   void Submit(OperationId id, std::unique_ptr<Sending> sending);
@@ -72,9 +74,13 @@ class OutgoingMessages {
   absl::Status CheckPaths(const Manifest& manifest) const;
   void SendHeader(OperationId id);
   void ComputeDigest(OperationId id);
+  void CopyToDigest(OperationId id);
+  void Digest(OperationId id, HostCopies bytes);
   void WriteBody(const SendAction& action);
   void SendTrailer(OperationId id);
   void Finish(OperationId id, absl::Status status);
+  void TellOfEnd(OperationId id, std::unique_ptr<Sending> sending,
+                 const absl::Status& status);
   Receipt MakeReceipt(OperationId id, const Sending& sending) const;
 
   LinkHost* const host_;

@@ -35,9 +35,11 @@ class DigestTest : public ::testing::Test {
   }
 
   absl::Status Compare() {
-    return CompareDigests(sent_.manifest(),
-                          DigestOf(sent_.manifest(), sent_.regions()),
-                          DigestOf(received_.manifest(), received_.regions()));
+    return CompareDigests(
+        sent_.manifest(),
+        DigestOf(sent_.manifest(), sent_.regions(), DigestScope::kHost),
+        DigestOf(received_.manifest(), received_.regions(),
+                 DigestScope::kHost));
   }
 
   WriteBuffers sent_;
@@ -45,7 +47,9 @@ class DigestTest : public ::testing::Test {
 };
 
 TEST_F(DigestTest, HasOneForEachStorageAndThePayload) {
-  EXPECT_EQ(DigestOf(sent_.manifest(), sent_.regions()).size(), 4u);
+  EXPECT_EQ(
+      DigestOf(sent_.manifest(), sent_.regions(), DigestScope::kHost).size(),
+      4u);
 }
 
 TEST_F(DigestTest, AgreesOnTheSameBytes) { EXPECT_THAT(Compare(), IsOk()); }
