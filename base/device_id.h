@@ -5,6 +5,7 @@
 #include <string>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -54,6 +55,12 @@ struct DeviceInfo {
   std::string uuid;          // names the device across processes; may be empty
   uint64_t total_bytes = 0;  // 0 when unknown
   uint64_t free_bytes = 0;   // at the time of asking; 0 when unknown
+  // The devices of its type whose memory it can use directly: rising indices.
+  std::vector<int> peers;
+  // Versions of what drives it, as people write them: "13.2"; empty when
+  // unknown.
+  std::string driver;
+  std::string runtime;
 };
 
 }  // namespace tensorferry

@@ -313,6 +313,23 @@ absl::StatusOr<PathCapability> Path(const pb::PathCapability& message,
   return path;
 }
 
+// Rising indices, so that there are not more than there can be devices.
+absl::Status TakePeers(const pb::DeviceInfo& message, const Field& field,
+                       DeviceInfo* device) {
+  for (int i = 0; i < message.peers_size(); ++i) {
+    const int index = message.peers(i);
+    const Field at = field.Sub("peers", i);
+    absl::Status valid = ValidateDeviceId({device->id.type, index});
+    if (!valid.ok()) return at.Wrong(valid.message());
+    if (i > 0 && index <= message.peers(i - 1)) {
+      return at.Wrong(index, " after ", message.peers(i - 1),
+                      ", want rising indices");
+    }
+    device->peers.push_back(index);
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<DeviceInfo> DeviceInfoOf(const pb::DeviceInfo& message,
                                         const Field& field) {
   DeviceInfo device;
@@ -321,10 +338,17 @@ absl::StatusOr<DeviceInfo> DeviceInfoOf(const pb::DeviceInfo& message,
       CheckText(message.name(), field.Sub("name"), 0, kMaxNameBytes));
   FERRY_RETURN_IF_ERROR(
       CheckText(message.uuid(), field.Sub("uuid"), 0, kMaxNameBytes));
+  FERRY_RETURN_IF_ERROR(
+      CheckText(message.driver(), field.Sub("driver"), 0, kMaxNameBytes));
+  FERRY_RETURN_IF_ERROR(
+      CheckText(message.runtime(), field.Sub("runtime"), 0, kMaxNameBytes));
+  FERRY_RETURN_IF_ERROR(TakePeers(message, field, &device));
   device.name = message.name();
   device.uuid = message.uuid();
   device.total_bytes = message.total_bytes();
   device.free_bytes = message.free_bytes();
+  device.driver = message.driver();
+  device.runtime = message.runtime();
   return device;
 }
 
@@ -525,6 +549,9 @@ pb::Capabilities ToProto(const Capabilities& capabilities) {
     out->set_uuid(device.uuid);
     out->set_total_bytes(device.total_bytes);
     out->set_free_bytes(device.free_bytes);
+    for (int peer : device.peers) out->add_peers(peer);
+    out->set_driver(device.driver);
+    out->set_runtime(device.runtime);
   }
   for (const PathCapability& path : capabilities.paths) {
     Fill(path, message.add_paths());

@@ -9,13 +9,14 @@
 
 namespace tensorferry {
 
-// The GPUs that this process may use, in CUDA's order and as
-// CUDA_VISIBLE_DEVICES leaves them. Asks without making a context on any of
-// them. Empty: none, and CudaUsable says why.
+// The GPUs, and MIG instances, that this process may use: in CUDA's order and
+// as CUDA_VISIBLE_DEVICES leaves them. Nothing here makes a context on any of
+// them, which would cost its memory; so what is free is known only where NVML
+// is. Empty: none, and CudaUsable says why. Any thread.
 std::vector<DeviceInfo> CudaDevices();
 
-// The device's UUID as nvidia-smi writes it ("GPU-..."); empty: there is no
-// such device.
+// The device's UUID as nvidia-smi writes it, "GPU-..." or "MIG-..." (without
+// NVML always the former); empty: there is no such device.
 std::string CudaUuid(int index);
 
 // FAILED_PRECONDITION: no driver, one that is too old, or no GPU; says which

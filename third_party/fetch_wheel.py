@@ -14,8 +14,10 @@ import tempfile
 import zipfile
 
 ABIS = ("cp311", "abi3", "none")
-PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_25_x86_64",
-             "manylinux2014_x86_64", "manylinux_2_17_x86_64", "any")
+PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64",
+             "manylinux_2_25_x86_64", "manylinux_2_18_x86_64",
+             "manylinux2014_x86_64", "manylinux_2_17_x86_64",
+             "manylinux2010_x86_64", "any")
 
 
 def download(requirement, folder):

@@ -9,6 +9,7 @@ load("//third_party/bazel_builtins:bazel_builtins.bzl", _bazel_builtins = "bazel
 load("//third_party:python_wheel.bzl", "python_wheel")
 load("//third_party:system_library.bzl", "system_library")
 load("//third_party:wheels.bzl", "WHEELS")
+load("//third_party/cuda:cuda_libraries_repository.bzl", "cuda_libraries_repository")
 load("//third_party/cuda:cuda_repository.bzl", "cuda_repository")
 load("//third_party/libtorch:libtorch_cuda_repository.bzl", "libtorch_cuda_repository")
 load("//third_party/libtorch:libtorch_repository.bzl", "libtorch_repository")
@@ -29,6 +30,14 @@ def tensorferry_dependencies():
         name = "ferry_cuda",
         cupti = WHEELS["nvidia-cuda-cupti"],
         runtime = WHEELS["nvidia-cuda-runtime"],
+    )
+    cuda_libraries_repository(
+        name = "ferry_cuda_libraries",
+        wheels = {
+            name: requirement
+            for name, requirement in WHEELS.items()
+            if name.startswith("nvidia-")
+        },
     )
     python_wheel(
         name = "minilm_model",

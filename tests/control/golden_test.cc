@@ -24,6 +24,7 @@ namespace tensorferry::control_proto {
 namespace {
 
 using ::tensorferry::testing::GoldenCapabilities;
+using ::tensorferry::testing::GoldenGpuHost;
 using ::tensorferry::testing::GoldenOffer;
 using ::tensorferry::testing::GoldenPlan;
 using ::tensorferry::testing::IsOk;
@@ -111,6 +112,8 @@ std::map<std::string, std::string> Messages() {
   pb::GetCapabilitiesResponse capabilities;
   *capabilities.mutable_capabilities() = ToProto(GoldenCapabilities());
   messages["capabilities"] = Encode(capabilities);
+  *capabilities.mutable_capabilities() = ToProto(GoldenGpuHost());
+  messages["capabilities_gpus"] = Encode(capabilities);
   pb::ExplainRequest explain;
   *explain.mutable_offer() = ToProto(GoldenOffer());
   *explain.mutable_caller() = ToProto(GoldenCapabilities());

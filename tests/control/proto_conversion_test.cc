@@ -8,6 +8,7 @@
 
 #include <limits>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "tests/control/test_values.h"
@@ -17,6 +18,7 @@ namespace tensorferry::control_proto {
 namespace {
 
 using ::tensorferry::testing::GoldenCapabilities;
+using ::tensorferry::testing::GoldenGpuHost;
 using ::tensorferry::testing::GoldenOffer;
 using ::tensorferry::testing::GoldenPlan;
 using ::tensorferry::testing::IsOk;
@@ -32,7 +34,8 @@ std::string Bytes(const Message& message) {
 
 TEST(ProtoConversionTest, CapabilitiesGoThereAndBack) {
   for (const Capabilities& peer :
-       {GoldenCapabilities(), PeerWith("a", {}), PeerWith("b", {"cuda:127"})}) {
+       {GoldenCapabilities(), GoldenGpuHost(), PeerWith("a", {}),
+        PeerWith("b", {"cuda:127"})}) {
     auto back = FromProto(ToProto(peer), "x");
     ASSERT_THAT(back, IsOk());
     EXPECT_EQ(Bytes(ToProto(*back)), Bytes(ToProto(peer)));
@@ -50,7 +53,45 @@ TEST(ProtoConversionTest, CapabilitiesGoThereAndBack) {
     EXPECT_EQ(back->devices.back().total_bytes,
               peer.devices.back().total_bytes);
     EXPECT_EQ(back->devices.back().free_bytes, peer.devices.back().free_bytes);
+    EXPECT_EQ(back->devices.back().peers, peer.devices.back().peers);
+    EXPECT_EQ(back->devices.back().driver, peer.devices.back().driver);
+    EXPECT_EQ(back->devices.back().runtime, peer.devices.back().runtime);
   }
+}
+
+TEST(ProtoConversionTest, PeersOfADeviceAreRisingIndicesOfItsType) {
+  const auto convert = [](int device, const std::vector<int>& peers) {
+    pb::Capabilities message = ToProto(GoldenGpuHost());
+    message.mutable_devices(device)->clear_peers();
+    for (int peer : peers) message.mutable_devices(device)->add_peers(peer);
+    return FromProto(message, "x").status();
+  };
+  EXPECT_THAT(convert(1, {1, 2, 127}), IsOk());
+  for (const auto& [device, peers, field] :
+       std::vector<std::tuple<int, std::vector<int>, std::string>>{
+           {1, {-1}, "x.devices[1].peers[0]"},
+           {1, {1, 128}, "x.devices[1].peers[1]"},
+           {1, {3, 3}, "x.devices[1].peers[1]"},
+           {2, {0, 4, 3}, "x.devices[2].peers[2]"},
+           {0, {1}, "x.devices[0].peers[0]"},
+           {1, std::vector<int>(100000, 7), "x.devices[1].peers[1]"},
+       }) {
+    EXPECT_THAT(convert(device, peers),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(field)));
+  }
+}
+
+TEST(ProtoConversionTest, VersionsOfADeviceAreShortTexts) {
+  pb::Capabilities message = ToProto(GoldenGpuHost());
+  message.mutable_devices(1)->set_driver(std::string(257, '1'));
+  EXPECT_THAT(FromProto(message, "x"),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("x.devices[1].driver")));
+  message = ToProto(GoldenGpuHost());
+  message.mutable_devices(2)->set_runtime("13\x1b[2");
+  EXPECT_THAT(FromProto(message, "x"),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("x.devices[2].runtime")));
 }
 
 TEST(ProtoConversionTest, OffersGoThereAndBack) {

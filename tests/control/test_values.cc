@@ -82,6 +82,20 @@ Capabilities GoldenCapabilities() {
   return peer;
 }
 
+Capabilities GoldenGpuHost() {
+  Capabilities peer;
+  peer.peer = {"gpus", 0x9b};
+  peer.devices.resize(3);
+  for (int index : {0, 1}) {
+    DeviceInfo& gpu = peer.devices[index + 1];
+    gpu.id = {"cuda", index};
+    gpu.peers = {1 - index};
+    gpu.driver = "13.3";
+    gpu.runtime = "13.2";
+  }
+  return peer;
+}
+
 Offer GoldenOffer() {
   Offer offer;
   offer.to_callee = Rules({"cuda:0=cuda:1", "enc.*=cpu"});

@@ -26,6 +26,7 @@ Offer OfferOf(const std::vector<std::string>& rules_to_callee);
 // Values with something in every field. Golden bytes are made of them, so they
 // must not change.
 Capabilities GoldenCapabilities();
+Capabilities GoldenGpuHost();  // whose GPUs know each other
 Offer GoldenOffer();
 SessionPlan GoldenPlan();
 

@@ -89,7 +89,7 @@ cudaUUID_t UuidOf(int physical_device) {
 
 std::string UuidText(int physical_device) {
   const cudaUUID_t uuid = UuidOf(physical_device);
-  std::string text = "GPU";
+  std::string text = Environment("SOFTWARE_GPU_UUID_PREFIX", "GPU");
   for (size_t i = 0; i < sizeof(uuid.bytes); ++i) {
     if (i == 0 || i == 4 || i == 6 || i == 8 || i == 10) text += '-';
     char digits[3];

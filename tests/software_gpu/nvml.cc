@@ -11,6 +11,7 @@
 
 namespace {
 
+using tensorferry::software_gpu::Device;
 using tensorferry::software_gpu::Machine;
 using tensorferry::software_gpu::UuidText;
 
@@ -20,6 +21,11 @@ enum Result {
   kInvalidArgument = 2,
   kNotSupported = 3,
   kNotFound = 6,
+};
+
+// nvmlMemory_t.
+struct Memory {
+  unsigned long long total, free, used;
 };
 
 // nvmlDevice_t: the device's number, plus one.
@@ -64,6 +70,19 @@ int nvmlDeviceGetHandleByUUID(const char* uuid, Handle* device) {
     return kSuccess;
   }
   return kNotFound;
+}
+
+int nvmlDeviceGetMemoryInfo(Handle handle, Memory* memory) {
+  Machine& machine = Machine::Get();
+  std::lock_guard<std::mutex> lock(machine.mutex);
+  for (const Device& device : machine.devices) {
+    if (device.physical != IndexOf(handle)) continue;
+    memory->total = device.limit;
+    memory->used = device.used;
+    memory->free = device.limit - device.used;
+    return kSuccess;
+  }
+  return kNotSupported;  // nothing is known of devices that are not visible
 }
 
 int nvmlDeviceGetHandleByPciBusId_v2(const char* text, Handle* device) {
