@@ -21,9 +21,12 @@ struct PathCapability {
   // Higher is tried first; unique per device pair. The callee's decide.
   int priority = 0;
   // How far apart the two processes may be.
-  enum class Reach { kAnywhere, kSameHost, kSameHostAndUser };
+  enum class Reach { kAnywhere, kSameHost, kSameHostAndUser, kSameProcess };
   Reach reach = Reach::kAnywhere;
   std::string unusable;  // why this process cannot use it now; empty: it can
+  // Whether a side opens the memory of the other's device: each has to have
+  // both devices, by UUID.
+  bool opens_device = false;
 
   friend bool operator==(const PathCapability&,
                          const PathCapability&) = default;
@@ -37,6 +40,7 @@ struct Capabilities {
   std::vector<PathCapability> paths;
   std::string host_id;          // equal on two processes of one running host
   uint32_t user_id = 0;         // effective
+  uint32_t process_id = 0;      // of its host; 0: not told
   int streams_per_device = 32;  // other than the CPU
   Limits limits;
 };

@@ -28,7 +28,11 @@ class PathJudge {
   PathJudge(const std::pair<DeviceId, DeviceId>& pair, const PairUse& use,
             const Offer& offer, const Capabilities& caller,
             const Capabilities& callee, const Policy& policy)
-      : offer_(offer), caller_(caller), callee_(callee), policy_(policy) {
+      : pair_(pair),
+        offer_(offer),
+        caller_(caller),
+        callee_(callee),
+        policy_(policy) {
     const std::string& at_caller = pair.first.type;
     const std::string& at_callee = pair.second.type;
     if (use.to_callee) directions_.push_back({at_caller, at_callee});
@@ -90,7 +94,30 @@ class PathJudge {
     if (!path->unusable.empty()) {
       return absl::StrCat(who, " cannot use it: ", path->unusable);
     }
-    return TooFar(path->reach);
+    std::string refusal = TooFar(path->reach);
+    if (!refusal.empty() || !path->opens_device) return refusal;
+    refusal = Unseen(Callee(), callee_, pair_.first, Caller(), caller_);
+    if (!refusal.empty()) return refusal;
+    return Unseen(Caller(), caller_, pair_.second, Callee(), callee_);
+  }
+
+  // Why `looking` cannot open memory on a device of `owner`; empty: it can.
+  static std::string Unseen(const std::string& who, const Capabilities& looking,
+                            const DeviceId& device, const std::string& whose,
+                            const Capabilities& owner) {
+    std::string uuid;
+    for (const DeviceInfo& own : owner.devices) {
+      if (own.id == device) uuid = own.uuid;
+    }
+    if (uuid.empty()) {
+      return absl::StrCat(whose, " does not tell the UUID of its ",
+                          ToString(device));
+    }
+    for (const DeviceInfo& seen : looking.devices) {
+      if (seen.uuid == uuid) return "";
+    }
+    return absl::StrCat(who, " does not see ", uuid, ", ", ToString(device),
+                        " of ", whose);
   }
 
   std::string TooFar(PathCapability::Reach reach) const {
@@ -106,6 +133,13 @@ class PathJudge {
                           " runs as user ", caller_.user_id, ", ", Callee(),
                           " as user ", callee_.user_id);
     }
+    if (reach == PathCapability::Reach::kSameProcess &&
+        (caller_.process_id == 0 || caller_.process_id != callee_.process_id)) {
+      return absl::StrCat(
+          "it works within one process; the peers are two "
+          "processes, ",
+          caller_.process_id, " and ", callee_.process_id);
+    }
     return "";
   }
 
@@ -116,6 +150,7 @@ class PathJudge {
     return absl::StrCat("callee \"", callee_.peer.name, "\"");
   }
 
+  const std::pair<DeviceId, DeviceId>& pair_;
   const Offer& offer_;
   const Capabilities& caller_;
   const Capabilities& callee_;

@@ -260,6 +260,8 @@ pb::Reach ToProto(PathCapability::Reach reach) {
       return pb::REACH_SAME_HOST;
     case PathCapability::Reach::kSameHostAndUser:
       return pb::REACH_SAME_HOST_AND_USER;
+    case PathCapability::Reach::kSameProcess:
+      return pb::REACH_SAME_PROCESS;
   }
   return pb::REACH_UNSPECIFIED;
 }
@@ -273,6 +275,8 @@ absl::StatusOr<PathCapability::Reach> ReachOf(pb::Reach reach,
       return PathCapability::Reach::kSameHost;
     case pb::REACH_SAME_HOST_AND_USER:
       return PathCapability::Reach::kSameHostAndUser;
+    case pb::REACH_SAME_PROCESS:
+      return PathCapability::Reach::kSameProcess;
     default:
       return field.Wrong(static_cast<int>(reach), " is not a reach");
   }
@@ -285,6 +289,7 @@ void Fill(const PathCapability& path, pb::PathCapability* message) {
   message->set_priority(path.priority);
   message->set_reach(ToProto(path.reach));
   message->set_unusable(Cut(CleanLine(path.unusable), kMaxReasonBytes));
+  message->set_opens_device(path.opens_device);
 }
 
 absl::Status CheckDeviceType(const std::string& type, const Field& field) {
@@ -310,6 +315,7 @@ absl::StatusOr<PathCapability> Path(const pb::PathCapability& message,
   path.to_type = message.to_type();
   path.priority = message.priority();
   path.unusable = message.unusable();
+  path.opens_device = message.opens_device();
   return path;
 }
 
@@ -558,6 +564,7 @@ pb::Capabilities ToProto(const Capabilities& capabilities) {
   }
   message.set_host_id(capabilities.host_id);
   message.set_user_id(capabilities.user_id);
+  message.set_process_id(capabilities.process_id);
   message.set_streams_per_device(capabilities.streams_per_device);
   Fill(capabilities.limits, message.mutable_limits());
   return message;
@@ -578,6 +585,7 @@ absl::StatusOr<Capabilities> FromProto(const pb::Capabilities& message,
       CheckText(message.host_id(), field.Sub("host_id"), 0, kMaxNameBytes));
   capabilities.host_id = message.host_id();
   capabilities.user_id = message.user_id();
+  capabilities.process_id = message.process_id();
   FERRY_RETURN_IF_ERROR(CheckRange(message.streams_per_device(),
                                    field.Sub("streams_per_device"), 0,
                                    kMaxStreams));

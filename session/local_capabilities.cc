@@ -34,8 +34,10 @@ PathCapability::Reach ReachOf(ChannelBackend::Reach reach) {
       return PathCapability::Reach::kSameHost;
     case ChannelBackend::Reach::kSameHostAndUser:
       return PathCapability::Reach::kSameHostAndUser;
+    case ChannelBackend::Reach::kSameProcess:
+      return PathCapability::Reach::kSameProcess;
   }
-  return PathCapability::Reach::kSameHostAndUser;
+  return PathCapability::Reach::kSameProcess;
 }
 
 }  // namespace
@@ -54,10 +56,12 @@ Capabilities LocalCapabilities(const PeerId& peer, const Limits& limits,
                             .to_type = std::move(path.to_type),
                             .priority = path.priority,
                             .reach = ReachOf(path.reach),
-                            .unusable = std::move(path.unusable)});
+                            .unusable = std::move(path.unusable),
+                            .opens_device = path.opens_device});
   }
   result.host_id = HostId();
   result.user_id = geteuid();
+  result.process_id = static_cast<uint32_t>(getpid());
   result.limits = limits;
   return result;
 }

@@ -28,11 +28,14 @@ struct ChannelEnvironment {
 
 // A channel that tensorpipe can carry a device pair with.
 struct ChannelBackend {
-  enum class Reach { kAnywhere, kSameHost, kSameHostAndUser };
+  enum class Reach { kAnywhere, kSameHost, kSameHostAndUser, kSameProcess };
+  struct DeviceTypes {
+    std::string from = "cpu", to = "cpu";
+  };
   std::string name;  // "local"
   int priority = 0;  // unique among channels; 0 to kMaxPriority
   Reach reach = Reach::kAnywhere;
-  std::string from_type = "cpu", to_type = "cpu";
+  std::vector<DeviceTypes> carries = {{}};
   std::function<std::shared_ptr<tensorpipe::channel::Context>(
       const ChannelEnvironment&)>
       make;
@@ -40,6 +43,9 @@ struct ChannelBackend {
   std::function<std::string()> unusable;
   // Whether it asks the kernel who the peer is, which only a unix socket knows.
   bool only_on_unix = false;
+  // Whether a side opens the memory of the other's device, which it has to see
+  // for that.
+  bool opens_device = false;
 
   static constexpr int kMaxPriority = 9999;
 };

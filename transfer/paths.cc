@@ -65,11 +65,14 @@ std::vector<PathInfo> Paths(const BackendRegistry& backends,
     base -= kStep;
     for (const ChannelBackend& channel : backends.channels()) {
       if (channel.only_on_unix && wire != Wire::kUnix) continue;
-      paths.push_back(
-          {ToString(PathName{wire, channel.name}), channel.from_type,
-           channel.to_type, base + channel.priority,
-           std::max(channel.reach, ReachOf(wire, plaintext_between_hosts)),
-           channel.unusable ? channel.unusable() : ""});
+      const std::string unusable = channel.unusable ? channel.unusable() : "";
+      for (const auto& [from, to] : channel.carries) {
+        paths.push_back(
+            {ToString(PathName{wire, channel.name}), from, to,
+             base + channel.priority,
+             std::max(channel.reach, ReachOf(wire, plaintext_between_hosts)),
+             unusable, channel.opens_device});
+      }
     }
   }
   return paths;

@@ -24,12 +24,13 @@ std::string ToString(const PathName& path);
 // The wires of `paths`, each once, in their order.
 std::vector<Wire> WiresOf(const std::vector<std::string>& paths);
 
-// A path as control/ speaks of it.
+// A path between two types of device, as control/ speaks of it.
 struct PathInfo {
   std::string name, from_type, to_type;
-  int priority = 0;  // by wire, then by channel; unique
+  int priority = 0;  // by wire, then by channel; unique per pair of types
   ChannelBackend::Reach reach = ChannelBackend::Reach::kAnywhere;
   std::string unusable;  // why; empty: it can be used
+  bool opens_device = false;
 };
 
 // All paths of this program, the best first. Plain TCP stays on its host unless

@@ -55,10 +55,10 @@ bool ReadChannels(NopScanner& in, ChannelDescriptors& out) {
 }
 
 // Those of the CUDA channels are packets in themselves, which tensorpipe reads
-// without a look at their end.
+// without a look at their end; but for cuda_xth's, which it compares.
 bool DescriptorsAreSafe(const ChannelDescriptors& channels) {
   for (const auto& [channel, devices] : channels) {
-    if (!absl::StartsWith(channel, "cuda")) continue;
+    if (!absl::StartsWith(channel, "cuda") || channel == "cuda_xth") continue;
     for (const auto& [device, descriptor] : devices) {
       if (!CheckWellFormed(descriptor).ok()) return false;
     }

@@ -282,6 +282,28 @@ TEST(NegotiateTest, EveryPathNotTakenSaysWhy) {
             },
             "unix/local",
             {"one user"}},
+           {"other process",
+            [](Scene& s) {
+              s.alice.paths[0].reach = PathCapability::Reach::kSameProcess;
+              s.alice.process_id = 11;
+              s.bob.process_id = 12;
+            },
+            "unix/local",
+            {"the peers are two processes, 11 and 12"}},
+           {"processes unknown",
+            [](Scene& s) {
+              s.alice.paths[0].reach = PathCapability::Reach::kSameProcess;
+            },
+            "unix/local",
+            {"the peers are two processes"}},
+           {"a process of the same number on another host",
+            [](Scene& s) {
+              s.alice.paths[0].reach = PathCapability::Reach::kSameProcess;
+              s.alice.process_id = s.bob.process_id = 11;
+              s.bob.host_id = "host-2";
+            },
+            "unix/local",
+            {"within one host"}},
            {"unusable at the caller",
             [](Scene& s) { s.alice.paths[0].unusable = "ptrace is off"; },
             "unix/local",
@@ -318,6 +340,59 @@ TEST(NegotiateTest, EveryPathNotTakenSaysWhy) {
     for (const std::string& part : c.reason_has) {
       EXPECT_THAT(Reason(choice, c.path), HasSubstr(part));
     }
+  }
+}
+
+TEST(NegotiateTest, OneProcessIsNearEnoughForItself) {
+  Scene scene;
+  scene.offer = Offer();
+  scene.alice.paths[0].reach = PathCapability::Reach::kSameProcess;
+  scene.alice.process_id = scene.bob.process_id = 11;
+  EXPECT_THAT(scene.Negotiate()->paths[0].ranked,
+              ElementsAre("unix/local", "unix/basic"));
+}
+
+// A path that opens device memory, beside one that does not.
+Scene SceneOfTwoGpus() {
+  Scene scene;
+  scene.offer = OfferOf({"cuda:0=cuda:1"});
+  for (Capabilities* peer : {&scene.alice, &scene.bob}) {
+    peer->devices = {{}, {.id = {"cuda", 0}}, {.id = {"cuda", 1}}};
+    peer->devices[1].uuid = "GPU-a";
+    peer->devices[2].uuid = "GPU-b";
+    peer->paths.push_back({.name = "unix/ipc",
+                           .from_type = "cuda",
+                           .to_type = "cuda",
+                           .priority = 9,
+                           .opens_device = true});
+  }
+  return scene;
+}
+
+TEST(NegotiateTest, DeviceMemoryIsOpenedWhereEachSideSeesBothDevices) {
+  Scene scene = SceneOfTwoGpus();
+  // In another order: UUIDs count.
+  std::swap(scene.bob.devices[1].uuid, scene.bob.devices[2].uuid);
+  EXPECT_THAT(ChoiceOf(*scene.Negotiate(), {"cuda", 0}, {"cuda", 1}).ranked,
+              ElementsAre("unix/ipc", "unix/cuda"));
+}
+
+TEST(NegotiateTest, DeviceThatThePeerDoesNotSeeIsNamed) {
+  for (const auto& [spoil, reason] :
+       std::vector<std::pair<std::function<void(Scene&)>, std::string>>{
+           {[](Scene& s) { s.bob.devices[1].uuid = "GPU-c"; },
+            "callee \"bob\" does not see GPU-a, cuda:0 of caller \"alice\""},
+           {[](Scene& s) { s.alice.devices[2].uuid = "GPU-c"; },
+            "caller \"alice\" does not see GPU-b, cuda:1 of callee \"bob\""},
+           {[](Scene& s) { s.alice.devices[1].uuid = ""; },
+            "caller \"alice\" does not tell the UUID of its cuda:0"}}) {
+    Scene scene = SceneOfTwoGpus();
+    spoil(scene);
+    auto plan = scene.Negotiate();
+    ASSERT_THAT(plan, IsOk());
+    const PathChoice choice = ChoiceOf(*plan, {"cuda", 0}, {"cuda", 1});
+    EXPECT_THAT(choice.ranked, ElementsAre("unix/cuda"));
+    EXPECT_THAT(Reason(choice, "unix/ipc"), HasSubstr(reason));
   }
 }
 

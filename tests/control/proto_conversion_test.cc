@@ -33,9 +33,13 @@ std::string Bytes(const Message& message) {
 }
 
 TEST(ProtoConversionTest, CapabilitiesGoThereAndBack) {
+  Capabilities inside = PeerWith("c", {"cuda:0"});
+  inside.process_id = 4711;
+  inside.paths[0].reach = PathCapability::Reach::kSameProcess;
+  inside.paths[0].opens_device = true;
   for (const Capabilities& peer :
        {GoldenCapabilities(), GoldenGpuHost(), PeerWith("a", {}),
-        PeerWith("b", {"cuda:127"})}) {
+        PeerWith("b", {"cuda:127"}), inside}) {
     auto back = FromProto(ToProto(peer), "x");
     ASSERT_THAT(back, IsOk());
     EXPECT_EQ(Bytes(ToProto(*back)), Bytes(ToProto(peer)));
@@ -45,6 +49,7 @@ TEST(ProtoConversionTest, CapabilitiesGoThereAndBack) {
     EXPECT_EQ(back->limits, peer.limits);
     EXPECT_EQ(back->user_id, peer.user_id);
     EXPECT_EQ(back->host_id, peer.host_id);
+    EXPECT_EQ(back->process_id, peer.process_id);
     EXPECT_EQ(back->streams_per_device, peer.streams_per_device);
     ASSERT_EQ(back->devices.size(), peer.devices.size());
     EXPECT_EQ(back->devices.back().id, peer.devices.back().id);

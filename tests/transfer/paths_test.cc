@@ -45,6 +45,32 @@ TEST(PathsTest, ReachIsTheNarrowerOfWireAndChannel) {
   }
 }
 
+TEST(PathsTest, AChannelForSeveralPairsOfDeviceTypesIsAPathForEach) {
+  BackendRegistry registry;
+  ASSERT_THAT(registry.Register({.name = "staged",
+                                 .carries = {{"gpu", "cpu"}, {"cpu", "gpu"}},
+                                 .only_on_unix = true,
+                                 .opens_device = true}),
+              IsOk());
+  std::vector<std::string> pairs;
+  for (const PathInfo& path : Paths(registry, false)) {
+    EXPECT_EQ(path.name, "unix/staged");
+    EXPECT_TRUE(path.opens_device);
+    pairs.push_back(path.from_type + ">" + path.to_type);
+  }
+  EXPECT_THAT(pairs, ElementsAre("gpu>cpu", "cpu>gpu"));
+}
+
+TEST(PathsTest, NoWireWidensTheReachOfOneProcess) {
+  BackendRegistry registry;
+  ASSERT_THAT(
+      registry.Register({.name = "inside", .reach = Reach::kSameProcess}),
+      IsOk());
+  for (const PathInfo& path : Paths(registry, true)) {
+    EXPECT_EQ(path.reach, Reach::kSameProcess) << path.name;
+  }
+}
+
 TEST(PathsTest, WiresOfPathsAreNamedOnceInTheirOrder) {
   EXPECT_THAT(WiresOf({"tls/basic", "pigeon/basic", "unix/local", "unix/basic",
                        "tls/x"}),

@@ -93,6 +93,14 @@ TEST(PacketGateTest, RefusesCudaDescriptorsThatAreCut) {
               StatusIs(absl::StatusCode::kDataLoss));
 }
 
+// Those of cuda_xth are plain text.
+TEST(PacketGateTest, LetsDescriptorsThatAreOnlyComparedBe) {
+  const std::string brochure =
+      Replaced(GoodBrochure(), std::string("\xbd\x05") + "basic",
+               std::string("\xbd\x08") + "cuda_xth");
+  EXPECT_THAT(Accepting().OnRead(brochure), IsOk());
+}
+
 TEST(PacketGateTest, SendsNoAnswerThatLeavesNoChannel) {
   PacketGate gate = Accepting();
   EXPECT_THAT(gate.OnRead(GoodBrochure()), IsOk());

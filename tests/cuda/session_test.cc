@@ -1,0 +1,353 @@
+// Sessions whose tensors are on devices: every pair of them, over every channel
+// that carries it, in one process and in two. Runs on any GPU.
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/full.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "session/blocking.h"
+#include "tests/cuda/device_copies.h"
+#include "tests/cuda/gpu_fixture.h"
+#include "tests/testing/child_process.h"
+#include "tests/testing/peer_pair.h"
+#include "tests/testing/status_matchers.h"
+#include "tests/testing/tensor_matrix.h"
+
+namespace tensorferry {
+namespace {
+
+using ::tensorferry::testing::ChildProcess;
+using ::tensorferry::testing::CopiedTo;
+using ::tensorferry::testing::DifferenceOf;
+using ::tensorferry::testing::GpuTest;
+using ::tensorferry::testing::OnDevice;
+using ::testing::Contains;
+using ::testing::Field;
+using ::testing::StartsWith;
+
+constexpr uint32_t kEcho = 1;
+constexpr int64_t kLarge = 20'000'000;  // 80 MB of floats: many chunks
+
+// How tensors go, and come back.
+struct Way {
+  std::string channel;
+  std::string there;  // "cuda:0=cuda:1"
+  std::string wire = "unix";
+
+  c10::Device source() const {
+    return c10::Device(there.substr(0, there.find('=')));
+  }
+  bool needs_two() const { return there.find('1') != std::string::npos; }
+};
+
+std::string NameOf(const ::testing::TestParamInfo<Way>& info) {
+  return absl::StrReplaceAll(
+      absl::StrCat(info.param.wire, "_", info.param.channel, "_",
+                   info.param.there),
+      {{":", ""}, {"=", "_to_"}});
+}
+
+Offer OfferOf(const Way& way, const std::vector<std::string>& rules) {
+  Offer offer;
+  for (const std::string& rule : rules) {
+    offer.to_callee.rules.push_back(*ParsePlacementRule(rule));
+  }
+  offer.paths = {way.wire + "/basic", way.wire + "/" + way.channel};
+  return offer;
+}
+
+// Answers with what came, from the device where it came.
+void Echo(Session& session, Received call) {
+  session.Reply(call.envelope, {.tensors = std::move(call.message.tensors)}, {},
+                [](absl::StatusOr<Receipt>) {});
+}
+
+std::vector<at::Tensor> WholeMatrix() {
+  std::vector<at::Tensor> all;
+  for (const testing::MatrixCase& one : testing::TensorMatrix()) {
+    all.insert(all.end(), one.tensors.begin(), one.tensors.end());
+  }
+  return all;
+}
+
+class SessionTest : public GpuTest, public ::testing::WithParamInterface<Way> {
+ protected:
+  void SetUp() override {
+    GpuTest::SetUp();
+    int count = 0;
+    cudaGetDeviceCount(&count);
+    if (GetParam().needs_two() && count < 2) {
+      GTEST_SKIP() << "needs 2 GPUs, here is " << count;
+    }
+    Open({GetParam().there});
+  }
+
+  virtual void Open(const std::vector<std::string>& rules) = 0;
+
+  // There and back.
+  absl::StatusOr<std::vector<at::Tensor>> Carry(
+      std::vector<at::Tensor> tensors) {
+    absl::StatusOr<Received> reply = blocking::Call(
+        *session_, {.type = kEcho, .tensors = std::move(tensors)});
+    if (!reply.ok()) return reply.status();
+    paths_ = reply->receipt.paths;
+    return std::move(reply->message.tensors);
+  }
+
+  void ExpectToComeBack(const std::vector<at::Tensor>& host) {
+    FERRY_ASSERT_OK_AND_ASSIGN(std::vector<at::Tensor> sent,
+                               CopiedTo(GetParam().source(), host));
+    FERRY_ASSERT_OK_AND_ASSIGN(std::vector<at::Tensor> back, Carry(sent));
+    for (const at::Tensor& tensor : back) {
+      EXPECT_EQ(tensor.device(), GetParam().source());
+    }
+    FERRY_ASSERT_OK_AND_ASSIGN(back, CopiedTo(at::kCPU, back));
+    EXPECT_EQ(DifferenceOf(host, back), "");
+  }
+
+  std::shared_ptr<Session> session_;
+  std::vector<PathUse> paths_;  // of the last reply
+};
+
+// ---- in one process
+
+class OneProcessTest : public SessionTest {
+ protected:
+  void Open(const std::vector<std::string>& rules) override {
+    FERRY_ASSERT_OK_AND_ASSIGN(
+        pair_, testing::MakePeerPair(OfferOf(GetParam(), rules)));
+    ASSERT_TRUE(pair_->callee_session->Handle(kEcho, Echo).ok());
+    session_ = pair_->caller_session;
+  }
+  void TearDown() override {
+    session_ = nullptr;
+    pair_.reset();
+    SessionTest::TearDown();
+  }
+
+  std::optional<testing::PeerPair> pair_;
+};
+
+TEST_P(OneProcessTest, EveryKindOfTensorComesBackAsItWas) {
+  ExpectToComeBack(WholeMatrix());
+}
+
+TEST_P(OneProcessTest, TensorsOfManyChunksComeBackAsTheyWere) {
+  ExpectToComeBack({at::arange(kLarge, at::kInt), at::arange(7, at::kLong)});
+  const std::string path = GetParam().wire + "/" + GetParam().channel;
+  EXPECT_THAT(paths_, Contains(Field(&PathUse::path, StartsWith(path))));
+}
+
+TEST_P(OneProcessTest, WhatAnotherStreamStillMakesIsWaitedFor) {
+  if (GetParam().source().is_cpu()) GTEST_SKIP() << "the CPU has no streams";
+  for (int round = 0; round < 5; ++round) {
+    const c10::cuda::CUDAStream producer =
+        c10::cuda::getStreamFromPool(false, GetParam().source().index());
+    std::vector<at::Tensor> tensors;
+    {
+      const c10::cuda::CUDAStreamGuard guard(producer);
+      tensors.push_back(at::full({100'000}, round, OnDevice(0).device(
+                                                       GetParam().source())));
+      tensors.push_back(tensors[0].slice(0, 10, 20).add(1));
+    }
+    absl::StatusOr<Received> reply = blocking::Call(
+        *session_, {.type = kEcho, .tensors = std::move(tensors)},
+        {.ready_on = {producer}});
+    ASSERT_TRUE(reply.ok()) << reply.status();
+    FERRY_ASSERT_OK_AND_ASSIGN(std::vector<at::Tensor> back,
+                               CopiedTo(at::kCPU, reply->message.tensors));
+    EXPECT_TRUE(back[0].equal(at::full({100'000}, round, at::kFloat)));
+    EXPECT_TRUE(back[1].equal(at::full({10}, round + 1, at::kFloat)));
+  }
+}
+
+TEST_P(OneProcessTest, TheCallersOwnTensorsAreFilled) {
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      std::vector<at::Tensor> sent,
+      CopiedTo(GetParam().source(), {at::arange(1'000'000, at::kFloat),
+                                     at::arange(6, at::kFloat).view({2, 3})}));
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      std::vector<at::Tensor> into,
+      CopiedTo(GetParam().source(), {at::full({1'000'000}, -1, at::kFloat),
+                                     at::full({3, 2}, -1, at::kFloat).t()}));
+  absl::StatusOr<Received> reply = blocking::Call(
+      *session_, {.type = kEcho, .tensors = sent}, {.into = {into, {}}});
+  ASSERT_TRUE(reply.ok()) << reply.status();
+  EXPECT_EQ(reply->receipt.bounced, 1);
+  FERRY_ASSERT_OK_AND_ASSIGN(std::vector<at::Tensor> back,
+                             CopiedTo(at::kCPU, into));
+  EXPECT_TRUE(back[0].equal(at::arange(1'000'000, at::kFloat)));
+  EXPECT_TRUE(back[1].equal(at::arange(6, at::kFloat).view({2, 3})));
+}
+
+TEST_P(OneProcessTest, DevicesHaveDigestsOnRequest) {
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      std::vector<at::Tensor> sent,
+      CopiedTo(GetParam().source(), {at::arange(1'000'000, at::kFloat)}));
+  std::vector<std::string> digests;
+  for (bool digest_devices : {true, false}) {
+    absl::Notification came;
+    pair_->callee_session->Receive(
+        {}, [&](absl::StatusOr<Received> received) {
+          EXPECT_TRUE(received.ok()) << received.status();
+          if (received.ok()) digests.push_back(received->receipt.digest);
+          came.Notify();
+        });
+    absl::StatusOr<Receipt> receipt =
+        blocking::Send(*session_, {.type = 2, .tensors = sent},
+                       {.digest_devices = digest_devices});
+    ASSERT_TRUE(receipt.ok()) << receipt.status();
+    came.WaitForNotification();
+    EXPECT_EQ(receipt->digest, digests.back());
+  }
+  EXPECT_NE(digests[0], digests[1]);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Ways, OneProcessTest,
+    ::testing::Values(Way{"cuda_xth", "cuda:0=cuda:0"},
+                      Way{"cuda_xth", "cuda:0=cuda:1"},
+                      Way{"cuda_basic", "cuda:0=cuda:0"},
+                      Way{"cuda_basic", "cuda:0=cuda:1"},
+                      Way{"cuda_basic", "cuda:0=cpu"},
+                      Way{"cuda_basic", "cpu=cuda:0"},
+                      Way{"cuda_basic", "cuda:0=cuda:0", "tcp"}),
+    NameOf);
+
+// Two devices that trade places, and the host, in one message.
+class PermutedDevicesTest : public OneProcessTest {
+ protected:
+  void Open(const std::vector<std::string>&) override {
+    OneProcessTest::Open({"cuda:0=cuda:1", "cuda:1=cuda:0"});
+  }
+};
+
+TEST_P(PermutedDevicesTest, EachTensorComesToItsPlaceAndBack) {
+  std::vector<at::Tensor> host, sent;
+  for (int i = 0; i < 9; ++i) {
+    host.push_back(at::arange(i, i + 1000 * (i % 3 + 1), at::kFloat));
+    at::Tensor tensor = host.back();
+    if (i % 3 != 2) {
+      FERRY_ASSERT_OK_AND_ASSIGN(
+          std::vector<at::Tensor> copied,
+          CopiedTo(c10::Device(at::kCUDA, static_cast<c10::DeviceIndex>(i % 3)),
+                   {tensor}));
+      tensor = copied[0];
+    }
+    sent.push_back(tensor);
+  }
+  FERRY_ASSERT_OK_AND_ASSIGN(std::vector<at::Tensor> back, Carry(sent));
+  for (size_t i = 0; i < back.size(); ++i) {
+    EXPECT_EQ(back[i].device(), sent[i].device()) << i;
+  }
+  FERRY_ASSERT_OK_AND_ASSIGN(back, CopiedTo(at::kCPU, back));
+  EXPECT_EQ(DifferenceOf(host, back), "");
+}
+
+INSTANTIATE_TEST_SUITE_P(Ways, PermutedDevicesTest,
+                         ::testing::Values(Way{"cuda_xth", "cuda:0=cuda:1"},
+                                           Way{"cuda_basic", "cuda:0=cuda:1"}),
+                         NameOf);
+
+// ---- in two processes
+
+// The child: answers until its standard input is closed.
+int RunChild() {
+  auto peer = Peer::Create({.name = "child"});
+  if (!peer.ok()) {
+    testing::WriteLine(peer.status().ToString());
+    return 1;
+  }
+  (*peer)->Accept([](std::shared_ptr<Session> session) {
+    if (!session->Handle(kEcho, Echo).ok()) return;
+    session->OnEnd([session](SessionReport) {});
+  });
+  testing::WriteLine((*peer)->control_address());
+  testing::AwaitInputClosed();
+  return 0;
+}
+
+class TwoProcessTest : public SessionTest {
+ protected:
+  void Open(const std::vector<std::string>& rules) override {
+    FERRY_ASSERT_OK_AND_ASSIGN(auto child, ChildProcess::Start({"--child"}));
+    child_ = std::make_unique<ChildProcess>(std::move(child));
+    FERRY_ASSERT_OK_AND_ASSIGN(std::string address, child_->ReadLine());
+    FERRY_ASSERT_OK_AND_ASSIGN(peer_,
+                               Peer::Create({.name = "parent", .control = ""}));
+    FERRY_ASSERT_OK_AND_ASSIGN(
+        session_, blocking::Connect(*peer_, address, OfferOf(GetParam(), rules),
+                                    absl::Seconds(30)));
+  }
+  void TearDown() override {
+    session_ = nullptr;
+    peer_ = nullptr;
+    if (child_) {
+      child_->CloseInput();
+      if (!killed_) EXPECT_EQ(child_->Wait(), 0);
+      child_ = nullptr;
+    }
+    SessionTest::TearDown();
+  }
+
+  std::unique_ptr<ChildProcess> child_;
+  bool killed_ = false;
+  std::unique_ptr<Peer> peer_;
+};
+
+TEST_P(TwoProcessTest, EveryKindOfTensorComesBackAsItWas) {
+  ExpectToComeBack(WholeMatrix());
+}
+
+TEST_P(TwoProcessTest, TensorsOfManyChunksComeBackAsTheyWere) {
+  ExpectToComeBack({at::arange(kLarge, at::kInt), at::arange(7, at::kLong)});
+  const std::string path = GetParam().wire + "/" + GetParam().channel;
+  EXPECT_THAT(paths_, Contains(Field(&PathUse::path, StartsWith(path))));
+}
+
+TEST_P(TwoProcessTest, APeerThatDiesIsAnError) {
+  ExpectToComeBack({at::arange(1000, at::kFloat)});
+  child_->Signal(SIGKILL);
+  killed_ = true;
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      std::vector<at::Tensor> sent,
+      CopiedTo(GetParam().source(), {at::arange(kLarge, at::kInt)}));
+  EXPECT_THAT(Carry(sent).status(),
+              ::testing::AnyOf(
+                  testing::StatusIs(absl::StatusCode::kUnavailable),
+                  testing::StatusIs(absl::StatusCode::kFailedPrecondition)));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Ways, TwoProcessTest,
+    ::testing::Values(Way{"cuda_ipc", "cuda:0=cuda:0"},
+                      Way{"cuda_ipc", "cuda:0=cuda:1"},
+                      Way{"cuda_basic", "cuda:0=cuda:0"},
+                      Way{"cuda_basic", "cuda:0=cuda:1"},
+                      Way{"cuda_basic", "cuda:0=cpu"},
+                      Way{"cuda_basic", "cpu=cuda:0"},
+                      Way{"cuda_basic", "cuda:0=cuda:0", "tcp"}),
+    NameOf);
+
+}  // namespace
+}  // namespace tensorferry
+
+int main(int argc, char** argv) {
+  if (argc > 1 && std::string(argv[1]) == "--child") {
+    return tensorferry::RunChild();
+  }
+  ::testing::InitGoogleMock(&argc, argv);
+  return RUN_ALL_TESTS();
+}
