@@ -33,9 +33,8 @@ Placement AllOn(c10::Device to) {
 
 absl::Status Synchronize() {
   for (int device = 0; device < kGpus; ++device) {
-    const cudaError_t error =
-        cudaStreamSynchronize(c10::cuda::getDefaultCUDAStream(
-            static_cast<c10::DeviceIndex>(device)));
+    const cudaError_t error = cudaStreamSynchronize(
+        c10::cuda::getDefaultCUDAStream(static_cast<c10::DeviceIndex>(device)));
     if (error != cudaSuccess) {
       return absl::InternalError(cudaGetErrorString(error));
     }
@@ -51,8 +50,8 @@ absl::StatusOr<std::vector<at::Tensor>> CopiedTo(
   send.placement = AllOn(to);
   AllocateOptions receive;
   for (int device = 0; device < kGpus; ++device) {
-    const c10::Stream stream = c10::cuda::getDefaultCUDAStream(
-        static_cast<c10::DeviceIndex>(device));
+    const c10::Stream stream =
+        c10::cuda::getDefaultCUDAStream(static_cast<c10::DeviceIndex>(device));
     send.streams.push_back(stream);
     receive.streams.push_back(stream);
   }

@@ -17,6 +17,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "absl/synchronization/notification.h"
 #include "session/blocking.h"
 #include "tests/cuda/device_copies.h"
 #include "tests/cuda/gpu_fixture.h"
@@ -158,8 +159,8 @@ TEST_P(OneProcessTest, WhatAnotherStreamStillMakesIsWaitedFor) {
     std::vector<at::Tensor> tensors;
     {
       const c10::cuda::CUDAStreamGuard guard(producer);
-      tensors.push_back(at::full({100'000}, round, OnDevice(0).device(
-                                                       GetParam().source())));
+      tensors.push_back(
+          at::full({100'000}, round, OnDevice(0).device(GetParam().source())));
       tensors.push_back(tensors[0].slice(0, 10, 20).add(1));
     }
     absl::StatusOr<Received> reply = blocking::Call(
@@ -199,12 +200,11 @@ TEST_P(OneProcessTest, DevicesHaveDigestsOnRequest) {
   std::vector<std::string> digests;
   for (bool digest_devices : {true, false}) {
     absl::Notification came;
-    pair_->callee_session->Receive(
-        {}, [&](absl::StatusOr<Received> received) {
-          EXPECT_TRUE(received.ok()) << received.status();
-          if (received.ok()) digests.push_back(received->receipt.digest);
-          came.Notify();
-        });
+    pair_->callee_session->Receive({}, [&](absl::StatusOr<Received> received) {
+      EXPECT_TRUE(received.ok()) << received.status();
+      if (received.ok()) digests.push_back(received->receipt.digest);
+      came.Notify();
+    });
     absl::StatusOr<Receipt> receipt =
         blocking::Send(*session_, {.type = 2, .tensors = sent},
                        {.digest_devices = digest_devices});
@@ -215,16 +215,16 @@ TEST_P(OneProcessTest, DevicesHaveDigestsOnRequest) {
   EXPECT_NE(digests[0], digests[1]);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Ways, OneProcessTest,
-    ::testing::Values(Way{"cuda_xth", "cuda:0=cuda:0"},
-                      Way{"cuda_xth", "cuda:0=cuda:1"},
-                      Way{"cuda_basic", "cuda:0=cuda:0"},
-                      Way{"cuda_basic", "cuda:0=cuda:1"},
-                      Way{"cuda_basic", "cuda:0=cpu"},
-                      Way{"cuda_basic", "cpu=cuda:0"},
-                      Way{"cuda_basic", "cuda:0=cuda:0", "tcp"}),
-    NameOf);
+INSTANTIATE_TEST_SUITE_P(Ways, OneProcessTest,
+                         ::testing::Values(Way{"cuda_xth", "cuda:0=cuda:0"},
+                                           Way{"cuda_xth", "cuda:0=cuda:1"},
+                                           Way{"cuda_basic", "cuda:0=cuda:0"},
+                                           Way{"cuda_basic", "cuda:0=cuda:1"},
+                                           Way{"cuda_basic", "cuda:0=cpu"},
+                                           Way{"cuda_basic", "cpu=cuda:0"},
+                                           Way{"cuda_basic", "cuda:0=cuda:0",
+                                               "tcp"}),
+                         NameOf);
 
 // Two devices that trade places, and the host, in one message.
 class PermutedDevicesTest : public OneProcessTest {
@@ -330,16 +330,16 @@ TEST_P(TwoProcessTest, APeerThatDiesIsAnError) {
                   testing::StatusIs(absl::StatusCode::kFailedPrecondition)));
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Ways, TwoProcessTest,
-    ::testing::Values(Way{"cuda_ipc", "cuda:0=cuda:0"},
-                      Way{"cuda_ipc", "cuda:0=cuda:1"},
-                      Way{"cuda_basic", "cuda:0=cuda:0"},
-                      Way{"cuda_basic", "cuda:0=cuda:1"},
-                      Way{"cuda_basic", "cuda:0=cpu"},
-                      Way{"cuda_basic", "cpu=cuda:0"},
-                      Way{"cuda_basic", "cuda:0=cuda:0", "tcp"}),
-    NameOf);
+INSTANTIATE_TEST_SUITE_P(Ways, TwoProcessTest,
+                         ::testing::Values(Way{"cuda_ipc", "cuda:0=cuda:0"},
+                                           Way{"cuda_ipc", "cuda:0=cuda:1"},
+                                           Way{"cuda_basic", "cuda:0=cuda:0"},
+                                           Way{"cuda_basic", "cuda:0=cuda:1"},
+                                           Way{"cuda_basic", "cuda:0=cpu"},
+                                           Way{"cuda_basic", "cpu=cuda:0"},
+                                           Way{"cuda_basic", "cuda:0=cuda:0",
+                                               "tcp"}),
+                         NameOf);
 
 }  // namespace
 }  // namespace tensorferry

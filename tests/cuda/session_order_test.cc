@@ -1,0 +1,290 @@
+// The order between streams, and what happens when devices fail or stand still:
+// only the software GPU shows it.
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/synchronization/notification.h"
+#include "session/blocking.h"
+#include "tests/cuda/device_copies.h"
+#include "tests/software_gpu/torch_fixture.h"
+#include "tests/testing/peer_pair.h"
+#include "tests/testing/status_matchers.h"
+
+namespace tensorferry {
+namespace {
+
+using ::c10::cuda::CUDAStream;
+using ::c10::cuda::CUDAStreamGuard;
+using ::c10::cuda::getStreamFromPool;
+using ::tensorferry::software_gpu::OnDevice;
+using ::tensorferry::software_gpu::Schedule;
+using ::tensorferry::software_gpu::SoftwareGpuTorchTest;
+using ::tensorferry::testing::CopiedTo;
+using ::tensorferry::testing::IsOk;
+using ::tensorferry::testing::StatusIs;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+constexpr int64_t kFloats = 1'000'000;
+
+// The end of an operation.
+template <class T>
+class Ended {
+ public:
+  Done<T> Callback() {
+    return [this](absl::StatusOr<T> result) {
+      result_ = std::move(result);
+      came_.Notify();
+    };
+  }
+  bool came() const { return came_.HasBeenNotified(); }
+  const absl::StatusOr<T>& Wait() {
+    came_.WaitForNotification();
+    return result_;
+  }
+
+ private:
+  absl::Notification came_;
+  absl::StatusOr<T> result_ = absl::UnknownError("not ended");
+};
+
+// A session from cuda:0 to cuda:1, by the channel of the test.
+class SessionOrderTest : public SoftwareGpuTorchTest,
+                         public ::testing::WithParamInterface<std::string> {
+ protected:
+  void SetUp() override {
+    SoftwareGpuTorchTest::SetUp();
+    Offer offer;
+    offer.to_callee.rules = {*ParsePlacementRule("cuda:0=cuda:1"),
+                             *ParsePlacementRule("cuda:1=cuda:0")};
+    offer.paths = {"unix/basic", "unix/" + GetParam()};
+    FERRY_ASSERT_OK_AND_ASSIGN(pair_, testing::MakePeerPair(offer));
+    software_gpu::SetSchedule({.order = Schedule::Order::kNewestFirst});
+  }
+  void TearDown() override {
+    pair_.reset();
+    SoftwareGpuTorchTest::TearDown();
+  }
+
+  Session& sender() { return *pair_->caller_session; }
+  Session& receiver() { return *pair_->callee_session; }
+
+  // What `stream` makes: `value` everywhere.
+  static at::Tensor Made(CUDAStream stream, float value) {
+    const CUDAStreamGuard guard(stream);
+    return at::full({kFloats}, value, OnDevice(stream.device_index()));
+  }
+  static at::Tensor OnHost(const at::Tensor& tensor) {
+    return (*CopiedTo(at::kCPU, {tensor}))[0];
+  }
+  static at::Tensor Expected(float value) {
+    return at::full({kFloats}, value, at::kFloat);
+  }
+
+  std::optional<testing::PeerPair> pair_;
+};
+
+TEST_P(SessionOrderTest, SendsWhatTheCurrentStreamMakes) {
+  const CUDAStream stream = getStreamFromPool(false, 0);
+  Ended<Received> received;
+  receiver().Receive({}, received.Callback());
+  {
+    const CUDAStreamGuard guard(stream);
+    ASSERT_THAT(blocking::Send(sender(), {.tensors = {Made(stream, 3)}}),
+                IsOk());
+  }
+  ASSERT_THAT(received.Wait(), IsOk());
+  EXPECT_TRUE(OnHost(received.Wait()->message.tensors[0]).equal(Expected(3)));
+}
+
+TEST_P(SessionOrderTest, DoesNotEndBeforeTheProducersStream) {
+  const CUDAStream stream = getStreamFromPool(false, 0);
+  software_gpu::Hold(stream);
+  Ended<Received> received;
+  Ended<Receipt> sent;
+  receiver().Receive({}, received.Callback());
+  sender().Send({.tensors = {Made(stream, 4)}}, {.ready_on = {stream}},
+                sent.Callback());
+  // The control plane and other messages go on meanwhile.
+  ASSERT_THAT(blocking::Send(receiver(), {.type = 9, .payload = "ping"},
+                             {.timeout = absl::Seconds(30)}),
+              StatusIs(absl::StatusCode::kDeadlineExceeded));
+  EXPECT_FALSE(received.came());
+  EXPECT_FALSE(sent.came());
+  software_gpu::Release(stream);
+  ASSERT_THAT(sent.Wait(), IsOk());
+  ASSERT_THAT(received.Wait(), IsOk());
+  EXPECT_TRUE(OnHost(received.Wait()->message.tensors[0]).equal(Expected(4)));
+}
+
+TEST_P(SessionOrderTest, AfterTheCallbackTheTensorMayBeOverwritten) {
+  const CUDAStream stream = getStreamFromPool(false, 0);
+  at::Tensor tensor = Made(stream, 5);
+  Ended<Received> received;
+  receiver().Receive({}, received.Callback());
+  ASSERT_THAT(
+      blocking::Send(sender(), {.tensors = {tensor}}, {.ready_on = {stream}}),
+      IsOk());
+  const CUDAStream other = getStreamFromPool(false, 0);
+  {
+    const CUDAStreamGuard guard(other);
+    tensor.fill_(6);
+  }
+  other.synchronize();
+  ASSERT_THAT(received.Wait(), IsOk());
+  EXPECT_TRUE(OnHost(received.Wait()->message.tensors[0]).equal(Expected(5)));
+}
+
+TEST_P(SessionOrderTest, AReceivedTensorMayBeUsedOnAnyStream) {
+  const CUDAStream stream = getStreamFromPool(false, 0);
+  Ended<Received> received;
+  receiver().Receive({}, received.Callback());
+  ASSERT_THAT(blocking::Send(sender(), {.tensors = {Made(stream, 7)}},
+                             {.ready_on = {stream}}),
+              IsOk());
+  ASSERT_THAT(received.Wait(), IsOk());
+  const CUDAStream user = getStreamFromPool(false, 1);
+  at::Tensor copy;
+  {
+    const CUDAStreamGuard guard(user);
+    copy = received.Wait()->message.tensors[0].clone();
+  }
+  user.synchronize();
+  EXPECT_TRUE(OnHost(copy).equal(Expected(7)));
+}
+
+TEST_P(SessionOrderTest, FillsATensorOnlyAfterItsLastUse) {
+  const CUDAStream user = getStreamFromPool(false, 1);
+  at::Tensor into = Made(user, -1);
+  const CUDAStream stream = getStreamFromPool(false, 0);
+  Ended<Received> received;
+  receiver().Receive({.into = {{into}, {}}, .ready_on = {user}},
+                     received.Callback());
+  ASSERT_THAT(blocking::Send(sender(), {.tensors = {Made(stream, 8)}},
+                             {.ready_on = {stream}}),
+              IsOk());
+  ASSERT_THAT(received.Wait(), IsOk());
+  EXPECT_TRUE(OnHost(into).equal(Expected(8)));
+}
+
+TEST_P(SessionOrderTest, SmallTensorsTravelTogetherInOrder) {
+  const CUDAStream stream = getStreamFromPool(false, 0);
+  std::vector<at::Tensor> tensors;
+  {
+    const CUDAStreamGuard guard(stream);
+    for (int i = 0; i < 100; ++i) {
+      tensors.push_back(at::full({10}, i, OnDevice(0)));
+    }
+  }
+  Ended<Received> received;
+  receiver().Receive({}, received.Callback());
+  ASSERT_THAT(blocking::Send(sender(), {.tensors = std::move(tensors)},
+                             {.ready_on = {stream}}),
+              IsOk());
+  ASSERT_THAT(received.Wait(), IsOk());
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      std::vector<at::Tensor> host,
+      CopiedTo(at::kCPU, received.Wait()->message.tensors));
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_TRUE(host[i].equal(at::full({10}, i, at::kFloat))) << i;
+  }
+}
+
+TEST_P(SessionOrderTest, NoCallWaitsForTheDevice) {
+  const CUDAStream stream = getStreamFromPool(false, 0);
+  const at::Tensor tensor = Made(stream, 9);
+  for (int round = 0; round < 2; ++round) {
+    Ended<Received> received;
+    software_gpu::TakeSynchronisingCalls();
+    receiver().Receive({}, received.Callback());
+    ASSERT_THAT(
+        blocking::Send(sender(), {.tensors = {tensor}}, {.ready_on = {stream}}),
+        IsOk());
+    ASSERT_THAT(received.Wait(), IsOk());
+    // The first use of a channel may set up what all share.
+    if (round > 0) {
+      EXPECT_THAT(software_gpu::TakeSynchronisingCalls(), IsEmpty());
+    }
+  }
+}
+
+TEST_P(SessionOrderTest, ACancelledSendIsAFenceToo) {
+  const CUDAStream stream = getStreamFromPool(false, 0);
+  at::Tensor tensor = Made(stream, 10);
+  software_gpu::Hold(stream);
+  {
+    const CUDAStreamGuard guard(stream);
+    tensor.add_(1);
+  }
+  Ended<Received> received;
+  Ended<Receipt> sent;
+  receiver().Receive({}, received.Callback());
+  Operation sending = sender().Send({.tensors = {tensor}},
+                                    {.ready_on = {stream}}, sent.Callback());
+  sending.Cancel();
+  software_gpu::Release(stream);
+  sent.Wait();
+  const CUDAStream other = getStreamFromPool(false, 0);
+  {
+    const CUDAStreamGuard guard(other);
+    tensor.fill_(0);
+  }
+  other.synchronize();
+  received.Wait();
+}
+
+TEST_P(SessionOrderTest, ADeviceWithoutMemoryRefusesTheMessage) {
+  const CUDAStream stream = getStreamFromPool(false, 0);
+  const at::Tensor tensor = Made(stream, 11);
+  software_gpu::SetMemoryLimit(1, software_gpu::MemoryUsed(1));
+  Ended<Received> received;
+  receiver().Receive({}, received.Callback());
+  EXPECT_THAT(
+      blocking::Send(sender(), {.tensors = {tensor}}, {.ready_on = {stream}})
+          .status(),
+      AllOf(
+          StatusIs(absl::StatusCode::kResourceExhausted),
+          StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("cuda:1"))));
+  EXPECT_THAT(received.Wait().status(),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+  software_gpu::SetMemoryLimit(1, size_t{1} << 34);
+}
+
+TEST_P(SessionOrderTest, ADeviceThatFailsIsNamedAndOthersGoOn) {
+  const CUDAStream stream = getStreamFromPool(false, 0);
+  const at::Tensor tensor = Made(stream, 12);
+  stream.synchronize();
+  software_gpu::FailDevice(stream, cudaErrorIllegalAddress);
+  EXPECT_EQ(cudaStreamSynchronize(stream), cudaErrorIllegalAddress);
+  cudaGetLastError();
+  EXPECT_THAT(
+      blocking::Send(sender(), {.tensors = {tensor}}, {.ready_on = {stream}})
+          .status(),
+      StatusIs(absl::StatusCode::kFailedPrecondition,
+               HasSubstr("cudaErrorIllegalAddress")));
+  Ended<Received> received;
+  receiver().Receive({}, received.Callback());
+  ASSERT_THAT(blocking::Send(sender(), {.tensors = {at::arange(10)}}), IsOk());
+  ASSERT_THAT(received.Wait(), IsOk());
+  software_gpu::ClearFailures();
+}
+
+INSTANTIATE_TEST_SUITE_P(Channels, SessionOrderTest,
+                         ::testing::Values("cuda_xth", "cuda_basic"),
+                         [](const auto& info) { return info.param; });
+
+}  // namespace
+}  // namespace tensorferry
