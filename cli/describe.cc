@@ -3,6 +3,7 @@
 #include "base/await.h"
 #include "base/status_macros.h"
 #include "cli/commands.h"
+#include "cli/device_text.h"
 #include "cli/security_flags.h"
 #include "cli/values.h"
 #include "control/control_client.h"
@@ -24,10 +25,7 @@ void ShowJson(const Capabilities& can, Json& json) {
   json["wire_versions"] = {can.wire_versions.lowest, can.wire_versions.highest};
   json["devices"] = Json::array();
   for (const DeviceInfo& device : can.devices) {
-    json["devices"].push_back({{"id", ToString(device.id)},
-                               {"name", device.name},
-                               {"total_bytes", device.total_bytes},
-                               {"free_bytes", device.free_bytes}});
+    json["devices"].push_back(DeviceToJson(device));
   }
   json["limits"] = {{"message_bytes", can.limits.message_bytes},
                     {"payload_bytes", can.limits.payload_bytes},
@@ -50,13 +48,8 @@ std::string ToText(const Capabilities& can) {
       OneLine(can.peer.name), Epoch(can.peer), OneLine(can.host_id),
       can.user_id, can.wire_versions.lowest, can.wire_versions.highest);
   for (const DeviceInfo& device : can.devices) {
-    absl::StrAppendFormat(
-        &text, "device    %s   %s%s\n", ToString(device.id),
-        OneLine(device.name),
-        device.total_bytes > 0
-            ? absl::StrCat("   ", ShowBytes(device.free_bytes), " free of ",
-                           ShowBytes(device.total_bytes))
-            : "");
+    absl::StrAppend(&text, "device    ", ToString(device.id), "   ",
+                    ShowDevice(device), "\n");
   }
   for (const PathCapability& path : can.paths) {
     absl::StrAppendFormat(

@@ -4,7 +4,9 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "cli/commands.h"
+#include "cli/device_text.h"
 #include "cli/findings.h"
+#include "serialization/converter_registry.h"
 
 namespace tensorferry::cli {
 namespace {
@@ -36,6 +38,10 @@ absl::Status Doctor(const Arguments&, Output& output) {
       problems.push_back(absl::StrCat(finding.what, ": ", finding.meaning));
     }
   }
+  output.json()["devices"] = Json::array();
+  for (const DeviceInfo& device : ConverterRegistry::Global().Devices()) {
+    output.json()["devices"].push_back(DeviceToJson(device));
+  }
   if (problems.empty()) return absl::OkStatus();
   return absl::FailedPreconditionError(absl::StrJoin(problems, "\n"));
 }
@@ -48,7 +54,7 @@ Command DoctorCommand() {
           {},
           {},
           "Looks at addresses, copying between processes, limits, "
-          "libtorch, the CUDA\ndriver and memory. OK unless there is a "
+          "libtorch, GPUs and\nmemory. OK unless there is a "
           "`problem`: tensors cannot be moved then.\n\n"
           "  tensorferry doctor\n",
           Doctor};

@@ -17,6 +17,7 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <utility>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/ascii.h"
@@ -25,8 +26,10 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "base/ptrace_scope.h"
+#include "cli/device_text.h"
 #include "cli/process_memory.h"
 #include "cli/values.h"
+#include "serialization/converter_registry.h"
 
 namespace tensorferry::cli {
 namespace {
@@ -62,6 +65,36 @@ std::string ValueIn(const std::string& path, const std::string& key) {
 
 std::string MemInfo(const std::string& key) {
   return ValueIn("/proc/meminfo", key);
+}
+
+// CUDA's driver, as far as it tells without the runtime.
+struct Driver {
+  std::string found;
+  int gpus = 0;
+};
+
+Driver AskDriver() {
+  void* const driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+  if (driver == nullptr) return {"no CUDA driver (libcuda.so.1)"};
+  using Init = int (*)(unsigned);
+  using Number = int (*)(int*);
+  const auto init = reinterpret_cast<Init>(dlsym(driver, "cuInit"));
+  const auto version =
+      reinterpret_cast<Number>(dlsym(driver, "cuDriverGetVersion"));
+  const auto count =
+      reinterpret_cast<Number>(dlsym(driver, "cuDeviceGetCount"));
+  if (init == nullptr || version == nullptr || count == nullptr) {
+    return {"libcuda.so.1 lacks functions, so is no CUDA driver"};
+  }
+  int api = 0, gpus = 0;
+  const int error = init(0);
+  version(&api);
+  std::string found =
+      absl::StrCat("CUDA driver for ", api / 1000, ".", api % 1000 / 10);
+  if (error != 0 || count(&gpus) != 0 || gpus == 0) {
+    return {absl::StrCat(found, ", no GPU (cuInit returned ", error, ")")};
+  }
+  return {absl::StrCat(found, ", ", gpus, gpus == 1 ? " GPU" : " GPUs"), gpus};
 }
 
 }  // namespace
@@ -170,36 +203,40 @@ Finding CheckLibtorch() {
   return finding;
 }
 
-Finding CheckCudaDriver() {
-  void* const driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
-  if (driver == nullptr) {
-    return {"gpu", Level::kNote, "no CUDA driver (libcuda.so.1)",
-            "Tensors stay on the CPU; whoever maps some to cuda:N is refused. "
-            "That is all right on a machine without a GPU."};
+Finding CheckGpus() {
+  const Driver driver = AskDriver();
+  Finding finding = {"gpu", Level::kNote, driver.found, ""};
+  if (!ConverterRegistry::Global().Find(c10::DeviceType::CUDA).ok()) {
+    finding.meaning =
+        "This command moves tensors of the CPU only, and whoever maps some to "
+        "cuda:N is refused; tensorferry_cuda knows GPUs.";
+  } else if (driver.gpus == 0) {
+    finding.meaning =
+        "Tensors stay on the CPU, and whoever maps some to cuda:N is refused. "
+        "That is all right on a machine without a GPU; into a container, pass "
+        "it with its driver.";
+  } else if (CheckDevices().empty()) {
+    finding.meaning =
+        "CUDA's runtime can use none of them, most likely because the driver "
+        "is older than it: update the driver.";
+  } else {
+    finding.level = Level::kGood;
+    finding.meaning = "Tensors can be sent from them and received on them.";
   }
-  using Init = int (*)(unsigned);
-  using Number = int (*)(int*);
-  const auto init = reinterpret_cast<Init>(dlsym(driver, "cuInit"));
-  const auto version =
-      reinterpret_cast<Number>(dlsym(driver, "cuDriverGetVersion"));
-  const auto count =
-      reinterpret_cast<Number>(dlsym(driver, "cuDeviceGetCount"));
-  if (init == nullptr || version == nullptr || count == nullptr) {
-    return {"gpu", Level::kNote, "libcuda.so.1 lacks functions",
-            "It is no CUDA driver that can be used: install NVIDIA's."};
+  return finding;
+}
+
+std::vector<Finding> CheckDevices() {
+  std::vector<Finding> findings;
+  for (const DeviceInfo& device : ConverterRegistry::Global().Devices()) {
+    if (device.id.is_cpu()) continue;
+    findings.push_back(
+        {ToString(device.id), Level::kGood, ShowDevice(device),
+         device.peers.empty()
+             ? "What goes to another device is staged by the host."
+             : "What goes to a device that it reaches goes there directly."});
   }
-  int api = 0, devices = 0;
-  const int error = init(0);
-  version(&api);
-  const std::string name =
-      absl::StrCat("CUDA driver for ", api / 1000, ".", api % 1000 / 10);
-  if (error != 0 || count(&devices) != 0 || devices == 0) {
-    return {"gpu", Level::kNote,
-            absl::StrCat(name, ", no GPU (cuInit returned ", error, ")"),
-            "Tensors stay on the CPU. In a container, pass the GPU through."};
-  }
-  return {"gpu", Level::kGood, absl::StrCat(name, ", ", devices, " GPUs"),
-          "Not used: this build moves CPU tensors only."};
+  return findings;
 }
 
 Finding CheckSharedMemory() {
@@ -243,9 +280,14 @@ Finding CheckMemory() {
 }
 
 std::vector<Finding> CheckAll() {
-  return {CheckAddresses(),    CheckProcessMemory(), CheckOpenFiles(),
-          CheckLibtorch(),     CheckCudaDriver(),    CheckMemory(),
-          CheckSharedMemory(), CheckHugePages()};
+  std::vector<Finding> findings = {CheckAddresses(), CheckProcessMemory(),
+                                   CheckOpenFiles(), CheckLibtorch(),
+                                   CheckGpus()};
+  for (Finding& device : CheckDevices()) findings.push_back(std::move(device));
+  for (Finding (*check)() : {CheckMemory, CheckSharedMemory, CheckHugePages}) {
+    findings.push_back(check());
+  }
+  return findings;
 }
 
 }  // namespace tensorferry::cli

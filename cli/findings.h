@@ -26,10 +26,13 @@ Finding CheckAddresses();
 Finding CheckProcessMemory();
 Finding CheckOpenFiles();
 Finding CheckLibtorch();
-Finding CheckCudaDriver();
+Finding CheckGpus();
 Finding CheckSharedMemory();
 Finding CheckHugePages();
 Finding CheckMemory();
+
+// One for each device besides the CPU that tensors can be on, under its name.
+std::vector<Finding> CheckDevices();
 
 std::vector<Finding> CheckAll();
 

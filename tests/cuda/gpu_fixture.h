@@ -32,6 +32,7 @@ class TwoGpuTest : public GpuTest {
  protected:
   void SetUp() override {
     GpuTest::SetUp();
+    if (HasFatalFailure()) return;
     int count = 0;
     cudaGetDeviceCount(&count);
     if (count < 2) GTEST_SKIP() << "needs 2 GPUs, here is " << count;

@@ -40,6 +40,10 @@ CUresult cuInit(unsigned) {
   return ToDriver(cudaGetDeviceCount(&count));
 }
 
+CUresult cuDriverGetVersion(int* version) {
+  return ToDriver(cudaDriverGetVersion(version));
+}
+
 CUresult cuDeviceGetCount(int* count) {
   return ToDriver(cudaGetDeviceCount(count));
 }
