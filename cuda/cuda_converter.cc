@@ -1,3 +1,4 @@
+#include <ATen/Context.h>
 #include <ATen/core/CachingHostAllocator.h>
 #include <c10/core/Event.h>
 #include <c10/cuda/CUDACachingAllocator.h>

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "absl/synchronization/notification.h"
+#include "cuda/channels.h"
 #include "session/blocking.h"
 #include "tests/cuda/device_copies.h"
 #include "tests/software_gpu/torch_fixture.h"
@@ -40,25 +41,28 @@ using ::testing::IsEmpty;
 
 constexpr int64_t kFloats = 1'000'000;
 
-// The end of an operation.
+// The end of an operation, which may come after the test has given up.
 template <class T>
 class Ended {
  public:
   Done<T> Callback() {
-    return [this](absl::StatusOr<T> result) {
-      result_ = std::move(result);
-      came_.Notify();
+    return [state = state_](absl::StatusOr<T> result) {
+      state->result = std::move(result);
+      state->came.Notify();
     };
   }
-  bool came() const { return came_.HasBeenNotified(); }
+  bool came() const { return state_->came.HasBeenNotified(); }
   const absl::StatusOr<T>& Wait() {
-    came_.WaitForNotification();
-    return result_;
+    state_->came.WaitForNotification();
+    return state_->result;
   }
 
  private:
-  absl::Notification came_;
-  absl::StatusOr<T> result_ = absl::UnknownError("not ended");
+  struct State {
+    absl::Notification came;
+    absl::StatusOr<T> result = absl::UnknownError("not ended");
+  };
+  const std::shared_ptr<State> state_ = std::make_shared<State>();
 };
 
 // A session from cuda:0 to cuda:1, by the channel of the test.
@@ -76,6 +80,7 @@ class SessionOrderTest : public SoftwareGpuTorchTest,
   }
   void TearDown() override {
     pair_.reset();
+    CloseCudaChannelsForTesting();
     SoftwareGpuTorchTest::TearDown();
   }
 
@@ -171,11 +176,12 @@ TEST_P(SessionOrderTest, FillsATensorOnlyAfterItsLastUse) {
   at::Tensor into = Made(user, -1);
   const CUDAStream stream = getStreamFromPool(false, 0);
   Ended<Received> received;
-  receiver().Receive({.into = {{into}, {}}, .ready_on = {user}},
+  receiver().Receive({.into = {{into}, {"a"}}, .ready_on = {user}},
                      received.Callback());
-  ASSERT_THAT(blocking::Send(sender(), {.tensors = {Made(stream, 8)}},
-                             {.ready_on = {stream}}),
-              IsOk());
+  ASSERT_THAT(
+      blocking::Send(sender(), {.tensors = {Made(stream, 8)}, .names = {"a"}},
+                     {.ready_on = {stream}}),
+      IsOk());
   ASSERT_THAT(received.Wait(), IsOk());
   EXPECT_TRUE(OnHost(into).equal(Expected(8)));
 }

@@ -11,6 +11,7 @@
 
 #include <memory>
 #include <optional>
+#include <ostream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,6 +19,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/synchronization/notification.h"
+#include "cuda/channels.h"
 #include "session/blocking.h"
 #include "tests/cuda/device_copies.h"
 #include "tests/cuda/gpu_fixture.h"
@@ -53,6 +55,10 @@ struct Way {
   bool needs_two() const { return there.find('1') != std::string::npos; }
 };
 
+void PrintTo(const Way& way, std::ostream* out) {
+  *out << way.wire << "/" << way.channel << " " << way.there;
+}
+
 std::string NameOf(const ::testing::TestParamInfo<Way>& info) {
   return absl::StrReplaceAll(
       absl::StrCat(info.param.wire, "_", info.param.channel, "_",
@@ -71,8 +77,10 @@ Offer OfferOf(const Way& way, const std::vector<std::string>& rules) {
 
 // Answers with what came, from the device where it came.
 void Echo(Session& session, Received call) {
-  session.Reply(call.envelope, {.tensors = std::move(call.message.tensors)}, {},
-                [](absl::StatusOr<Receipt>) {});
+  session.Reply(call.envelope,
+                {.tensors = std::move(call.message.tensors),
+                 .names = std::move(call.message.names)},
+                {}, [](absl::StatusOr<Receipt>) {});
 }
 
 std::vector<at::Tensor> WholeMatrix() {
@@ -135,6 +143,7 @@ class OneProcessTest : public SessionTest {
   void TearDown() override {
     session_ = nullptr;
     pair_.reset();
+    CloseCudaChannelsForTesting();
     SessionTest::TearDown();
   }
 
@@ -184,7 +193,8 @@ TEST_P(OneProcessTest, TheCallersOwnTensorsAreFilled) {
       CopiedTo(GetParam().source(), {at::full({1'000'000}, -1, at::kFloat),
                                      at::full({3, 2}, -1, at::kFloat).t()}));
   absl::StatusOr<Received> reply = blocking::Call(
-      *session_, {.type = kEcho, .tensors = sent}, {.into = {into, {}}});
+      *session_, {.type = kEcho, .tensors = sent, .names = {"long", "small"}},
+      {.into = {into, {"long", "small"}}});
   ASSERT_TRUE(reply.ok()) << reply.status();
   EXPECT_EQ(reply->receipt.bounced, 1);
   FERRY_ASSERT_OK_AND_ASSIGN(std::vector<at::Tensor> back,
@@ -299,6 +309,7 @@ class TwoProcessTest : public SessionTest {
       if (!killed_) EXPECT_EQ(child_->Wait(), 0);
       child_ = nullptr;
     }
+    CloseCudaChannelsForTesting();
     SessionTest::TearDown();
   }
 
