@@ -36,6 +36,8 @@ absl::Status Failed(absl::string_view what, c10::Device device,
 // Whether the stream can still be used: a device that failed stays so until the
 // process ends, and tensorpipe would throw.
 absl::Status CheckUsable(c10::Stream stream) {
+  // The handle of a default stream means that of the current device.
+  const c10::cuda::OptionalCUDAGuard guard(stream.device());
   const cudaError_t error = cudaStreamQuery(CUDAStream(stream));
   if (error == cudaSuccess) return absl::OkStatus();
   if (error != cudaErrorNotReady) {
@@ -115,6 +117,8 @@ class CudaConverter : public DeviceConverter {
     return Guarded(
         absl::StrCat(nbytes, " bytes"), device,
         [&]() -> absl::StatusOr<c10::DataPtr> {
+          // Nobody may have used CUDA through libtorch before.
+          at::globalContext().lazyInitDevice(c10::kCUDA);
           const c10::cuda::CUDAStreamGuard guard{CUDAStream(receiving)};
           return c10::cuda::CUDACachingAllocator::get()->allocate(nbytes);
         });
