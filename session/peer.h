@@ -52,7 +52,9 @@ struct PeerOptions {
   absl::Duration lease = absl::Seconds(15);
   int max_sessions = 256;             // accepted at a time: 1 to 4096
   int max_sessions_per_identity = 0;  // of them; 0: no limit of its own
-  int max_handshakes = 256;  // data connections that named no session yet
+  // Data connections that named no session yet; control connections that have
+  // not said a word yet, and, beyond max_sessions, those that have.
+  int max_handshakes = 256;
   // Where callbacks and digests run; null: a pool of two threads of the peer's.
   // This, the clock and the registries must outlive the peer. With an executor
   // of your own, callbacks that are queued there may run after ~Peer.
@@ -61,7 +63,7 @@ struct PeerOptions {
   const ConverterRegistry* converters = nullptr;  // null: the global one
   const BackendRegistry* backends = nullptr;      // null: the global one
   // More services for the peer's own server (the catalog's, say). They have to
-  // ask the Access who calls and what he may.
+  // ask the Access who calls and what he may. Synchronous ones share 32 threads.
   std::vector<
       std::function<void(grpc::ServerBuilder&, std::shared_ptr<const Access>)>>
       mount;
