@@ -51,7 +51,9 @@ struct PeerOptions {
   // Silence that ends a session: 100 ms to 1 h.
   absl::Duration lease = absl::Seconds(15);
   int max_sessions = 256;             // accepted at a time: 1 to 4096
-  int max_sessions_per_identity = 0;  // of them; 0: no limit of its own
+  // Of them, with each thing that was proved of a caller (Identity's
+  // principals). 0: no limit of its own.
+  int max_sessions_per_identity = 0;
   // Data connections that named no session yet; control connections that have
   // not said a word yet, and, beyond max_sessions, those that have.
   int max_handshakes = 256;
