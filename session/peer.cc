@@ -635,15 +635,16 @@ void LivePeer::Shutdown(absl::Duration drain, DoneStatus done) {
 // had are thrown.
 absl::StatusOr<std::unique_ptr<Peer>> Started(
     PeerOptions options, absl::FunctionRef<absl::Status(LivePeer&)> open) {
-  std::unique_ptr<LivePeer> peer;
+  std::unique_ptr<Peer> handle;
   absl::Status status;
   FERRY_RETURN_IF_ERROR(CatchExceptions("starting a peer", [&] {
-    peer = std::make_unique<LivePeer>(std::move(options));
+    auto peer = std::make_unique<LivePeer>(std::move(options));
     status = peer->Start();
     if (status.ok()) status = open(*peer);
+    if (status.ok()) handle = MakePeerHandle(std::move(peer));
   }));
   FERRY_RETURN_IF_ERROR(status);
-  return MakePeerHandle(std::move(peer));
+  return handle;
 }
 
 }  // namespace

@@ -50,7 +50,7 @@ struct PeerOptions {
   absl::Duration heartbeat = absl::Seconds(4);  // 10 ms to half the lease
   // Silence that ends a session: 100 ms to 1 h.
   absl::Duration lease = absl::Seconds(15);
-  int max_sessions = 256;             // accepted at a time: 1 to 4096
+  int max_sessions = 256;  // accepted at a time: 1 to 4096
   // Of them, with each thing that was proved of a caller (Identity's
   // principals). 0: no limit of its own.
   int max_sessions_per_identity = 0;
@@ -65,7 +65,8 @@ struct PeerOptions {
   const ConverterRegistry* converters = nullptr;  // null: the global one
   const BackendRegistry* backends = nullptr;      // null: the global one
   // More services for the peer's own server (the catalog's, say). They have to
-  // ask the Access who calls and what he may. Synchronous ones share 32 threads.
+  // ask the Access who calls and what he may. Synchronous ones share 32
+  // threads.
   std::vector<
       std::function<void(grpc::ServerBuilder&, std::shared_ptr<const Access>)>>
       mount;
@@ -96,8 +97,8 @@ class Peer {
       grpc::ServerBuilder& builder, PeerOptions options);
 
   // Shutdown without draining. In a callback it returns at once, and the peer
-  // ends soon afterwards on a thread that exit waits for: what its options
-  // point to must live until then.
+  // ends soon afterwards, after those that were dropped so before it, on a
+  // thread that exit waits for: what its options point to must live until then.
   virtual ~Peer() = default;
 
   virtual const PeerId& id() const = 0;
