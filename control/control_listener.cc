@@ -13,12 +13,12 @@
 #include <atomic>
 #include <cerrno>
 #include <deque>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
@@ -109,8 +109,8 @@ class LiveListener final : public ControlListener {
   void Run();
   // How long to wait for the next event.
   int TimeoutMs(bool paused) const;
-  // Whether one more connection may be handed over.
-  bool HasRoom();
+  // Whether gRPC has as many as it may.
+  bool IsFull();
   // False: not now.
   bool Accept();
   void Greet(UniqueFd connection);
@@ -187,35 +187,36 @@ int LiveListener::TimeoutMs(bool paused) const {
       std::max<int64_t>(0, absl::ToInt64Milliseconds(left)));
 }
 
-bool LiveListener::HasRoom() {
-  // Those that are kept back are for connections: without them nobody could be
-  // told why he is refused.
-  if (DescriptorBudget::OfProcess().Free() <=
-      -DescriptorBudget::kKeptBack / 2) {
-    return false;
-  }
+bool LiveListener::IsFull() {
   const auto most = static_cast<size_t>(options_.max_connections);
   if (handed_.size() >= most) {
     std::erase_if(handed_, [](const Handed& handed) {
       return InodeOf(handed.fd) != handed.socket;
     });
   }
-  return handed_.size() < most;
+  return handed_.size() >= most;
 }
 
 bool LiveListener::Accept() {
-  if (!HasRoom()) {
+  // Those that are kept back are for connections: without them nobody could be
+  // told why he is refused.
+  if (DescriptorBudget::OfProcess().Free() <=
+      -DescriptorBudget::kKeptBack / 2) {
     if (!silent_.empty()) silent_.pop_front();
     return false;
   }
+  if (IsFull()) return false;
   UniqueFd connection(
       accept4(fd_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
   if (!connection.valid()) {
     return errno != EMFILE && errno != ENFILE && errno != ENOBUFS &&
            errno != ENOMEM;
   }
-  // Who comes through a unix socket is known.
-  is_unix() ? Take(std::move(connection)) : Greet(std::move(connection));
+  if (is_unix()) {
+    Take(std::move(connection));  // it is known who that is
+  } else {
+    Greet(std::move(connection));
+  }
   return true;
 }
 

@@ -23,7 +23,7 @@ struct ControlListenerOptions {
   // Over TCP: connections that have not said their first word. Each has 10 s
   // for it; if there are more, or descriptors are scarce, the oldest is closed.
   int max_silent = 256;
-  // Those that have. Others wait in the system's queue.
+  // Those that have. When there are as many, others wait in the system's queue.
   int64_t max_connections = 512;
   int max_calls = 320;  // at a time, on one connection
   // See BoundServer in control/grpc_bounds.h.
