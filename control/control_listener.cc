@@ -41,6 +41,8 @@ constexpr int kRetryMs = 20;  // while there is no room
 // A caller speaks first, be it HTTP/2 (whose first word this is) or TLS.
 constexpr int kFirstWordBytes = 24;
 constexpr absl::Duration kLongestSilence = absl::Seconds(10);
+// An honest caller's first word may be on its way for so long.
+constexpr absl::Duration kGrace = absl::Seconds(2);
 
 // ---- users ----
 
@@ -202,7 +204,10 @@ bool LiveListener::Accept() {
   // told why he is refused.
   if (DescriptorBudget::OfProcess().Free() <=
       -DescriptorBudget::kKeptBack / 2) {
-    if (!silent_.empty()) silent_.pop_front();
+    if (!silent_.empty() && silent_.front().until - Clock::Real()->Now() <
+                                kLongestSilence - kGrace) {
+      silent_.pop_front();
+    }
     return false;
   }
   if (IsFull()) return false;

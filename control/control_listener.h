@@ -21,7 +21,8 @@ struct ControlListenerOptions {
   ServerSecurity security;
   std::shared_ptr<const Access> access;  // not null
   // Over TCP: connections that have not said their first word. Each has 10 s
-  // for it; if there are more, or descriptors are scarce, the oldest is closed.
+  // for it, or 2 s where descriptors are scarce; if there are more, the oldest
+  // is closed.
   int max_silent = 256;
   // Those that have. When there are as many, others wait in the system's queue.
   int64_t max_connections = 512;
