@@ -1,6 +1,7 @@
 #include "base/descriptor_budget.h"
 
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <atomic>
@@ -41,6 +42,11 @@ DescriptorBudget::~DescriptorBudget() {
 
 int DescriptorBudget::OpenNow() {
   if (open_ == nullptr) return 0;
+  // Linux 6.2 and newer say it at once; reading takes 20 ms for 10,000.
+  struct stat folder = {};
+  if (fstat(dirfd(open_), &folder) == 0 && folder.st_size > 0) {
+    return static_cast<int>(folder.st_size);
+  }
   rewinddir(open_);
   int count = 0;
   while (readdir(open_) != nullptr) ++count;

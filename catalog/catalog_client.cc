@@ -104,11 +104,14 @@ absl::StatusOr<std::unique_ptr<CatalogClient>> CatalogClient::Create(
 CatalogClient::CatalogClient(std::unique_ptr<State> state)
     : state_(std::move(state)) {}
 
-CatalogClient::~CatalogClient() = default;
+CatalogClient::~CatalogClient() {
+  if (!home_.IsThis()) (void)state_.release();  // the parent's: left alone
+}
 
 void CatalogClient::ListBundles(const ListFilter& filter,
                                 absl::Duration timeout,
                                 Done<std::vector<BundleInfo>> done) {
+  if (!home_.IsThis()) return std::move(done)(home_.Check());
   auto call = std::make_unique<ListCall>();
   call->request.set_bundle(filter.bundle);
   call->request.set_names(filter.names);

@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "base/done.h"
+#include "base/home_process.h"
 #include "catalog/bundle.h"
 #include "control/security.h"
 
@@ -24,14 +25,15 @@ struct ListFilter {
 //
 // Statuses: INVALID_ARGUMENT (address, or an answer that is not well formed),
 // UNAVAILABLE (nobody there), DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED (the answer
-// would be too long; narrow the filter), UNIMPLEMENTED (it serves no catalog).
+// would be too long; narrow the filter), UNIMPLEMENTED (it serves no catalog),
+// FAILED_PRECONDITION (this is a child after fork of the process that made it).
 class CatalogClient {
  public:
   // `address` is the peer's control address. As ControlClient::Create.
   static absl::StatusOr<std::unique_ptr<CatalogClient>> Create(
       const std::string& address, const ClientSecurity& security = {});
   // Calls under way end with CANCELLED, and their callbacks have run when this
-  // returns. Not in one of them.
+  // returns. Not in one of them. In a child after fork it does nothing.
   ~CatalogClient();
 
   void ListBundles(const ListFilter& filter, absl::Duration timeout,
@@ -40,6 +42,7 @@ class CatalogClient {
  private:
   class State;
   explicit CatalogClient(std::unique_ptr<State> state);
+  const HomeProcess home_;
   std::unique_ptr<State> state_;
 };
 

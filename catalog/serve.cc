@@ -423,6 +423,11 @@ void CatalogServer::State::OnEcho(Session& session, Received received,
   if (!request.ok()) {
     return Refuse(session, received.envelope, request.status());
   }
+  if (session.remote_grants().sessions < 1) {
+    return Refuse(
+        session, received.envelope,
+        NotGranted(session.remote_identity(), "have an echo", "sessions: 1"));
+  }
   TensorMessage reply;
   reply.type = kEchoType;
   if (request->with_tensors()) {
@@ -436,9 +441,16 @@ void CatalogServer::State::OnEcho(Session& session, Received received,
 CatalogServer::CatalogServer(Catalog* catalog, CatalogServerOptions options)
     : state_(std::make_shared<State>(catalog, std::move(options))) {}
 
-CatalogServer::~CatalogServer() { state_->Stop(); }
+CatalogServer::~CatalogServer() {
+  if (home_.IsThis()) {
+    state_->Stop();
+  } else {
+    new std::shared_ptr<State>(std::move(state_));  // the parent's: left alone
+  }
+}
 
 void CatalogServer::MountOn(PeerOptions& options) {
+  if (!home_.IsThis()) return;
   options.mount.push_back(
       [state = state_](grpc::ServerBuilder& builder,
                        std::shared_ptr<const Access> access) {
@@ -447,6 +459,7 @@ void CatalogServer::MountOn(PeerOptions& options) {
 }
 
 absl::Status CatalogServer::Serve(std::shared_ptr<Session> session) {
+  FERRY_RETURN_IF_ERROR(home_.Check());
   return state_->Serve(std::move(session));
 }
 

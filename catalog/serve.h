@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/home_process.h"
 #include "catalog/catalog.h"
 #include "catalog/named_tensors.h"
 #include "session/peer.h"
@@ -57,7 +58,8 @@ struct CatalogServerOptions {
 //   auto peer = Peer::Create(std::move(options));
 //   (*peer)->Accept([&](auto session) { server.Serve(std::move(session)); });
 //
-// `catalog` must outlive the server, the server the peer.
+// `catalog` must outlive the server, the server the peer. In a child after fork
+// the parent's server serves nothing, and its destructor does nothing.
 class CatalogServer {
  public:
   CatalogServer(Catalog* catalog, CatalogServerOptions options);
@@ -70,12 +72,14 @@ class CatalogServer {
   // pull is answered from one moment's versions, also when newer ones are
   // published while it runs. From a peer that may push nothing at this moment
   // no push is ever received on this session.
-  // FAILED_PRECONDITION: something else handles these messages already. If the
-  // session has ended, what Session::Handle says of that.
+  // FAILED_PRECONDITION: something else handles these messages already, or this
+  // is a child after fork. If the session has ended, what Session::Handle says
+  // of that.
   absl::Status Serve(std::shared_ptr<Session> session);
 
  private:
   class State;
+  const HomeProcess home_;
   std::shared_ptr<State> state_;  // shared with the sessions' handlers
 };
 

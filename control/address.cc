@@ -33,24 +33,6 @@ absl::Status NotAnAddress(absl::string_view address, absl::string_view why) {
       "; want HOST:PORT, [IPV6]:PORT or unix:PATH, like \"127.0.0.1:4750\""));
 }
 
-struct HostPort {
-  absl::string_view host, port;
-  bool bracketed = false;
-};
-
-// Splits at the port's colon; nothing if there is none.
-std::optional<HostPort> Split(absl::string_view address) {
-  HostPort parts;
-  if (absl::ConsumePrefix(&address, "[")) {
-    size_t end = address.find("]:");
-    if (end == absl::string_view::npos) return std::nullopt;
-    return HostPort{address.substr(0, end), address.substr(end + 2), true};
-  }
-  size_t colon = address.find(':');
-  if (colon == absl::string_view::npos) return std::nullopt;
-  return HostPort{address.substr(0, colon), address.substr(colon + 1), false};
-}
-
 bool IsPort(absl::string_view text) {
   if (text.empty() || text.size() > 5) return false;
   for (char c : text) {
@@ -173,7 +155,7 @@ absl::Status ValidateControlAddress(absl::string_view address) {
   }
   absl::string_view path = address;
   if (absl::ConsumePrefix(&path, "unix:")) return ValidateUnix(address, path);
-  std::optional<HostPort> parts = Split(address);
+  std::optional<HostPort> parts = SplitHostPort(address);
   if (!parts) return NotAnAddress(address, "has no port");
   if (!IsPort(parts->port)) {
     return NotAnAddress(address, "its port is not a number up to 65535");
@@ -185,6 +167,18 @@ absl::Status ValidateControlAddress(absl::string_view address) {
     return NotAnAddress(address, "its host is neither an address nor a name");
   }
   return absl::OkStatus();
+}
+
+std::optional<HostPort> SplitHostPort(absl::string_view address) {
+  HostPort parts;
+  if (absl::ConsumePrefix(&address, "[")) {
+    size_t end = address.find("]:");
+    if (end == absl::string_view::npos) return std::nullopt;
+    return HostPort{address.substr(0, end), address.substr(end + 2), true};
+  }
+  size_t colon = address.find(':');
+  if (colon == absl::string_view::npos) return std::nullopt;
+  return HostPort{address.substr(0, colon), address.substr(colon + 1), false};
 }
 
 std::string PathOf(absl::string_view address) {
@@ -225,7 +219,7 @@ absl::Status CheckListenerIsTrusted(absl::string_view address) {
 bool IsLoopback(absl::string_view address) {
   if (!ValidateControlAddress(address).ok()) return false;
   if (absl::StartsWith(address, "unix:")) return true;
-  std::optional<HostPort> parts = Split(address);
+  std::optional<HostPort> parts = SplitHostPort(address);
   if (parts->bracketed) return IsLoopback6(*ParseIpv6(parts->host));
   if (absl::EqualsIgnoreCase(parts->host, "localhost")) return true;
   std::optional<in_addr> ipv4 = ParseIpv4(parts->host);

@@ -1,6 +1,7 @@
 #ifndef TENSORFERRY_CONTROL_ADDRESS_H_
 #define TENSORFERRY_CONTROL_ADDRESS_H_
 
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -17,6 +18,15 @@ absl::Status ValidateControlAddress(absl::string_view address);
 // "localhost" and unix sockets. Other names are not looked up and count as
 // reachable from outside, as does what is no address at all.
 bool IsLoopback(absl::string_view address);
+
+// Views of an address's parts.
+struct HostPort {
+  absl::string_view host, port;
+  bool bracketed = false;  // the host was, and is without its brackets here
+};
+
+// Splits at the port's colon; nothing if there is none.
+std::optional<HostPort> SplitHostPort(absl::string_view address);
 
 // The path of a valid `unix:` address.
 std::string PathOf(absl::string_view address);

@@ -234,7 +234,6 @@ int ServiceShared::MostSessions(const Grants& grants) const {
 }
 
 absl::Status ServiceShared::AddStream(const Caller& caller) {
-  const std::string identity = ToString(caller.identity);
   const int most = options.max_sessions + kMaxUnopened;
   const int most_of_one =
       std::min(MostSessions(caller.grants), options.max_sessions) +
@@ -246,23 +245,22 @@ absl::Status ServiceShared::AddStream(const Caller& caller) {
                      " control streams, the limit (max_sessions, and ",
                      kMaxUnopened, " more)"));
   }
-  if (const auto own = streams_of.find(identity);
-      own != streams_of.end() && own->second >= most_of_one) {
+  const IdentityCounts::Count own = streams_of.Most(caller.identity);
+  if (own.count >= most_of_one) {
     return absl::ResourceExhaustedError(
-        absl::StrCat(identity, " has ", own->second,
+        absl::StrCat(own.principal, " has ", own.count,
                      " control streams, its limit (sessions "
                      "of its policy, or sessions_per_identity, and ",
                      kMaxUnopenedOfOne, " more)"));
   }
   ++streams;
-  ++streams_of[identity];
+  streams_of.Add(caller.identity);
   return absl::OkStatus();
 }
 
 void ServiceShared::RemoveStream(const Caller& caller) {
   absl::MutexLock lock(&mu);
-  const auto own = streams_of.find(ToString(caller.identity));
-  if (--own->second == 0) streams_of.erase(own);
+  streams_of.Remove(caller.identity);
   --streams;
 }
 
@@ -306,9 +304,8 @@ absl::StatusOr<Answer> ServiceShared::Admit(
   // Explain tells them; here they would be kept for as long as the session.
   for (PathChoice& choice : plan.paths) choice.refused.clear();
   Answer answer;
-  FERRY_ASSIGN_OR_RETURN(
-      answer.session_id,
-      table.Add(plan, ToString(by.identity), MostSessions(grants)));
+  FERRY_ASSIGN_OR_RETURN(answer.session_id,
+                         table.Add(plan, by.identity, MostSessions(grants)));
   absl::Cleanup refused = [this, &answer] {
     table.Remove(answer.session_id).IgnoreError();
   };

@@ -22,6 +22,7 @@
 #include "control/control.grpc.pb.h"
 #include "control/control_service.h"
 #include "control/control_stream.h"
+#include "control/identity_counts.h"
 #include "control/session_host.h"
 #include "control/session_table.h"
 #include "control/stream_side.h"
@@ -77,7 +78,7 @@ struct ServiceShared {
 
   absl::Mutex mu;
   int streams ABSL_GUARDED_BY(mu) = 0;
-  std::map<std::string, int> streams_of ABSL_GUARDED_BY(mu);  // by identity
+  IdentityCounts streams_of ABSL_GUARDED_BY(mu);
 
  private:
   // How many sessions one with these grants may have.

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "control/address.h"
+#include "control/grpc_bounds.h"
 #include "control/grpc_credentials.h"
 #include "control/grpc_status.h"
 #include "control/reloaded_file.h"
@@ -26,6 +27,7 @@ grpc::ChannelArguments ArgumentsOf(const ClientSecurity& security,
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
   arguments.SetMaxReceiveMessageSize(max_answer_bytes);
+  KeepAlive(arguments);
   if (!security.server_name.empty()) {
     arguments.SetSslTargetNameOverride(security.server_name);
   }

@@ -127,6 +127,7 @@ absl::StatusOr<std::unique_ptr<ControlClient>> ControlClient::Create(
 
 void ControlClient::GetCapabilities(absl::Duration timeout,
                                     Done<Capabilities> done) {
+  if (!home_.IsThis()) return std::move(done)(home_.Check());
   StartUnary<pb::GetCapabilitiesRequest, pb::GetCapabilitiesResponse>(
       state_->shared(), {}, timeout,
       [](auto& stub, auto... args) { stub.GetCapabilities(args...); },
@@ -140,6 +141,7 @@ void ControlClient::GetCapabilities(absl::Duration timeout,
 
 void ControlClient::Explain(const Offer& offer, const Capabilities& caller,
                             absl::Duration timeout, Done<Explanation> done) {
+  if (!home_.IsThis()) return std::move(done)(home_.Check());
   if (absl::Status status = CheckOwn(offer, caller); !status.ok()) {
     return state_->Fail(std::move(status), std::move(done));
   }
@@ -158,6 +160,7 @@ void ControlClient::Explain(const Offer& offer, const Capabilities& caller,
 
 void ControlClient::ListSessions(absl::Duration timeout,
                                  Done<std::vector<SessionRecord>> done) {
+  if (!home_.IsThis()) return std::move(done)(home_.Check());
   StartUnary<pb::ListSessionsRequest, pb::ListSessionsResponse>(
       state_->shared(), {}, timeout,
       [](auto& stub, auto... args) { stub.ListSessions(args...); },
@@ -171,6 +174,7 @@ void ControlClient::ListSessions(absl::Duration timeout,
 
 void ControlClient::CloseSession(const std::string& session_id,
                                  absl::Duration timeout, DoneStatus done) {
+  if (!home_.IsThis()) return std::move(done)(home_.Check());
   pb::CloseSessionRequest request;
   request.set_session_id(session_id);
   StartUnary<pb::CloseSessionRequest, pb::CloseSessionResponse>(
@@ -185,6 +189,7 @@ void ControlClient::CloseSession(const std::string& session_id,
 void ControlClient::OpenSession(const Offer& offer, const Capabilities& caller,
                                 std::shared_ptr<ControlEvents> events,
                                 absl::Duration timeout, Done<Accepted> done) {
+  if (!home_.IsThis()) return std::move(done)(home_.Check());
   if (absl::Status status = CheckOwn(offer, caller); !status.ok()) {
     return state_->Fail(std::move(status), std::move(done));
   }

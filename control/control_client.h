@@ -38,7 +38,9 @@ struct ControlClientOptions {
 //
 // Statuses: INVALID_ARGUMENT (address, or what the peer answered is not well
 // formed), UNAVAILABLE (nobody there, or the TLS handshake failed),
-// UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, or the callee's own.
+// UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, FAILED_PRECONDITION
+// (this is a child after fork of the process that made it), or the callee's
+// own.
 class ControlClient {
  public:
   // `address`: "127.0.0.1:4750", "[::1]:4750" or "unix:/run/x.sock". Statuses:

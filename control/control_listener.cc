@@ -1,37 +1,34 @@
 #include "control/control_listener.h"
 
-#include <arpa/inet.h>
-#include <fcntl.h>
 #include <grpcpp/security/auth_metadata_processor.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server_builder.h>
-#include <netdb.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <cerrno>
-#include <cstring>
+#include <deque>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "base/clock.h"
 #include "base/descriptor_budget.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
-#include "control/address.h"
+#include "control/grpc_bounds.h"
 #include "control/grpc_credentials.h"
+#include "control/listening_socket.h"
 
 namespace tensorferry {
 namespace {
@@ -40,126 +37,12 @@ using Acceptor = grpc::experimental::ExternalConnectionAcceptor;
 
 // Users behind one unix socket, our own included; see UserDoor.
 constexpr size_t kMaxUsers = 16;
-constexpr int kRetryMs = 20;  // while there are no descriptors
-
-absl::Status CannotListen(absl::string_view address, absl::string_view why) {
-  return absl::UnavailableError(
-      absl::StrCat("cannot listen on ", address, ": ", why));
-}
-
-absl::Status CannotListen(absl::string_view address) {
-  const int error = errno;
-  if (error == EADDRINUSE) return CannotListen(address, "it is in use");
-  const absl::Status status = CannotListen(address, std::strerror(error));
-  if (error != EMFILE && error != ENFILE && error != ENOMEM) return status;
-  return absl::ResourceExhaustedError(status.message());
-}
-
-// ---- sockets ----
-
-// The file of a socket that was bound just now. Goes with it, unless another
-// one has taken its place.
-class SocketFile {
- public:
-  SocketFile() = default;
-  explicit SocketFile(std::string path) : path_(std::move(path)) {
-    if (lstat(path_.c_str(), &made_) != 0) path_.clear();
-  }
-  SocketFile(SocketFile&& other) noexcept
-      : path_(std::exchange(other.path_, "")), made_(other.made_) {}
-  SocketFile& operator=(SocketFile&&) = delete;
-  ~SocketFile() {
-    struct stat there = {};
-    if (!path_.empty() && lstat(path_.c_str(), &there) == 0 &&
-        there.st_dev == made_.st_dev && there.st_ino == made_.st_ino) {
-      unlink(path_.c_str());
-    }
-  }
-
- private:
-  std::string path_;  // empty: none
-  struct stat made_ = {};
-};
-
-struct ListeningSocket {
-  UniqueFd fd;
-  SocketFile file;
-};
-
-absl::StatusOr<ListeningSocket> ListenUnix(const std::string& address,
-                                           mode_t mode) {
-  FERRY_RETURN_IF_ERROR(CheckNobodyListens(address));
-  const std::string path = PathOf(address);
-  struct stat there = {};
-  if (lstat(path.c_str(), &there) == 0 && !S_ISSOCK(there.st_mode)) {
-    return CannotListen(address, "a file that is no socket is there");
-  }
-  unlink(path.c_str());
-  sockaddr_un name = {};
-  name.sun_family = AF_UNIX;
-  path.copy(name.sun_path, sizeof(name.sun_path) - 1);
-  UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (!fd.valid() ||
-      bind(fd.get(), reinterpret_cast<sockaddr*>(&name), sizeof(name)) != 0) {
-    return CannotListen(address);
-  }
-  SocketFile file(path);
-  // Before listen nobody can connect, whatever the mode is until chmod.
-  if (chmod(path.c_str(), mode) != 0 || listen(fd.get(), SOMAXCONN) != 0) {
-    return CannotListen(address);
-  }
-  return ListeningSocket{std::move(fd), std::move(file)};
-}
-
-struct HostAndPort {
-  std::string host, port;
-};
-
-HostAndPort Split(const std::string& address) {
-  const size_t colon = address.rfind(':');
-  std::string host = address.substr(0, colon);
-  if (host.front() == '[') host = host.substr(1, host.size() - 2);
-  return {std::move(host), address.substr(colon + 1)};
-}
-
-absl::StatusOr<ListeningSocket> ListenTcp(const std::string& address) {
-  const auto [host, port] = Split(address);
-  addrinfo hints = {}, *found = nullptr;
-  hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
-  hints.ai_socktype = SOCK_STREAM;
-  const int error = getaddrinfo(host.c_str(), port.c_str(), &hints, &found);
-  if (error != 0) return CannotListen(address, gai_strerror(error));
-  const absl::Cleanup free_found = [found] { freeaddrinfo(found); };
-  const addrinfo* first = found;
-  // A name that is of both families is listened to as most callers look it up.
-  for (const addrinfo* one = found; one != nullptr; one = one->ai_next) {
-    if (one->ai_family == AF_INET) {
-      first = one;
-      break;
-    }
-  }
-  UniqueFd fd(
-      socket(first->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  const int on = 1;
-  // Not SO_REUSEPORT: two processes on one port would each get half of the
-  // callers.
-  if (!fd.valid() ||
-      setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
-      setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) != 0 ||
-      bind(fd.get(), first->ai_addr, first->ai_addrlen) != 0 ||
-      listen(fd.get(), SOMAXCONN) != 0) {
-    return CannotListen(address);
-  }
-  return ListeningSocket{std::move(fd), {}};
-}
-
-int PortOf(int fd) {
-  sockaddr_storage name = {};
-  socklen_t size = sizeof(name);
-  getsockname(fd, reinterpret_cast<sockaddr*>(&name), &size);
-  // The port is at the same place for both families.
-  return ntohs(reinterpret_cast<sockaddr_in*>(&name)->sin_port);
-}
+constexpr int kRetryMs = 20;  // while there is no room
+// A caller speaks first, be it HTTP/2 (whose first word this is) or TLS.
+constexpr int kFirstWordBytes = 24;
+constexpr absl::Duration kLongestSilence = absl::Seconds(10);
+// An honest caller's first word may be on its way for so long.
+constexpr absl::Duration kGrace = absl::Seconds(2);
 
 // ---- users ----
 
@@ -189,51 +72,77 @@ class UserDoor : public grpc::AuthMetadataProcessor {
 
 // ---- the listener ----
 
+// A connection that gRPC has, known again among descriptors of that number.
+struct Handed {
+  int fd;
+  ino_t socket;
+};
+
+// Of what `fd` is, no other has the same; 0: nothing.
+ino_t InodeOf(int fd) {
+  struct stat what = {};
+  return fstat(fd, &what) == 0 && S_ISSOCK(what.st_mode) ? what.st_ino : 0;
+}
+
 class LiveListener final : public ControlListener {
  public:
-  LiveListener(std::string address, ListeningSocket socket, UniqueFd stop,
-               std::shared_ptr<const Access> access)
-      : address_(std::move(address)),
+  LiveListener(ControlListenerOptions options, ListeningSocket socket,
+               UniqueFd stop)
+      : options_(std::move(options)),
+        address_(std::move(socket.address)),
         file_(std::move(socket.file)),
         fd_(std::move(socket.fd)),
-        stop_(std::move(stop)),
-        access_(std::move(access)) {}
+        stop_(std::move(stop)) {}
   ~LiveListener() override;
 
-  void AddTo(const ServerSecurity& security, grpc::ServerBuilder& builder);
+  void AddTo(grpc::ServerBuilder& builder);
   const std::string& address() const override { return address_; }
   void Start() override {
     thread_ = std::thread([this] { Run(); });
   }
 
  private:
+  struct Silent {
+    UniqueFd connection;
+    absl::Time until;
+  };
+
   bool is_unix() const { return !doors_.empty(); }
   void Run();
-  // Until `fd` is readable (if it is not -1) or the time is over; whether to go
-  // on.
-  bool Wait(int fd, int timeout_ms) const;
+  // How long to wait for the next event.
+  int TimeoutMs(bool paused) const;
+  // Whether gRPC has as many as it may.
+  bool IsFull();
+  // False: not now.
+  bool Accept();
+  void Greet(UniqueFd connection);
+  // `ends` are those of silent_, in its order.
+  void HearSilent(absl::Span<const pollfd> ends);
   void Take(UniqueFd connection);
   Acceptor* DoorOf(const UniqueFd& connection);
 
+  const ControlListenerOptions options_;
   const std::string address_;
   const SocketFile file_;
   const UniqueFd fd_, stop_;
-  const std::shared_ptr<const Access> access_;
   std::vector<std::unique_ptr<Acceptor>> acceptors_;
   std::vector<std::shared_ptr<UserDoor>> doors_;  // one for each acceptor
-  std::vector<uid_t> users_;                      // who have a door
+  // The thread's from here on.
+  std::vector<uid_t> users_;    // who have a door
+  std::deque<Silent> silent_;   // the oldest first
+  std::vector<Handed> handed_;  // some of them may have ended
   std::thread thread_;
 };
 
-void LiveListener::AddTo(const ServerSecurity& security,
-                         grpc::ServerBuilder& builder) {
+void LiveListener::AddTo(grpc::ServerBuilder& builder) {
+  BoundServer(builder, options_.max_calls, options_.lease);
   const auto add = [&](std::shared_ptr<grpc::ServerCredentials> credentials) {
     acceptors_.push_back(builder.experimental().AddExternalConnectionAcceptor(
         grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
         std::move(credentials)));
   };
   if (!absl::StartsWith(address_, "unix:")) {
-    return add(MakeServerCredentials(security));
+    return add(MakeServerCredentials(options_.security));
   }
   for (size_t i = 0; i < kMaxUsers; ++i) {
     // Nothing of it goes over the wire: callers need no credentials of gRPC's.
@@ -256,29 +165,89 @@ LiveListener::~LiveListener() {
   }
 }
 
-bool LiveListener::Wait(int fd, int timeout_ms) const {
-  pollfd ends[2] = {{stop_.get(), POLLIN, 0}, {fd, POLLIN, 0}};
-  poll(ends, 2, timeout_ms);
-  return ends[0].revents == 0;
+void LiveListener::Run() {
+  bool paused = false;
+  std::vector<pollfd> ends;
+  while (true) {
+    ends.assign({{stop_.get(), POLLIN, 0}, {paused ? -1 : fd_.get(), POLLIN}});
+    for (const Silent& silent : silent_) {
+      ends.push_back({silent.connection.get(), POLLIN, 0});
+    }
+    poll(ends.data(), ends.size(), TimeoutMs(paused));
+    if (ends[0].revents != 0) return;
+    HearSilent(absl::MakeConstSpan(ends).subspan(2));
+    paused = ends[1].revents != 0 && !Accept();
+  }
 }
 
-void LiveListener::Run() {
-  while (Wait(fd_.get(), -1)) {
-    // Those that are kept back are for connections: without them nobody could
-    // be told why he is refused.
-    while (DescriptorBudget::OfProcess().Free() <=
-           -DescriptorBudget::kKeptBack / 2) {
-      if (!Wait(-1, kRetryMs)) return;
+int LiveListener::TimeoutMs(bool paused) const {
+  if (paused) return kRetryMs;
+  if (silent_.empty()) return -1;
+  const absl::Duration left =
+      silent_.front().until - Clock::Real()->Now() + absl::Milliseconds(1);
+  return static_cast<int>(
+      std::max<int64_t>(0, absl::ToInt64Milliseconds(left)));
+}
+
+bool LiveListener::IsFull() {
+  const auto most = static_cast<size_t>(options_.max_connections);
+  if (handed_.size() >= most) {
+    std::erase_if(handed_, [](const Handed& handed) {
+      return InodeOf(handed.fd) != handed.socket;
+    });
+  }
+  return handed_.size() >= most;
+}
+
+bool LiveListener::Accept() {
+  // Those that are kept back are for connections: without them nobody could be
+  // told why he is refused.
+  if (DescriptorBudget::OfProcess().Free() <=
+      -DescriptorBudget::kKeptBack / 2) {
+    if (!silent_.empty() && silent_.front().until - Clock::Real()->Now() <
+                                kLongestSilence - kGrace) {
+      silent_.pop_front();
     }
-    UniqueFd connection(
-        accept4(fd_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-    if (connection.valid()) {
-      Take(std::move(connection));
-    } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
-               errno == ENOMEM) {
-      if (!Wait(-1, kRetryMs)) return;
+    return false;
+  }
+  if (IsFull()) return false;
+  UniqueFd connection(
+      accept4(fd_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+  if (!connection.valid()) {
+    return errno != EMFILE && errno != ENFILE && errno != ENOBUFS &&
+           errno != ENOMEM;
+  }
+  if (is_unix()) {
+    Take(std::move(connection));  // it is known who that is
+  } else {
+    Greet(std::move(connection));
+  }
+  return true;
+}
+
+void LiveListener::Greet(UniqueFd connection) {
+  // It is readable once there is as much, or no more to come.
+  setsockopt(connection.get(), SOL_SOCKET, SO_RCVLOWAT, &kFirstWordBytes,
+             sizeof(kFirstWordBytes));
+  silent_.push_back(
+      {std::move(connection), Clock::Real()->Now() + kLongestSilence});
+  if (silent_.size() > static_cast<size_t>(options_.max_silent)) {
+    silent_.pop_front();
+  }
+}
+
+void LiveListener::HearSilent(absl::Span<const pollfd> ends) {
+  const absl::Time now = Clock::Real()->Now();
+  std::deque<Silent> still;
+  for (size_t i = 0; i < ends.size(); ++i) {
+    Silent& silent = silent_[i];
+    if (ends[i].revents != 0) {
+      Take(std::move(silent.connection));
+    } else if (silent.until > now) {
+      still.push_back(std::move(silent));
     }
   }
+  silent_ = std::move(still);
 }
 
 // Null: this user may not come in.
@@ -288,7 +257,7 @@ Acceptor* LiveListener::DoorOf(const UniqueFd& connection) {
   socklen_t size = sizeof(user);
   if (getsockopt(connection.get(), SOL_SOCKET, SO_PEERCRED, &user, &size) !=
           0 ||
-      !access_->AdmitsUser(user.uid)) {
+      !options_.access->AdmitsUser(user.uid)) {
     return nullptr;
   }
   const auto known = std::find(users_.begin(), users_.end(), user.uid);
@@ -304,6 +273,9 @@ Acceptor* LiveListener::DoorOf(const UniqueFd& connection) {
 void LiveListener::Take(UniqueFd connection) {
   Acceptor* const acceptor = DoorOf(connection);
   if (acceptor == nullptr) return;
+  const int one = 1;  // gRPC has a mark of its own, or none
+  setsockopt(connection.get(), SOL_SOCKET, SO_RCVLOWAT, &one, sizeof(one));
+  handed_.push_back({connection.get(), InodeOf(connection.get())});
   Acceptor::NewConnectionParameters parameters;
   parameters.listener_fd = fd_.get();
   parameters.fd = connection.Release();
@@ -313,24 +285,15 @@ void LiveListener::Take(UniqueFd connection) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ControlListener>> ControlListener::Listen(
-    const std::string& address, const ServerSecurity& security,
-    std::shared_ptr<const Access> access, grpc::ServerBuilder& builder) {
-  FERRY_RETURN_IF_ERROR(CheckSecurity(security));
-  const bool is_unix = absl::StartsWith(address, "unix:");
-  FERRY_ASSIGN_OR_RETURN(
-      ListeningSocket socket,
-      is_unix ? ListenUnix(address, security.unix_mode) : ListenTcp(address));
+    ControlListenerOptions options, grpc::ServerBuilder& builder) {
+  FERRY_RETURN_IF_ERROR(CheckSecurity(options.security));
+  FERRY_ASSIGN_OR_RETURN(ListeningSocket socket,
+                         ListenAt(options.address, options.security.unix_mode));
   UniqueFd stop(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!stop.valid()) return CannotListen(address);
-  std::string with_port = address;
-  if (!is_unix) {
-    with_port = absl::StrCat(address.substr(0, address.rfind(':') + 1),
-                             PortOf(socket.fd.get()));
-  }
-  auto listener =
-      std::make_unique<LiveListener>(std::move(with_port), std::move(socket),
-                                     std::move(stop), std::move(access));
-  listener->AddTo(security, builder);
+  if (!stop.valid()) return CannotListen(options.address);
+  auto listener = std::make_unique<LiveListener>(
+      std::move(options), std::move(socket), std::move(stop));
+  listener->AddTo(builder);
   return listener;
 }
 

@@ -34,12 +34,12 @@ SessionTable::SessionTable(Clock* clock, absl::Duration lease, int max_sessions,
       new_id_(std::move(new_id)) {}
 
 absl::StatusOr<std::string> SessionTable::Add(const SessionPlan& plan,
-                                              const std::string& identity,
+                                              const Identity& caller,
                                               int most) {
   SessionRecord record;
   record.id = new_id_();
   record.plan = plan;
-  record.identity = identity;
+  record.identity = ToString(caller);
   record.opened_at = clock_->Now();
   record.lease_until = record.opened_at + lease_;
   absl::MutexLock lock(&mu_);
@@ -48,17 +48,17 @@ absl::StatusOr<std::string> SessionTable::Add(const SessionPlan& plan,
         "callee \"", plan.callee.name, "\" has ", sessions_.size(),
         " sessions, its limit (max_sessions); close one or raise it there"));
   }
-  const auto own = std::count_if(
-      sessions_.begin(), sessions_.end(),
-      [&](const auto& row) { return row.second.identity == identity; });
-  if (own >= most) {
+  const IdentityCounts::Count own = counts_.Most(caller);
+  if (own.count >= most) {
     return absl::ResourceExhaustedError(absl::StrCat(
-        identity, " has ", own, " sessions with callee \"", plan.callee.name,
+        own.principal, " has ", own.count, " sessions with callee \"",
+        plan.callee.name,
         "\", its limit (sessions of its policy, or sessions_per_identity); "
         "close one or have it raised there"));
   }
   std::string id = record.id;
-  sessions_.emplace(id, std::move(record));
+  sessions_.emplace(id, Row{std::move(record), caller});
+  counts_.Add(caller);
   return id;
 }
 
@@ -66,11 +66,11 @@ absl::Status SessionTable::MarkOpen(const std::string& id) {
   absl::MutexLock lock(&mu_);
   auto session = sessions_.find(id);
   if (session == sessions_.end()) return NoSuchSession(id);
-  if (session->second.state != SessionState::kOpening) {
+  if (session->second.record.state != SessionState::kOpening) {
     return absl::FailedPreconditionError(
         absl::StrCat("session ", id, " is no longer opening"));
   }
-  session->second.state = SessionState::kOpen;
+  session->second.record.state = SessionState::kOpen;
   return absl::OkStatus();
 }
 
@@ -78,7 +78,7 @@ absl::Status SessionTable::MarkDraining(const std::string& id) {
   absl::MutexLock lock(&mu_);
   auto session = sessions_.find(id);
   if (session == sessions_.end()) return NoSuchSession(id);
-  session->second.state = SessionState::kDraining;
+  session->second.record.state = SessionState::kDraining;
   return absl::OkStatus();
 }
 
@@ -87,27 +87,35 @@ absl::Status SessionTable::Renew(const std::string& id) {
   absl::MutexLock lock(&mu_);
   auto session = sessions_.find(id);
   if (session == sessions_.end()) return NoSuchSession(id);
-  session->second.lease_until = until;
+  session->second.record.lease_until = until;
   return absl::OkStatus();
 }
 
 absl::Status SessionTable::Remove(const std::string& id) {
   absl::MutexLock lock(&mu_);
-  return sessions_.erase(id) > 0 ? absl::OkStatus() : NoSuchSession(id);
+  auto session = sessions_.find(id);
+  if (session == sessions_.end()) return NoSuchSession(id);
+  Erase(session);
+  return absl::OkStatus();
+}
+
+SessionTable::Rows::iterator SessionTable::Erase(Rows::iterator row) {
+  counts_.Remove(row->second.caller);
+  return sessions_.erase(row);
 }
 
 std::vector<SessionRecord> SessionTable::List() const {
   absl::MutexLock lock(&mu_);
   std::vector<SessionRecord> records;
-  for (const auto& [id, record] : sessions_) records.push_back(record);
+  for (const auto& [id, row] : sessions_) records.push_back(row.record);
   return records;
 }
 
 absl::Time SessionTable::NextExpiry() const {
   absl::Time next = absl::InfiniteFuture();
   absl::MutexLock lock(&mu_);
-  for (const auto& [id, record] : sessions_) {
-    next = std::min(next, record.lease_until);
+  for (const auto& [id, row] : sessions_) {
+    next = std::min(next, row.record.lease_until);
   }
   return next;
 }
@@ -117,12 +125,12 @@ std::vector<SessionRecord> SessionTable::TakeExpired() {
   std::vector<SessionRecord> expired;
   absl::MutexLock lock(&mu_);
   for (auto session = sessions_.begin(); session != sessions_.end();) {
-    if (session->second.lease_until > now) {
+    if (session->second.record.lease_until > now) {
       ++session;
       continue;
     }
-    expired.push_back(std::move(session->second));
-    session = sessions_.erase(session);
+    expired.push_back(std::move(session->second.record));
+    session = Erase(session);
   }
   return expired;
 }

@@ -13,6 +13,8 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "base/clock.h"
+#include "control/identity.h"
+#include "control/identity_counts.h"
 #include "control/session_plan.h"
 
 namespace tensorferry {
@@ -42,10 +44,10 @@ class SessionTable {
   SessionTable(Clock* clock, absl::Duration lease, int max_sessions,
                std::function<std::string()> new_id = RandomId);
 
-  // A new id. RESOURCE_EXHAUSTED: max_sessions, or `identity` has `most`
-  // already.
+  // A new id. RESOURCE_EXHAUSTED: max_sessions, or one of the principals of
+  // `caller` has `most` already.
   absl::StatusOr<std::string> Add(const SessionPlan& plan,
-                                  const std::string& identity, int most);
+                                  const Identity& caller, int most);
   // All of these: NOT_FOUND: no such session.
   // FAILED_PRECONDITION: it is not opening any more.
   absl::Status MarkOpen(const std::string& id);
@@ -61,12 +63,20 @@ class SessionTable {
   absl::Time NextExpiry() const;
 
  private:
+  struct Row {
+    SessionRecord record;
+    Identity caller;
+  };
+  using Rows = std::map<std::string, Row>;
+  Rows::iterator Erase(Rows::iterator row) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
   Clock* const clock_;
   const absl::Duration lease_;
   const int max_sessions_;
   const std::function<std::string()> new_id_;
   mutable absl::Mutex mu_;
-  std::map<std::string, SessionRecord> sessions_ ABSL_GUARDED_BY(mu_);
+  Rows sessions_ ABSL_GUARDED_BY(mu_);
+  IdentityCounts counts_ ABSL_GUARDED_BY(mu_);  // of the rows
 };
 
 }  // namespace tensorferry

@@ -42,8 +42,6 @@ constexpr int kCallbackThreads = 2;
 constexpr size_t kMaxNameBytes = 128;
 // Calls on one connection, beyond those that carry sessions.
 constexpr int kMoreCalls = 64;
-constexpr int kHandshakeTimeoutMs = 10'000;
-constexpr int kIdleMs = 300'000;  // of a connection without calls
 
 uint64_t RandomEpoch() {
   std::random_device random;
@@ -300,15 +298,17 @@ absl::Status LivePeer::Serve() {
   FERRY_RETURN_IF_ERROR(CheckControl(options_.control, options_.security));
   EnableHealthAndReflection();
   grpc::ServerBuilder builder;
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
-                             options_.max_sessions + kMoreCalls);
-  // Connections that say nothing keep descriptors from others.
-  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
-                             kHandshakeTimeoutMs);
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, kIdleMs);
   FERRY_ASSIGN_OR_RETURN(
-      listener_, ControlListener::Listen(options_.control, options_.security,
-                                         access_, builder));
+      listener_, ControlListener::Listen(
+                     {.address = options_.control,
+                      .security = options_.security,
+                      .access = access_,
+                      .max_silent = options_.max_handshakes,
+                      .max_connections = int64_t{options_.max_sessions} +
+                                         options_.max_handshakes,
+                      .max_calls = options_.max_sessions + kMoreCalls,
+                      .lease = options_.lease},
+                     builder));
   Mount(builder);
   server_ = builder.BuildAndStart();
   if (server_ == nullptr) {
@@ -635,15 +635,16 @@ void LivePeer::Shutdown(absl::Duration drain, DoneStatus done) {
 // had are thrown.
 absl::StatusOr<std::unique_ptr<Peer>> Started(
     PeerOptions options, absl::FunctionRef<absl::Status(LivePeer&)> open) {
-  std::unique_ptr<LivePeer> peer;
+  std::unique_ptr<Peer> handle;
   absl::Status status;
   FERRY_RETURN_IF_ERROR(CatchExceptions("starting a peer", [&] {
-    peer = std::make_unique<LivePeer>(std::move(options));
+    auto peer = std::make_unique<LivePeer>(std::move(options));
     status = peer->Start();
     if (status.ok()) status = open(*peer);
+    if (status.ok()) handle = MakePeerHandle(std::move(peer));
   }));
   FERRY_RETURN_IF_ERROR(status);
-  return MakePeerHandle(std::move(peer));
+  return handle;
 }
 
 }  // namespace

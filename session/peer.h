@@ -50,9 +50,13 @@ struct PeerOptions {
   absl::Duration heartbeat = absl::Seconds(4);  // 10 ms to half the lease
   // Silence that ends a session: 100 ms to 1 h.
   absl::Duration lease = absl::Seconds(15);
-  int max_sessions = 256;             // accepted at a time: 1 to 4096
-  int max_sessions_per_identity = 0;  // of them; 0: no limit of its own
-  int max_handshakes = 256;  // data connections that named no session yet
+  int max_sessions = 256;  // accepted at a time: 1 to 4096
+  // Of them, with each thing that was proved of a caller (Identity's
+  // principals). 0: no limit of its own.
+  int max_sessions_per_identity = 0;
+  // Data connections that named no session yet; control connections that have
+  // not said a word yet, and, beyond max_sessions, those that have.
+  int max_handshakes = 256;
   // Where callbacks and digests run; null: a pool of two threads of the peer's.
   // This, the clock and the registries must outlive the peer. With an executor
   // of your own, callbacks that are queued there may run after ~Peer.
@@ -61,7 +65,8 @@ struct PeerOptions {
   const ConverterRegistry* converters = nullptr;  // null: the global one
   const BackendRegistry* backends = nullptr;      // null: the global one
   // More services for the peer's own server (the catalog's, say). They have to
-  // ask the Access who calls and what he may.
+  // ask the Access who calls and what he may. Synchronous ones share 32
+  // threads.
   std::vector<
       std::function<void(grpc::ServerBuilder&, std::shared_ptr<const Access>)>>
       mount;
@@ -92,8 +97,8 @@ class Peer {
       grpc::ServerBuilder& builder, PeerOptions options);
 
   // Shutdown without draining. In a callback it returns at once, and the peer
-  // ends soon afterwards on a thread that exit waits for: what its options
-  // point to must live until then.
+  // ends soon afterwards, after those that were dropped so before it, on a
+  // thread that exit waits for: what its options point to must live until then.
   virtual ~Peer() = default;
 
   virtual const PeerId& id() const = 0;

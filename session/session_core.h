@@ -20,7 +20,7 @@
 #include "absl/time/time.h"
 #include "base/executor.h"
 #include "base/home_process.h"
-#include "base/loop.h"
+#include "base/scheduler.h"
 #include "control/access.h"
 #include "control/control_stream.h"
 #include "session/session.h"
@@ -43,7 +43,7 @@ class SessionCore final : public Session,
   // used only under mu_ while the state is not yet kEnded, or in an action.
   struct Environment {
     Executor* executor = nullptr;
-    Loop* loop = nullptr;
+    Scheduler* loop = nullptr;
     std::function<void(SessionCore*)> on_ended;
     Identity remote_identity;
     std::shared_ptr<const Access> access;
@@ -139,7 +139,7 @@ class SessionCore final : public Session,
   SessionMachine machine_ ABSL_GUARDED_BY(mu_);
   std::deque<SessionAction> actions_ ABSL_GUARDED_BY(mu_);
   bool acting_ ABSL_GUARDED_BY(mu_) = false;  // somebody carries them out
-  Loop::TimerId timer_ ABSL_GUARDED_BY(mu_) = 0;
+  Scheduler::TimerId timer_ ABSL_GUARDED_BY(mu_) = 0;
   absl::Time timer_at_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
   Done<std::shared_ptr<Session>> on_open_ ABSL_GUARDED_BY(mu_);
   std::shared_ptr<ControlStream> stream_ ABSL_GUARDED_BY(mu_);

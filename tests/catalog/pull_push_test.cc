@@ -6,8 +6,10 @@
 #include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
@@ -24,6 +26,7 @@
 #include "catalog/blocking.h"
 #include "catalog/catalog.h"
 #include "catalog/catalog.pb.h"
+#include "catalog/catalog_client.h"
 #include "catalog/safetensors.h"
 #include "catalog/serve.h"
 #include "catalog/wire_types.h"
@@ -530,6 +533,72 @@ TEST_F(PullPushTest, APullThatIsCancelledEnds) {
   pull.Cancel();
   ended.WaitForNotification();
   EXPECT_THAT(status, StatusIs(absl::StatusCode::kCancelled));
+}
+
+// What it is given may be taken away.
+class Revocable : public Authorizer {
+ public:
+  Grants GrantsOf(const Identity&) const override {
+    return revoked ? Grants() : Grants::All();
+  }
+  std::atomic<bool> revoked{false};
+};
+
+TEST_F(PullPushTest, WhoMayHaveNoSessionsAnyMoreHasNoEcho) {
+  auto grants = std::make_shared<Revocable>();
+  Store store({}, {.authorizer = grants});
+  auto session = Connect(store.address());
+  EXPECT_THAT(blocking::Echo(session, at::zeros({1}), true, kPatience), IsOk());
+  grants->revoked = true;
+  EXPECT_THAT(
+      blocking::Echo(session, at::zeros({1}), true, kPatience),
+      StatusIs(absl::StatusCode::kPermissionDenied, HasSubstr("sessions: 1")));
+}
+
+// The number of what was not refused.
+int UseInChild(std::unique_ptr<CatalogServer> server,
+               std::unique_ptr<CatalogClient> client,
+               std::shared_ptr<Session> session) {
+  alarm(20);
+  int left = 2;
+  left -= absl::IsFailedPrecondition(server->Serve(std::move(session)));
+  client->ListBundles({}, kPatience, [&](auto listed) {
+    left -= absl::IsFailedPrecondition(listed.status());
+  });
+  PeerOptions options;
+  server->MountOn(options);
+  left += static_cast<int>(options.mount.size());
+  client = nullptr;
+  server = nullptr;
+  return left;
+}
+
+TEST_F(PullPushTest, AForkedChildIsRefusedAtOnceAndTheParentGoesOn) {
+  Catalog catalog;
+  auto server = std::make_unique<CatalogServer>(
+      &catalog, CatalogServerOptions{.accept_push = TakeAll});
+  PeerOptions options = {.name = "store"};
+  server->MountOn(options);
+  auto peer = *Peer::Create(std::move(options));
+  peer->Accept([&](std::shared_ptr<Session> session) {
+    EXPECT_THAT(server->Serve(std::move(session)), IsOk());
+  });
+  auto session = Connect(peer->control_address());
+  // With this it has a thread, as the client has, that no child has.
+  EXPECT_THAT(blocking::Push(session, Contents({"a"}, 1, 10), {.bundle = "b"}),
+              IsOk());
+  auto client = *CatalogClient::Create(peer->control_address());
+  const pid_t forked = fork();
+  ASSERT_GE(forked, 0);
+  if (forked == 0) {
+    _exit(UseInChild(std::move(server), std::move(client), session));
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(forked, &status, 0), forked);  // its alarm bounds this
+  EXPECT_TRUE(WIFEXITED(status)) << "signal " << WTERMSIG(status);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+  EXPECT_THAT(blocking::Pull(session, {.bundle = "b"}), IsOk());
+  peer = nullptr;
 }
 
 TEST_F(PullPushTest, EchoComesBackAndTakesTime) {

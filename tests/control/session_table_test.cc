@@ -33,7 +33,7 @@ class SessionTableTest : public ::testing::Test {
 TEST_F(SessionTableTest, AddsWithALeaseAndAnIdOf128RandomBits) {
   std::set<std::string> ids;
   for (int i = 0; i < 3; ++i) {
-    auto id = table_.Add(GoldenPlan(), "anonymous", 4096);
+    auto id = table_.Add(GoldenPlan(), {}, 4096);
     ASSERT_THAT(id, IsOk());
     EXPECT_EQ(id->size(), 32u);
     EXPECT_EQ(id->find_first_not_of("0123456789abcdef"), std::string::npos);
@@ -48,25 +48,35 @@ TEST_F(SessionTableTest, AddsWithALeaseAndAnIdOf128RandomBits) {
 }
 
 TEST_F(SessionTableTest, OneIdentityHasNoMoreThanItsOwnMost) {
-  EXPECT_THAT(table_.Add(GoldenPlan(), "token:ci", 1), IsOk());
-  EXPECT_THAT(table_.Add(GoldenPlan(), "token:ci", 1),
+  EXPECT_THAT(table_.Add(GoldenPlan(), {{"token:ci"}}, 1), IsOk());
+  EXPECT_THAT(table_.Add(GoldenPlan(), {{"token:ci"}}, 1),
               StatusIs(absl::StatusCode::kResourceExhausted,
                        HasSubstr("token:ci has 1 sessions")));
-  EXPECT_THAT(table_.Add(GoldenPlan(), "token:lab", 1), IsOk());
+  EXPECT_THAT(table_.Add(GoldenPlan(), {{"token:lab"}}, 1), IsOk());
+}
+
+TEST_F(SessionTableTest, OneWithTwoTokensHasTheSessionsOfOne) {
+  auto id = table_.Add(GoldenPlan(), {{"token:a", "cert:x"}}, 1);
+  EXPECT_THAT(id, IsOk());
+  EXPECT_THAT(table_.Add(GoldenPlan(), {{"token:b", "cert:x"}}, 1),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("cert:x has 1 sessions")));
+  EXPECT_THAT(table_.Remove(*id), IsOk());
+  EXPECT_THAT(table_.Add(GoldenPlan(), {{"token:b", "cert:x"}}, 1), IsOk());
 }
 
 TEST_F(SessionTableTest, RefusesMoreThanItsMost) {
   std::string id;
-  for (int i = 0; i < 3; ++i) id = *table_.Add(GoldenPlan(), "anonymous", 4096);
-  EXPECT_THAT(table_.Add(GoldenPlan(), "anonymous", 4096),
+  for (int i = 0; i < 3; ++i) id = *table_.Add(GoldenPlan(), {}, 4096);
+  EXPECT_THAT(table_.Add(GoldenPlan(), {}, 4096),
               StatusIs(absl::StatusCode::kResourceExhausted,
                        HasSubstr("callee \"bob\" has 3 sessions")));
   EXPECT_THAT(table_.Remove(id), IsOk());
-  EXPECT_THAT(table_.Add(GoldenPlan(), "anonymous", 4096), IsOk());
+  EXPECT_THAT(table_.Add(GoldenPlan(), {}, 4096), IsOk());
 }
 
 TEST_F(SessionTableTest, OpensOnlyWhatIsOpening) {
-  std::string id = *table_.Add(GoldenPlan(), "anonymous", 4096);
+  std::string id = *table_.Add(GoldenPlan(), {}, 4096);
   EXPECT_THAT(table_.MarkOpen(id), IsOk());
   EXPECT_EQ(table_.List()[0].state, SessionState::kOpen);
   EXPECT_THAT(table_.MarkOpen(id),
@@ -75,7 +85,7 @@ TEST_F(SessionTableTest, OpensOnlyWhatIsOpening) {
 
 TEST_F(SessionTableTest, DrainsFromEveryState) {
   for (bool open : {false, true}) {
-    std::string id = *table_.Add(GoldenPlan(), "anonymous", 4096);
+    std::string id = *table_.Add(GoldenPlan(), {}, 4096);
     if (open) {
       EXPECT_THAT(table_.MarkOpen(id), IsOk());
     }
@@ -89,7 +99,7 @@ TEST_F(SessionTableTest, DrainsFromEveryState) {
 }
 
 TEST_F(SessionTableTest, KnowsOnlyItsOwnSessions) {
-  std::string id = *table_.Add(GoldenPlan(), "anonymous", 4096);
+  std::string id = *table_.Add(GoldenPlan(), {}, 4096);
   EXPECT_THAT(table_.Remove(id), IsOk());
   for (const std::string& unknown :
        {id, std::string("\n\xff"), std::string()}) {
@@ -103,8 +113,8 @@ TEST_F(SessionTableTest, KnowsOnlyItsOwnSessions) {
 }
 
 TEST_F(SessionTableTest, LeasePassesUnlessRenewed) {
-  std::string silent = *table_.Add(GoldenPlan(), "anonymous", 4096);
-  std::string alive = *table_.Add(GoldenPlan(), "anonymous", 4096);
+  std::string silent = *table_.Add(GoldenPlan(), {}, 4096);
+  std::string alive = *table_.Add(GoldenPlan(), {}, 4096);
   clock_.Advance(kLease - absl::Nanoseconds(1));
   EXPECT_THAT(table_.TakeExpired(), IsEmpty());
   EXPECT_THAT(table_.Renew(alive), IsOk());
@@ -124,7 +134,7 @@ TEST_F(SessionTableTest, IsThreadSafe) {
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&, t] {
       for (int i = 0; i < 100; ++i) {
-        std::string id = *table.Add(GoldenPlan(), "anonymous", 4096);
+        std::string id = *table.Add(GoldenPlan(), {}, 4096);
         table.Renew(id).IgnoreError();
         table.MarkOpen(id).IgnoreError();
         if (t == 0) clock_.Advance(absl::Seconds(1));

@@ -235,9 +235,15 @@ int UseInChild(std::unique_ptr<Peer> peer, std::shared_ptr<Session> session,
   peer->Explain(address, {}, kPatience,
                 [&](auto explained) { count(explained.status()); });
   peer->Shutdown(absl::Seconds(1), [&](auto shut) { count(shut); });
+  client->GetCapabilities(kPatience, [&](auto got) { count(got.status()); });
+  client->Explain({}, {}, kPatience, [&](auto got) { count(got.status()); });
+  client->ListSessions(kPatience, [&](auto got) { count(got.status()); });
+  client->CloseSession("", kPatience, [&](auto closed) { count(closed); });
+  client->OpenSession({}, {}, nullptr, kPatience,
+                      [&](auto opened) { count(opened.status()); });
   peer->ListSessions();
   peer->GetCapabilities();
-  constexpr int kCalls = 11;
+  constexpr int kCalls = 16;
   if (refused != kCalls) return kCalls - refused;
   kept = nullptr;
   client = nullptr;

@@ -12,11 +12,14 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdio>
+#include <fstream>
 #include <functional>
 #include <memory>
 #include <new>
@@ -424,6 +427,45 @@ TEST_F(SessionTest, APeerMayBeDestroyedInItsOwnCallback) {
   ASSERT_THAT(blocking::Receive(*theirs), IsOk());
   destroyed.WaitForNotification();
   ended.WaitForNotification();
+}
+
+// Those of threads that nobody has joined count, too.
+int ThreadStacks() {
+  pthread_attr_t defaults;
+  size_t size = 0;
+  pthread_getattr_default_np(&defaults);
+  pthread_attr_getstacksize(&defaults, &size);
+  pthread_attr_destroy(&defaults);
+  std::ifstream maps("/proc/self/maps");
+  int stacks = 0;
+  for (std::string line; std::getline(maps, line);) {
+    unsigned long begin = 0, end = 0;
+    char access[5] = {};
+    std::sscanf(line.c_str(), "%lx-%lx %4s", &begin, &end, access);
+    // The guard page may be a part of it.
+    stacks += std::string(access) == "rw-p" && end - begin <= size &&
+              end - begin + 65536 > size;
+  }
+  return stacks;
+}
+
+TEST_F(SessionTest, PeersThatAreDestroyedInCallbacksLeaveNoThreads) {
+  constexpr int kPeers = 30;  // more than stacks are kept for threads to come
+  const int before = ThreadStacks();
+  for (int i = 0; i < kPeers; ++i) {
+    absl::Notification destroyed;
+    auto peer = *Peer::Create({.name = "dropped", .control = ""});
+    peer->Explain("127.0.0.1:1", {}, kPatience, [&](auto) {
+      peer = nullptr;
+      destroyed.Notify();
+    });
+    destroyed.WaitForNotification();
+  }
+  const absl::Time until = absl::Now() + kPatience;
+  while (ThreadStacks() >= before + kPeers / 2 && absl::Now() < until) {
+    std::this_thread::yield();
+  }
+  EXPECT_LT(ThreadStacks(), before + kPeers / 2);
 }
 
 TEST_F(SessionTest, ACallbackThatThrowsEndsItsSessionAlone) {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <deque>
 #include <map>
 #include <memory>
 #include <random>
@@ -15,11 +14,12 @@
 #include "control/callee_side.h"
 #include "control/caller_side.h"
 #include "control/session_host.h"
-#include "session/session_machine.h"
+#include "session/session_core.h"
 #include "tests/control/test_values.h"
 #include "tests/simulation/event_queue.h"
 #include "tests/simulation/simulated_call.h"
 #include "tests/simulation/simulated_lanes.h"
+#include "tests/simulation/simulated_link.h"
 #include "transport/handshake.h"
 
 namespace tensorferry {
@@ -70,42 +70,42 @@ bool MayRefuse(const absl::Status& why) {
   return absl::IsResourceExhausted(why) || absl::IsFailedPrecondition(why);
 }
 
-// One side of a session: carries out what the machine decides, as SessionCore
-// does.
+// One side of a session: a SessionCore, and what its user does with it. Looks
+// at what the core says and does.
 class SessionSide final : public ControlEvents,
                           public std::enable_shared_from_this<SessionSide> {
  public:
-  SessionSide(World* world, Process* process, int end)
-      : world_(world), process_(process), end_(end) {}
+  SessionSide(World* world, Process* process, int end);
 
-  void Begin(std::string id, std::shared_ptr<ControlStream> stream);
+  // False: it has ended.
+  bool Begin(std::string id, SessionPlan plan, PeerId remote,
+             std::shared_ptr<ControlStream> stream);
   void Attach(std::shared_ptr<SimulatedLanes> lanes);
-  template <class Event>
-  void React(Event event);
-  void End(absl::Status why) {
-    React([&](auto& out) { machine_.End(why, out); });
-  }
+  void End(absl::Status why) { core_->End(std::move(why)); }
   void Close(absl::Duration drain);
-  // A call whose reply takes that long.
-  void Call(absl::Duration takes);
-  void CalleeReady() {
-    React([&](auto& out) { machine_.OnCalleeReady(out); });
+  void DropHandle();
+  // A call that nobody answers in that time.
+  void Call(absl::Duration timeout);
+  void CalleeReady() { core_->CalleeReady(); }
+  void OpenBefore(absl::Time deadline) { core_->OpenBefore(deadline, "late"); }
+  void KeepUntilEnded(std::shared_ptr<void> kept) {
+    core_->KeepUntilEnded(std::move(kept));
   }
-  void OpenBy(absl::Time deadline);
 
   // ControlEvents
   void OnOpened() override {
     Hear("opened");
-    CalleeReady();
+    core_->OnOpened();
   }
   void OnDrain() override {
     Hear("drain");
-    React([&](auto& out) { machine_.OnPeerDrains(out); });
+    core_->OnDrain();
   }
-  void OnEnd(absl::Status why) override;
-
-  // What only the caller has: the end of its client, which cancels the call.
-  std::function<void()> cancel_call;
+  void OnEnd(absl::Status why) override {
+    Hear(absl::StrCat("the end: ", why.ToString()).c_str());
+    ++stream_ends_;
+    core_->OnEnd(std::move(why));
+  }
 
   Process* process() const { return process_; }
   int end() const { return end_; }
@@ -113,27 +113,45 @@ class SessionSide final : public ControlEvents,
   const std::string& id() const { return id_; }
   SimulatedLanes* lanes() const { return lanes_.get(); }
   void CheckForgotten();
+  // Of what the core says on its stream.
+  void CheckSays(const absl::Status* goodbye);
 
  private:
   void Hear(const char* what);
-  void CarryOut(const SessionAction& action);
-  void SetTimer();
-  void Finish();
-  void Told(const absl::Status& opened);
+  void Told(absl::StatusOr<std::shared_ptr<Session>> opened);
+  void Finished();
+  void Reported(const SessionReport& report);
 
   World* const world_;
   Process* const process_;
   const int end_;
+  const std::shared_ptr<SessionCore> core_;
   std::string id_;
-  SessionMachine machine_;
-  std::deque<SessionAction> actions_;
-  bool acting_ = false;
   std::shared_ptr<ControlStream> stream_;
   std::shared_ptr<SimulatedLanes> lanes_;
-  Scheduler::TimerId timer_ = 0;
-  absl::Time timer_at_ = absl::InfiniteFuture();
-  int calls_ = 0;
-  int told_ = 0, finished_ = 0, stream_ends_ = 0;
+  std::shared_ptr<Session> handle_;  // the user's
+  int calls_ = 0, closes_ = 0;       // that have not ended
+  int told_ = 0, finished_ = 0, reported_ = 0, stream_ends_ = 0;
+};
+
+// The stream that a core has.
+class WatchedStream final : public ControlStream {
+ public:
+  WatchedStream(SessionSide* side, std::shared_ptr<ControlStream> stream)
+      : side_(side), stream_(std::move(stream)) {}
+  void SendOpened() override { stream_->SendOpened(); }
+  void SendDrain() override {
+    side_->CheckSays(nullptr);
+    stream_->SendDrain();
+  }
+  void SendGoodbye(absl::Status why) override {
+    side_->CheckSays(&why);
+    stream_->SendGoodbye(std::move(why));
+  }
+
+ private:
+  SessionSide* const side_;  // lives as long as the world
+  const std::shared_ptr<ControlStream> stream_;
 };
 
 class SimulatedCaller final : public CallerSide {
@@ -292,50 +310,41 @@ Capabilities Process::GetCapabilities() {
 }
 
 absl::StatusOr<SessionHost::Admitted> Process::Admit(
-    const std::string& session_id, const SessionPlan&, const Identity&,
+    const std::string& session_id, const SessionPlan& plan, const Identity&,
     std::shared_ptr<ControlStream> stream) {
   if (dead) return absl::UnavailableError("gone");
   auto side = std::make_shared<SessionSide>(world, this, kCallee);
   world->Remember(side);
   auto ticket = world->Expect(session_id, side);
-  side->Begin(session_id, std::move(stream));
+  side->Begin(session_id, plan, plan.caller, std::move(stream));
   return Admitted{.ticket = *std::move(ticket), .events = side};
 }
 
 // ---- sessions
 
-template <class Event>
-void SessionSide::React(Event event) {
-  auto self = shared_from_this();
-  SessionMachine::Actions actions;
-  event(actions);
-  for (SessionAction& action : actions) actions_.push_back(std::move(action));
-  SetTimer();
-  if (std::exchange(acting_, true)) return;
-  while (!actions_.empty()) {
-    SessionAction action = std::move(actions_.front());
-    actions_.pop_front();
-    CarryOut(action);
-  }
-  acting_ = false;
+SessionSide::SessionSide(World* world, Process* process, int end)
+    : world_(world),
+      process_(process),
+      end_(end),
+      core_(std::make_shared<SessionCore>(
+          SessionCore::Environment{
+              .executor = &process->loop,
+              .loop = &process->loop,
+              .on_ended = [this](SessionCore*) { Finished(); },
+              .remote_identity = {},
+              .access = Access::Everybody()},
+          [this](absl::StatusOr<std::shared_ptr<Session>> opened) {
+            Told(std::move(opened));
+          })) {
+  core_->OnEnd([this](SessionReport report) { Reported(report); });
 }
 
-void SessionSide::SetTimer() {
-  const absl::Time at = machine_.next_deadline();
-  if (at == timer_at_) return;
-  process_->loop.CancelTimer(timer_);
-  timer_at_ = at;
-  timer_ = 0;
-  if (at == absl::InfiniteFuture()) return;
-  timer_ = process_->loop.RunAt(at, [this, self = shared_from_this()] {
-    React([&](auto& out) { machine_.OnTime(world_->queue().Now(), out); });
-  });
-}
-
-void SessionSide::Begin(std::string id, std::shared_ptr<ControlStream> stream) {
-  id_ = std::move(id);
-  stream_ = std::move(stream);
-  React([&](auto& out) { machine_.OnStream(out); });
+bool SessionSide::Begin(std::string id, SessionPlan plan, PeerId remote,
+                        std::shared_ptr<ControlStream> stream) {
+  id_ = id;
+  stream_ = stream;
+  return core_->Begin(std::move(id), std::move(plan), std::move(remote),
+                      std::make_shared<WatchedStream>(this, std::move(stream)));
 }
 
 void SessionSide::Attach(std::shared_ptr<SimulatedLanes> lanes) {
@@ -343,38 +352,30 @@ void SessionSide::Attach(std::shared_ptr<SimulatedLanes> lanes) {
                 [self = shared_from_this()](absl::Status down) {
                   self->End(std::move(down));
                 });
-  bool wanted = false;
-  React([&](auto& out) {
-    wanted = machine_.OnLink(out);
-    if (wanted) lanes_ = lanes;
-  });
-  if (!wanted) lanes->Close(end_, machine_.why(), [] {});
-}
-
-void SessionSide::OpenBy(absl::Time deadline) {
-  React([&](auto&) {
-    machine_.OpenBy(deadline, absl::DeadlineExceededError("not open in time"));
-  });
+  auto link = std::make_shared<SimulatedLink>(
+      lanes, end_, &process_->loop,
+      [this](const char* what) { world_->Fail(what); });
+  lanes_ = std::move(lanes);
+  core_->Attach(link);
+  if (link->closing()) lanes_ = nullptr;  // they came too late
 }
 
 void SessionSide::Close(absl::Duration drain) {
   world_->Trace(id_, end_ == kCaller ? " caller" : " callee", " closes within ",
                 absl::FormatDuration(drain));
-  const absl::Time now = world_->queue().Now();
-  React([&](auto& out) {
-    machine_.Close(now, now + drain,
-                   absl::CancelledError("not drained in time"), out);
-  });
+  ++closes_;
+  core_->Close(drain, [this](absl::StatusOr<SessionReport>) { --closes_; });
 }
 
-void SessionSide::Call(absl::Duration takes) {
-  machine_.OnCallBegun();
+void SessionSide::DropHandle() {
+  world_->Trace(id_, end_ == kCaller ? " caller" : " callee", " is dropped");
+  handle_ = nullptr;
+}
+
+void SessionSide::Call(absl::Duration timeout) {
   ++calls_;
-  process_->loop.RunAt(world_->queue().Now() + takes,
-                       [this, self = shared_from_this()] {
-                         --calls_;
-                         React([&](auto& out) { machine_.OnCallEnded(out); });
-                       });
+  core_->Call({}, {.timeout = timeout},
+              [this](absl::StatusOr<Received>) { --calls_; });
 }
 
 void SessionSide::Hear(const char* what) {
@@ -382,92 +383,60 @@ void SessionSide::Hear(const char* what) {
   if (stream_ends_ > 0) world_->Fail("a control stream spoke after its end");
 }
 
-void SessionSide::OnEnd(absl::Status why) {
-  Hear(absl::StrCat("the end: ", why.ToString()).c_str());
-  ++stream_ends_;
-  React([&](auto& out) {
-    machine_.OnStreamEnded(world_->queue().Now(), std::move(why), out);
-  });
-}
-
-void SessionSide::CarryOut(const SessionAction& action) {
-  using Kind = SessionAction::Kind;
-  auto self = shared_from_this();
-  if (finished_ > 0 && action.kind != Kind::kSayGoodbye) {
-    world_->Fail("a session acts after its end");
+void SessionSide::CheckSays(const absl::Status* goodbye) {
+  if (goodbye == nullptr && finished()) {
+    world_->Fail("a session drains after its end");
   }
-  switch (action.kind) {
-    case Kind::kTellOpen:
-      return Told(absl::OkStatus());
-    case Kind::kTellNotOpen:
-      return Told(action.status);
-    case Kind::kDrainLink:
-      return lanes_->Drain(end_, [this, self](absl::Status drained) {
-        if (!drained.ok()) return;
-        React([&](auto& out) { machine_.OnLinkDrained(out); });
-      });
-    case Kind::kSayDrain:
-      return stream_->SendDrain();
-    case Kind::kAnnounceEnd:
-      return;  // what the machines of transfer need not know
-    case Kind::kSayGoodbye:
-      if (world_->calm() && action.status.ok() && calls_ > 0) {
-        world_->Fail("a goodbye while a call waits for its reply");
-      }
-      return stream_->SendGoodbye(action.status);
-    case Kind::kLastWords:
-      return lanes_->Drain(end_, [this, self](absl::Status) {
-        React([&](auto& out) { machine_.OnLastWordsSaid(out); });
-      });
-    case Kind::kCloseLink:
-      return lanes_->Close(end_, action.status, [this, self] {
-        React([&](auto& out) { machine_.OnLinkClosed(out); });
-      });
-    case Kind::kFinish:
-      return Finish();
+  if (goodbye != nullptr && goodbye->ok() && world_->calm() && calls_ > 0) {
+    world_->Fail("a goodbye while a call waits for its reply");
   }
 }
 
-void SessionSide::Told(const absl::Status& opened) {
+void SessionSide::Told(absl::StatusOr<std::shared_ptr<Session>> opened) {
   world_->Trace(id_, end_ == kCaller ? " caller" : " callee",
-                " open: ", opened.ToString());
+                " open: ", opened.status().ToString());
+  if (finished()) world_->Fail("a session told of its opening after its end");
   if (++told_ > 1) world_->Fail("a session told twice whether it opened");
-  if (!opened.ok()) return world_->OnRefused(*this, opened);
+  if (!opened.ok()) return world_->OnRefused(*this, opened.status());
+  handle_ = *std::move(opened);
   lanes_->Start(end_);
   if (end_ == kCallee) stream_->SendOpened();
   world_->OnOpen(shared_from_this());
 }
 
-void SessionSide::Finish() {
-  world_->Trace(id_, end_ == kCaller ? " caller" : " callee",
-                " ended: ", machine_.why().ToString());
+void SessionSide::Finished() {
   if (++finished_ > 1) world_->Fail("a session ended twice");
   if (told_ != 1) world_->Fail("a session ended and never told of its opening");
-  if (lanes_ != nullptr) {
-    if (!lanes_->closed(end_)) world_->Fail("a session outlived by its lanes");
-    lanes_->CheckEnded(end_);
-    world_->report().sent_ok += lanes_->report(end_).sent_ok;
-    world_->report().sent_failed += lanes_->report(end_).sent_failed;
-  }
-  if (machine_.why().ok())
-    ++world_->report().drained;
-  else
-    ++world_->report().broken;
-  if (world_->calm() && !machine_.why().ok() && !MayRefuse(machine_.why())) {
-    world_->Fail(absl::StrCat("ended though nothing was wrong: ",
-                              machine_.why().ToString()));
-  }
+  if (lanes_ == nullptr) return;
+  if (!lanes_->closed(end_)) world_->Fail("a session outlived by its lanes");
+  lanes_->CheckEnded(end_);
+  world_->report().sent_ok += lanes_->report(end_).sent_ok;
+  world_->report().sent_failed += lanes_->report(end_).sent_failed;
   lanes_ = nullptr;
-  if (cancel_call) cancel_call();
-  cancel_call = nullptr;
+}
+
+// After the operations' callbacks, which came before it on the executor.
+void SessionSide::Reported(const SessionReport& report) {
+  world_->Trace(id_, end_ == kCaller ? " caller" : " callee",
+                " ended: ", report.why.ToString());
+  if (++reported_ > 1) world_->Fail("a session told twice that it ended");
+  if (!finished()) world_->Fail("a session told that it ended, and goes on");
+  if (calls_ > 0) world_->Fail("a session outlived by a call");
+  handle_ = nullptr;
+  report.why.ok() ? ++world_->report().drained : ++world_->report().broken;
+  if (world_->calm() && !report.why.ok() && !MayRefuse(report.why)) {
+    world_->Fail(absl::StrCat("ended though nothing was wrong: ",
+                              report.why.ToString()));
+  }
 }
 
 void SessionSide::CheckForgotten() {
   if (!finished()) {
     return world_->Fail(absl::StrCat(
-        id_, end_ == kCaller ? " caller" : " callee", " never ended; state ",
-        static_cast<int>(machine_.state())));
+        id_, end_ == kCaller ? " caller" : " callee", " never ended"));
   }
+  if (reported_ != 1) world_->Fail("a session ended and told nobody");
+  if (closes_ > 0) world_->Fail("a Close was never answered");
   if (stream_ != nullptr && stream_ends_ != 1) {
     world_->Fail("a control stream that never told its end");
   }
@@ -600,7 +569,7 @@ void World::Connect() {
   const absl::Duration timeout =
       calm_ ? absl::Seconds(30)
             : absl::Seconds(1) + DrawTime(kLongestOpening - absl::Seconds(1));
-  side->OpenBy(queue_.Now() + timeout);
+  side->OpenBefore(queue_.Now() + timeout);
 
   Offer offer;
   // Another process than the one that serves there.
@@ -643,18 +612,24 @@ void World::Connect() {
       return Fail(absl::StrCat("refused: ", accepted.status().ToString()));
     }
     if (wrong_epoch) Fail("a session with another epoch than was expected");
-    side->Begin(accepted->ticket.session_id, accepted->stream);
-    Dial(side, accepted->ticket);
+    PeerId callee = accepted->plan.callee;
+    if (side->Begin(accepted->ticket.session_id, std::move(accepted->plan),
+                    std::move(callee), std::move(accepted->stream))) {
+      Dial(side, accepted->ticket);
+    }
   };
   auto caller = std::make_shared<SimulatedCaller>(
       call, shared, offer, client->GetCapabilities(), side, std::move(done));
-  side->cancel_call = [client, weak = std::weak_ptr<SimulatedCaller>(caller)] {
-    client->loop.Post([weak] {
-      if (auto caller = weak.lock()) {
-        caller->Cut(absl::CancelledError("the control client was destroyed"));
-      }
-    });
-  };
+  // As the client does whose stream it is, at its end.
+  side->KeepUntilEnded(std::shared_ptr<void>(
+      nullptr, [client, weak = std::weak_ptr<SimulatedCaller>(caller)](void*) {
+        client->loop.Post([weak] {
+          if (auto caller = weak.lock()) {
+            caller->Cut(
+                absl::CancelledError("the control client was destroyed"));
+          }
+        });
+      }));
   caller->Start(timeout);
 }
 
@@ -663,12 +638,12 @@ void World::OnOpen(const std::shared_ptr<SessionSide>& side) {
   if (Chance(3)) side->Call(DrawTime(absl::Seconds(9)));
   const bool closes = side->end() == kCaller ? !Chance(4) : Chance(4);
   if (!closes) return;
-  // Zero: the user's handle goes.
-  const absl::Duration drain =
-      calm_ ? kCalmDrain
-            : (Chance(3) ? absl::ZeroDuration() : DrawTime(absl::Seconds(6)));
+  const bool drops = !calm_ && Chance(3);
+  const absl::Duration drain = calm_ ? kCalmDrain : DrawTime(absl::Seconds(6));
   queue_.In(DrawTime(Chance(4) ? absl::Milliseconds(50) : absl::Seconds(8)),
-            &side->process()->state, [side, drain] { side->Close(drain); });
+            &side->process()->state, [side, drops, drain] {
+              drops ? side->DropHandle() : side->Close(drain);
+            });
 }
 
 void World::OnRefused(SessionSide& side, const absl::Status& why) {

@@ -20,9 +20,10 @@ struct WorldReport {
 // Two machines whose processes open sessions with each other, over a network
 // that delays, breaks and is cut, and that crash, restart and stand still. What
 // runs is the real negotiation, session table, control streams of both sides,
-// session machines, and the transfer machines of both directions; time, gRPC
-// and the transport are simulated. All that happens follows from `draw`, which
-// is called for every choice: one sequence of numbers, one run.
+// sessions (SessionCore, on one thread), and the transfer machines of both
+// directions; time, gRPC, links and the transport are simulated. All that
+// happens follows from `draw`, which is called for every choice: one sequence
+// of numbers, one run.
 //
 // Invariants: every session tells once whether it opened, ends once, and only
 // after every operation of its side has ended, each once; OK means delivered
