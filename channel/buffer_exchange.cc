@@ -218,6 +218,7 @@ absl::Status BufferExchange::TakeSteps() {
 void BufferExchange::StartCopy(const WantedBuffers::Copy& copy) {
   ++pending_;
   ++receives_.in_use;
+  TellOfCopy(/*begun=*/true);
   session_->options().copier->Run([self = shared_from_this(),
                                    memory = **memory_, copy] {
     const absl::Status status = memory.Read(copy.from, copy.to, copy.length);
@@ -225,9 +226,15 @@ void BufferExchange::StartCopy(const WantedBuffers::Copy& copy) {
   });
 }
 
+void BufferExchange::TellOfCopy(bool begun) {
+  const auto& on_copy = session_->options().on_copy;
+  if (on_copy) on_copy(begun);
+}
+
 void BufferExchange::OnCopied(const absl::Status& status) {
   --pending_;
   --receives_.in_use;
+  TellOfCopy(/*begun=*/false);
   if (failed()) return;
   if (absl::IsFailedPrecondition(status)) {
     session_->Refuse(status);

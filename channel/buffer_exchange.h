@@ -57,6 +57,7 @@ class BufferExchange : public std::enable_shared_from_this<BufferExchange> {
   void Advance();
   absl::Status TakeSteps();
   void StartCopy(const WantedBuffers::Copy& copy);
+  void TellOfCopy(bool begun);
   void OnCopied(const absl::Status& status);
 
   bool failed() const { return static_cast<bool>(error_); }

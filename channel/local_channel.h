@@ -34,6 +34,10 @@ struct LocalChannelOptions {
   // On the loop, before the callback of the buffer that it is about; not for
   // those that failed or have no bytes.
   std::function<void(Carried)> on_carried;
+  // On the loop: a copy into a buffer was handed to the copier, or has ended.
+  // While there is none nobody writes to a buffer but the connections. After
+  // close() on the loop none is begun from the loop's next turn on.
+  std::function<void(bool begun)> on_copy;
   // On the loop: a callback threw, as tensorpipe does at what it takes for
   // impossible. Its context is in an unknown state and must not be joined.
   std::function<void(absl::Status why)> on_wedged;

@@ -164,7 +164,10 @@ class Lanes {
               const tensorpipe::Device& remote) const;
   Lane::Written Tallied(std::vector<Part> parts, BodyDone done);
   std::vector<PathUse> UsesOf(const std::vector<Part>& parts, bool ok);
+  void OnCopy(bool begun);
   void OnWedged(const absl::Status& why);
+  void ReleaseSoon();
+  void ReleaseUnlessCopying();
   void ArmReopenTimer(Slot& slot);
   void OnReopenTimer();
   void Fail(absl::Status why);
@@ -178,6 +181,7 @@ class Lanes {
   bool accepts_ = false, listening_ = false;
   bool up_ = false, failed_ = false, closing_ = false, closed_ = false;
   bool broken_ = false;  // tensorpipe threw
+  int copies_ = 0;       // that channels make into buffers
   uint64_t frames_sent_ = 0;
   uint64_t frames_taken_ = 0;  // of these, by the socket for certain
   std::vector<Slot> slots_;

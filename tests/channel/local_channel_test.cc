@@ -5,11 +5,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "tests/channel/channel_fixture.h"
+#include "tests/testing/held_executor.h"
 #include "tests/testing/status_matchers.h"
 
 namespace tensorferry {
@@ -212,6 +214,29 @@ TEST(LocalChannelTest, CloseIsHeardBetweenPiecesAndFencesTheBuffer) {
   EXPECT_THAT(received.Wait(), StatusIs(StatusCode::kCancelled));
   EXPECT_EQ(into.substr(2000), std::string(1000, '\0'));
   EXPECT_FALSE(sent.Wait().ok());
+}
+
+TEST(LocalChannelTest, CopiesAreToldOfFromBeginningToEnd) {
+  HeldExecutor copier;
+  std::atomic<int> under_way = 0;
+  LocalChannelOptions options = Proved();
+  options.copier = &copier;
+  options.piece_bytes = 1000;
+  options.on_copy = [&](bool begun) { under_way += begun ? 1 : -1; };
+  Pair pair(Proved(), options);
+  const std::string bytes = Pattern(2000, 1);
+  std::string into(2000, '\0');
+  Outcome sent, received;
+  Send(*pair.near, bytes, sent);
+  Receive(*pair.far, into, received);
+  ASSERT_TRUE(copier.RunOne());  // the proof
+  for (int piece = 0; piece < 2; ++piece) {
+    ASSERT_TRUE(copier.AwaitOne());
+    EXPECT_EQ(under_way, 1);
+    ASSERT_TRUE(copier.RunOne());
+  }
+  EXPECT_THAT(received.Wait(), IsOk());
+  EXPECT_EQ(under_way, 0);
 }
 
 TEST(LocalChannelTest, SenderThatClosedIsNotReadToTheEnd) {
