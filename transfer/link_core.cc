@@ -85,6 +85,11 @@ bool LinkCore::PostUnlessGone(Task task) {
   return true;
 }
 
+absl::Status LinkCore::Closed() const {
+  return absl::FailedPreconditionError(absl::StrCat(
+      "the link to ", Whom(), " is closed; it ended with: ", end_.ToString()));
+}
+
 // ---- the user's side
 
 Operation LinkCore::Send(TensorMessage message, Envelope envelope,
@@ -97,10 +102,11 @@ Operation LinkCore::Send(TensorMessage message, Envelope envelope,
     absl::MutexLock lock(&mu_);
     // Who drains still answers the calls that were begun.
     const bool refuses = draining_ && envelope.kind != Envelope::Kind::kReply;
-    if (closing_ || refuses) {
+    if (!end_.ok()) {
+      status = Closed();
+    } else if (refuses) {
       status = absl::FailedPreconditionError(
-          absl::StrCat("the link to ", Whom(), " is ",
-                       closing_ ? "closed" : "being drained"));
+          absl::StrCat("the link to ", Whom(), " is being drained"));
     }
   }
   if (status.ok()) {
@@ -131,10 +137,10 @@ Operation LinkCore::Send(TensorMessage message, Envelope envelope,
             [core = self.get(), id] { core->outgoing_.Cancel(id); });
       });
     }
+    status = Closed();
   }
-  Tell([sending = std::move(sending)]() mutable {
-    std::move(sending->done)(
-        absl::FailedPreconditionError("the link is closed"));
+  Tell([sending = std::move(sending), status]() mutable {
+    std::move(sending->done)(std::move(status));
   });
   return Operation();
 }
@@ -145,9 +151,10 @@ Operation LinkCore::Receive(ReceiveOptions options, Done<Received> done) {
   receiving->deadline = receiving->start + options.timeout;
   receiving->options = std::move(options);
   receiving->done = std::move(done);
+  absl::Status closed;
   {
     absl::MutexLock lock(&mu_);
-    if (!gone_ && !closing_) {
+    if (!gone_ && end_.ok()) {
       ReceiveId id = ++last_receive_;
       loop_->Post([self = shared_from_this(), id,
                    receiving = std::move(receiving)]() mutable {
@@ -160,10 +167,10 @@ Operation LinkCore::Receive(ReceiveOptions options, Done<Received> done) {
             [core = self.get(), id] { core->incoming_.Cancel(id); });
       });
     }
+    closed = Closed();
   }
-  Tell([receiving = std::move(receiving), whom = Whom()]() mutable {
-    std::move(receiving->done)(absl::FailedPreconditionError(
-        absl::StrCat("the link to ", whom, " is closed")));
+  Tell([receiving = std::move(receiving), closed]() mutable {
+    std::move(receiving->done)(std::move(closed));
   });
   return Operation();
 }
@@ -189,11 +196,11 @@ void LinkCore::AnnounceEnd(absl::Status why) {
 }
 
 void LinkCore::Close(absl::Status why, DoneStatus closed) {
+  why = ReasonOf(std::move(why));
   {
     absl::MutexLock lock(&mu_);
-    closing_ = true;
+    if (end_.ok()) end_ = why;
   }
-  why = ReasonOf(std::move(why));
   auto shared = std::make_shared<DoneStatus>(std::move(closed));
   bool posted = PostUnlessGone([this, shared, why] {
     if (*shared) closed_.push_back(std::move(*shared));
@@ -316,11 +323,11 @@ void LinkCore::End(absl::Status why, bool by_user) {
   bool was_up = phase_ == Phase::kUp;
   phase_ = Phase::kEnding;
   doomed_ = false;
-  why_ = About(absl::StrCat("link to ", Whom()), why);
   {
     absl::MutexLock lock(&mu_);
-    closing_ = true;
+    if (end_.ok()) end_ = why;
   }
+  why_ = About(absl::StrCat("link to ", Whom()), why);
   open_by_ = absl::InfiniteFuture();
   if (!was_up) {
     TellUp(why_);
