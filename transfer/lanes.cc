@@ -138,7 +138,13 @@ Lanes::Connection& Lanes::Open(std::shared_ptr<tensorpipe::Pipe> pipe,
                 index,
                 generation,
                 /*greeted=*/false,
+                /*turned=*/false,
                 /*hopeless=*/absl::OkStatus()};
+  if (accepts_) {
+    connection.greet_timer =
+        loop_->RunAt(loop_->clock()->Now() + options_.greet_within,
+                     [this, key] { OnNotGreeted(key); });
+  }
   Lane::Callbacks callbacks;
   callbacks.on_descriptor = [this, key](tensorpipe::Descriptor descriptor) {
     OnDescriptor(key, std::move(descriptor));
@@ -252,6 +258,7 @@ HelloFrame Lanes::MakeHello(const Connection& connection) const {
 
 void Lanes::OnDescriptor(Lane* key, tensorpipe::Descriptor descriptor) {
   Connection& connection = connections_.at(key);
+  if (connection.turned) return;
   if (connection.greeted && connection.index > 0) {
     return OnBodyDescriptor(connection, std::move(descriptor));
   }
@@ -336,6 +343,14 @@ absl::Status Lanes::CheckReply(const Connection& connection,
                                                  hello.generation));
 }
 
+void Lanes::OnNotGreeted(Lane* key) {
+  Connection& connection = connections_.at(key);
+  connection.greet_timer = 0;
+  connection.lane->Close(absl::DeadlineExceededError(
+      absl::StrCat("no HELLO that is right within ",
+                   absl::FormatDuration(options_.greet_within))));
+}
+
 // Says no to a connection that is not expected; on the dialing side, hears it.
 void Lanes::Turn(Connection& connection, absl::Status why) {
   if (!accepts_) {
@@ -345,8 +360,10 @@ void Lanes::Turn(Connection& connection, absl::Status why) {
     if (connection.generation > 1) return connection.lane->Close(why);
     return Fail(std::move(why));
   }
+  connection.turned = true;
   // One that does not fit never will. The peer ends it, and the link, once he
-  // has heard why: were it ended here, its other lanes might overtake that.
+  // has heard why: were it ended here, its other lanes might overtake that. He
+  // has the time that he had for HELLO.
   if (!up_ && absl::IsFailedPrecondition(why)) {
     connection.hopeless = why;
     return WriteFrame(*connection.lane, RejectFrame{std::move(why)},
@@ -362,6 +379,7 @@ void Lanes::Adopt(Connection& connection, HelloFrame hello) {
   connection.index = index;
   connection.generation = hello.generation;
   connection.greeted = true;
+  loop_->CancelTimer(std::exchange(connection.greet_timer, 0));
   connection.lane->set_name(NameOf(index));
   Slot& slot = slots_[index];
   slot.lane = connection.lane.get();
@@ -425,6 +443,7 @@ void Lanes::OnEnded(Lane* key, absl::Status why) {
   auto found = connections_.find(key);
   Connection connection = std::move(found->second);
   connections_.erase(found);
+  loop_->CancelTimer(connection.greet_timer);
   const int index = connection.index;
   bool was_up = false;
   if (index >= 0) {

@@ -67,6 +67,8 @@ class Lanes {
     const BackendRegistry* backends = nullptr;
     TransferRules rules;
     std::string key;
+    // For a connection that was accepted to say a HELLO that is right.
+    absl::Duration greet_within = absl::InfiniteDuration();
     Owner* owner = nullptr;
   };
 
@@ -108,7 +110,9 @@ class Lanes {
     int index = -1;  // of its slot; -1: not known yet
     uint32_t generation = 0;
     bool greeted = false;   // by a HELLO that is right
+    bool turned = false;    // away: nothing more is read
     absl::Status hopeless;  // not OK: why no HELLO of this peer's ever will be
+    Loop::TimerId greet_timer = 0;  // 0: none is set
   };
 
   struct Slot {
@@ -153,6 +157,7 @@ class Lanes {
   absl::Status CheckWire(const std::string& wire) const;
   absl::Status CheckReply(const Connection& connection,
                           const HelloFrame& hello) const;
+  void OnNotGreeted(Lane* key);
   void Turn(Connection& connection, absl::Status why);
   void Adopt(Connection& connection, HelloFrame hello);
   void TakeGivenUp(std::vector<GivenUpPath> given_up);

@@ -17,6 +17,7 @@ Lanes::Options LanesOptions(LinkCore::Options& options, Lanes::Owner* owner) {
   lanes.backends = options.backends;
   lanes.rules = options.rules;
   lanes.key = options.key;
+  lanes.greet_within = options.greet_within;
   lanes.owner = owner;
   return lanes;
 }

@@ -36,6 +36,7 @@ class LinkCore : public LinkHost,
     const ConverterRegistry* converters = nullptr;
     BufferSource* buffers = nullptr;
     std::string key;
+    absl::Duration greet_within;  // see Lanes
     TransferRules rules;
     // Once, on the executor: the link is up, or never will be.
     DoneStatus on_up;
