@@ -14,7 +14,7 @@
 
 #include "absl/synchronization/notification.h"
 #include "channel/local_channel.h"
-#include "tests/testing/held_executor.h"
+#include "tests/testing/copy_gate.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/transfer/link_fixture.h"
 #include "third_party/tensorpipe/plugin_interface.h"
@@ -24,7 +24,7 @@
 namespace tensorferry {
 namespace {
 
-using ::tensorferry::testing::HeldExecutor;
+using ::tensorferry::testing::CopyGate;
 using ::tensorferry::testing::IsOk;
 using ::tensorferry::testing::StatusIs;
 using ::testing::HasSubstr;
@@ -91,10 +91,9 @@ class FusedContext : public tensorpipe::channel::Context {
   Fuse* const fuse_;
 };
 
-// What the caller sends comes by copies that the test holds back.
+// What the caller sends comes by copies that the gate holds up.
 class WedgedTest : public LinkTest {
  protected:
-  static constexpr int kLanes = 3;
   static constexpr int64_t kPiece = 256 << 10;
 
   void SetUp() override {
@@ -103,7 +102,7 @@ class WedgedTest : public LinkTest {
     backend.make = [this](const ChannelEnvironment& environment) {
       environment_ = environment;
       LocalChannelOptions options;
-      options.copier = &copier_;
+      options.copier = environment.copier;
       options.loop = environment.loop;
       options.peer_of = PeerProcessOf;
       options.on_copy = environment.on_copy;
@@ -119,15 +118,12 @@ class WedgedTest : public LinkTest {
     TransferRules rules = BasicRules();
     rules.paths = {"unix/local"};
     rules.piece_bytes = kPiece;
-    rules.limits.body_lanes = kLanes - 1;
+    rules.limits.body_lanes = 2;
     rules.limits.eager_bytes = 0;  // into the user's memory
     absl::StatusOr<InProcessPair> pair =
         MakeInProcessPair(sends, receives, rules, rules);
     ASSERT_THAT(pair, IsOk());
     pair_ = std::make_unique<InProcessPair>(*std::move(pair));
-    for (int lane = 0; lane < kLanes; ++lane) {
-      ASSERT_TRUE(copier_.RunOne());  // who the peer is
-    }
   }
 
   static TensorMessage OfOnePiece() {
@@ -143,7 +139,7 @@ class WedgedTest : public LinkTest {
     options.into.names = {"data"};
     callee().Receive(options, received_.done());
     caller().Send(OfOnePiece(), {}, {}, sent_.done());
-    ASSERT_TRUE(copier_.AwaitOne());
+    ASSERT_TRUE(gate_.AwaitOne());
   }
 
   // Everything that the loop has to do, and what follows from that.
@@ -158,7 +154,7 @@ class WedgedTest : public LinkTest {
   void ExpectFence() {
     Settle();
     EXPECT_FALSE(received_.ComesWithin(std::chrono::milliseconds(0)));
-    ASSERT_TRUE(copier_.RunOne());
+    ASSERT_TRUE(gate_.LetOne());
     EXPECT_THAT(received_.Wait(),
                 StatusIs(StatusCode::kInternal, HasSubstr("impossible")));
     EXPECT_FALSE(sent_.Wait().ok());
@@ -166,7 +162,7 @@ class WedgedTest : public LinkTest {
   }
 
   Fuse fuse_;
-  HeldExecutor copier_;
+  CopyGate gate_;
   BackendRegistry registry_;
   ChannelEnvironment environment_;
   Outcome<Received> received_;
