@@ -169,16 +169,12 @@ void BufferExchange::OnHello(const LocalFrame& hello) {
   const LocalChannelOptions& options = session_->options();
   std::optional<PeerProcess> process;
   if (options.peer_of) process = options.peer_of(*connection_);
-  ++pending_;
-  options.copier->Run([self = shared_from_this(), process, hello] {
-    self->Post([proof = Prove(process, hello)](BufferExchange& self) {
-      self.OnProof(proof);
-    });
-  });
+  RunOnCopier(
+      [process, hello] { return Prove(process, hello); },
+      [](BufferExchange& self, const auto& proof) { self.OnProof(proof); });
 }
 
 void BufferExchange::OnProof(const absl::StatusOr<PeerMemory>& proof) {
-  --pending_;
   memory_ = proof;
   Advance();
 }
@@ -215,19 +211,50 @@ absl::Status BufferExchange::TakeSteps() {
   }
 }
 
-void BufferExchange::StartCopy(const WantedBuffers::Copy& copy) {
+// `work` on the copier, `then` with what it yields on the loop. One at a time.
+template <class Work, class Then>
+void BufferExchange::RunOnCopier(Work work, Then then) {
   ++pending_;
+  claimed_ = std::make_shared<std::atomic<bool>>(false);
+  session_->options().copier->Run(
+      [weak = weak_from_this(), claimed = claimed_, work, then] {
+        if (claimed->exchange(true)) return;
+        auto self = weak.lock();  // pending_ keeps it
+        self->Post([then, yield = work()](BufferExchange& self) {
+          --self.pending_;
+          then(self, yield);
+        });
+      });
+}
+
+// What waits in line does not begin any more, and nobody waits for it: a peer
+// can hold up the copier for longer than anything may take.
+void BufferExchange::GiveUpQueued() {
+  if (claimed_->exchange(true)) return;
+  --pending_;
+  if (!memory_) return;  // it was the proof
+  --receives_.in_use;
+  TellOfCopy(/*begun=*/false);
+}
+
+void BufferExchange::StartCopy(const WantedBuffers::Copy& copy) {
   ++receives_.in_use;
-  session_->options().copier->Run([self = shared_from_this(),
-                                   memory = **memory_, copy] {
-    const absl::Status status = memory.Read(copy.from, copy.to, copy.length);
-    self->Post([status](BufferExchange& self) { self.OnCopied(status); });
-  });
+  TellOfCopy(/*begun=*/true);
+  RunOnCopier(
+      [memory = **memory_, copy] {
+        return memory.Read(copy.from, copy.to, copy.length);
+      },
+      [](BufferExchange& self, const auto& copied) { self.OnCopied(copied); });
+}
+
+void BufferExchange::TellOfCopy(bool begun) {
+  const auto& on_copy = session_->options().on_copy;
+  if (on_copy) on_copy(begun);
 }
 
 void BufferExchange::OnCopied(const absl::Status& status) {
-  --pending_;
   --receives_.in_use;
+  TellOfCopy(/*begun=*/false);
   if (failed()) return;
   if (absl::IsFailedPrecondition(status)) {
     session_->Refuse(status);
@@ -249,6 +276,7 @@ void BufferExchange::Fail(const tensorpipe::Error& error) {
   Settle();  // what has ended well
   error_ = error;
   nonce_.Erase();
+  GiveUpQueued();
   connection_->close();
 }
 

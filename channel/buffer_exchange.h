@@ -1,6 +1,7 @@
 #ifndef TENSORFERRY_CHANNEL_BUFFER_EXCHANGE_H_
 #define TENSORFERRY_CHANNEL_BUFFER_EXCHANGE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -56,7 +57,11 @@ class BufferExchange : public std::enable_shared_from_this<BufferExchange> {
 
   void Advance();
   absl::Status TakeSteps();
+  template <class Work, class Then>
+  void RunOnCopier(Work work, Then then);
+  void GiveUpQueued();
   void StartCopy(const WantedBuffers::Copy& copy);
+  void TellOfCopy(bool begun);
   void OnCopied(const absl::Status& status);
 
   bool failed() const { return static_cast<bool>(error_); }
@@ -82,6 +87,9 @@ class BufferExchange : public std::enable_shared_from_this<BufferExchange> {
 
   tensorpipe::Error error_;
   int pending_ = 0;  // callbacks that the connection and the copier owe
+  // Of the last task for the copier: it has begun, or is not to.
+  std::shared_ptr<std::atomic<bool>> claimed_ =
+      std::make_shared<std::atomic<bool>>(true);
   bool left_ = false;
 };
 

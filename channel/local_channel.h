@@ -34,6 +34,11 @@ struct LocalChannelOptions {
   // On the loop, before the callback of the buffer that it is about; not for
   // those that failed or have no bytes.
   std::function<void(Carried)> on_carried;
+  // On the loop: a copy into a buffer was handed to the copier; it has ended or
+  // never will begin. While there is none nobody writes to a buffer but the
+  // connections. After close() on the loop none is begun from the loop's next
+  // turn on.
+  std::function<void(bool begun)> on_copy;
   // On the loop: a callback threw, as tensorpipe does at what it takes for
   // impossible. Its context is in an unknown state and must not be joined.
   std::function<void(absl::Status why)> on_wedged;
@@ -49,7 +54,8 @@ struct LocalChannelOptions {
 // Any thread; a context belongs to one tensorpipe::Context and costs no thread.
 // Callbacks run in the order of send, and of recv. After close, each pending
 // operation is called back once its copy under way, of one piece at most, has
-// ended; join() and the destructor wait for that and must not run on the loop.
+// ended (one that the copier has not begun is none); join() and the destructor
+// wait for that and must not run on the loop.
 //
 // A send that failed, as by a close, may still have been delivered; but never
 // bytes that were read after its callback.

@@ -15,6 +15,7 @@ std::shared_ptr<tensorpipe::channel::Context> MakeLocal(
   options.loop = environment.loop;
   options.peer_of = PeerProcessOf;
   options.on_carried = environment.on_carried;
+  options.on_copy = environment.on_copy;
   options.on_wedged = environment.on_wedged;
   return MakeLocalChannel(std::move(options));
 }

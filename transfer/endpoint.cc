@@ -142,6 +142,7 @@ class TensorpipeEndpoint : public Endpoint {
     options.converters = options_.converters;
     options.buffers = options_.buffers;
     options.key = std::move(key);
+    options.greet_within = options_.data.handshake_timeout;
     options.rules = std::move(rules);
     options.on_up = std::move(on_up);
     options.on_down = std::move(on_down);

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/exception_status.h"
 #include "base/status_macros.h"
 #include "serialization/allocate.h"
 #include "serialization/deserialize.h"
@@ -196,7 +197,14 @@ absl::Status IncomingMessages::Describe(const HeaderFrame& frame,
 void IncomingMessages::OnHeader(HeaderFrame frame, std::string inline_bytes) {
   auto message = std::make_shared<Message>();
   ReceiveMachine::Header header;
-  header.refusal = Describe(frame, inline_bytes, *message);
+  // The peer's, and as large as the limits let it be.
+  absl::Status room = CatchExceptions("reading a header", [&] {
+    header.refusal = Describe(frame, inline_bytes, *message);
+    for (const Body& body : message->cut.bodies) {
+      header.body_nbytes.push_back(body.nbytes);
+    }
+  });
+  if (!room.ok()) header.refusal = std::move(room);
   header.type = message->manifest.type();
   header.kind = frame.envelope.kind;
   header.call = frame.envelope.call;
@@ -204,9 +212,6 @@ void IncomingMessages::OnHeader(HeaderFrame frame, std::string inline_bytes) {
   header.may_be_eager = AllOnHost(message->manifest);
   header.nbytes = message->manifest.BytesOnWire();
   header.manifest_nbytes = frame.manifest.size();
-  for (const Body& body : message->cut.bodies) {
-    header.body_nbytes.push_back(body.nbytes);
-  }
   message->is_inline = frame.is_inline;
   message->paths.Add(host_->lanes->UnreachableWires());
   message->envelope = std::move(frame.envelope);

@@ -25,7 +25,11 @@ bool Lane::Guarded(Call call) {
     call();
     return true;
   } catch (...) {
-    Break(CurrentExceptionStatus(name_));
+    absl::Status why = CurrentExceptionStatus(name_);
+    Break(why);
+    loop_->Post([self = shared_from_this(), why = std::move(why)] {
+      if (self->callbacks_.on_thrown) self->callbacks_.on_thrown(why);
+    });
     return false;
   }
 }
@@ -128,28 +132,30 @@ void Lane::Close(absl::Status why) {
   loop_->Post([self = shared_from_this()] { self->MaybeEnd(); });
 }
 
-// It will not call back any more.
 void Lane::Break(absl::Status why) {
   if (broken_) return;
   broken_ = true;
   if (!ending_) why_ = std::move(why);
   ending_ = true;
-  loop_->Post([self = shared_from_this()] {
-    self->descriptor_pending_ = false;
-    for (auto* pending : {&self->reads_, &self->writes_}) {
-      while (!pending->empty()) {
-        Written done = std::move(pending->front());
-        pending->pop_front();
-        std::move(done)(false);
-      }
+}
+
+void Lane::Release() {
+  auto self = shared_from_this();  // on_ended lets go of it
+  released_ = true;
+  descriptor_pending_ = false;
+  for (auto* pending : {&reads_, &writes_}) {
+    while (!pending->empty()) {
+      Written done = std::move(pending->front());
+      pending->pop_front();
+      std::move(done)(false);
     }
-    self->MaybeEnd();
-  });
+  }
+  MaybeEnd();
 }
 
 void Lane::MaybeEnd() {
-  if (!ending_ || ended_ || descriptor_pending_ || failing_ != 0 ||
-      !reads_.empty() || !writes_.empty()) {
+  if (!ending_ || ended_ || (broken_ && !released_) || descriptor_pending_ ||
+      failing_ != 0 || !reads_.empty() || !writes_.empty()) {
     return;
   }
   ended_ = true;

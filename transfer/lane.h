@@ -23,7 +23,8 @@ namespace tensorferry {
 // in the order of tensorpipe's, and never within a call of a lane.
 //
 // A lane ends once, by Close or because the transport failed. `on_ended` runs
-// after all other callbacks: from then on the transport holds no buffer.
+// after all other callbacks: from then on the transport holds no buffer. One
+// that broke cannot know that by itself, and ends when it is released.
 class Lane : public std::enable_shared_from_this<Lane> {
  public:
   using Written = absl::AnyInvocable<void(bool ok) &&>;
@@ -32,6 +33,8 @@ class Lane : public std::enable_shared_from_this<Lane> {
     // A message is described; Read must follow, or Close.
     std::function<void(tensorpipe::Descriptor)> on_descriptor;
     std::function<void(absl::Status why)> on_ended;
+    // tensorpipe threw, and the lane is broken.
+    std::function<void(absl::Status why)> on_thrown;
   };
 
   // `name` is for messages: "lane 2 to x".
@@ -46,8 +49,11 @@ class Lane : public std::enable_shared_from_this<Lane> {
   void Read(tensorpipe::Allocation allocation, Written done);
   // The first reason counts.
   void Close(absl::Status why);
-  // tensorpipe is in an unknown state, and not called any more for this lane.
+  // tensorpipe is in an unknown state: for this lane it is not called any more,
+  // nor heard.
   void Break(absl::Status why);
+  // Ends one that broke: nothing touches its buffers any more.
+  void Release();
 
   bool ending() const { return ending_; }
   size_t writes_pending() const { return writes_.size(); }
@@ -76,7 +82,7 @@ class Lane : public std::enable_shared_from_this<Lane> {
   std::atomic<int> posted_ = 0;  // callbacks that wait for the loop
   int failing_ = 0;              // calls that came too late and will be told so
   bool descriptor_pending_ = false;
-  bool ending_ = false, ended_ = false, broken_ = false;
+  bool ending_ = false, ended_ = false, broken_ = false, released_ = false;
   absl::Status why_;
 };
 

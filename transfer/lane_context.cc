@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "base/exception_status.h"
 #include "transfer/paths.h"
 #include "transfer/tensorpipe_status.h"
 
@@ -106,6 +107,16 @@ std::string LaneContext::ChannelTo(
     }
   }
   return "";
+}
+
+void LaneContext::Cut() {
+  transport->close();
+  for (const Channel& channel : channels) {
+    // What it throws now adds nothing to what is known.
+    CatchExceptions("closing a channel", [&] {
+      channel.context->close();
+    }).IgnoreError();
+  }
 }
 
 absl::StatusOr<LaneContext> MakeLaneContext(

@@ -38,6 +38,9 @@ struct LaneContext {
   // described itself so; empty: it has none, and would throw.
   std::string ChannelTo(const DeviceId& local, const DeviceId& remote,
                         const std::vector<ChannelDescription>& peer) const;
+  // For one whose tensorpipe threw: closes transport and channels without it.
+  // On the loop.
+  void Cut();
 };
 
 // `paths`: "wire/channel", the best first; only those over `wire`, if given.

@@ -5,12 +5,18 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
+#include "base/exception_status.h"
+#include "base/status_macros.h"
 
 namespace tensorferry {
 namespace {
 
 constexpr size_t kShortFrame = 16 << 10;
 constexpr size_t kFirstFrame = 64 << 10;
+
+struct Incoming {
+  std::string frame, bytes;
+};
 
 // Before memory is taken for it.
 absl::Status CheckMessage(const tensorpipe::Descriptor& descriptor,
@@ -35,9 +41,26 @@ absl::Status CheckMessage(const tensorpipe::Descriptor& descriptor,
                    rules.inline_bytes));
 }
 
+// The peer says how much there is to take, within the limits.
+absl::Status TakeMemory(const tensorpipe::Descriptor& descriptor,
+                        Incoming& incoming,
+                        tensorpipe::Allocation& allocation) {
+  const auto& payloads = descriptor.payloads;
+  const size_t frames = descriptor.metadata.empty() ? 1 : 0;
+  return CatchExceptions("taking a frame", [&] {
+    for (size_t i = 0; i < payloads.size(); ++i) {
+      std::string& into = i < frames ? incoming.frame : incoming.bytes;
+      into.resize(payloads[i].length);
+      allocation.payloads.push_back({into.data()});
+    }
+  });
+}
+
 absl::StatusOr<Frame> Decode(const std::string& bytes,
                              const TransferRules& rules, size_t behind) {
-  absl::StatusOr<Frame> frame = DecodeFrame(bytes, rules.limits);
+  absl::StatusOr<Frame> frame;
+  FERRY_RETURN_IF_ERROR(CatchExceptions(
+      "reading a frame", [&] { frame = DecodeFrame(bytes, rules.limits); }));
   if (!frame.ok() || behind == 0) return frame;
   auto* header = std::get_if<HeaderFrame>(&*frame);
   if (header != nullptr && header->is_inline) return frame;
@@ -75,23 +98,13 @@ void WriteFrame(Lane& lane, const Frame& frame, FrameIn where,
 
 void ReadFrame(Lane& lane, tensorpipe::Descriptor descriptor,
                const TransferRules& rules, bool greeted, FrameHandler handler) {
-  struct Incoming {
-    std::string frame, bytes;
-  };
-  absl::Status status = CheckMessage(descriptor, rules, greeted);
-  if (!status.ok()) return handler(std::move(status), "");
-  const bool apart = descriptor.metadata.empty();
-  const auto& payloads = descriptor.payloads;
   auto incoming = std::make_shared<Incoming>();
-  incoming->frame = std::move(descriptor.metadata);
   tensorpipe::Allocation allocation;
-  if (apart) {
-    incoming->frame.resize(payloads[0].length);
-    allocation.payloads.push_back({incoming->frame.data()});
-  }
-  if (payloads.size() > allocation.payloads.size()) {
-    incoming->bytes.resize(payloads.back().length);
-    allocation.payloads.push_back({incoming->bytes.data()});
+  absl::Status status = CheckMessage(descriptor, rules, greeted);
+  if (status.ok()) status = TakeMemory(descriptor, *incoming, allocation);
+  if (!status.ok()) return handler(std::move(status), "");
+  if (!descriptor.metadata.empty()) {
+    incoming->frame = std::move(descriptor.metadata);
   }
   const bool complete = allocation.payloads.empty();
   auto decode = [&rules, incoming, handler = std::move(handler)] {

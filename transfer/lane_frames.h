@@ -30,7 +30,8 @@ using FrameHandler =
 // Takes the message that `lane` has described and runs `handler`, on the loop,
 // perhaps before this returns; not at all if the lane ends first. `greeted`:
 // the peer's HELLO was right; before, little is taken. INVALID_ARGUMENT: no
-// frame, or beyond the limits; and what DecodeFrame says.
+// frame, or beyond the limits; RESOURCE_EXHAUSTED: no memory for it; and what
+// DecodeFrame says.
 void ReadFrame(Lane& lane, tensorpipe::Descriptor descriptor,
                const TransferRules& rules, bool greeted, FrameHandler handler);
 

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/synchronization/mutex.h"
 #include "base/status_macros.h"
 #include "transfer/lane_frames.h"
 #include "transfer/path_tally.h"
@@ -25,6 +26,15 @@ constexpr uint64_t kFramesPerProbe = 64;
 // of his or ours, which all count as in flight until he has read their last.
 uint64_t MostFramesPending(const Limits& limits) {
   return 2 * kFramesPerProbe + 16 * uint64_t{limits.operations_in_flight};
+}
+
+// Where those who look for leaks find it.
+void KeepForEver(std::shared_ptr<tensorpipe::Context> context) {
+  static absl::Mutex mu;
+  static auto* const kept =
+      new std::vector<std::shared_ptr<tensorpipe::Context>>;
+  absl::MutexLock lock(&mu);
+  kept->push_back(std::move(context));
 }
 
 }  // namespace
@@ -70,6 +80,9 @@ absl::Status Lanes::AddContext(
     const void* buffer = carried.buffer;
     (*lanes)->carried_.emplace(buffer, std::move(carried));
   };
+  environment.on_copy = [self = std::weak_ptr<Lanes*>(self_)](bool begun) {
+    if (auto lanes = self.lock()) (*lanes)->OnCopy(begun);
+  };
   environment.on_wedged = Events().on_wedged;
   FERRY_ASSIGN_OR_RETURN(
       LaneContext made,
@@ -109,7 +122,7 @@ void Lanes::Accept() {
 }
 
 void Lanes::OnListenerEnded(absl::Status why) {
-  broken_ = broken_ || listener_->broken();
+  if (listener_->broken()) OnWedged(why);
   listener_ = nullptr;
   if (closing_) return MaybeClosed();
   Fail(std::move(why));
@@ -125,7 +138,13 @@ Lanes::Connection& Lanes::Open(std::shared_ptr<tensorpipe::Pipe> pipe,
                 index,
                 generation,
                 /*greeted=*/false,
+                /*turned=*/false,
                 /*hopeless=*/absl::OkStatus()};
+  if (accepts_) {
+    connection.greet_timer =
+        loop_->RunAt(loop_->clock()->Now() + options_.greet_within,
+                     [this, key] { OnNotGreeted(key); });
+  }
   Lane::Callbacks callbacks;
   callbacks.on_descriptor = [this, key](tensorpipe::Descriptor descriptor) {
     OnDescriptor(key, std::move(descriptor));
@@ -133,6 +152,7 @@ Lanes::Connection& Lanes::Open(std::shared_ptr<tensorpipe::Pipe> pipe,
   callbacks.on_ended = [this, key](absl::Status why) {
     OnEnded(key, std::move(why));
   };
+  callbacks.on_thrown = [this](const absl::Status& why) { OnWedged(why); };
   lane->Start(std::move(callbacks));
   return connection;
 }
@@ -151,7 +171,7 @@ void Lanes::DialNext(absl::Status last) {
   absl::Status status = BeginDialing(address);
   if (!status.ok()) return Fail(std::move(status));
   for (int index = 0; index < static_cast<int>(slots_.size()); ++index) {
-    if (!failed_ && !closing_) DialLane(index, 1);
+    if (!failed_ && !closing_ && !broken_) DialLane(index, 1);
   }
 }
 
@@ -193,7 +213,7 @@ void Lanes::DialLane(int index, uint32_t generation) {
   try {
     pipe = contexts_.back().context->connect(address_);
   } catch (...) {
-    return Fail(CurrentExceptionStatus(
+    return OnWedged(CurrentExceptionStatus(
         absl::StrCat(NameOf(index), ": connecting to ", address_)));
   }
   Connection& connection = Open(std::move(pipe), index, generation);
@@ -238,6 +258,7 @@ HelloFrame Lanes::MakeHello(const Connection& connection) const {
 
 void Lanes::OnDescriptor(Lane* key, tensorpipe::Descriptor descriptor) {
   Connection& connection = connections_.at(key);
+  if (connection.turned) return;
   if (connection.greeted && connection.index > 0) {
     return OnBodyDescriptor(connection, std::move(descriptor));
   }
@@ -322,6 +343,14 @@ absl::Status Lanes::CheckReply(const Connection& connection,
                                                  hello.generation));
 }
 
+void Lanes::OnNotGreeted(Lane* key) {
+  Connection& connection = connections_.at(key);
+  connection.greet_timer = 0;
+  connection.lane->Close(absl::DeadlineExceededError(
+      absl::StrCat("no HELLO that is right within ",
+                   absl::FormatDuration(options_.greet_within))));
+}
+
 // Says no to a connection that is not expected; on the dialing side, hears it.
 void Lanes::Turn(Connection& connection, absl::Status why) {
   if (!accepts_) {
@@ -331,8 +360,10 @@ void Lanes::Turn(Connection& connection, absl::Status why) {
     if (connection.generation > 1) return connection.lane->Close(why);
     return Fail(std::move(why));
   }
+  connection.turned = true;
   // One that does not fit never will. The peer ends it, and the link, once he
-  // has heard why: were it ended here, its other lanes might overtake that.
+  // has heard why: were it ended here, its other lanes might overtake that. He
+  // has the time that he had for HELLO.
   if (!up_ && absl::IsFailedPrecondition(why)) {
     connection.hopeless = why;
     return WriteFrame(*connection.lane, RejectFrame{std::move(why)},
@@ -348,6 +379,7 @@ void Lanes::Adopt(Connection& connection, HelloFrame hello) {
   connection.index = index;
   connection.generation = hello.generation;
   connection.greeted = true;
+  loop_->CancelTimer(std::exchange(connection.greet_timer, 0));
   connection.lane->set_name(NameOf(index));
   Slot& slot = slots_[index];
   slot.lane = connection.lane.get();
@@ -411,7 +443,7 @@ void Lanes::OnEnded(Lane* key, absl::Status why) {
   auto found = connections_.find(key);
   Connection connection = std::move(found->second);
   connections_.erase(found);
-  broken_ = broken_ || key->broken();
+  loop_->CancelTimer(connection.greet_timer);
   const int index = connection.index;
   bool was_up = false;
   if (index >= 0) {
@@ -471,14 +503,37 @@ void Lanes::Do(int lane, LaneDials::Next next) {
   }
 }
 
-// tensorpipe threw while the hub or a channel had called it. From here on no
-// connection touches a buffer. A copy from a process of the same user may be
-// under way still, for one piece.
+// tensorpipe threw. From here on no connection touches a buffer and no channel
+// begins a copy, but copies of one piece each may be under way: lanes say that
+// they have ended, and their reads and writes, once there is none.
 void Lanes::OnWedged(const absl::Status& why) {
-  broken_ = true;
-  for (LaneContext& context : contexts_) context.transport->close();
+  if (std::exchange(broken_, true)) return;
   if (listener_ != nullptr) listener_->Break(why);
   for (auto& [key, connection] : connections_) connection.lane->Break(why);
+  for (LaneContext& context : contexts_) context.Cut();
+  loop_->Post([self = std::weak_ptr<Lanes*>(self_), why] {
+    if (auto lanes = self.lock()) (*lanes)->Fail(why);
+  });
+  ReleaseSoon();
+}
+
+void Lanes::OnCopy(bool begun) {
+  copies_ += begun ? 1 : -1;
+  if (broken_) ReleaseSoon();
+}
+
+// In a turn of its own, after what channels do to close.
+void Lanes::ReleaseSoon() {
+  loop_->Post([self = std::weak_ptr<Lanes*>(self_)] {
+    if (auto lanes = self.lock()) (*lanes)->ReleaseUnlessCopying();
+  });
+}
+
+void Lanes::ReleaseUnlessCopying() {
+  if (copies_ > 0) return;
+  std::vector<std::shared_ptr<Lane>> lanes;
+  for (auto& [key, connection] : connections_) lanes.push_back(connection.lane);
+  for (auto& lane : lanes) lane->Release();
 }
 
 // From the first of the connections that were lost in a row.
@@ -665,7 +720,7 @@ std::vector<std::shared_ptr<tensorpipe::Context>> Lanes::TakeContexts() {
       // Joining would hang: what tensorpipe holds of it is lost, but for the
       // connections.
       context.transport->close();
-      new std::shared_ptr<tensorpipe::Context>(std::move(context.context));
+      KeepForEver(std::move(context.context));
     } else {
       contexts.push_back(std::move(context.context));
     }

@@ -67,6 +67,8 @@ class Lanes {
     const BackendRegistry* backends = nullptr;
     TransferRules rules;
     std::string key;
+    // For a connection that was accepted to say a HELLO that is right.
+    absl::Duration greet_within = absl::InfiniteDuration();
     Owner* owner = nullptr;
   };
 
@@ -108,7 +110,9 @@ class Lanes {
     int index = -1;  // of its slot; -1: not known yet
     uint32_t generation = 0;
     bool greeted = false;   // by a HELLO that is right
+    bool turned = false;    // away: nothing more is read
     absl::Status hopeless;  // not OK: why no HELLO of this peer's ever will be
+    Loop::TimerId greet_timer = 0;  // 0: none is set
   };
 
   struct Slot {
@@ -153,6 +157,7 @@ class Lanes {
   absl::Status CheckWire(const std::string& wire) const;
   absl::Status CheckReply(const Connection& connection,
                           const HelloFrame& hello) const;
+  void OnNotGreeted(Lane* key);
   void Turn(Connection& connection, absl::Status why);
   void Adopt(Connection& connection, HelloFrame hello);
   void TakeGivenUp(std::vector<GivenUpPath> given_up);
@@ -164,7 +169,10 @@ class Lanes {
               const tensorpipe::Device& remote) const;
   Lane::Written Tallied(std::vector<Part> parts, BodyDone done);
   std::vector<PathUse> UsesOf(const std::vector<Part>& parts, bool ok);
+  void OnCopy(bool begun);
   void OnWedged(const absl::Status& why);
+  void ReleaseSoon();
+  void ReleaseUnlessCopying();
   void ArmReopenTimer(Slot& slot);
   void OnReopenTimer();
   void Fail(absl::Status why);
@@ -178,6 +186,7 @@ class Lanes {
   bool accepts_ = false, listening_ = false;
   bool up_ = false, failed_ = false, closing_ = false, closed_ = false;
   bool broken_ = false;  // tensorpipe threw
+  int copies_ = 0;       // that channels make into buffers
   uint64_t frames_sent_ = 0;
   uint64_t frames_taken_ = 0;  // of these, by the socket for certain
   std::vector<Slot> slots_;

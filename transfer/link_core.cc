@@ -18,6 +18,7 @@ Lanes::Options LanesOptions(LinkCore::Options& options, Lanes::Owner* owner) {
   lanes.backends = options.backends;
   lanes.rules = options.rules;
   lanes.key = options.key;
+  lanes.greet_within = options.greet_within;
   lanes.owner = owner;
   return lanes;
 }
@@ -86,6 +87,11 @@ bool LinkCore::PostUnlessGone(Task task) {
   return true;
 }
 
+absl::Status LinkCore::Closed() const {
+  return absl::FailedPreconditionError(absl::StrCat(
+      "the link to ", Whom(), " is closed; it ended with: ", end_.ToString()));
+}
+
 // ---- the user's side
 
 Operation LinkCore::Send(TensorMessage message, Envelope envelope,
@@ -98,10 +104,11 @@ Operation LinkCore::Send(TensorMessage message, Envelope envelope,
     absl::MutexLock lock(&mu_);
     // Who drains still answers the calls that were begun.
     const bool refuses = draining_ && envelope.kind != Envelope::Kind::kReply;
-    if (closing_ || refuses) {
+    if (!end_.ok()) {
+      status = Closed();
+    } else if (refuses) {
       status = absl::FailedPreconditionError(
-          absl::StrCat("the link to ", Whom(), " is ",
-                       closing_ ? "closed" : "being drained"));
+          absl::StrCat("the link to ", Whom(), " is being drained"));
     }
   }
   if (status.ok()) {
@@ -132,10 +139,10 @@ Operation LinkCore::Send(TensorMessage message, Envelope envelope,
             [core = self.get(), id] { core->outgoing_.Cancel(id); });
       });
     }
+    status = Closed();
   }
-  Tell([sending = std::move(sending)]() mutable {
-    std::move(sending->done)(
-        absl::FailedPreconditionError("the link is closed"));
+  Tell([sending = std::move(sending), status]() mutable {
+    std::move(sending->done)(std::move(status));
   });
   return Operation();
 }
@@ -149,10 +156,7 @@ Operation LinkCore::Receive(ReceiveOptions options, Done<Received> done) {
   absl::Status status = IncomingMessages::Prepare(*this, *receiving);
   {
     absl::MutexLock lock(&mu_);
-    if (status.ok() && (gone_ || closing_)) {
-      status = absl::FailedPreconditionError(
-          absl::StrCat("the link to ", Whom(), " is closed"));
-    }
+    if (status.ok() && (gone_ || !end_.ok())) status = Closed();
     if (status.ok()) {
       ReceiveId id = ++last_receive_;
       loop_->Post([self = shared_from_this(), id,
@@ -194,11 +198,11 @@ void LinkCore::AnnounceEnd(absl::Status why) {
 }
 
 void LinkCore::Close(absl::Status why, DoneStatus closed) {
+  why = ReasonOf(std::move(why));
   {
     absl::MutexLock lock(&mu_);
-    closing_ = true;
+    if (end_.ok()) end_ = why;
   }
-  why = ReasonOf(std::move(why));
   auto shared = std::make_shared<DoneStatus>(std::move(closed));
   bool posted = PostUnlessGone([this, shared, why] {
     if (*shared) closed_.push_back(std::move(*shared));
@@ -339,11 +343,11 @@ void LinkCore::End(absl::Status why, bool by_user) {
   bool was_up = phase_ == Phase::kUp;
   phase_ = Phase::kEnding;
   doomed_ = false;
-  why_ = About(absl::StrCat("link to ", Whom()), why);
   {
     absl::MutexLock lock(&mu_);
-    closing_ = true;
+    if (end_.ok()) end_ = why;
   }
+  why_ = About(absl::StrCat("link to ", Whom()), why);
   open_by_ = absl::InfiniteFuture();
   if (!was_up) {
     TellUp(why_);

@@ -36,6 +36,7 @@ class LinkCore : public LinkHost,
     const ConverterRegistry* converters = nullptr;
     BufferSource* buffers = nullptr;
     std::string key;
+    absl::Duration greet_within;  // see Lanes
     TransferRules rules;
     // Once, on the executor: the link is up, or never will be.
     DoneStatus on_up;
@@ -89,6 +90,8 @@ class LinkCore : public LinkHost,
   enum class Phase { kOpening, kUp, kEnding, kGone };
 
   void Start(absl::Duration timeout, Task open);
+  // What to say to those who come after the end.
+  absl::Status Closed() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // `task` on the loop if there is still one to run on. Returns whether.
   bool PostUnlessGone(Task task);
   void End(absl::Status why, bool by_user);
@@ -122,7 +125,7 @@ class LinkCore : public LinkHost,
   // Guards what users see; taken before the loop's own lock.
   mutable absl::Mutex mu_;
   bool gone_ ABSL_GUARDED_BY(mu_) = false;
-  bool closing_ ABSL_GUARDED_BY(mu_) = false;
+  absl::Status end_ ABSL_GUARDED_BY(mu_);  // not OK: why it is closed
   bool draining_ ABSL_GUARDED_BY(mu_) = false;
   OperationId last_send_ ABSL_GUARDED_BY(mu_) = 0;
   ReceiveId last_receive_ ABSL_GUARDED_BY(mu_) = 0;

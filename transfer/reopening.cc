@@ -1,7 +1,5 @@
 #include "transfer/reopening.h"
 
-#include <algorithm>
-
 #include "absl/strings/str_cat.h"
 
 namespace tensorferry {
@@ -20,11 +18,6 @@ void LaneOffers::OnTaken(uint32_t lane) { lanes_[lane].taken = true; }
 uint32_t LaneOffers::OnEnded(uint32_t lane) {
   lanes_[lane].taken = false;
   return ++lanes_[lane].offered;
-}
-
-bool LaneOffers::all_taken() const {
-  return std::all_of(lanes_.begin(), lanes_.end(),
-                     [](const Lane& lane) { return lane.taken; });
 }
 
 absl::StatusOr<LaneDials::Next> LaneDials::OnOffer(uint32_t lane,

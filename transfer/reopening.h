@@ -30,8 +30,6 @@ class LaneOffers {
   // A lane that was up has ended. Returns the generation to offer.
   uint32_t OnEnded(uint32_t lane);
 
-  bool all_taken() const;
-
  private:
   struct Lane {
     uint32_t offered = 1;

@@ -1,6 +1,5 @@
 #include "transport/dial_context.h"
 
-#include <atomic>
 #include <stdexcept>
 #include <utility>
 
@@ -14,7 +13,8 @@ class DialContext final : public SessionContext {
   DialContext(std::shared_ptr<HubState> hub, SessionKey session,
               DataAddress address, ContextEvents events)
       : SessionContext(std::move(hub), std::move(session), std::move(events)),
-        address_(std::move(address)) {}
+        address_(std::move(address)),
+        next_number_(this->hub().NextNumberOf(this->session().session_id)) {}
 
   // What tensorpipe says comes from the peer and is not looked at.
   std::shared_ptr<tensorpipe::transport::Connection> connect(
@@ -28,7 +28,7 @@ class DialContext final : public SessionContext {
         loop(),
         Dialer::Target{.address = address_,
                        .session = session(),
-                       .number = next_number_++,
+                       .number = (*next_number_)++,
                        .timeout = hub().options.handshake_timeout},
         connection);
     loop()->Post([dialer] { dialer->Start(); });
@@ -45,7 +45,7 @@ class DialContext final : public SessionContext {
   void OnClose() override {}
 
   const DataAddress address_;
-  std::atomic<uint64_t> next_number_{1};
+  const std::shared_ptr<HubState::NextNumber> next_number_;
 };
 
 }  // namespace

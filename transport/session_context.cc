@@ -8,6 +8,17 @@
 
 namespace tensorferry {
 
+std::shared_ptr<HubState::NextNumber> HubState::NextNumberOf(
+    const std::string& session_id) {
+  absl::MutexLock lock(&mu_);
+  absl::erase_if(next_numbers_,
+                 [](const auto& entry) { return entry.second.expired(); });
+  std::weak_ptr<NextNumber>& known = next_numbers_[session_id];
+  std::shared_ptr<NextNumber> next = known.lock();
+  if (next == nullptr) known = next = std::make_shared<NextNumber>(1);
+  return next;
+}
+
 SessionContext::SessionContext(std::shared_ptr<HubState> hub,
                                SessionKey session, ContextEvents events)
     : hub_(std::move(hub)),

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/synchronization/mutex.h"
 #include "third_party/tensorpipe/plugin_interface.h"
@@ -19,9 +20,19 @@ namespace tensorferry {
 struct HubState {
   explicit HubState(HubOptions o) : options(std::move(o)) {}
 
+  // The number of a session's next dialed connection. Each is good once, so
+  // they go on from wire to wire for as long as one of its contexts holds this.
+  using NextNumber = std::atomic<uint64_t>;
+  std::shared_ptr<NextNumber> NextNumberOf(const std::string& session_id);
+
   const HubOptions options;
   std::atomic<uint64_t> accepted{0}, refused{0}, broken_frames{0},
       tensorpipe_threw{0};
+
+ private:
+  absl::Mutex mu_;
+  absl::flat_hash_map<std::string, std::weak_ptr<NextNumber>> next_numbers_
+      ABSL_GUARDED_BY(mu_);
 };
 
 // One session's side of the hub, as a transport of tensorpipe: owns its

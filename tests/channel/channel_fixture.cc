@@ -64,33 +64,6 @@ UvConnections::~UvConnections() {
   context_->join();
 }
 
-void HeldExecutor::Run(Task task) {
-  absl::MutexLock lock(&mu_);
-  tasks_.push_back(std::move(task));
-}
-
-bool HeldExecutor::RunOne() {
-  Task task;
-  {
-    absl::MutexLock lock(&mu_);
-    auto some = [this] { return !tasks_.empty(); };
-    if (!mu_.AwaitWithTimeout(absl::Condition(&some), kPatience)) return false;
-    task = std::move(tasks_.front());
-    tasks_.pop_front();
-  }
-  std::move(task)();
-  return true;
-}
-
-void HeldExecutor::RunAll() {
-  std::deque<Task> tasks;
-  {
-    absl::MutexLock lock(&mu_);
-    tasks.swap(tasks_);
-  }
-  for (Task& task : tasks) std::move(task)();
-}
-
 Side::Side(LocalChannelOptions options)
     : context_(MakeLocalChannel(Complete(std::move(options)))) {}
 

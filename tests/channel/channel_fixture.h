@@ -3,7 +3,6 @@
 
 #include <tensorpipe/tensorpipe.h>
 
-#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -57,20 +56,6 @@ class UvConnections {
  private:
   std::shared_ptr<tensorpipe::transport::Context> context_;
   std::shared_ptr<tensorpipe::transport::Listener> listener_;
-};
-
-// An executor that runs its tasks when the test says so.
-class HeldExecutor : public Executor {
- public:
-  ~HeldExecutor() override { RunAll(); }
-  void Run(Task task) override;
-  // Waits for one and runs it. False after kPatience.
-  bool RunOne();
-  void RunAll();
-
- private:
-  absl::Mutex mu_;
-  std::deque<Task> tasks_ ABSL_GUARDED_BY(mu_);
 };
 
 // A context of the local channel with what it needs and was not given.

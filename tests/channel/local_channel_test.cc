@@ -5,11 +5,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "tests/channel/channel_fixture.h"
+#include "tests/testing/copy_gate.h"
+#include "tests/testing/held_executor.h"
 #include "tests/testing/status_matchers.h"
 
 namespace tensorferry {
@@ -190,7 +193,7 @@ TEST(LocalChannelTest, CloseEndsPendingOperationsOnBothSides) {
   EXPECT_THAT(late.Wait(), StatusIs(StatusCode::kCancelled));
 }
 
-TEST(LocalChannelTest, CloseIsHeardBetweenPiecesAndFencesTheBuffer) {
+TEST(LocalChannelTest, CloseGivesUpACopyThatHasNotBegun) {
   HeldExecutor copier;
   LocalChannelOptions options = Proved();
   options.copier = &copier;
@@ -204,14 +207,62 @@ TEST(LocalChannelTest, CloseIsHeardBetweenPiecesAndFencesTheBuffer) {
   ASSERT_TRUE(copier.RunOne());  // the proof
   ASSERT_TRUE(copier.RunOne());  // the first piece
   EXPECT_EQ(into.substr(0, 1000), bytes.substr(0, 1000));
-  // The second piece is on its way while the channel is closed.
+  // The second piece is in line while the channel is closed.
+  ASSERT_TRUE(copier.AwaitOne());
+  pair.far->close();
+  EXPECT_THAT(received.Wait(), StatusIs(StatusCode::kCancelled));
+  copier.RunAll();
+  EXPECT_EQ(into.substr(1000), std::string(2000, '\0'));
+  EXPECT_FALSE(sent.Wait().ok());
+}
+
+TEST(LocalChannelTest, CloseIsNotOverBeforeTheCopyUnderWay) {
+  Pair pair;
+  CopyGate gate;
+  const std::string bytes = Pattern(3000, 1);
+  std::string into(3000, '\0');
+  Outcome sent, received;
+  Send(*pair.near, bytes, sent);
+  Receive(*pair.far, into, received);
+  ASSERT_TRUE(gate.AwaitOne());
   pair.far->close();
   pair.far_side.Flush();
   EXPECT_FALSE(received.ended());
-  ASSERT_TRUE(copier.RunOne());
+  ASSERT_TRUE(gate.LetOne());
   EXPECT_THAT(received.Wait(), StatusIs(StatusCode::kCancelled));
-  EXPECT_EQ(into.substr(2000), std::string(1000, '\0'));
   EXPECT_FALSE(sent.Wait().ok());
+}
+
+TEST(LocalChannelTest, ChannelThatWaitsInLineToProveItsPeerCanBeJoined) {
+  HeldExecutor copier;
+  LocalChannelOptions options = Proved();
+  options.copier = &copier;
+  Pair pair(Proved(), options);
+  ASSERT_TRUE(copier.AwaitOne());
+  pair.far_side.context().join();
+}
+
+TEST(LocalChannelTest, CopiesAreToldOfFromBeginningToEnd) {
+  HeldExecutor copier;
+  std::atomic<int> under_way = 0;
+  LocalChannelOptions options = Proved();
+  options.copier = &copier;
+  options.piece_bytes = 1000;
+  options.on_copy = [&](bool begun) { under_way += begun ? 1 : -1; };
+  Pair pair(Proved(), options);
+  const std::string bytes = Pattern(2000, 1);
+  std::string into(2000, '\0');
+  Outcome sent, received;
+  Send(*pair.near, bytes, sent);
+  Receive(*pair.far, into, received);
+  ASSERT_TRUE(copier.RunOne());  // the proof
+  for (int piece = 0; piece < 2; ++piece) {
+    ASSERT_TRUE(copier.AwaitOne());
+    EXPECT_EQ(under_way, 1);
+    ASSERT_TRUE(copier.RunOne());
+  }
+  EXPECT_THAT(received.Wait(), IsOk());
+  EXPECT_EQ(under_way, 0);
 }
 
 TEST(LocalChannelTest, SenderThatClosedIsNotReadToTheEnd) {

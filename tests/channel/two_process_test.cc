@@ -22,6 +22,7 @@
 #include "tests/channel/channel_fixture.h"
 #include "tests/testing/child_process.h"
 #include "tests/testing/forbid_call.h"
+#include "tests/testing/held_executor.h"
 #include "tests/testing/status_matchers.h"
 #include "transport/hub.h"
 #include "transport/poll_loop.h"
@@ -391,7 +392,7 @@ TEST_F(TwoProcessTest, ReceiverClosesWhileTheSenderIsStopped) {
   child_->Signal(SIGSTOP);
   end_->Close();
   end_->Flush();
-  ASSERT_TRUE(held_.RunOne());  // the piece that was on its way
+  ASSERT_TRUE(held_.RunOne());  // the piece that was in line
   EXPECT_THAT(received.Wait(), ::testing::Not(IsOk()));
   EXPECT_EQ(into.substr(2 * kMiB), std::string(into.size() - 2 * kMiB, '\0'));
   child_->Signal(SIGCONT);

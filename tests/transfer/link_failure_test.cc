@@ -416,10 +416,12 @@ TEST_F(LinkFailureTest, CloseEndsAThousandPendingOperationsOnceEach) {
   // Nothing begins any more, and closing again is no error.
   Outcome<Receipt> late;
   caller().Send(PatternMessage(1, 1), {}, {}, late.done());
-  EXPECT_THAT(late.Wait(), StatusIs(StatusCode::kFailedPrecondition));
+  EXPECT_THAT(late.Wait(), StatusIs(StatusCode::kFailedPrecondition,
+                                    HasSubstr("ABORTED: enough")));
   Outcome<Received> late_too;
   caller().Receive({}, late_too.done());
-  EXPECT_THAT(late_too.Wait(), StatusIs(StatusCode::kFailedPrecondition));
+  EXPECT_THAT(late_too.Wait(), StatusIs(StatusCode::kFailedPrecondition,
+                                        HasSubstr("ABORTED: enough")));
   StatusOutcome again;
   caller().Close(absl::OkStatus(), again.done());
   EXPECT_THAT(again.Wait(), IsOk());
@@ -447,6 +449,10 @@ TEST_F(LinkFailureTest, PeerThatClosesIsUnavailable) {
   link->reset();
   EXPECT_THAT(sent.Wait(), StatusIs(StatusCode::kUnavailable));
   EXPECT_THAT(down.Wait(), StatusIs(StatusCode::kUnavailable));
+  Outcome<Receipt> late;
+  expected->link->Send(PatternMessage(1, 1), {}, {}, late.done());
+  EXPECT_THAT(late.Wait(), StatusIs(StatusCode::kFailedPrecondition,
+                                    HasSubstr("ended with: UNAVAILABLE")));
 }
 
 class DialTest : public LinkTest {

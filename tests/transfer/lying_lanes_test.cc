@@ -35,8 +35,9 @@ class LyingLanesTest : public LinkTest {
   }
 
   // The peer dials this side.
-  void MeetDialer(std::vector<GivenUpPath> given_up = {}) {
-    MakeEndpoint();
+  void MeetDialer(std::vector<GivenUpPath> given_up = {},
+                  Clock* clock = Clock::Real()) {
+    MakeEndpoint(clock);
     absl::StatusOr<Endpoint::Expected> expected =
         endpoint_->Expect(rules_, up_.done(), down_.done());
     ASSERT_THAT(expected, IsOk());
@@ -46,6 +47,43 @@ class LyingLanesTest : public LinkTest {
     ASSERT_THAT(peer, IsOk());
     peer_ = *std::move(peer);
     ASSERT_THAT(up_.Wait(), IsOk());
+  }
+
+  // The peer is about to dial this side.
+  void MeetSilentDialer(Clock* clock = Clock::Real()) {
+    MakeEndpoint(clock);
+    absl::StatusOr<Endpoint::Expected> expected =
+        endpoint_->Expect(rules_, up_.done(), nullptr);
+    ASSERT_THAT(expected, IsOk());
+    link_ = expected->link;
+    peer_ =
+        RawPeer::ConnectSilently(expected->addresses, expected->key, rules_);
+  }
+
+  HelloFrame GoodHello() {
+    HelloFrame hello;
+    hello.session_id = rules_.session_id;
+    hello.wire = "unix";
+    hello.generation = 1;
+    hello.lanes = 1 + rules_.limits.body_lanes;
+    return hello;
+  }
+
+  void ExpectReject(StatusCode code, const std::string& text) {
+    absl::StatusOr<Frame> frame = peer_->Next();
+    ASSERT_THAT(frame, IsOk());
+    ASSERT_TRUE(std::holds_alternative<RejectFrame>(*frame));
+    EXPECT_THAT(std::get<RejectFrame>(*frame).status,
+                StatusIs(code, HasSubstr(text)));
+  }
+
+  // The next thing that happens on the lane is its end, in less than a minute.
+  void ExpectTheEndOf(int lane) {
+    StatusOutcome ended;
+    executor_.Run(
+        [&, done = ended.done()] { done(peer_->WaitForEndOf(lane)); });
+    ASSERT_TRUE(PassTimeUntil(ended, fake_clock_));
+    EXPECT_THAT(ended.Wait(), IsOk());
   }
 
   // This side dials the peer, who has said nothing yet.
@@ -92,18 +130,37 @@ class LyingLanesTest : public LinkTest {
 // ---- strangers and dialers
 
 TEST_F(LyingLanesTest, LongFirstFrameIsTurnedAwayWhereverItIs) {
-  MakeEndpoint();
-  absl::StatusOr<Endpoint::Expected> expected =
-      endpoint_->Expect(rules_, up_.done(), nullptr);
-  ASSERT_THAT(expected, IsOk());
-  peer_ = RawPeer::ConnectSilently(expected->addresses, expected->key, rules_);
+  MeetSilentDialer();
   peer_->SendBytes(std::string((64 << 10) + 1, 'x'));
-  absl::StatusOr<Frame> frame = peer_->Next();
-  ASSERT_THAT(frame, IsOk());
-  ASSERT_TRUE(std::holds_alternative<RejectFrame>(*frame));
-  EXPECT_THAT(std::get<RejectFrame>(*frame).status,
-              StatusIs(StatusCode::kInvalidArgument,
-                       HasSubstr("65537 bytes and 0 inline")));
+  ExpectReject(StatusCode::kInvalidArgument, "65537 bytes and 0 inline");
+}
+
+TEST_F(LyingLanesTest, LaneWithoutAHelloIsClosedAfterAWhile) {
+  MeetDialer({}, &fake_clock_);
+  peer_->OpenLane();
+  ExpectTheEndOf(1 + static_cast<int>(rules_.limits.body_lanes));
+  ExpectLinkLives();
+}
+
+TEST_F(LyingLanesTest, LaneThatWasTurnedAwayIsClosed) {
+  MeetSilentDialer();
+  HelloFrame wrong = GoodHello();
+  wrong.session_id = "another";
+  peer_->SendOn(0, wrong);
+  ExpectReject(StatusCode::kUnauthenticated, "of another session");
+  EXPECT_THAT(peer_->WaitForEndOf(0), IsOk());
+}
+
+TEST_F(LyingLanesTest, PeerThatDoesNotFitIsToldOnceAndHasSomeTimeToGo) {
+  MeetSilentDialer(&fake_clock_);
+  HelloFrame newer = GoodHello();
+  newer.wire_version = 9;
+  peer_->SendOn(0, newer);
+  peer_->SendOn(0, newer);
+  peer_->SendOn(0, GoodHello());
+  ExpectReject(StatusCode::kFailedPrecondition, "wire version 9");
+  ExpectTheEndOf(0);
+  EXPECT_THAT(up_.Wait(), StatusIs(StatusCode::kFailedPrecondition));
 }
 
 TEST_F(LyingLanesTest, LongFrameInTheMetadataEndsTheLink) {
@@ -163,22 +220,11 @@ TEST_F(LyingLanesTest, GivenUpWiresThatAreNoneOfTheSessionAreForgotten) {
 }
 
 TEST_F(LyingLanesTest, DialerOverAWireThatIsNoneOfTheSessionIsTurnedAway) {
-  MakeEndpoint();
-  absl::StatusOr<Endpoint::Expected> expected =
-      endpoint_->Expect(rules_, up_.done(), nullptr);
-  ASSERT_THAT(expected, IsOk());
-  peer_ = RawPeer::ConnectSilently(expected->addresses, expected->key, rules_);
-  HelloFrame hello;
-  hello.session_id = rules_.session_id;
+  MeetSilentDialer();
+  HelloFrame hello = GoodHello();
   hello.wire = "pigeon";
-  hello.generation = 1;
-  hello.lanes = 1 + rules_.limits.body_lanes;
   peer_->SendOn(0, hello);
-  absl::StatusOr<Frame> frame = peer_->Next();
-  ASSERT_THAT(frame, IsOk());
-  ASSERT_TRUE(std::holds_alternative<RejectFrame>(*frame));
-  EXPECT_THAT(std::get<RejectFrame>(*frame).status,
-              StatusIs(StatusCode::kInvalidArgument, HasSubstr("pigeon")));
+  ExpectReject(StatusCode::kInvalidArgument, "pigeon");
 }
 
 // ---- accepters: while the link opens

@@ -31,6 +31,8 @@ class RawPeer {
   // Waits at `addresses()` for an endpoint that dials with `key()`.
   static std::unique_ptr<RawPeer> Listen(const TransferRules& rules);
   ~RawPeer();
+  // One more connection to that endpoint, without a word on it.
+  void OpenLane();
 
   const std::vector<std::string>& addresses() const { return addresses_; }
   static std::string key() { return std::string(16, 'k'); }
@@ -63,7 +65,6 @@ class RawPeer {
   void OnLoop(Call call);
   void MakeContext(std::shared_ptr<tensorpipe::transport::Context> transport);
   void Dial(const std::string& address, const std::string& key);
-  void OpenLane();
   void Write(const Pipe& pipe, tensorpipe::Message message,
              std::shared_ptr<void> sent);
   absl::StatusOr<tensorpipe::Descriptor> NextDescriptor(const Pipe& pipe);

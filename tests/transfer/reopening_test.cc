@@ -26,7 +26,6 @@ class LaneOffersTest : public ::testing::Test {
       EXPECT_THAT(offers_.Check(lane, 1), IsOk());
       offers_.OnTaken(lane);
     }
-    EXPECT_TRUE(offers_.all_taken());
   }
 
   LaneOffers offers_{3};
@@ -34,9 +33,8 @@ class LaneOffersTest : public ::testing::Test {
 
 TEST_F(LaneOffersTest, LostLaneIsOfferedWithTheNextGeneration) {
   EXPECT_EQ(offers_.OnEnded(1), 2u);
-  EXPECT_FALSE(offers_.all_taken());
+  EXPECT_THAT(offers_.Check(1, 2), IsOk());
   offers_.OnTaken(1);
-  EXPECT_TRUE(offers_.all_taken());
   EXPECT_EQ(offers_.OnEnded(1), 3u);
 }
 
@@ -128,10 +126,9 @@ class Simulation {
     for (int i = 0; Deliver(); ++i) {
       ASSERT_LT(i, 10000) << "it never ends";
     }
-    ASSERT_TRUE(offers_.all_taken());
     std::vector<int> up(kLanes);
     for (const Connection& connection : connections_) {
-      EXPECT_EQ(connection.taken, connection.answered);
+      EXPECT_TRUE(connection.taken && connection.answered);
       ++up[connection.lane];
     }
     EXPECT_THAT(up, ::testing::Each(1));

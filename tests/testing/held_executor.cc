@@ -1,0 +1,43 @@
+#include "tests/testing/held_executor.h"
+
+#include <utility>
+
+#include "absl/time/time.h"
+
+namespace tensorferry {
+namespace testing {
+
+void HeldExecutor::Run(Task task) {
+  absl::MutexLock lock(&mu_);
+  tasks_.push_back(std::move(task));
+}
+
+bool HeldExecutor::AwaitOne() {
+  absl::MutexLock lock(&mu_);
+  auto some = [this] { return !tasks_.empty(); };
+  return mu_.AwaitWithTimeout(absl::Condition(&some), absl::Seconds(30));
+}
+
+bool HeldExecutor::RunOne() {
+  if (!AwaitOne()) return false;
+  Task task;
+  {
+    absl::MutexLock lock(&mu_);
+    task = std::move(tasks_.front());
+    tasks_.pop_front();
+  }
+  std::move(task)();
+  return true;
+}
+
+void HeldExecutor::RunAll() {
+  std::deque<Task> tasks;
+  {
+    absl::MutexLock lock(&mu_);
+    tasks.swap(tasks_);
+  }
+  for (Task& task : tasks) std::move(task)();
+}
+
+}  // namespace testing
+}  // namespace tensorferry

@@ -1,0 +1,91 @@
+// There is less memory than the limits let a peer's frames take.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <tensorpipe/tensorpipe.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <string>
+#include <utility>
+
+#include "tests/testing/status_matchers.h"
+#include "tests/transfer/link_fixture.h"
+#include "tests/transfer/raw_peer.h"
+#include "transfer/frame_codec.h"
+
+namespace {
+
+constexpr size_t kLarge = size_t{4} << 20;
+// How many allocations of kLarge and more there is memory for.
+std::atomic<int> large_ones_left = 1 << 30;
+
+}  // namespace
+
+// The program's own, for all of its libraries.
+void* operator new(size_t size) {
+  const bool refused = size >= kLarge && large_ones_left-- <= 0;
+  void* memory = refused ? nullptr : std::malloc(size);
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+
+namespace tensorferry {
+namespace {
+
+using ::tensorferry::testing::IsOk;
+using ::tensorferry::testing::StatusIs;
+using ::testing::HasSubstr;
+
+class OutOfMemoryTest : public LinkTest {
+ protected:
+  // A good frame of twice kLarge, which is the peer's until the test is over.
+  OutOfMemoryTest() {
+    HeaderFrame header;
+    header.operation = 1;
+    header.plan_digest = rules_.plan_digest;
+    header.manifest = std::string(2 * kLarge, 'x');
+    frame_ = EncodeFrame(header);
+  }
+  ~OutOfMemoryTest() override { large_ones_left = 1 << 30; }
+
+  void ExpectLinkEnds(int large_ones, const std::string& what) {
+    EndpointOptions options;
+    options.executor = &executor_;
+    absl::StatusOr<std::unique_ptr<Endpoint>> endpoint =
+        Endpoint::Create(options);
+    ASSERT_THAT(endpoint, IsOk());
+    StatusOutcome up, down;
+    absl::StatusOr<Endpoint::Expected> expected =
+        (*endpoint)->Expect(rules_, up.done(), down.done());
+    ASSERT_THAT(expected, IsOk());
+    absl::StatusOr<std::unique_ptr<RawPeer>> peer =
+        RawPeer::Connect(expected->addresses, expected->key, rules_);
+    ASSERT_THAT(peer, IsOk());
+    ASSERT_THAT(up.Wait(), IsOk());
+    tensorpipe::Message message;
+    message.payloads.push_back({frame_.data(), frame_.size(), ""});
+    large_ones_left = large_ones;
+    (*peer)->SendMessage(0, std::move(message));
+    EXPECT_THAT(down.Wait(), StatusIs(absl::StatusCode::kResourceExhausted,
+                                      HasSubstr(what + " ran out of memory")));
+    large_ones_left = 1 << 30;
+  }
+
+  const TransferRules rules_ = BasicRules();
+  std::string frame_;
+};
+
+TEST_F(OutOfMemoryTest, FrameThatCannotBeTakenEndsItsLinkOnly) {
+  ExpectLinkEnds(0, "taking a frame");
+}
+
+TEST_F(OutOfMemoryTest, FrameThatCannotBeReadEndsItsLinkOnly) {
+  ExpectLinkEnds(1, "reading a frame");
+}
+
+}  // namespace
+}  // namespace tensorferry
