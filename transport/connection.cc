@@ -385,10 +385,10 @@ absl::Status Connection::ReadPacket(const std::vector<uint8_t>& body,
                                .ptr2 = Guard(),
                                .len2 = kGuardBytes};
   bool bad = true;
-  try {
-    bad = packet.read(reader).has_error();
-  } catch (const std::exception&) {
-  }
+  absl::Status thrown = CatchExceptions(
+      absl::StrCat("tensorpipe, reading a packet of ", body.size(), " bytes,"),
+      [&] { bad = packet.read(reader).has_error(); });
+  if (absl::IsResourceExhausted(thrown)) return thrown;
   if (bad || reader.len1 + reader.len2 != kGuardBytes) {
     return absl::DataLossError(
         absl::StrCat("a malformed packet of ", body.size(), " bytes"));
@@ -397,7 +397,7 @@ absl::Status Connection::ReadPacket(const std::vector<uint8_t>& body,
 }
 
 void Connection::Broken(absl::Status why) {
-  owner_->OnBrokenFrame();
+  if (absl::IsDataLoss(why)) owner_->OnBrokenFrame();
   Fail(std::move(why));
 }
 
