@@ -184,11 +184,6 @@ void Connection::OnReady(uint32_t events) {
   if (events & (EPOLLIN | EPOLLRDHUP | kOver)) readable_ = true;
   if (events & (EPOLLOUT | kOver)) writable_ = true;
   Progress();
-  // Nobody reads who would notice.
-  if (peer_gone_ && !failed() && !reader_.expecting() && stash_.empty() &&
-      stream_->AtEnd()) {
-    Fail(absl::UnavailableError("the peer closed the connection"));
-  }
 }
 
 void Connection::AddRead(PendingRead read) {
@@ -243,7 +238,7 @@ bool Connection::Step() {
   if (stream_ == nullptr) return false;
   const bool flushed = Flush();
   const bool received = Receive();
-  return flushed || received;
+  return flushed || received || NoticeEnd();
 }
 
 bool Connection::CallBackFailed() {
@@ -356,6 +351,16 @@ bool Connection::ReceiveMore() {
   }
   stash_.assign(scratch.begin() + static_cast<ptrdiff_t>(*taken),
                 scratch.begin() + static_cast<ptrdiff_t>(got.bytes));
+  return true;
+}
+
+// Where nobody reads who would.
+bool Connection::NoticeEnd() {
+  if (!peer_gone_ || reader_.expecting() || !stash_.empty() ||
+      !stream_->AtEnd()) {
+    return false;
+  }
+  Fail(absl::UnavailableError("the peer closed the connection"));
   return true;
 }
 

@@ -44,10 +44,15 @@ class Hello final : public tensorpipe::AbstractNopHolder {
 
 class ConnectionTest : public ::testing::TestWithParam<Wire> {
  protected:
-  ConnectionTest() { hub_ = *Hub::Create({.loop = &loop_}); }
+  ConnectionTest() { Start({}); }
   ~ConnectionTest() override {
     if (dialing_ != nullptr) dialing_->join();
     if (accepting_ != nullptr) accepting_->join();
+  }
+
+  void Start(HubOptions options) {
+    options.loop = &loop_;
+    hub_ = *Hub::Create(std::move(options));
   }
 
   void Open() {
@@ -78,6 +83,25 @@ class ConnectionTest : public ::testing::TestWithParam<Wire> {
       read.set_value();
     });
     read.get_future().wait();
+  }
+
+  // So often that the loop has looked at its descriptors.
+  void TurnLoop() {
+    for (int i = 0; i < 100; ++i) {
+      std::promise<void> turned;
+      loop_.Post([&] { turned.set_value(); });
+      turned.get_future().wait();
+    }
+  }
+
+  // Whether one more connection is let in.
+  bool ConnectsAgain() {
+    auto connection = dialing_->connect("anything");
+    std::promise<bool> written;
+    connection->write(hello_, [&](const tensorpipe::Error& error) {
+      written.set_value(!error);
+    });
+    return written.get_future().get();
   }
 
   static std::future<absl::Status> Read(ConnectionPtr& connection, void* data,
@@ -208,6 +232,46 @@ TEST_P(ConnectionTest, ThePeersEndIsUnavailable) {
               StatusIs(absl::StatusCode::kUnavailable));
 }
 
+TEST_P(ConnectionTest, WhatCameBeforeThePeersEndIsStillRead) {
+  Open();
+  static const char bytes[] = "abcdefgh";
+  constexpr int kBytes = 8;
+  std::promise<void> sent;
+  // In one turn, so that the last of them go together: over TLS in one record.
+  loop_.Post([&] {
+    for (int i = 0; i < kBytes; ++i) {
+      dialed_->write(&bytes[i], 1, [&, i](const tensorpipe::Error& error) {
+        EXPECT_FALSE(error);
+        if (i == kBytes - 1) sent.set_value();
+      });
+    }
+  });
+  sent.get_future().wait();
+  for (int i = 0; i < kBytes; ++i) {
+    char byte = 0;
+    EXPECT_THAT(Read(accepted_, &byte, 1).get(), IsOk()) << i;
+    EXPECT_EQ(byte, bytes[i]);
+    if (i == kBytes - 4) dialed_->close();
+    TurnLoop();
+  }
+}
+
+TEST_P(ConnectionTest, EndsOnceWhatCameBeforeThePeersEndIsRead) {
+  Start({.max_connections_per_session = 1});
+  Open();
+  std::promise<void> sent;
+  dialed_->write("x", 1, [&](const tensorpipe::Error&) { sent.set_value(); });
+  sent.get_future().wait();
+  dialed_->close();
+  TurnLoop();
+  EXPECT_FALSE(ConnectsAgain());
+  char byte;
+  EXPECT_THAT(Read(accepted_, &byte, 1).get(), IsOk());
+  // Nobody reads any more, and yet its place is free.
+  TurnLoop();
+  EXPECT_TRUE(ConnectsAgain());
+}
+
 TEST_P(ConnectionTest, WhatACallbackThrowsReachesItsSessionOnly) {
   Open();
   static char byte;
@@ -330,6 +394,34 @@ TEST(HubSystemTest, AnotherUserIsTurnedAway) {
   });
   EXPECT_EQ(hub->counters().refused, 1u);
   EXPECT_THAT(TryHonestSession(*hub, Wire::kUnix), IsOk());
+  expected.context->join();
+}
+
+TEST(HubSystemTest, AConnectionThatIsResetEndsThoughNobodyReads) {
+  PollLoop loop;
+  auto hub = *Hub::Create({.loop = &loop, .max_connections_per_session = 1});
+  const SessionKey key = RandomSession();
+  auto expected = *hub->Expect(key, {Wire::kTcp}, absl::InfiniteFuture(), {});
+  auto listener = expected.context->listen(expected.listen);
+  std::promise<ConnectionPtr> came;
+  listener->accept([&](const tensorpipe::Error&, ConnectionPtr connection) {
+    came.set_value(std::move(connection));
+  });
+  auto peer = RawDial(expected.addresses[0], key, 1);
+  ASSERT_TRUE(peer.has_value());
+  peer->Send(RawFrame(FrameKind::kPacket, SpontaneousHello()));
+  ConnectionPtr accepted = came.get_future().get();
+  Hello hello;
+  std::promise<void> read;
+  accepted->read(hello, [&](const tensorpipe::Error&) { read.set_value(); });
+  read.get_future().wait();
+  EXPECT_FALSE(RawDial(expected.addresses[0], key, 2).has_value());
+  peer->Reset();
+  const absl::Time until = absl::Now() + kPatience;
+  uint64_t number = 3;
+  while (!RawDial(expected.addresses[0], key, number++).has_value()) {
+    ASSERT_LT(absl::Now(), until) << "the connection holds its place";
+  }
   expected.context->join();
 }
 
