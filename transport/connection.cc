@@ -162,8 +162,10 @@ void Connection::Open(std::unique_ptr<ByteStream> stream,
   stream_ = std::move(stream);
   // There may be bytes already of which no event tells any more.
   readable_ = writable_ = true;
-  watch_ = loop_->Watch(stream_->fd(), EPOLLIN | EPOLLOUT | EPOLLRDHUP,
-                        shared_from_this());
+  auto watch = loop_->Watch(stream_->fd(), EPOLLIN | EPOLLOUT | EPOLLRDHUP,
+                            shared_from_this());
+  if (!watch.ok()) return Fail(std::move(watch).status());
+  watch_ = *watch;
   Progress();
 }
 

@@ -64,8 +64,10 @@ void Dialer::Attempt() {
   }
   handshake_ = std::make_unique<ClientHandshake>(
       target_.session, target_.address.wire, target_.number);
-  watch_ = loop_->Watch(stream_->fd(), EPOLLIN | EPOLLOUT | EPOLLRDHUP,
-                        shared_from_this());
+  auto watch = loop_->Watch(stream_->fd(), EPOLLIN | EPOLLOUT | EPOLLRDHUP,
+                            shared_from_this());
+  if (!watch.ok()) return End(std::move(watch).status());
+  watch_ = *watch;
 }
 
 void Dialer::OnReady(uint32_t) { Advance(); }

@@ -122,10 +122,22 @@ absl::StatusOr<std::shared_ptr<Door::Socket>> Door::Open(Wire wire) {
                            ListenInRange(socket->address, options.lowest_port,
                                          options.highest_port));
   }
-  loop()->Post([self = shared_from_this(), socket] {
-    socket->watch = self->loop()->Watch(socket->fd.get(), EPOLLIN, socket);
-  });
+  loop()->Post([self = shared_from_this(), socket] { self->Attend(socket); });
   return socket;
+}
+
+// Those who come meanwhile wait in the backlog.
+void Door::Attend(std::shared_ptr<Socket> socket) {
+  socket->resume = 0;
+  if (!socket->fd.valid()) return;  // stopped before it began
+  auto watch = loop()->Watch(socket->fd.get(), EPOLLIN, socket);
+  if (watch.ok()) {
+    socket->watch = *watch;
+  } else {
+    socket->resume = loop()->RunAt(
+        loop()->clock()->Now() + kRest,
+        [self = shared_from_this(), socket] { self->Attend(socket); });
+  }
 }
 
 absl::Status Door::AddSession(std::shared_ptr<AcceptContext> context,

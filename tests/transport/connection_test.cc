@@ -6,7 +6,9 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <future>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -14,6 +16,7 @@
 #include "tests/testing/status_matchers.h"
 #include "tests/transport/pipe_fixture.h"
 #include "tests/transport/raw_peer.h"
+#include "tests/transport/system_calls.h"
 #include "third_party/tensorpipe/plugin_interface.h"
 #include "transport/hub.h"
 
@@ -51,7 +54,7 @@ class ConnectionTest : public ::testing::TestWithParam<Wire> {
   }
 
   void Start(HubOptions options) {
-    options.loop = &loop_;
+    options.loop = loop_.get();
     hub_ = *Hub::Create(std::move(options));
   }
 
@@ -89,7 +92,7 @@ class ConnectionTest : public ::testing::TestWithParam<Wire> {
   void TurnLoop() {
     for (int i = 0; i < 100; ++i) {
       std::promise<void> turned;
-      loop_.Post([&] { turned.set_value(); });
+      loop_->Post([&] { turned.set_value(); });
       turned.get_future().wait();
     }
   }
@@ -118,7 +121,7 @@ class ConnectionTest : public ::testing::TestWithParam<Wire> {
 
   const SessionKey key_ = RandomSession();
   Hello hello_;
-  PollLoop loop_;
+  std::unique_ptr<PollLoop> loop_ = *PollLoop::Create();
   std::unique_ptr<Hub> hub_;
   std::shared_ptr<tensorpipe::transport::Context> accepting_, dialing_;
   std::shared_ptr<tensorpipe::transport::Listener> listener_;
@@ -158,7 +161,7 @@ TEST_P(ConnectionTest, KeepsTheOrderOfCallsFromSeveralThreads) {
       continue;
     }
     std::promise<void> written;
-    loop_.Post([&] {
+    loop_->Post([&] {
       write();
       written.set_value();
     });
@@ -182,7 +185,7 @@ TEST_P(ConnectionTest, WritesNowhereButToTheBuffer) {
     EXPECT_EQ(memory.substr(54), std::string(146, 'g'));
     accepted->close();
     dialed->close();
-    loop_.Post([dialed, accepted] {});
+    loop_->Post([dialed, accepted] {});
   }
   EXPECT_EQ(hub_->counters().broken_frames, 4u);
 }
@@ -238,7 +241,7 @@ TEST_P(ConnectionTest, WhatCameBeforeThePeersEndIsStillRead) {
   constexpr int kBytes = 8;
   std::promise<void> sent;
   // In one turn, so that the last of them go together: over TLS in one record.
-  loop_.Post([&] {
+  loop_->Post([&] {
     for (int i = 0; i < kBytes; ++i) {
       dialed_->write(&bytes[i], 1, [&, i](const tensorpipe::Error& error) {
         EXPECT_FALSE(error);
@@ -272,6 +275,32 @@ TEST_P(ConnectionTest, EndsOnceWhatCameBeforeThePeersEndIsRead) {
   EXPECT_TRUE(ConnectsAgain());
 }
 
+TEST_P(ConnectionTest, ASocketThatCannotBeWatchedEndsItsConnectionOnly) {
+  Open();
+  const auto outcome_with = [&](int good_watches) {
+    FailWatch(good_watches, ENOSPC);
+    auto connection = dialing_->connect("anything");
+    connection->write(hello_, [](const tensorpipe::Error&) {});
+    char byte;
+    return Read(connection, &byte, 1).get();
+  };
+  const auto no_room = StatusIs(absl::StatusCode::kResourceExhausted,
+                                ::testing::HasSubstr("No space left"));
+  // In this order: who dials, who is dialed (which the other one tries again),
+  // and the connection of either side.
+  EXPECT_THAT(outcome_with(0), no_room);
+  FailWatch(1, ENOSPC);
+  EXPECT_TRUE(ConnectsAgain());
+  EXPECT_THAT(outcome_with(2), no_room);
+  EXPECT_THAT(outcome_with(3), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_THAT(TryHonestSession(*hub_, GetParam()), IsOk());
+}
+
+TEST_P(ConnectionTest, AListeningSocketThatCannotBeWatchedIsTriedAgain) {
+  FailWatch(0, ENOSPC);
+  Open();
+}
+
 TEST_P(ConnectionTest, WhatACallbackThrowsReachesItsSessionOnly) {
   Open();
   static char byte;
@@ -297,8 +326,8 @@ TEST_P(ConnectionTest, TellsTheProcessBehindAUnixSocket) {
 
 TEST_P(ConnectionTest, AKeyThatIsNotUsedInTimeIsVoid) {
   FakeClock clock;
-  PollLoop loop(&clock);
-  auto hub = *Hub::Create({.loop = &loop});
+  auto loop = *PollLoop::Create(&clock);
+  auto hub = *Hub::Create({.loop = loop.get()});
   auto expected =
       hub->Expect(key_, {GetParam()}, clock.Now() + absl::Seconds(10), {});
   ASSERT_THAT(expected, IsOk());
@@ -323,8 +352,8 @@ TEST_P(ConnectionTest, AKeyThatIsNotUsedInTimeIsVoid) {
 
 TEST_P(ConnectionTest, ADialEndsWhenItsTimeIsOver) {
   FakeClock clock;
-  PollLoop loop(&clock);
-  auto hub = *Hub::Create({.loop = &loop});
+  auto loop = *PollLoop::Create(&clock);
+  auto hub = *Hub::Create({.loop = loop.get()});
   RawListener silent(GetParam());
   auto dialing = *hub->Dial(key_, silent.address(), {});
   auto connection = dialing->connect("");
@@ -339,9 +368,9 @@ TEST_P(ConnectionTest, ADialEndsWhenItsTimeIsOver) {
 }
 
 TEST(HubOptionsTest, PlainTcpStaysOnThisHostUnlessAllowed) {
-  PollLoop loop;
+  auto loop = *PollLoop::Create();
   auto hub = *Hub::Create(
-      {.loop = &loop, .host = "0.0.0.0", .advertise = "192.0.2.1"});
+      {.loop = loop.get(), .host = "0.0.0.0", .advertise = "192.0.2.1"});
   EXPECT_THAT(
       hub->Expect(RandomSession(), {Wire::kTcp}, absl::InfiniteFuture(), {}),
       StatusIs(absl::StatusCode::kFailedPrecondition));
@@ -354,15 +383,15 @@ TEST(HubOptionsTest, PlainTcpStaysOnThisHostUnlessAllowed) {
   EXPECT_THAT(expected->addresses[0],
               ::testing::StartsWith("tls://192.0.2.1:"));
   expected->context->join();
-  EXPECT_THAT(Hub::Create({.loop = &loop, .host = "0.0.0.0"}),
+  EXPECT_THAT(Hub::Create({.loop = loop.get(), .host = "0.0.0.0"}),
               StatusIs(absl::StatusCode::kInvalidArgument));
-  EXPECT_THAT(Hub::Create({.loop = &loop, .host = "localhost"}),
+  EXPECT_THAT(Hub::Create({.loop = loop.get(), .host = "localhost"}),
               StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
 TEST(HubOptionsTest, WorksOverIpv6) {
-  PollLoop loop;
-  auto hub = *Hub::Create({.loop = &loop, .host = "::1"});
+  auto loop = *PollLoop::Create();
+  auto hub = *Hub::Create({.loop = loop.get(), .host = "::1"});
   auto probe =
       hub->Expect(RandomSession(), {Wire::kTcp}, absl::InfiniteFuture(), {});
   if (!probe.ok()) GTEST_SKIP() << "no ::1 here: " << probe.status();
@@ -384,8 +413,8 @@ void InChild(F body) {
 
 TEST(HubSystemTest, AnotherUserIsTurnedAway) {
   if (geteuid() != 0) GTEST_SKIP() << "needs root";
-  PollLoop loop;
-  auto hub = *Hub::Create({.loop = &loop});
+  auto loop = *PollLoop::Create();
+  auto hub = *Hub::Create({.loop = loop.get()});
   const SessionKey key = RandomSession();
   auto expected = *hub->Expect(key, {Wire::kUnix}, absl::InfiniteFuture(), {});
   InChild([&] {
@@ -398,8 +427,9 @@ TEST(HubSystemTest, AnotherUserIsTurnedAway) {
 }
 
 TEST(HubSystemTest, AConnectionThatIsResetEndsThoughNobodyReads) {
-  PollLoop loop;
-  auto hub = *Hub::Create({.loop = &loop, .max_connections_per_session = 1});
+  auto loop = *PollLoop::Create();
+  auto hub =
+      *Hub::Create({.loop = loop.get(), .max_connections_per_session = 1});
   const SessionKey key = RandomSession();
   auto expected = *hub->Expect(key, {Wire::kTcp}, absl::InfiniteFuture(), {});
   auto listener = expected.context->listen(expected.listen);
@@ -427,8 +457,8 @@ TEST(HubSystemTest, AConnectionThatIsResetEndsThoughNobodyReads) {
 
 TEST(HubSystemTest, LivesWithoutDescriptors) {
   InChild([] {
-    PollLoop loop;
-    auto hub = *Hub::Create({.loop = &loop});
+    auto loop = *PollLoop::Create();
+    auto hub = *Hub::Create({.loop = loop.get()});
     const SessionKey key = RandomSession();
     auto expected = *hub->Expect(key, {Wire::kUnix, Wire::kTcp},
                                  absl::InfiniteFuture(), {});

@@ -24,7 +24,7 @@ class GarbageTest : public ::testing::TestWithParam<Wire> {
 
   void Start(Clock* clock) {
     hub_ = nullptr;
-    loop_ = std::make_unique<PollLoop>(clock);
+    loop_ = *PollLoop::Create(clock);
     auto hub = Hub::Create({.loop = loop_.get()});
     ASSERT_THAT(hub, IsOk());
     hub_ = *std::move(hub);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <future>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -41,7 +42,7 @@ std::vector<std::string> MutationsOf(const std::string& good) {
 class HostileClientTest : public ::testing::Test {
  protected:
   HostileClientTest() {
-    hub_ = *Hub::Create({.loop = &loop_});
+    hub_ = *Hub::Create({.loop = loop_.get()});
     session_.emplace(*Session::Open(*hub_, *hub_, {Wire::kUnix}, key_));
   }
   ~HostileClientTest() override {
@@ -75,7 +76,7 @@ class HostileClientTest : public ::testing::Test {
     return pipe;
   }
 
-  PollLoop loop_;
+  std::unique_ptr<PollLoop> loop_ = *PollLoop::Create();
   const SessionKey key_ = RandomSession();
   std::unique_ptr<Hub> hub_;
   std::optional<Session> session_;
@@ -184,7 +185,7 @@ TEST_F(HostileClientTest, APacketThatFindsNoMemoryEndsItsPipeOnly) {
 
 class HostileServerTest : public ::testing::TestWithParam<Wire> {
  protected:
-  HostileServerTest() { hub_ = *Hub::Create({.loop = &loop_}); }
+  HostileServerTest() { hub_ = *Hub::Create({.loop = loop_.get()}); }
   ~HostileServerTest() override {
     EXPECT_THAT(TryHonestSession(*hub_, GetParam()), IsOk());
   }
@@ -237,14 +238,14 @@ class HostileServerTest : public ::testing::TestWithParam<Wire> {
   template <class F>
   void OnLoop(F run) {
     std::promise<void> ran;
-    loop_.Post([&] {
+    loop_->Post([&] {
       run();
       ran.set_value();
     });
     ran.get_future().wait();
   }
 
-  PollLoop loop_;
+  std::unique_ptr<PollLoop> loop_ = *PollLoop::Create();
   std::unique_ptr<Hub> hub_;
   RawListener listener_{GetParam()};
   int wedged_ = 0;

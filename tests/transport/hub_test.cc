@@ -20,12 +20,12 @@ using testing::StatusIs;
 class HubTest : public ::testing::TestWithParam<Wire> {
  protected:
   HubTest() {
-    auto hub = Hub::Create({.loop = &loop_});
+    auto hub = Hub::Create({.loop = loop_.get()});
     EXPECT_TRUE(hub.ok()) << hub.status();
     hub_ = *std::move(hub);
   }
 
-  PollLoop loop_;
+  std::unique_ptr<PollLoop> loop_ = *PollLoop::Create();
   std::unique_ptr<Hub> hub_;
 };
 
