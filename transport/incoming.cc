@@ -130,9 +130,13 @@ absl::StatusOr<bool> Incoming::FirstByte() {
                                                    std::string(ToString(wire_)),
                                                    " from ", origin_.host));
   }
-  handshake_.emplace(wire_, [this](const std::string& session_id) {
-    return door_->FindKey(*this, session_id, wire_);
-  });
+  FERRY_ASSIGN_OR_RETURN(const Nonce nonce, RandomNonce());
+  handshake_.emplace(
+      wire_,
+      [this](const std::string& session_id) {
+        return door_->FindKey(*this, session_id, wire_);
+      },
+      nonce);
   return true;
 }
 

@@ -138,7 +138,7 @@ TEST_P(GarbageTest, KnowsAKeyThatIsWrongInOneBit) {
 
 TEST_P(GarbageTest, TakesNoProofASecondTime) {
   if (GetParam() == Wire::kTls) return;
-  const Nonce nonce = RandomNonce();
+  const Nonce nonce = *RandomNonce();
   // What an eavesdropper has: all that a good client said.
   std::string said;
   {
@@ -180,7 +180,7 @@ TEST_P(GarbageTest, TakesNoHandshakeThatIsCutOrChanged) {
       RawFrame(FrameKind::kPacket, SpontaneousHello());
   uint64_t number = 100;
   const auto attempt = [&](size_t cut, int flip) {
-    ClientHandshake good(key, GetParam(), ++number);
+    ClientHandshake good(key, GetParam(), ++number, *RandomNonce());
     RawSocket socket = RawConnect(address_);
     size_t said = 0;
     for (int message = 0; message < 2; ++message) {

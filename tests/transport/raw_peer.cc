@@ -123,7 +123,7 @@ std::optional<RawSocket> RawDial(const std::string& address,
                                  const SessionKey& session, uint64_t number) {
   RawSocket socket = RawConnect(address);
   const Wire wire = OrDie(ParseDataAddress(address)).wire;
-  ClientHandshake handshake(session, wire, number);
+  ClientHandshake handshake(session, wire, number, OrDie(RandomNonce()));
   if (!RunHandshake(handshake, socket)) return std::nullopt;
   return socket;
 }
@@ -148,9 +148,12 @@ RawSocket RawListener::Accept() {
 
 std::optional<RawSocket> RawListener::AcceptSession(const SessionKey& session) {
   RawSocket socket = Accept();
-  ServerHandshake handshake(wire_, [&](const std::string&) {
-    return std::variant<std::string, Refusal>(session.key);
-  });
+  ServerHandshake handshake(
+      wire_,
+      [&](const std::string&) {
+        return std::variant<std::string, Refusal>(session.key);
+      },
+      OrDie(RandomNonce()));
   if (!RunHandshake(handshake, socket)) return std::nullopt;
   return socket;
 }

@@ -65,7 +65,8 @@ void Say(int fd, absl::string_view bytes) {
 }
 
 void Prove(Port& port, int fd) {
-  ClientHandshake handshake(port.session, Wire::kUnix, ++port.number);
+  ClientHandshake handshake(port.session, Wire::kUnix, ++port.number,
+                            OrDie(RandomNonce()));
   while (true) {
     const auto output = handshake.output();
     Say(fd, {reinterpret_cast<const char*>(output.data()), output.size()});
