@@ -73,6 +73,18 @@ TEST_P(HubTest, KeepsSessionsApart) {
   }
 }
 
+TEST_P(HubTest, ASessionThatIsNotExpectedIsUnauthenticated) {
+  auto session = Session::Open(*hub_, *hub_, {GetParam()});
+  ASSERT_TRUE(session.ok()) << session.status();
+  auto context = hub_->Dial(RandomSession(), session->address(), {});
+  ASSERT_TRUE(context.ok()) << context.status();
+  Side intruder(*context);
+  auto pipe = intruder.context().connect("ferry://" + session->address());
+  EXPECT_THAT(Receive(*pipe), StatusIs(absl::StatusCode::kUnauthenticated));
+  auto ends = session->OpenPipe();
+  EXPECT_TRUE(ends.ok()) << ends.status();
+}
+
 TEST_P(HubTest, AWrongKeyIsUnauthenticated) {
   SessionKey key = RandomSession();
   auto session = Session::Open(*hub_, *hub_, {GetParam()}, key);

@@ -102,6 +102,14 @@ bool RawSocket::WaitUntilClosed() {
   }
 }
 
+bool RawSocket::IsQuiet() {
+  char byte;
+  return recv(fd_.get(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 &&
+         errno == EAGAIN;
+}
+
+void RawSocket::FinishSending() { shutdown(fd_.get(), SHUT_WR); }
+
 void RawSocket::Reset() {
   const linger now{.l_onoff = 1, .l_linger = 0};
   setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &now, sizeof(now));
