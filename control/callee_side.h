@@ -46,7 +46,7 @@ class CalleeSide;
 struct ServiceShared {
   ServiceShared(SessionHost* host_in, const ControlServiceOptions& options_in,
                 Scheduler* loop_in,
-                std::function<std::string()> new_id = SessionTable::RandomId)
+                SessionTable::NewId new_id = SessionTable::RandomId)
       : host(host_in),
         options(options_in),
         loop(loop_in),

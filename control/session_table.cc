@@ -1,16 +1,15 @@
 #include "control/session_table.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "base/random_bytes.h"
+#include "base/status_macros.h"
 
 namespace tensorferry {
 
@@ -19,15 +18,14 @@ absl::Status NoSuchSession(const std::string& id) {
       "no session \"", absl::Utf8SafeCEscape(id.substr(0, 64)), "\" here"));
 }
 
-std::string SessionTable::RandomId() {
+absl::StatusOr<std::string> SessionTable::RandomId() {
   char bytes[16];
-  // Fails only on a kernel without getrandom or on a bad buffer.
-  if (getentropy(bytes, sizeof(bytes)) != 0) std::abort();
+  FERRY_RETURN_IF_ERROR(RandomBytes(bytes, sizeof(bytes)));
   return absl::BytesToHexString(absl::string_view(bytes, sizeof(bytes)));
 }
 
 SessionTable::SessionTable(Clock* clock, absl::Duration lease, int max_sessions,
-                           std::function<std::string()> new_id)
+                           NewId new_id)
     : clock_(clock),
       lease_(lease),
       max_sessions_(max_sessions),
@@ -37,7 +35,7 @@ absl::StatusOr<std::string> SessionTable::Add(const SessionPlan& plan,
                                               const Identity& caller,
                                               int most) {
   SessionRecord record;
-  record.id = new_id_();
+  FERRY_ASSIGN_OR_RETURN(record.id, new_id_());
   record.plan = plan;
   record.identity = ToString(caller);
   record.opened_at = clock_->Now();

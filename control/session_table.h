@@ -38,14 +38,15 @@ absl::Status NoSuchSession(const std::string& id);
 // The sessions that a callee has, each alive as long as its lease. Thread-safe.
 class SessionTable {
  public:
-  // 16 random bytes in hex.
-  static std::string RandomId();
+  using NewId = std::function<absl::StatusOr<std::string>()>;
+  // 16 random bytes in hex. INTERNAL: the system gives none.
+  static absl::StatusOr<std::string> RandomId();
 
   SessionTable(Clock* clock, absl::Duration lease, int max_sessions,
-               std::function<std::string()> new_id = RandomId);
+               NewId new_id = RandomId);
 
   // A new id. RESOURCE_EXHAUSTED: max_sessions, or one of the principals of
-  // `caller` has `most` already.
+  // `caller` has `most` already. Those of `new_id`.
   absl::StatusOr<std::string> Add(const SessionPlan& plan,
                                   const Identity& caller, int most);
   // All of these: NOT_FOUND: no such session.
@@ -73,7 +74,7 @@ class SessionTable {
   Clock* const clock_;
   const absl::Duration lease_;
   const int max_sessions_;
-  const std::function<std::string()> new_id_;
+  const NewId new_id_;
   mutable absl::Mutex mu_;
   Rows sessions_ ABSL_GUARDED_BY(mu_);
   IdentityCounts counts_ ABSL_GUARDED_BY(mu_);  // of the rows

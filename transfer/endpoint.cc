@@ -65,12 +65,13 @@ class LinkHandle : public Link {
 class TensorpipeEndpoint : public Endpoint {
  public:
   explicit TensorpipeEndpoint(EndpointOptions options)
-      : options_(std::move(options)),
-        loop_(options_.clock, PollLoop::kUsualSpin) {}
+      : options_(std::move(options)) {}
 
   absl::Status Start() {
+    FERRY_ASSIGN_OR_RETURN(
+        loop_, PollLoop::Create(options_.clock, PollLoop::kUsualSpin));
     HubOptions options = options_.data;
-    options.loop = &loop_;
+    options.loop = loop_.get();
     FERRY_ASSIGN_OR_RETURN(hub_, Hub::Create(std::move(options)));
     return absl::OkStatus();
   }
@@ -99,7 +100,7 @@ class TensorpipeEndpoint : public Endpoint {
     // Most often the link's own time limit comes first, and says more.
     FERRY_ASSIGN_OR_RETURN(
         std::vector<std::string> addresses,
-        link->Expect(loop_.clock()->Now() + kExpectFor + absl::Seconds(1)));
+        link->Expect(loop_->clock()->Now() + kExpectFor + absl::Seconds(1)));
     FERRY_RETURN_IF_ERROR(Keep(link));
     link->Accept(kExpectFor);
     return Expected{std::move(addresses), std::move(key),
@@ -133,7 +134,7 @@ class TensorpipeEndpoint : public Endpoint {
   std::shared_ptr<LinkCore> MakeLink(TransferRules rules, std::string key,
                                      DoneStatus on_up, DoneStatus on_down) {
     LinkCore::Options options;
-    options.loop = &loop_;
+    options.loop = loop_.get();
     options.hub = hub_.get();
     options.copier = &copier_;
     options.executor = options_.executor;
@@ -179,7 +180,7 @@ class TensorpipeEndpoint : public Endpoint {
   std::map<LinkCore*, std::shared_ptr<LinkCore>> links_ ABSL_GUARDED_BY(mu_);
   // In this order: the reaper ends first, while what its contexts need to be
   // joined is still there.
-  PollLoop loop_;
+  std::unique_ptr<PollLoop> loop_;
   ThreadPool copier_{kCopyThreads};
   std::unique_ptr<Hub> hub_;
   Reaper reaper_;

@@ -131,7 +131,7 @@ void AcceptContext::Deliver(std::unique_ptr<ByteStream> stream,
   });
   std::shared_ptr<Connection> connection = NewConnection(/*accepted=*/true);
   connection->Open(std::move(stream), std::move(first_frame), peer);
-  listener_->Add(std::move(connection));
+  if (!connection->failed()) listener_->Add(std::move(connection));
 }
 
 void AcceptContext::EndListening(absl::Status why) {

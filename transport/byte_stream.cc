@@ -32,6 +32,12 @@ class PlainStream final : public ByteStream {
                     sendmsg(fd(), &message, MSG_DONTWAIT | MSG_NOSIGNAL));
   }
 
+  bool AtEnd() override {
+    char byte;
+    const ssize_t bytes = recv(fd(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    return bytes == 0 || (bytes < 0 && errno != EAGAIN);
+  }
+
  private:
   static msghdr Message(const iovec* buffers, int count) {
     msghdr message{};
@@ -51,11 +57,6 @@ class PlainStream final : public ByteStream {
 };
 
 }  // namespace
-
-bool ByteStream::AtEnd() const {
-  char byte;
-  return recv(fd(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
-}
 
 std::unique_ptr<ByteStream> MakePlainStream(UniqueFd socket) {
   return std::make_unique<PlainStream>(std::move(socket));

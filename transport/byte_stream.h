@@ -31,8 +31,9 @@ class ByteStream {
   // After kBlocked the next call must start with the same bytes.
   virtual Result Write(const iovec* buffers, int count) = 0;
 
-  // Whether the peer will send no more, and all that it sent has been read.
-  bool AtEnd() const;
+  // Whether no Read will give a byte any more: all that came has been read, and
+  // the peer has finished or the connection is broken.
+  virtual bool AtEnd() = 0;
 
   int fd() const { return fd_.get(); }
 

@@ -162,8 +162,10 @@ void Connection::Open(std::unique_ptr<ByteStream> stream,
   stream_ = std::move(stream);
   // There may be bytes already of which no event tells any more.
   readable_ = writable_ = true;
-  watch_ = loop_->Watch(stream_->fd(), EPOLLIN | EPOLLOUT | EPOLLRDHUP,
-                        shared_from_this());
+  auto watch = loop_->Watch(stream_->fd(), EPOLLIN | EPOLLOUT | EPOLLRDHUP,
+                            shared_from_this());
+  if (!watch.ok()) return Fail(std::move(watch).status());
+  watch_ = *watch;
   Progress();
 }
 
@@ -184,11 +186,6 @@ void Connection::OnReady(uint32_t events) {
   if (events & (EPOLLIN | EPOLLRDHUP | kOver)) readable_ = true;
   if (events & (EPOLLOUT | kOver)) writable_ = true;
   Progress();
-  // Nobody reads who would notice.
-  if (peer_gone_ && !failed() && !reader_.expecting() && stash_.empty() &&
-      stream_->AtEnd()) {
-    Fail(absl::UnavailableError("the peer closed the connection"));
-  }
 }
 
 void Connection::AddRead(PendingRead read) {
@@ -243,7 +240,7 @@ bool Connection::Step() {
   if (stream_ == nullptr) return false;
   const bool flushed = Flush();
   const bool received = Receive();
-  return flushed || received;
+  return flushed || received || NoticeEnd();
 }
 
 bool Connection::CallBackFailed() {
@@ -359,6 +356,16 @@ bool Connection::ReceiveMore() {
   return true;
 }
 
+// Where nobody reads who would.
+bool Connection::NoticeEnd() {
+  if (!peer_gone_ || reader_.expecting() || !stash_.empty() ||
+      !stream_->AtEnd()) {
+    return false;
+  }
+  Fail(absl::UnavailableError("the peer closed the connection"));
+  return true;
+}
+
 void Connection::Deliver() {
   std::vector<uint8_t> body = reader_.TakeFrame();
   if (reads_.front().packet != nullptr) {
@@ -385,10 +392,10 @@ absl::Status Connection::ReadPacket(const std::vector<uint8_t>& body,
                                .ptr2 = Guard(),
                                .len2 = kGuardBytes};
   bool bad = true;
-  try {
-    bad = packet.read(reader).has_error();
-  } catch (const std::exception&) {
-  }
+  absl::Status thrown = CatchExceptions(
+      absl::StrCat("tensorpipe, reading a packet of ", body.size(), " bytes,"),
+      [&] { bad = packet.read(reader).has_error(); });
+  if (absl::IsResourceExhausted(thrown)) return thrown;
   if (bad || reader.len1 + reader.len2 != kGuardBytes) {
     return absl::DataLossError(
         absl::StrCat("a malformed packet of ", body.size(), " bytes"));
@@ -397,7 +404,7 @@ absl::Status Connection::ReadPacket(const std::vector<uint8_t>& body,
 }
 
 void Connection::Broken(absl::Status why) {
-  owner_->OnBrokenFrame();
+  if (absl::IsDataLoss(why)) owner_->OnBrokenFrame();
   Fail(std::move(why));
 }
 

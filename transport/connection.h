@@ -95,6 +95,7 @@ class Connection final : public PollLoop::Watcher,
   bool Receive();
   bool ReceiveMore();
   bool TakeStash();
+  bool NoticeEnd();
   void Deliver();
   absl::Status ReadPacket(const std::vector<uint8_t>& body,
                           tensorpipe::AbstractNopHolder& packet);

@@ -62,10 +62,14 @@ void Dialer::Attempt() {
   if (stream_ == nullptr) {
     return End(absl::ResourceExhaustedError("no memory for TLS"));
   }
+  auto nonce = RandomNonce();
+  if (!nonce.ok()) return End(std::move(nonce).status());
   handshake_ = std::make_unique<ClientHandshake>(
-      target_.session, target_.address.wire, target_.number);
-  watch_ = loop_->Watch(stream_->fd(), EPOLLIN | EPOLLOUT | EPOLLRDHUP,
-                        shared_from_this());
+      target_.session, target_.address.wire, target_.number, *nonce);
+  auto watch = loop_->Watch(stream_->fd(), EPOLLIN | EPOLLOUT | EPOLLRDHUP,
+                            shared_from_this());
+  if (!watch.ok()) return End(std::move(watch).status());
+  watch_ = *watch;
 }
 
 void Dialer::OnReady(uint32_t) { Advance(); }

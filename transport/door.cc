@@ -12,6 +12,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "base/random_bytes.h"
 #include "base/status_macros.h"
 #include "transport/tls_stream.h"
 
@@ -30,12 +31,12 @@ UniqueFd OpenSpare() {
 
 // Names in the abstract namespace are free for all to take: this one cannot be
 // guessed.
-std::string AbstractName() {
-  const Nonce random = RandomNonce();
-  const absl::string_view bytes(reinterpret_cast<const char*>(random.data()),
-                                8);
-  return absl::StrCat("@tensorferry/", getpid(), "/",
-                      absl::BytesToHexString(bytes));
+absl::StatusOr<std::string> AbstractName() {
+  char random[8];
+  FERRY_RETURN_IF_ERROR(RandomBytes(random, sizeof(random)));
+  return absl::StrCat(
+      "@tensorferry/", getpid(), "/",
+      absl::BytesToHexString(absl::string_view(random, sizeof(random))));
 }
 
 bool IsRemoteTcp(const std::string& host) {
@@ -114,7 +115,8 @@ absl::StatusOr<std::shared_ptr<Door::Socket>> Door::Open(Wire wire) {
   auto socket = std::make_shared<Socket>();
   socket->door = this;
   if (wire == Wire::kUnix) {
-    socket->address = {.wire = Wire::kUnix, .path = AbstractName()};
+    socket->address.wire = Wire::kUnix;
+    FERRY_ASSIGN_OR_RETURN(socket->address.path, AbstractName());
     FERRY_ASSIGN_OR_RETURN(socket->fd, Listen(socket->address));
   } else {
     socket->address = {.wire = Wire::kTcp, .host = options.host};
@@ -122,10 +124,22 @@ absl::StatusOr<std::shared_ptr<Door::Socket>> Door::Open(Wire wire) {
                            ListenInRange(socket->address, options.lowest_port,
                                          options.highest_port));
   }
-  loop()->Post([self = shared_from_this(), socket] {
-    socket->watch = self->loop()->Watch(socket->fd.get(), EPOLLIN, socket);
-  });
+  loop()->Post([self = shared_from_this(), socket] { self->Attend(socket); });
   return socket;
+}
+
+// Those who come meanwhile wait in the backlog.
+void Door::Attend(std::shared_ptr<Socket> socket) {
+  socket->resume = 0;
+  if (!socket->fd.valid()) return;  // stopped before it began
+  auto watch = loop()->Watch(socket->fd.get(), EPOLLIN, socket);
+  if (watch.ok()) {
+    socket->watch = *watch;
+  } else {
+    socket->resume = loop()->RunAt(
+        loop()->clock()->Now() + kRest,
+        [self = shared_from_this(), socket] { self->Attend(socket); });
+  }
 }
 
 absl::Status Door::AddSession(std::shared_ptr<AcceptContext> context,

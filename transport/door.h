@@ -85,6 +85,7 @@ class Door final : public Incoming::Door,
   absl::StatusOr<DataAddress> SocketFor(Wire wire)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::StatusOr<std::shared_ptr<Socket>> Open(Wire wire);
+  void Attend(std::shared_ptr<Socket> socket);
   void ExpireUnused(const std::string& session_id);
 
   void AcceptAll(Socket& socket);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/exception_status.h"
 #include "base/little_endian.h"
 #include "base/status_macros.h"
 
@@ -125,9 +126,9 @@ int FrameReader::Next(iovec* out, int capacity) {
     Frame& frame = frames_[i];
     if (i > done_ && frame.any_length) break;
     if (count + 2 > capacity || total >= kBytesPerCall) break;
-    count += Append(frame.header, frame.data, frame.length, done, out + count,
+    count += Append(frame.header, frame.data, frame.room(), done, out + count,
                     total);
-    if (frame.length > kBytesPerCall) break;
+    if (frame.length > kBytesPerCall || frame.room() < frame.length) break;
     done = 0;
   }
   return count;
@@ -150,7 +151,15 @@ absl::Status FrameReader::OnHeader(Frame& frame) {
         "frame of ", header.length, " bytes, at most ", longest_, " allowed"));
   }
   frame.length = header.length;
-  frame.body.resize(frame.length);
+  return Grow(frame);
+}
+
+// Called when what there is of the body is full.
+absl::Status FrameReader::Grow(Frame& frame) {
+  const uint64_t next = std::max<uint64_t>(kFirstStep, 2 * frame.body.size());
+  FERRY_RETURN_IF_ERROR(CatchExceptions(
+      absl::StrCat("a frame of ", frame.length, " bytes"),
+      [&] { frame.body.resize(std::min(frame.length, next)); }));
   frame.data = frame.body.data();
   return absl::OkStatus();
 }
@@ -161,7 +170,10 @@ absl::Status FrameReader::Received(size_t bytes) {
   while (expecting() && got_ >= kHeader) {
     Frame& frame = frames_[done_];
     if (before < kHeader) FERRY_RETURN_IF_ERROR(OnHeader(frame));
-    if (got_ < kHeader + frame.length) break;
+    if (got_ < kHeader + frame.length) {
+      if (got_ == kHeader + frame.room()) return Grow(frame);
+      break;
+    }
     got_ -= kHeader + frame.length;
     before = 0;
     ++done_;
@@ -177,7 +189,7 @@ absl::StatusOr<size_t> FrameReader::Take(const uint8_t* data, size_t size) {
     uint8_t* to =
         in_header ? frame.header + got_ : frame.data + (got_ - kHeader);
     const uint64_t room =
-        in_header ? kHeader - got_ : frame.length - (got_ - kHeader);
+        in_header ? kHeader - got_ : frame.room() - (got_ - kHeader);
     const size_t bytes = std::min<uint64_t>(room, size - taken);
     std::memcpy(to, data + taken, bytes);
     taken += bytes;

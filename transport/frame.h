@@ -65,8 +65,14 @@ class FrameWriter {
 // The frames that are expected, in order, and how far they are. A frame of
 // another kind or length than expected is DATA_LOSS, and nothing is written but
 // to what was expected. After an error nothing may be called any more.
+//
+// A header costs its sender nothing, so a body of a length that he chooses gets
+// memory for kFirstStep bytes at first and then for at most twice as many as
+// have come. RESOURCE_EXHAUSTED: there is none.
 class FrameReader {
  public:
+  static constexpr uint64_t kFirstStep = uint64_t{16} << 10;
+
   // `longest` bounds frames of which the length is not known before.
   explicit FrameReader(uint64_t longest) : longest_(longest) {}
 
@@ -95,10 +101,14 @@ class FrameReader {
     FrameKind kind;
     bool any_length;
     uint8_t* data;
-    uint64_t length;  // once the header is there, if it was not known
-    std::vector<uint8_t> body;
+    uint64_t length;            // once the header is there, if it was not known
+    std::vector<uint8_t> body;  // what there is memory for so far
+
+    // Up to where `data` can take the body now.
+    uint64_t room() const { return any_length ? body.size() : length; }
   };
   absl::Status OnHeader(Frame& frame);
+  static absl::Status Grow(Frame& frame);
 
   const uint64_t longest_;
   std::deque<Frame> frames_;

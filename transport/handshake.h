@@ -25,10 +25,10 @@ namespace tensorferry {
 //   client -> server  proof(client)
 //
 // A proof is HMAC-SHA256 over who proves and all that was said, so it is good
-// for this connection only. The client knows that the server has the key before
-// it sends more than a hello; the server says nothing but its proof before it
-// knows the same of the client. An object takes less than 1 KiB and allocates
-// nothing of the peer's choice.
+// for this connection only, if both nonces are random. The client knows that
+// the server has the key before it sends more than a hello; the server says
+// nothing but its proof before it knows the same of the client. An object takes
+// less than 1 KiB and allocates nothing of the peer's choice.
 class Handshake {
  public:
   virtual ~Handshake() = default;
@@ -78,7 +78,7 @@ class ClientHandshake final : public Handshake {
  public:
   // `number`: see ServerHandshake::number.
   ClientHandshake(SessionKey session, Wire wire, uint64_t number,
-                  const Nonce& nonce = RandomNonce());
+                  const Nonce& nonce);
 
  private:
   absl::Status OnReceived() override;
@@ -102,8 +102,7 @@ class ServerHandshake final : public Handshake {
   using FindKey = std::function<std::variant<std::string, Refusal>(
       const std::string& session_id)>;
 
-  ServerHandshake(Wire wire, FindKey find_key,
-                  const Nonce& nonce = RandomNonce());
+  ServerHandshake(Wire wire, FindKey find_key, const Nonce& nonce);
 
   const std::string& session_id() const { return session_.session_id; }
   // Counted by the side that dials; each is good for one connection of a

@@ -46,8 +46,10 @@ void Incoming::Start(absl::Duration timeout) {
     self->door_->OnRefused(
         *self, absl::DeadlineExceededError("handshake not finished in time"));
   });
-  watch_ = loop_->Watch(fd_.get(), EPOLLIN | EPOLLOUT | EPOLLRDHUP,
-                        shared_from_this());
+  auto watch = loop_->Watch(fd_.get(), EPOLLIN | EPOLLOUT | EPOLLRDHUP,
+                            shared_from_this());
+  if (!watch.ok()) return door_->OnRefused(*this, std::move(watch).status());
+  watch_ = *watch;
 }
 
 absl::Time Incoming::safe_until() const {
@@ -128,9 +130,13 @@ absl::StatusOr<bool> Incoming::FirstByte() {
                                                    std::string(ToString(wire_)),
                                                    " from ", origin_.host));
   }
-  handshake_.emplace(wire_, [this](const std::string& session_id) {
-    return door_->FindKey(*this, session_id, wire_);
-  });
+  FERRY_ASSIGN_OR_RETURN(const Nonce nonce, RandomNonce());
+  handshake_.emplace(
+      wire_,
+      [this](const std::string& session_id) {
+        return door_->FindKey(*this, session_id, wire_);
+      },
+      nonce);
   return true;
 }
 

@@ -5,12 +5,15 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <mutex>
 #include <utility>
-#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
+#include "base/exception_status.h"
+#include "base/status_macros.h"
+#include "base/unique_fd.h"
 
 namespace tensorferry {
 namespace {
@@ -22,20 +25,27 @@ constexpr uint64_t kWakeEvent = 0;  // no WatchId
 
 class PollLoop::Poller : public Loop::Waiter {
  public:
-  Poller(Clock* clock, absl::Duration spin)
-      : clock_(clock),
-        spin_(spin),
-        epoll_(epoll_create1(EPOLL_CLOEXEC)),
-        wake_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
-    Control(EPOLL_CTL_ADD, wake_, EPOLLIN, kWakeEvent);
-    waker_ = clock_->AddWaker([this] { Signal(); });
+  static absl::StatusOr<std::unique_ptr<Poller>> Create(Clock* clock,
+                                                        absl::Duration spin) {
+    UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
+    if (!epoll.valid()) return absl::ErrnoToStatus(errno, "epoll_create1");
+    UniqueFd wake(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+    if (!wake.valid()) return absl::ErrnoToStatus(errno, "eventfd");
+    auto poller = std::make_unique<Poller>(clock, spin, std::move(epoll),
+                                           std::move(wake));
+    FERRY_RETURN_IF_ERROR(poller->Control(EPOLL_CTL_ADD, poller->wake_.get(),
+                                          EPOLLIN, kWakeEvent));
+    return poller;
   }
 
-  ~Poller() override {
-    clock_->RemoveWaker(waker_);
-    close(wake_);
-    close(epoll_);
-  }
+  Poller(Clock* clock, absl::Duration spin, UniqueFd epoll, UniqueFd wake)
+      : clock_(clock),
+        spin_(spin),
+        epoll_(std::move(epoll)),
+        wake_(std::move(wake)),
+        waker_(clock_->AddWaker([this] { Signal(); })) {}
+
+  ~Poller() override { clock_->RemoveWaker(waker_); }
 
   void Wait(std::unique_lock<std::mutex>& lock, absl::Time until) override {
     if (Spinning()) return Turn(lock, 0);
@@ -51,10 +61,10 @@ class PollLoop::Poller : public Loop::Waiter {
     if (std::exchange(sleeping_, false)) Signal();
   }
 
-  WatchId Watch(int fd, uint32_t events, std::shared_ptr<Watcher> watcher) {
+  absl::StatusOr<WatchId> Watch(int fd, uint32_t events,
+                                std::shared_ptr<Watcher> watcher) {
     const WatchId id = next_id_++;
-    if (!Control(EPOLL_CTL_ADD, fd, events | EPOLLET, id))
-      broken_.push_back(id);
+    FERRY_RETURN_IF_ERROR(Control(EPOLL_CTL_ADD, fd, events | EPOLLET, id));
     watches_.emplace(id, WatchedFd{fd, std::move(watcher)});
     return id;
   }
@@ -62,7 +72,7 @@ class PollLoop::Poller : public Loop::Waiter {
   void Unwatch(WatchId id) {
     auto watch = watches_.find(id);
     if (watch == watches_.end()) return;
-    Control(EPOLL_CTL_DEL, watch->second.fd, 0, id);
+    Control(EPOLL_CTL_DEL, watch->second.fd, 0, id).IgnoreError();
     // It may be the last owner of what calls us.
     std::shared_ptr<Watcher> dropped = std::move(watch->second.watcher);
     watches_.erase(watch);
@@ -74,16 +84,19 @@ class PollLoop::Poller : public Loop::Waiter {
     std::shared_ptr<Watcher> watcher;
   };
 
-  bool Control(int operation, int fd, uint32_t events, uint64_t id) {
+  absl::Status Control(int operation, int fd, uint32_t events, uint64_t id) {
     epoll_event event{};
     event.events = events;
     event.data.u64 = id;
-    return epoll_ctl(epoll_, operation, fd, &event) == 0;
+    if (epoll_ctl(epoll_.get(), operation, fd, &event) == 0) {
+      return absl::OkStatus();
+    }
+    return absl::ErrnoToStatus(errno, "epoll_ctl");
   }
 
   void Signal() {
     const uint64_t one = 1;
-    [[maybe_unused]] ssize_t written = write(wake_, &one, sizeof(one));
+    [[maybe_unused]] ssize_t written = write(wake_.get(), &one, sizeof(one));
   }
 
   // Whether there was work a moment ago, so that more may be near.
@@ -95,7 +108,6 @@ class PollLoop::Poller : public Loop::Waiter {
   }
 
   int MillisecondsUntil(absl::Time until) const {
-    if (!broken_.empty()) return 0;
     const absl::Duration left = clock_->RealTimeUntil(until);
     if (left <= absl::ZeroDuration()) return 0;
     if (left >= absl::Hours(24))
@@ -109,9 +121,9 @@ class PollLoop::Poller : public Loop::Waiter {
   void Turn(std::unique_lock<std::mutex>& lock, int timeout_ms) {
     lock.unlock();
     epoll_event events[kEventsPerWait];
-    const int count = epoll_wait(epoll_, events, kEventsPerWait, timeout_ms);
+    const int count =
+        epoll_wait(epoll_.get(), events, kEventsPerWait, timeout_ms);
     for (int i = 0; i < count; ++i) Tell(events[i].data.u64, events[i].events);
-    for (WatchId id : std::exchange(broken_, {})) Tell(id, EPOLLERR);
     lock.lock();
     sleeping_ = false;
     if (count > 0) active_ = true;
@@ -121,7 +133,8 @@ class PollLoop::Poller : public Loop::Waiter {
   void Tell(uint64_t id, uint32_t events) {
     if (id == kWakeEvent) {
       uint64_t signals;
-      [[maybe_unused]] ssize_t taken = read(wake_, &signals, sizeof(signals));
+      [[maybe_unused]] ssize_t taken =
+          read(wake_.get(), &signals, sizeof(signals));
       return;
     }
     auto watch = watches_.find(id);
@@ -132,9 +145,9 @@ class PollLoop::Poller : public Loop::Waiter {
 
   Clock* const clock_;
   const absl::Duration spin_;
-  const int epoll_;
-  const int wake_;
-  Clock::WakerId waker_ = 0;
+  const UniqueFd epoll_;
+  const UniqueFd wake_;
+  const Clock::WakerId waker_;
 
   // Under the loop's mutex.
   bool sleeping_ = false;
@@ -143,20 +156,26 @@ class PollLoop::Poller : public Loop::Waiter {
   // On the loop.
   absl::Time active_at_ = absl::InfinitePast();
   WatchId next_id_ = kWakeEvent + 1;
-  std::vector<WatchId> broken_;
   absl::flat_hash_map<WatchId, WatchedFd> watches_;
 };
 
-PollLoop::PollLoop(Clock* clock, absl::Duration spin)
-    : PollLoop(clock, std::make_unique<Poller>(clock, spin)) {}
+absl::StatusOr<std::unique_ptr<PollLoop>> PollLoop::Create(
+    Clock* clock, absl::Duration spin) {
+  FERRY_ASSIGN_OR_RETURN(auto poller, Poller::Create(clock, spin));
+  std::unique_ptr<PollLoop> loop;
+  FERRY_RETURN_IF_ERROR(CatchExceptions("starting a loop", [&] {
+    loop.reset(new PollLoop(clock, std::move(poller)));
+  }));
+  return loop;
+}
 
 PollLoop::PollLoop(Clock* clock, std::unique_ptr<Poller> poller)
     : Loop(clock, std::move(poller)), poller_(static_cast<Poller*>(waiter())) {}
 
 PollLoop::~PollLoop() { Stop(); }
 
-PollLoop::WatchId PollLoop::Watch(int fd, uint32_t epoll_events,
-                                  std::shared_ptr<Watcher> watcher) {
+absl::StatusOr<PollLoop::WatchId> PollLoop::Watch(
+    int fd, uint32_t epoll_events, std::shared_ptr<Watcher> watcher) {
   return poller_->Watch(fd, epoll_events, std::move(watcher));
 }
 

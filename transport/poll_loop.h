@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <memory>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "base/loop.h"
 
@@ -24,20 +26,23 @@ class PollLoop : public Loop {
   // use of an idle processor.
   static constexpr absl::Duration kUsualSpin = absl::Microseconds(20);
 
-  explicit PollLoop(Clock* clock = Clock::Real(),
-                    absl::Duration spin = absl::ZeroDuration());
+  // `clock` must outlive it. RESOURCE_EXHAUSTED: no descriptors, no memory or
+  // no threads are left.
+  static absl::StatusOr<std::unique_ptr<PollLoop>> Create(
+      Clock* clock = Clock::Real(), absl::Duration spin = absl::ZeroDuration());
   ~PollLoop() override;
 
   // On the loop. Edge-triggered. The watcher is kept until Unwatch, after
-  // which it hears nothing any more, and which comes before close(fd). A
-  // descriptor that cannot be watched (no memory) is reported as EPOLLERR.
-  WatchId Watch(int fd, uint32_t epoll_events,
-                std::shared_ptr<Watcher> watcher);
+  // which it hears nothing any more, and which comes before close(fd).
+  // RESOURCE_EXHAUSTED: the system has no memory, or watches as much for this
+  // user as it may; the watcher is not kept.
+  absl::StatusOr<WatchId> Watch(int fd, uint32_t epoll_events,
+                                std::shared_ptr<Watcher> watcher);
   void Unwatch(WatchId id);
 
  private:
   class Poller;
-  explicit PollLoop(Clock* clock, std::unique_ptr<Poller> poller);
+  PollLoop(Clock* clock, std::unique_ptr<Poller> poller);
 
   Poller* const poller_;  // Loop owns it
 };

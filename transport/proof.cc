@@ -3,22 +3,22 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
-#include <openssl/rand.h>
 
 #include <cstdlib>
 
+#include "base/random_bytes.h"
+#include "base/status_macros.h"
+
 namespace tensorferry {
 
-// Without randomness or SHA-256 nothing can be proved; neither runs out in a
-// process in which it once worked.
-Nonce RandomNonce() {
+absl::StatusOr<Nonce> RandomNonce() {
   Nonce nonce;
-  if (RAND_bytes(nonce.data(), static_cast<int>(nonce.size())) != 1) {
-    std::abort();
-  }
+  FERRY_RETURN_IF_ERROR(RandomBytes(nonce.data(), nonce.size()));
   return nonce;
 }
 
+// Without SHA-256 nothing can be proved; it does not go away in a process in
+// which it once worked.
 Proof Prove(absl::string_view key, absl::string_view message) {
   Proof proof;
   unsigned int length = 0;

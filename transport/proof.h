@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
 namespace tensorferry {
@@ -12,7 +13,8 @@ namespace tensorferry {
 using Nonce = std::array<uint8_t, 32>;
 using Proof = std::array<uint8_t, 32>;
 
-Nonce RandomNonce();
+// INTERNAL: the system gives no random bytes.
+absl::StatusOr<Nonce> RandomNonce();
 // HMAC-SHA256.
 Proof Prove(absl::string_view key, absl::string_view message);
 // Takes as long for equal as for different ones.

@@ -28,11 +28,12 @@ static_assert(!std::is_trivially_copyable_v<nop::Status<void>>);
 static_assert(sizeof(tensorpipe::NopReader) == 4 * sizeof(void*));
 static_assert(sizeof(tensorpipe::NopWriter) == 4 * sizeof(void*));
 static_assert(sizeof(tensorpipe::Error) == 56);
+static_assert(sizeof(tensorpipe::Buffer) == 32);
 
 absl::Status Differs(absl::string_view how) {
   return absl::FailedPreconditionError(absl::StrCat(
       "the tensorpipe in this process is not the one that tensorferry's "
-      "transport was written for (",
+      "transport and channel were written for (",
       std::string(how), "); use the libtorch that README.md names"));
 }
 
@@ -53,7 +54,8 @@ std::string NameOf(const void* function) {
   return name;
 }
 
-// What uv's classes are called; they implement each interface in order.
+// What the classes of uv, a transport, and of basic, a channel, are called;
+// they implement each interface in order.
 std::string UvTable(absl::string_view boilerplate) {
   return absl::StrCat(
       "_ZTVN10tensorpipe9transport", boilerplate.size(),
@@ -61,14 +63,23 @@ std::string UvTable(absl::string_view boilerplate) {
       "INS0_2uv11ContextImplENS2_12ListenerImplENS2_14ConnectionImplEEE");
 }
 
-// Stands in for a peer: looks at the packets with which a pipe is opened.
+std::string BasicTable(absl::string_view boilerplate) {
+  return absl::StrCat("_ZTVN10tensorpipe7channel", boilerplate.size(),
+                      std::string(boilerplate),
+                      "INS0_5basic11ContextImplENS2_11ChannelImplEEE");
+}
+
+// Stands in for a peer: looks at the packets with which a pipe is opened, and
+// at what a channel does.
 class Probe final : public tensorpipe::transport::Connection {
  public:
   void read(read_callback_fn fn) override { Keep(std::move(fn)); }
-  void read(void*, size_t, read_callback_fn fn) override {
-    Keep(std::move(fn));
+  void read(void* ptr, size_t length, read_callback_fn fn) override {
+    read_into = {ptr, length};
+    fn(tensorpipe::Error::kSuccess, ptr, length);
   }
-  void write(const void*, size_t, write_callback_fn fn) override {
+  void write(const void* ptr, size_t length, write_callback_fn fn) override {
+    written_from = {ptr, length};
     fn(tensorpipe::Error::kSuccess);
   }
   void write(const tensorpipe::AbstractNopHolder& object,
@@ -99,6 +110,8 @@ class Probe final : public tensorpipe::transport::Connection {
   }
 
   std::vector<std::string> written;
+  std::pair<void*, size_t> read_into;
+  std::pair<const void*, size_t> written_from;
   bool read_good = false;
   bool read_bad = true;
 
@@ -161,12 +174,39 @@ absl::Status CheckPackets() {
   return absl::OkStatus();
 }
 
+// tensorpipe's channel basic hands a buffer on to its connection.
+absl::Status CheckBuffers() {
+  auto probe = std::make_shared<Probe>();
+  auto context = tensorpipe::channel::basic::create();
+  const tensorpipe::Device cpu(tensorpipe::kCpuDeviceType, 0);
+  if (!context->isViable() || context->numConnectionsNeeded() != 1 ||
+      context->deviceDescriptors().count(cpu) != 1) {
+    return Differs("its channel basic is another one");
+  }
+  auto channel =
+      context->createChannel({probe}, tensorpipe::channel::Endpoint::kConnect);
+  char bytes[2];
+  int done = 0;
+  const auto count = [&](const tensorpipe::Error& error) { done += !error; };
+  channel->send(tensorpipe::CpuBuffer{.ptr = &bytes[0]}, 1, count);
+  channel->recv(tensorpipe::CpuBuffer{.ptr = &bytes[1]}, 1, count);
+  channel->close();
+  context->join();
+  if (done != 2 ||
+      probe->written_from != std::pair<const void*, size_t>(&bytes[0], 1) ||
+      probe->read_into != std::pair<void*, size_t>(&bytes[1], 1)) {
+    return Differs("a channel takes other buffers");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Check() {
   for (const VirtualTable& table : TensorpipeVirtualTables()) {
     FERRY_RETURN_IF_ERROR(CheckVirtualTable(table));
   }
   try {
-    return CheckPackets();
+    FERRY_RETURN_IF_ERROR(CheckPackets());
+    return CheckBuffers();
   } catch (const std::exception& e) {
     return Differs(e.what());
   }
@@ -181,6 +221,7 @@ std::vector<VirtualTable> TensorpipeVirtualTables() {
   const std::string on_done =
       absl::StrCat("std::function<void (", error, ")>)");
   const std::string packet = "tensorpipe::AbstractNopHolder";
+  const std::string buffer = "tensorpipe::Buffer, unsigned long, ";
   return {
       {UvTable("ConnectionBoilerplate"),
        {absl::StrCat("::read(", on_bytes),
@@ -196,6 +237,16 @@ std::vector<VirtualTable> TensorpipeVirtualTables() {
       {UvTable("ContextBoilerplate"),
        {"::connect(", "::listen(", "::isViable() const", "::domainDescriptor",
         "", "::setId(", "::close()", "::join()", "::~", "::~"}},
+      {BasicTable("ChannelBoilerplate"),
+       {absl::StrCat("::send(", buffer, on_done),
+        absl::StrCat("::recv(", buffer, on_done), "::setId(", "::close()",
+        "::~", "::~"}},
+      {BasicTable("ContextBoilerplate"),
+       {"::isViable() const", "::numConnectionsNeeded() const",
+        "::deviceDescriptors", "::canCommunicateWithRemote(",
+        "::createChannel(std::vector<std::shared_ptr<tensorpipe::transport::"
+        "Connection>",
+        "::setId(", "::close()", "::join()", "::~", "::~"}},
   };
 }
 

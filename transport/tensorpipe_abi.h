@@ -10,9 +10,9 @@ namespace tensorferry {
 
 // Whether the tensorpipe in this process has the interfaces that
 // third_party/tensorpipe/plugin_interface.h declares: the order of their
-// virtual functions, by name, and the packets, by having some written and read.
-// FAILED_PRECONDITION: it has not, and must not be given our transport. The
-// answer is worked out once.
+// virtual functions, by name, the packets, by having some written and read, and
+// buffers, by giving one to a channel. FAILED_PRECONDITION: it has not, and
+// must not be given our transport or channel. The answer is worked out once.
 absl::Status CheckTensorpipeAbi();
 
 // One class of tensorpipe that implements an interface, by the symbol of its

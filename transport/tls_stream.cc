@@ -101,6 +101,7 @@ class TlsStream final : public ByteStream {
   Result Prepare() override;
   Result Read(const iovec* buffers, int count) override;
   Result Write(const iovec* buffers, int count) override;
+  bool AtEnd() override;
 
   // OpenSSL's callbacks.
   static int UseKey(SSL* ssl, const EVP_MD* digest, const unsigned char** id,
@@ -280,6 +281,18 @@ ByteStream::Result TlsStream::Write(const iovec* buffers, int count) {
   record_sent_ += bytes;
   if (record_sent_ == record_.size()) record_.clear();
   return {.bytes = bytes};
+}
+
+// Not the socket's end: OpenSSL holds the rest of a record that it took from
+// there, and what is left there may be no record with bytes for us.
+bool TlsStream::AtEnd() {
+  ERR_clear_error();
+  char byte;
+  size_t bytes = 0;
+  const int returned = SSL_peek_ex(ssl_.get(), &byte, 1, &bytes);
+  if (returned == 1) return false;
+  const int error = SSL_get_error(ssl_.get(), returned);
+  return error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE;
 }
 
 std::unique_ptr<ByteStream> Started(std::unique_ptr<TlsStream> stream,

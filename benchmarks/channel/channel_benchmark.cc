@@ -29,7 +29,7 @@ class End {
  public:
   explicit End(const std::string& channel) {
     HubOptions options;
-    options.loop = &loop_;
+    options.loop = loop_.get();
     hub_ = *Hub::Create(options);
     context_.registerChannel(0, channel, Make(channel));
   }
@@ -67,12 +67,13 @@ class End {
     if (channel == "basic") return tensorpipe::channel::basic::create();
     LocalChannelOptions options;
     options.copier = &copier_;
-    options.loop = &loop_;
+    options.loop = loop_.get();
     if (channel == "local") options.peer_of = PeerProcessOf;
     return MakeLocalChannel(options);
   }
 
-  PollLoop loop_{Clock::Real(), absl::Microseconds(20)};
+  std::unique_ptr<PollLoop> loop_ =
+      *PollLoop::Create(Clock::Real(), absl::Microseconds(20));
   ThreadPool copier_{1};
   std::unique_ptr<Hub> hub_;
   tensorpipe::Context context_;

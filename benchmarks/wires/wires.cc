@@ -53,7 +53,7 @@ class HubWire : public WireEnd {
   static absl::StatusOr<std::unique_ptr<HubWire>> Create() {
     auto end = std::make_unique<HubWire>();
     FERRY_ASSIGN_OR_RETURN(
-        end->hub_, Hub::Create({.loop = &end->loop_,
+        end->hub_, Hub::Create({.loop = end->loop_.get(),
                                 .max_connections_per_session = 1 << 16}));
     return end;
   }
@@ -86,7 +86,8 @@ class HubWire : public WireEnd {
   }
 
  private:
-  PollLoop loop_{Clock::Real(), PollLoop::kUsualSpin};
+  std::unique_ptr<PollLoop> loop_ =
+      *PollLoop::Create(Clock::Real(), PollLoop::kUsualSpin);
   std::unique_ptr<Hub> hub_;
 };
 

@@ -47,7 +47,7 @@ class PipeEnd {
  public:
   explicit PipeEnd(Executor* copier) : side_(Options(copier)) {
     HubOptions options;
-    options.loop = &loop_;
+    options.loop = loop_.get();
     hub_ = *Hub::Create(options);
   }
   ~PipeEnd() {
@@ -119,7 +119,7 @@ class PipeEnd {
   LocalChannelOptions Options(Executor* copier) {
     held_ = dynamic_cast<HeldExecutor*>(copier);
     LocalChannelOptions options;
-    options.loop = &loop_;
+    options.loop = loop_.get();
     options.copier = copier;
     options.piece_bytes = kMiB;
     options.peer_of = PeerProcessOf;
@@ -132,7 +132,7 @@ class PipeEnd {
     context_.registerChannel(0, "basic", tensorpipe::channel::basic::create());
   }
 
-  PollLoop loop_;
+  std::unique_ptr<PollLoop> loop_ = *PollLoop::Create();
   HeldExecutor* held_ = nullptr;
   std::unique_ptr<Hub> hub_;
   Side side_;

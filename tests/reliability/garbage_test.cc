@@ -142,6 +142,25 @@ TEST_F(GarbageTest, HttpRequest) {
 
 TEST_F(GarbageTest, TlsHello) { SendEverywhere(TlsHello()); }
 
+TEST_F(GarbageTest, TlsRecordsThatAreMalformed) {
+  const std::string hello = TlsHello();
+  for (size_t cut = 1; cut < hello.size(); ++cut) {
+    SendEverywhere(hello.substr(0, cut), 2);
+  }
+  // The lengths of the record and of the message in it.
+  for (const size_t at : {3, 4, 6, 7, 8}) {
+    for (const int length : {0, 1, 0x40, 0xff}) {
+      std::string changed = hello;
+      changed[at] = static_cast<char>(length);
+      SendEverywhere(changed, 2);
+      SendEverywhere(changed + std::string(1 << 16, 'x'), 2);
+    }
+  }
+  SendEverywhere(std::string("\x16\x03\x01\x00\x00", 5));
+  SendEverywhere(std::string("\x16\x03\x01\xff\xff", 5) +
+                 std::string(100000, '\xff'));
+}
+
 TEST_F(GarbageTest, LengthsOfZero) {
   SendEverywhere(std::string(8, '\0'));
   SendEverywhere(std::string(4096, '\0'));

@@ -177,7 +177,7 @@ TEST_P(ManInTheMiddleTest, HandshakeWithABitFlipped) {
 
 TEST_P(ManInTheMiddleTest, ChangedTensorIsNeverTakenForTheRightOne) {
   std::unique_ptr<TcpProxy> proxy;
-  auto flip = [](int connection, uint64_t offset, std::string& bytes) {
+  auto flip = [](int, uint64_t offset, std::string& bytes) {
     // One bit in the middle of what every lane carries.
     constexpr uint64_t kPosition = 1 << 20;
     if (kPosition >= offset && kPosition < offset + bytes.size()) {

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <future>
+#include <memory>
 #include <utility>
 #include <variant>
 
@@ -34,7 +35,7 @@ absl::StatusOr<T> WaitFor(std::future<absl::StatusOr<T>> future) {
 
 RawPeer::RawPeer(const TransferRules& rules) : rules_(rules) {
   HubOptions options;
-  options.loop = &loop_;
+  options.loop = loop_.get();
   auto hub = Hub::Create(options);
   if (!hub.ok()) std::abort();
   hub_ = *std::move(hub);
@@ -44,7 +45,7 @@ RawPeer::RawPeer(const TransferRules& rules) : rules_(rules) {
 template <class Call>
 void RawPeer::OnLoop(Call call) {
   absl::Notification called;
-  loop_.Post([&] {
+  loop_->Post([&] {
     call();
     called.Notify();
   });

@@ -71,7 +71,7 @@ class RawPeer {
   absl::StatusOr<Frame> NextOn(const Pipe& pipe);
 
   const TransferRules rules_;
-  PollLoop loop_;
+  std::unique_ptr<PollLoop> loop_ = *PollLoop::Create();
   std::unique_ptr<Hub> hub_;
   std::unique_ptr<tensorpipe::Context> context_;
   std::shared_ptr<tensorpipe::Listener> listener_;

@@ -1,21 +1,40 @@
 // Connections of a hub as tensorpipe uses them, without tensorpipe.
+#include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <deque>
+#include <fstream>
 #include <future>
+#include <memory>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "base/unique_fd.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/transport/pipe_fixture.h"
 #include "tests/transport/raw_peer.h"
+#include "tests/transport/system_calls.h"
 #include "third_party/tensorpipe/plugin_interface.h"
+#include "transport/handshake.h"
 #include "transport/hub.h"
+#include "transport/sockets.h"
 
 namespace tensorferry {
 namespace {
@@ -42,12 +61,26 @@ class Hello final : public tensorpipe::AbstractNopHolder {
   }
 };
 
+// So often that the loop has looked at its descriptors.
+void Turn(PollLoop& loop) {
+  for (int i = 0; i < 100; ++i) {
+    std::promise<void> turned;
+    loop.Post([&] { turned.set_value(); });
+    turned.get_future().wait();
+  }
+}
+
 class ConnectionTest : public ::testing::TestWithParam<Wire> {
  protected:
-  ConnectionTest() { hub_ = *Hub::Create({.loop = &loop_}); }
+  ConnectionTest() { Start({}); }
   ~ConnectionTest() override {
     if (dialing_ != nullptr) dialing_->join();
     if (accepting_ != nullptr) accepting_->join();
+  }
+
+  void Start(HubOptions options) {
+    options.loop = loop_.get();
+    hub_ = *Hub::Create(std::move(options));
   }
 
   void Open() {
@@ -80,6 +113,16 @@ class ConnectionTest : public ::testing::TestWithParam<Wire> {
     read.get_future().wait();
   }
 
+  // Whether one more connection is let in.
+  bool ConnectsAgain() {
+    auto connection = dialing_->connect("anything");
+    std::promise<bool> written;
+    connection->write(hello_, [&](const tensorpipe::Error& error) {
+      written.set_value(!error);
+    });
+    return written.get_future().get();
+  }
+
   static std::future<absl::Status> Read(ConnectionPtr& connection, void* data,
                                         size_t size) {
     auto done = std::make_shared<std::promise<absl::Status>>();
@@ -94,7 +137,7 @@ class ConnectionTest : public ::testing::TestWithParam<Wire> {
 
   const SessionKey key_ = RandomSession();
   Hello hello_;
-  PollLoop loop_;
+  std::unique_ptr<PollLoop> loop_ = *PollLoop::Create();
   std::unique_ptr<Hub> hub_;
   std::shared_ptr<tensorpipe::transport::Context> accepting_, dialing_;
   std::shared_ptr<tensorpipe::transport::Listener> listener_;
@@ -134,7 +177,7 @@ TEST_P(ConnectionTest, KeepsTheOrderOfCallsFromSeveralThreads) {
       continue;
     }
     std::promise<void> written;
-    loop_.Post([&] {
+    loop_->Post([&] {
       write();
       written.set_value();
     });
@@ -158,7 +201,7 @@ TEST_P(ConnectionTest, WritesNowhereButToTheBuffer) {
     EXPECT_EQ(memory.substr(54), std::string(146, 'g'));
     accepted->close();
     dialed->close();
-    loop_.Post([dialed, accepted] {});
+    loop_->Post([dialed, accepted] {});
   }
   EXPECT_EQ(hub_->counters().broken_frames, 4u);
 }
@@ -208,6 +251,73 @@ TEST_P(ConnectionTest, ThePeersEndIsUnavailable) {
               StatusIs(absl::StatusCode::kUnavailable));
 }
 
+TEST_P(ConnectionTest, WhatCameBeforeThePeersEndIsStillRead) {
+  Open();
+  static const char bytes[] = "abcdefgh";
+  constexpr int kBytes = 8;
+  std::promise<void> sent;
+  // In one turn, so that the last of them go together: over TLS in one record.
+  loop_->Post([&] {
+    for (int i = 0; i < kBytes; ++i) {
+      dialed_->write(&bytes[i], 1, [&, i](const tensorpipe::Error& error) {
+        EXPECT_FALSE(error);
+        if (i == kBytes - 1) sent.set_value();
+      });
+    }
+  });
+  sent.get_future().wait();
+  for (int i = 0; i < kBytes; ++i) {
+    char byte = 0;
+    EXPECT_THAT(Read(accepted_, &byte, 1).get(), IsOk()) << i;
+    EXPECT_EQ(byte, bytes[i]);
+    if (i == kBytes - 4) dialed_->close();
+    Turn(*loop_);
+  }
+}
+
+TEST_P(ConnectionTest, EndsOnceWhatCameBeforeThePeersEndIsRead) {
+  Start({.max_connections_per_session = 1});
+  Open();
+  std::promise<void> sent;
+  dialed_->write("x", 1, [&](const tensorpipe::Error&) { sent.set_value(); });
+  sent.get_future().wait();
+  dialed_->close();
+  Turn(*loop_);
+  EXPECT_FALSE(ConnectsAgain());
+  char byte;
+  EXPECT_THAT(Read(accepted_, &byte, 1).get(), IsOk());
+  // Nobody reads any more, and yet its place is free.
+  Turn(*loop_);
+  EXPECT_TRUE(ConnectsAgain());
+}
+
+TEST_P(ConnectionTest, ASocketThatCannotBeWatchedEndsItsConnectionOnly) {
+  Open();
+  const auto outcome_with = [&](int good_watches) {
+    FailWatch(good_watches, ENOSPC);
+    auto connection = dialing_->connect("anything");
+    connection->write(hello_, [](const tensorpipe::Error&) {});
+    char byte;
+    return Read(connection, &byte, 1).get();
+  };
+  const auto no_room = StatusIs(absl::StatusCode::kResourceExhausted,
+                                ::testing::HasSubstr("No space left"));
+  // In this order: who dials, who is dialed (which the other one tries again),
+  // and the connection of either side.
+  EXPECT_THAT(outcome_with(0), no_room);
+  FailWatch(1, ENOSPC);
+  EXPECT_TRUE(ConnectsAgain());
+  Turn(*loop_);  // the hub watches that one too
+  EXPECT_THAT(outcome_with(2), no_room);
+  EXPECT_THAT(outcome_with(3), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_THAT(TryHonestSession(*hub_, GetParam()), IsOk());
+}
+
+TEST_P(ConnectionTest, AListeningSocketThatCannotBeWatchedIsTriedAgain) {
+  FailWatch(0, ENOSPC);
+  Open();
+}
+
 TEST_P(ConnectionTest, WhatACallbackThrowsReachesItsSessionOnly) {
   Open();
   static char byte;
@@ -233,8 +343,8 @@ TEST_P(ConnectionTest, TellsTheProcessBehindAUnixSocket) {
 
 TEST_P(ConnectionTest, AKeyThatIsNotUsedInTimeIsVoid) {
   FakeClock clock;
-  PollLoop loop(&clock);
-  auto hub = *Hub::Create({.loop = &loop});
+  auto loop = *PollLoop::Create(&clock);
+  auto hub = *Hub::Create({.loop = loop.get()});
   auto expected =
       hub->Expect(key_, {GetParam()}, clock.Now() + absl::Seconds(10), {});
   ASSERT_THAT(expected, IsOk());
@@ -259,8 +369,8 @@ TEST_P(ConnectionTest, AKeyThatIsNotUsedInTimeIsVoid) {
 
 TEST_P(ConnectionTest, ADialEndsWhenItsTimeIsOver) {
   FakeClock clock;
-  PollLoop loop(&clock);
-  auto hub = *Hub::Create({.loop = &loop});
+  auto loop = *PollLoop::Create(&clock);
+  auto hub = *Hub::Create({.loop = loop.get()});
   RawListener silent(GetParam());
   auto dialing = *hub->Dial(key_, silent.address(), {});
   auto connection = dialing->connect("");
@@ -275,9 +385,9 @@ TEST_P(ConnectionTest, ADialEndsWhenItsTimeIsOver) {
 }
 
 TEST(HubOptionsTest, PlainTcpStaysOnThisHostUnlessAllowed) {
-  PollLoop loop;
+  auto loop = *PollLoop::Create();
   auto hub = *Hub::Create(
-      {.loop = &loop, .host = "0.0.0.0", .advertise = "192.0.2.1"});
+      {.loop = loop.get(), .host = "0.0.0.0", .advertise = "192.0.2.1"});
   EXPECT_THAT(
       hub->Expect(RandomSession(), {Wire::kTcp}, absl::InfiniteFuture(), {}),
       StatusIs(absl::StatusCode::kFailedPrecondition));
@@ -290,15 +400,15 @@ TEST(HubOptionsTest, PlainTcpStaysOnThisHostUnlessAllowed) {
   EXPECT_THAT(expected->addresses[0],
               ::testing::StartsWith("tls://192.0.2.1:"));
   expected->context->join();
-  EXPECT_THAT(Hub::Create({.loop = &loop, .host = "0.0.0.0"}),
+  EXPECT_THAT(Hub::Create({.loop = loop.get(), .host = "0.0.0.0"}),
               StatusIs(absl::StatusCode::kInvalidArgument));
-  EXPECT_THAT(Hub::Create({.loop = &loop, .host = "localhost"}),
+  EXPECT_THAT(Hub::Create({.loop = loop.get(), .host = "localhost"}),
               StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
 TEST(HubOptionsTest, WorksOverIpv6) {
-  PollLoop loop;
-  auto hub = *Hub::Create({.loop = &loop, .host = "::1"});
+  auto loop = *PollLoop::Create();
+  auto hub = *Hub::Create({.loop = loop.get(), .host = "::1"});
   auto probe =
       hub->Expect(RandomSession(), {Wire::kTcp}, absl::InfiniteFuture(), {});
   if (!probe.ok()) GTEST_SKIP() << "no ::1 here: " << probe.status();
@@ -307,21 +417,28 @@ TEST(HubOptionsTest, WorksOverIpv6) {
   EXPECT_THAT(TryHonestSession(*hub, Wire::kTls), IsOk());
 }
 
-// Runs `body` in a child; whether it returned 0.
+constexpr int kNotHere = 77;  // the system does not let us
+
+// Runs `body` in a child, where it may fail expectations, and returns what it
+// did: 0 or kNotHere.
 template <class F>
-void InChild(F body) {
+int InChild(F body) {
   const pid_t child = fork();
-  if (child == 0) _exit(body());
+  if (child == 0) {
+    const int outcome = body();
+    _exit(::testing::Test::HasFailure() ? 1 : outcome);
+  }
   int status = 0;
-  ASSERT_EQ(waitpid(child, &status, 0), child);
-  ASSERT_TRUE(WIFEXITED(status));
-  EXPECT_EQ(WEXITSTATUS(status), 0);
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status)) << status;
+  EXPECT_THAT(WEXITSTATUS(status), ::testing::AnyOf(0, kNotHere));
+  return WEXITSTATUS(status);
 }
 
 TEST(HubSystemTest, AnotherUserIsTurnedAway) {
   if (geteuid() != 0) GTEST_SKIP() << "needs root";
-  PollLoop loop;
-  auto hub = *Hub::Create({.loop = &loop});
+  auto loop = *PollLoop::Create();
+  auto hub = *Hub::Create({.loop = loop.get()});
   const SessionKey key = RandomSession();
   auto expected = *hub->Expect(key, {Wire::kUnix}, absl::InfiniteFuture(), {});
   InChild([&] {
@@ -333,10 +450,187 @@ TEST(HubSystemTest, AnotherUserIsTurnedAway) {
   expected.context->join();
 }
 
+TEST(HubSystemTest, AConnectionThatIsResetEndsThoughNobodyReads) {
+  auto loop = *PollLoop::Create();
+  auto hub =
+      *Hub::Create({.loop = loop.get(), .max_connections_per_session = 1});
+  const SessionKey key = RandomSession();
+  auto expected = *hub->Expect(key, {Wire::kTcp}, absl::InfiniteFuture(), {});
+  auto listener = expected.context->listen(expected.listen);
+  std::promise<ConnectionPtr> came;
+  listener->accept([&](const tensorpipe::Error&, ConnectionPtr connection) {
+    came.set_value(std::move(connection));
+  });
+  auto peer = RawDial(expected.addresses[0], key, 1);
+  ASSERT_TRUE(peer.has_value());
+  peer->Send(RawFrame(FrameKind::kPacket, SpontaneousHello()));
+  ConnectionPtr accepted = came.get_future().get();
+  Hello hello;
+  std::promise<void> read;
+  accepted->read(hello, [&](const tensorpipe::Error&) { read.set_value(); });
+  read.get_future().wait();
+  EXPECT_FALSE(RawDial(expected.addresses[0], key, 2).has_value());
+  peer->Reset();
+  const absl::Time until = absl::Now() + kPatience;
+  uint64_t number = 3;
+  while (!RawDial(expected.addresses[0], key, number++).has_value()) {
+    ASSERT_LT(absl::Now(), until) << "the connection holds its place";
+  }
+  expected.context->join();
+}
+
+// Whether a connection that ended at `port` keeps others from binding to it.
+bool IsInTimeWait(uint16_t port) {
+  std::ifstream connections("/proc/net/tcp");
+  const std::string here = absl::StrFormat(":%04X", port);
+  const std::string kTimeWait = "06";
+  std::string line, number, local, remote, state;
+  while (std::getline(connections, line)) {
+    std::istringstream(line) >> number >> local >> remote >> state;
+    if (absl::EndsWith(local, here) && state == kTimeWait) return true;
+  }
+  return false;
+}
+
+TEST(HubSystemTest, ANewHubTakesThePortOfOneThatHasJustGone) {
+  auto loop = *PollLoop::Create();
+  HubOptions options{.loop = loop.get()};
+  auto hub = *Hub::Create(options);
+  const SessionKey key = RandomSession();
+  auto expected = *hub->Expect(key, {Wire::kTcp}, absl::InfiniteFuture(), {});
+  const std::string address = expected.addresses[0];
+  {
+    // The hub closes first, having read all of it: its end has to wait.
+    RawSocket stranger = RawConnect(address);
+    ClientHandshake hello(RandomSession(), Wire::kTcp, 1, *RandomNonce());
+    stranger.Send({reinterpret_cast<const char*>(hello.output().data()),
+                   hello.output().size()});
+    EXPECT_TRUE(stranger.WaitUntilClosed());
+  }
+  expected.context->join();
+  hub = nullptr;
+  const uint16_t port = ParseDataAddress(address)->port;
+  const absl::Time until = absl::Now() + kPatience;
+  while (!IsInTimeWait(port)) ASSERT_LT(absl::Now(), until);
+  options.lowest_port = options.highest_port = port;
+  hub = *Hub::Create(options);
+  auto again = hub->Expect(key, {Wire::kTcp}, absl::InfiniteFuture(), {});
+  ASSERT_THAT(again, IsOk());
+  EXPECT_EQ(again->addresses[0], address);
+  again->context->join();
+}
+
+// A network of this process alone, where 192.0.2.x is this host. False, with
+// errno: the system does not let us.
+bool EnterOwnNetwork() {
+  if (unshare(CLONE_NEWNET) != 0 &&
+      unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0) {
+    return false;
+  }
+  UniqueFd any(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  ifreq device{};
+  std::strcpy(device.ifr_name, "lo");
+  device.ifr_flags = IFF_UP;
+  if (ioctl(any.get(), SIOCSIFFLAGS, &device) != 0) return false;
+  std::strcpy(device.ifr_name, "lo:1");
+  auto& address = reinterpret_cast<sockaddr_in&>(device.ifr_addr);
+  address = {.sin_family = AF_INET, .sin_port = 0};
+  inet_pton(AF_INET, "192.0.2.1", &address.sin_addr);
+  return ioctl(any.get(), SIOCSIFADDR, &device) == 0;
+}
+
+RawSocket ConnectFrom(const char* host, const std::string& address) {
+  const SocketAddress from =
+      ToSocketAddress({.wire = Wire::kTcp, .host = host});
+  const SocketAddress to = ToSocketAddress(*ParseDataAddress(address));
+  UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  EXPECT_EQ(bind(fd.get(), from.get(), from.length), 0);
+  EXPECT_EQ(connect(fd.get(), to.get(), to.length), 0);
+  return RawSocket(std::move(fd));
+}
+
+TEST(HubSystemTest, AHostWithTooManyHandshakesLosesItsOwnOldest) {
+  const int outcome = InChild([] {
+    if (!EnterOwnNetwork()) return kNotHere;
+    FakeClock clock;
+    auto loop = *PollLoop::Create(&clock);
+    auto hub = *Hub::Create({.loop = loop.get(),
+                             .host = "192.0.2.1",
+                             .plaintext_from_hosts = true,
+                             .max_handshakes_per_address = 4});
+    auto expected =
+        *hub->Expect(RandomSession(), {Wire::kTcp}, absl::InfiniteFuture(), {});
+    const auto admit = [&](const char* host) {
+      RawSocket socket = ConnectFrom(host, expected.addresses[0]);
+      Turn(*loop);
+      // For so long it is no reason to go that nothing is said.
+      clock.Advance(absl::Milliseconds(20));
+      return socket;
+    };
+    RawSocket other = admit("192.0.2.3");
+    std::deque<RawSocket> many;
+    for (int i = 0; i < 4; ++i) many.push_back(admit("192.0.2.2"));
+    EXPECT_EQ(hub->counters().refused, 0u);
+    for (uint64_t gone = 1; gone <= 3; ++gone) {
+      many.push_back(admit("192.0.2.2"));
+      EXPECT_TRUE(many.front().WaitUntilClosed());
+      many.pop_front();
+      for (RawSocket& socket : many) EXPECT_TRUE(socket.IsQuiet());
+      EXPECT_EQ(hub->counters().refused, gone);
+    }
+    EXPECT_TRUE(other.IsQuiet());
+    expected.context->join();
+    hub = nullptr;
+    return 0;
+  });
+  if (outcome == kNotHere) GTEST_SKIP() << "needs a network of its own";
+}
+
+TEST(HubSystemTest, AcceptingRestsWhileNoDescriptorIsLeft) {
+  InChild([] {
+    FakeClock clock;
+    auto loop = *PollLoop::Create(&clock);
+    auto hub = *Hub::Create({.loop = loop.get()});
+    auto expected =
+        *hub->Expect(RandomSession(), {Wire::kTcp}, absl::InfiniteFuture(), {});
+    Turn(*loop);
+    std::promise<void> go;
+    loop->Post([&] { go.get_future().wait(); });
+    std::vector<RawSocket> waiting;
+    for (int i = 0; i < 8; ++i) {
+      waiting.push_back(RawConnect(expected.addresses[0]));
+    }
+    const int next = dup(0);
+    close(next);
+    rlimit before;
+    getrlimit(RLIMIT_NOFILE, &before);
+    rlimit none = before;
+    none.rlim_cur = static_cast<rlim_t>(next);
+    setrlimit(RLIMIT_NOFILE, &none);
+    go.set_value();
+    // All hear that they are not served.
+    for (RawSocket& socket : waiting) EXPECT_TRUE(socket.WaitUntilClosed());
+    Turn(*loop);
+    const int accepts = AcceptCalls();
+    Turn(*loop);
+    EXPECT_EQ(AcceptCalls(), accepts);
+    clock.Advance(absl::Milliseconds(100));
+    Turn(*loop);
+    EXPECT_GT(AcceptCalls(), accepts);
+    EXPECT_LE(AcceptCalls(), accepts + 2);  // for itself, and with the spare
+    setrlimit(RLIMIT_NOFILE, &before);
+    clock.Advance(absl::Milliseconds(100));
+    EXPECT_THAT(TryHonestSession(*hub, Wire::kTcp), IsOk());
+    expected.context->join();
+    hub = nullptr;
+    return 0;
+  });
+}
+
 TEST(HubSystemTest, LivesWithoutDescriptors) {
   InChild([] {
-    PollLoop loop;
-    auto hub = *Hub::Create({.loop = &loop});
+    auto loop = *PollLoop::Create();
+    auto hub = *Hub::Create({.loop = loop.get()});
     const SessionKey key = RandomSession();
     auto expected = *hub->Expect(key, {Wire::kUnix, Wire::kTcp},
                                  absl::InfiniteFuture(), {});

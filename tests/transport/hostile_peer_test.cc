@@ -4,11 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <future>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "tests/testing/status_matchers.h"
+#include "tests/transport/allocation_limit.h"
 #include "tests/transport/pipe_fixture.h"
 #include "tests/transport/raw_peer.h"
 #include "transport/hub.h"
@@ -40,7 +42,7 @@ std::vector<std::string> MutationsOf(const std::string& good) {
 class HostileClientTest : public ::testing::Test {
  protected:
   HostileClientTest() {
-    hub_ = *Hub::Create({.loop = &loop_});
+    hub_ = *Hub::Create({.loop = loop_.get()});
     session_.emplace(*Session::Open(*hub_, *hub_, {Wire::kUnix}, key_));
   }
   ~HostileClientTest() override {
@@ -74,7 +76,7 @@ class HostileClientTest : public ::testing::Test {
     return pipe;
   }
 
-  PollLoop loop_;
+  std::unique_ptr<PollLoop> loop_ = *PollLoop::Create();
   const SessionKey key_ = RandomSession();
   std::unique_ptr<Hub> hub_;
   std::optional<Session> session_;
@@ -108,7 +110,7 @@ TEST_F(HostileClientTest, NoBrochureMakesTensorpipeThrow) {
     RawSocket socket = Dial();
     socket.Send(Packet(SpontaneousHello()) + Packet(body));
   }
-  for (const std::string body :
+  for (const std::string& body :
        {std::string("\xb9\x02\xbb\x00\xbb\x00", 6), std::string(5000, '\xb9'),
         std::string("\xb9\x02\xbb\x83\xff\xff\xff\xff\xff\xff\xff\xff", 12)}) {
     RawSocket socket = Dial();
@@ -152,9 +154,38 @@ TEST_F(HostileClientTest, NoDescriptorMakesTensorpipeThrow) {
   }
 }
 
+TEST_F(HostileClientTest, APacketThatIsAnnouncedTakesNoMemory) {
+  AllocationLimit allocations(uint64_t{1} << 30);
+  for (int i = 0; i < 16; ++i) {
+    RawSocket socket = Dial();
+    socket.Send(Packet(SpontaneousHello()) +
+                RawHeader('P', uint64_t{64} << 20));
+    side_.push_back(std::move(socket));
+  }
+  // Behind them, so that they have been looked at.
+  EXPECT_THAT(session_->OpenPipe(), IsOk());
+  EXPECT_LT(allocations.largest(), size_t{1} << 20);
+}
+
+TEST_F(HostileClientTest, APacketThatFindsNoMemoryEndsItsPipeOnly) {
+  RawSocket primary = Dial();
+  auto pipe = OpenPipe(primary);
+  ASSERT_NE(pipe, nullptr);
+  const std::string packet = Packet(std::string(8 << 20, 'x'));
+  {
+    AllocationLimit allocations(size_t{1} << 20);
+    // It is read as soon as somebody wants a message.
+    auto sent =
+        std::async(std::launch::async, [&] { return primary.Send(packet); });
+    EXPECT_THAT(Receive(*pipe), StatusIs(absl::StatusCode::kResourceExhausted));
+    EXPECT_FALSE(sent.get());
+  }
+  EXPECT_EQ(hub_->counters().broken_frames, 0u);
+}
+
 class HostileServerTest : public ::testing::TestWithParam<Wire> {
  protected:
-  HostileServerTest() { hub_ = *Hub::Create({.loop = &loop_}); }
+  HostileServerTest() { hub_ = *Hub::Create({.loop = loop_.get()}); }
   ~HostileServerTest() override {
     EXPECT_THAT(TryHonestSession(*hub_, GetParam()), IsOk());
   }
@@ -207,14 +238,14 @@ class HostileServerTest : public ::testing::TestWithParam<Wire> {
   template <class F>
   void OnLoop(F run) {
     std::promise<void> ran;
-    loop_.Post([&] {
+    loop_->Post([&] {
       run();
       ran.set_value();
     });
     ran.get_future().wait();
   }
 
-  PollLoop loop_;
+  std::unique_ptr<PollLoop> loop_ = *PollLoop::Create();
   std::unique_ptr<Hub> hub_;
   RawListener listener_{GetParam()};
   int wedged_ = 0;

@@ -20,12 +20,12 @@ using testing::StatusIs;
 class HubTest : public ::testing::TestWithParam<Wire> {
  protected:
   HubTest() {
-    auto hub = Hub::Create({.loop = &loop_});
+    auto hub = Hub::Create({.loop = loop_.get()});
     EXPECT_TRUE(hub.ok()) << hub.status();
     hub_ = *std::move(hub);
   }
 
-  PollLoop loop_;
+  std::unique_ptr<PollLoop> loop_ = *PollLoop::Create();
   std::unique_ptr<Hub> hub_;
 };
 
@@ -71,6 +71,18 @@ TEST_P(HubTest, KeepsSessionsApart) {
       EXPECT_EQ(got->metadata, letter.metadata);
     }
   }
+}
+
+TEST_P(HubTest, ASessionThatIsNotExpectedIsUnauthenticated) {
+  auto session = Session::Open(*hub_, *hub_, {GetParam()});
+  ASSERT_TRUE(session.ok()) << session.status();
+  auto context = hub_->Dial(RandomSession(), session->address(), {});
+  ASSERT_TRUE(context.ok()) << context.status();
+  Side intruder(*context);
+  auto pipe = intruder.context().connect("ferry://" + session->address());
+  EXPECT_THAT(Receive(*pipe), StatusIs(absl::StatusCode::kUnauthenticated));
+  auto ends = session->OpenPipe();
+  EXPECT_TRUE(ends.ok()) << ends.status();
 }
 
 TEST_P(HubTest, AWrongKeyIsUnauthenticated) {

@@ -93,7 +93,7 @@ std::future<absl::StatusOr<Letter>> StartReceive(tensorpipe::Pipe& pipe) {
 }  // namespace
 
 SessionKey RandomSession() {
-  const Nonce random = RandomNonce();
+  const Nonce random = *RandomNonce();
   SessionKey session;
   session.session_id = "session-";
   for (int i = 0; i < 8; ++i) {

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -12,11 +13,15 @@
 #include <vector>
 
 #include "absl/synchronization/notification.h"
+#include "tests/testing/status_matchers.h"
 
 namespace tensorferry {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using testing::IsOk;
+using testing::StatusIs;
 
 class Listening : public PollLoop::Watcher {
  public:
@@ -47,77 +52,98 @@ void OnLoop(Loop& loop, std::function<void()> run) {
 }
 
 TEST(PollLoopTest, TellsOfADescriptorThatIsReady) {
-  PollLoop loop;
+  auto loop = *PollLoop::Create();
   Sockets sockets;
   absl::Notification ready;
-  OnLoop(loop, [&] {
-    loop.Watch(sockets.ends[0], EPOLLIN,
-               std::make_shared<Listening>([&](uint32_t events) {
-                 EXPECT_TRUE(events & EPOLLIN);
-                 EXPECT_TRUE(loop.OnLoopThread());
-                 ready.Notify();
-               }));
+  OnLoop(*loop, [&] {
+    (void)loop->Watch(sockets.ends[0], EPOLLIN,
+                      std::make_shared<Listening>([&](uint32_t events) {
+                        EXPECT_TRUE(events & EPOLLIN);
+                        EXPECT_TRUE(loop->OnLoopThread());
+                        ready.Notify();
+                      }));
   });
   EXPECT_EQ(write(sockets.ends[1], "x", 1), 1);
   ready.WaitForNotification();
 }
 
 TEST(PollLoopTest, SaysNothingAfterUnwatch) {
-  PollLoop loop;
+  auto loop = *PollLoop::Create();
   Sockets one, two;
   int heard = 0;
   PollLoop::WatchId ids[2];
   // Both are ready; whichever hears first unwatches the other.
-  OnLoop(loop, [&] {
+  OnLoop(*loop, [&] {
     EXPECT_EQ(write(one.ends[1], "x", 1), 1);
     EXPECT_EQ(write(two.ends[1], "x", 1), 1);
     const auto hear = [&](uint32_t) {
       ++heard;
-      loop.Unwatch(ids[0]);
-      loop.Unwatch(ids[1]);
+      loop->Unwatch(ids[0]);
+      loop->Unwatch(ids[1]);
     };
     ids[0] =
-        loop.Watch(one.ends[0], EPOLLIN, std::make_shared<Listening>(hear));
+        *loop->Watch(one.ends[0], EPOLLIN, std::make_shared<Listening>(hear));
     ids[1] =
-        loop.Watch(two.ends[0], EPOLLIN, std::make_shared<Listening>(hear));
+        *loop->Watch(two.ends[0], EPOLLIN, std::make_shared<Listening>(hear));
   });
   while (true) {
     int so_far = 0;
-    OnLoop(loop, [&] { so_far = heard; });
+    OnLoop(*loop, [&] { so_far = heard; });
     if (so_far > 0) break;
   }
-  OnLoop(loop, [&] { EXPECT_EQ(heard, 1); });
+  OnLoop(*loop, [&] { EXPECT_EQ(heard, 1); });
 }
 
 TEST(PollLoopTest, KeepsAWatcherUntilUnwatch) {
-  PollLoop loop;
+  auto loop = *PollLoop::Create();
   Sockets sockets;
   std::weak_ptr<Listening> watch;
   PollLoop::WatchId id = 0;
-  OnLoop(loop, [&] {
+  OnLoop(*loop, [&] {
     auto watcher = std::make_shared<Listening>([](uint32_t) {});
     watch = watcher;
-    id = loop.Watch(sockets.ends[0], EPOLLIN, std::move(watcher));
+    id = *loop->Watch(sockets.ends[0], EPOLLIN, std::move(watcher));
   });
   EXPECT_FALSE(watch.expired());
-  OnLoop(loop, [&] { loop.Unwatch(id); });
+  OnLoop(*loop, [&] { loop->Unwatch(id); });
   EXPECT_TRUE(watch.expired());
 }
 
-TEST(PollLoopTest, ReportsADescriptorThatCannotBeWatched) {
-  PollLoop loop;
-  absl::Notification told;
-  OnLoop(loop, [&] {
-    loop.Watch(-1, EPOLLIN, std::make_shared<Listening>([&](uint32_t events) {
-      EXPECT_TRUE(events & EPOLLERR);
-      told.Notify();
-    }));
+TEST(PollLoopTest, SaysWhyADescriptorCannotBeWatchedAndDropsItsWatcher) {
+  auto loop = *PollLoop::Create();
+  auto watcher = std::make_shared<Listening>([](uint32_t) { ADD_FAILURE(); });
+  OnLoop(*loop, [&] {
+    EXPECT_THAT(loop->Watch(-1, EPOLLIN, watcher),
+                StatusIs(absl::StatusCode::kFailedPrecondition,
+                         HasSubstr("Bad file descriptor")));
   });
-  told.WaitForNotification();
+  EXPECT_EQ(watcher.use_count(), 1);
+}
+
+// With `left` descriptors left to this process.
+absl::Status CreateWith(int left) {
+  const int next = dup(0);
+  close(next);
+  rlimit before;
+  getrlimit(RLIMIT_NOFILE, &before);
+  rlimit few = before;
+  few.rlim_cur = static_cast<rlim_t>(next + left);
+  setrlimit(RLIMIT_NOFILE, &few);
+  absl::Status status = PollLoop::Create().status();
+  setrlimit(RLIMIT_NOFILE, &before);
+  return status;
+}
+
+TEST(PollLoopTest, IsNotMadeWithoutDescriptors) {
+  EXPECT_THAT(CreateWith(0), StatusIs(absl::StatusCode::kResourceExhausted,
+                                      HasSubstr("epoll_create1")));
+  EXPECT_THAT(CreateWith(1), StatusIs(absl::StatusCode::kResourceExhausted,
+                                      HasSubstr("eventfd")));
+  EXPECT_THAT(CreateWith(2), IsOk());
 }
 
 TEST(PollLoopTest, TasksDoNotKeepDescriptorsWaiting) {
-  PollLoop loop;
+  auto loop = *PollLoop::Create();
   Sockets sockets;
   bool ready = false;
   absl::Notification over;
@@ -125,12 +151,13 @@ TEST(PollLoopTest, TasksDoNotKeepDescriptorsWaiting) {
     if (ready) {
       over.Notify();
     } else {
-      loop.Post([&] { again(); });
+      loop->Post([&] { again(); });
     }
   };
-  OnLoop(loop, [&] {
-    loop.Watch(sockets.ends[0], EPOLLIN,
-               std::make_shared<Listening>([&](uint32_t) { ready = true; }));
+  OnLoop(*loop, [&] {
+    (void)loop->Watch(
+        sockets.ends[0], EPOLLIN,
+        std::make_shared<Listening>([&](uint32_t) { ready = true; }));
     again();
   });
   EXPECT_EQ(write(sockets.ends[1], "x", 1), 1);
@@ -144,20 +171,20 @@ INSTANTIATE_TEST_SUITE_P(Spins, PollLoopClockTest,
 
 TEST_P(PollLoopClockTest, FiresTimersWhenAFakeClockGetsThere) {
   FakeClock clock;
-  PollLoop loop(&clock, GetParam());
+  auto loop = *PollLoop::Create(&clock, GetParam());
   std::vector<std::string> fired;
   absl::Notification second, third;
   const absl::Time start = clock.Now();
-  loop.RunAt(start + absl::Seconds(2), [&] {
+  loop->RunAt(start + absl::Seconds(2), [&] {
     fired.push_back("two");
     second.Notify();
   });
-  loop.RunAt(start + absl::Seconds(1), [&] { fired.push_back("one"); });
-  loop.RunAt(start + absl::Seconds(3), [&] { third.Notify(); });
-  OnLoop(loop, [&] { EXPECT_THAT(fired, ElementsAre()); });
+  loop->RunAt(start + absl::Seconds(1), [&] { fired.push_back("one"); });
+  loop->RunAt(start + absl::Seconds(3), [&] { third.Notify(); });
+  OnLoop(*loop, [&] { EXPECT_THAT(fired, ElementsAre()); });
   clock.Advance(absl::Seconds(2));
   second.WaitForNotification();
-  OnLoop(loop, [&] { EXPECT_THAT(fired, ElementsAre("one", "two")); });
+  OnLoop(*loop, [&] { EXPECT_THAT(fired, ElementsAre("one", "two")); });
   EXPECT_FALSE(third.HasBeenNotified());
   clock.Advance(absl::Seconds(1));
   third.WaitForNotification();
@@ -165,29 +192,29 @@ TEST_P(PollLoopClockTest, FiresTimersWhenAFakeClockGetsThere) {
 
 TEST_P(PollLoopClockTest, WakesFromSleepForATimerThatComesFirst) {
   FakeClock clock;
-  PollLoop loop(&clock, GetParam());
-  loop.RunAt(absl::InfiniteFuture(), [] {});
+  auto loop = *PollLoop::Create(&clock, GetParam());
+  loop->RunAt(absl::InfiniteFuture(), [] {});
   for (int i = 0; i < 200; ++i) {
     absl::Notification fired;
-    loop.RunAt(clock.Now() + absl::Seconds(1), [&] { fired.Notify(); });
+    loop->RunAt(clock.Now() + absl::Seconds(1), [&] { fired.Notify(); });
     clock.Advance(absl::Seconds(1));
     fired.WaitForNotification();
   }
 }
 
 TEST_P(PollLoopClockTest, FiresOnTheRealClock) {
-  PollLoop loop(Clock::Real(), GetParam());
+  auto loop = *PollLoop::Create(Clock::Real(), GetParam());
   absl::Notification fired;
-  loop.RunAt(Clock::Real()->Now() + absl::Milliseconds(1),
-             [&] { fired.Notify(); });
+  loop->RunAt(Clock::Real()->Now() + absl::Milliseconds(1),
+              [&] { fired.Notify(); });
   fired.WaitForNotification();
 }
 
 TEST_P(PollLoopClockTest, RunsWhatWasPostedBeforeItIsGone) {
   int ran = 0;
   {
-    PollLoop loop(Clock::Real(), GetParam());
-    for (int i = 0; i < 100; ++i) loop.Post([&] { ++ran; });
+    auto loop = *PollLoop::Create(Clock::Real(), GetParam());
+    for (int i = 0; i < 100; ++i) loop->Post([&] { ++ran; });
   }
   EXPECT_EQ(ran, 100);
 }

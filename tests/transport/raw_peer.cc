@@ -102,6 +102,14 @@ bool RawSocket::WaitUntilClosed() {
   }
 }
 
+bool RawSocket::IsQuiet() {
+  char byte;
+  return recv(fd_.get(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 &&
+         errno == EAGAIN;
+}
+
+void RawSocket::FinishSending() { shutdown(fd_.get(), SHUT_WR); }
+
 void RawSocket::Reset() {
   const linger now{.l_onoff = 1, .l_linger = 0};
   setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &now, sizeof(now));
@@ -123,7 +131,7 @@ std::optional<RawSocket> RawDial(const std::string& address,
                                  const SessionKey& session, uint64_t number) {
   RawSocket socket = RawConnect(address);
   const Wire wire = OrDie(ParseDataAddress(address)).wire;
-  ClientHandshake handshake(session, wire, number);
+  ClientHandshake handshake(session, wire, number, OrDie(RandomNonce()));
   if (!RunHandshake(handshake, socket)) return std::nullopt;
   return socket;
 }
@@ -148,9 +156,12 @@ RawSocket RawListener::Accept() {
 
 std::optional<RawSocket> RawListener::AcceptSession(const SessionKey& session) {
   RawSocket socket = Accept();
-  ServerHandshake handshake(wire_, [&](const std::string&) {
-    return std::variant<std::string, Refusal>(session.key);
-  });
+  ServerHandshake handshake(
+      wire_,
+      [&](const std::string&) {
+        return std::variant<std::string, Refusal>(session.key);
+      },
+      OrDie(RandomNonce()));
   if (!RunHandshake(handshake, socket)) return std::nullopt;
   return socket;
 }

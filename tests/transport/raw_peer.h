@@ -23,7 +23,10 @@ class RawSocket {
   std::string Read(size_t size);
   // Whether the other end closes or resets.
   bool WaitUntilClosed();
-  void Reset();  // closes with RST
+  // Whether nothing has come, the end neither.
+  bool IsQuiet();
+  void FinishSending();  // half a close
+  void Reset();          // closes with RST
 
  private:
   UniqueFd fd_;

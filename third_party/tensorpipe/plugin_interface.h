@@ -1,7 +1,7 @@
 #ifndef TENSORFERRY_THIRD_PARTY_TENSORPIPE_PLUGIN_INTERFACE_H_
 #define TENSORFERRY_THIRD_PARTY_TENSORPIPE_PLUGIN_INTERFACE_H_
 
-// The interfaces of tensorpipe that a transport implements and a channel is
+// The interfaces of tensorpipe that a transport and a channel implement and are
 // given, declared as tensorpipe does in headers that libtorch's package leaves
 // out (tensorpipe/transport/connection.h, transport/listener.h,
 // channel/channel.h, common/nop.h; commit 2b4cd91). The order of the virtual

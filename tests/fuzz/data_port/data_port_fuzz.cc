@@ -31,7 +31,7 @@ T OrDie(absl::StatusOr<T> value) {
 // One session of one hub, for all inputs. Never destroyed.
 struct Port {
   Port() {
-    hub = OrDie(Hub::Create({.loop = &loop}));
+    hub = OrDie(Hub::Create({.loop = loop.get()}));
     auto expected =
         OrDie(hub->Expect(session, {Wire::kUnix}, absl::InfiniteFuture(), {}));
     address = ToSocketAddress(OrDie(ParseDataAddress(expected.addresses[0])));
@@ -51,7 +51,7 @@ struct Port {
   }
 
   const SessionKey session = {.session_id = "s", .key = "sixteen bytes..."};
-  PollLoop loop;
+  std::unique_ptr<PollLoop> loop = OrDie(PollLoop::Create());
   std::unique_ptr<Hub> hub;
   SocketAddress address;
   tensorpipe::Context context;
@@ -65,7 +65,8 @@ void Say(int fd, absl::string_view bytes) {
 }
 
 void Prove(Port& port, int fd) {
-  ClientHandshake handshake(port.session, Wire::kUnix, ++port.number);
+  ClientHandshake handshake(port.session, Wire::kUnix, ++port.number,
+                            OrDie(RandomNonce()));
   while (true) {
     const auto output = handshake.output();
     Say(fd, {reinterpret_cast<const char*>(output.data()), output.size()});
