@@ -42,6 +42,19 @@ std::string Describe(const Manifest& manifest, size_t storage) {
 
 }  // namespace
 
+bool HasBytesToDigest(const Manifest& manifest, DigestScope scope) {
+  if (scope == DigestScope::kDevicesToo || manifest.payload_nbytes() > 0) {
+    return manifest.BytesOnWire() > 0;
+  }
+  for (int b = 0; b < manifest.buffer_count(); ++b) {
+    if (manifest.buffer_nbytes(b) > 0 && manifest.buffer_source(b).is_cpu() &&
+        manifest.buffer_target(b).is_cpu()) {
+      return true;
+    }
+  }
+  return false;
+}
+
 std::vector<uint64_t> DigestOf(const Manifest& manifest,
                                const std::vector<Region>& regions,
                                DigestScope scope) {

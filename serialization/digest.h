@@ -15,6 +15,9 @@ namespace tensorferry {
 // also those that one of them has on a device.
 enum class DigestScope { kHost, kDevicesToo };
 
+// Whether a message has bytes in this scope: else digesting it takes no time.
+bool HasBytesToDigest(const Manifest& manifest, DigestScope scope);
+
 // XXH3-64 of each storage's bytes in manifest order, and of the payload last.
 // One that is out of scope, or whose region is not in host memory, has digest 0
 // ("not computed"), and bytes whose digest happens to be 0 have 1.

@@ -277,31 +277,41 @@ AllocateOptions IncomingMessages::OptionsFor(const Receiving& receiving,
   return options;
 }
 
-// Ordinary memory, however large, is a call of the system for each tensor.
+// Ordinary memory, however large, is a call of the system for each tensor. That
+// of a device may take long, but not if the user has it already.
 LinkHost::Weight IncomingMessages::WeightOfAllocation(
-    const Message& message) const {
-  const bool light = host_->buffers == nullptr &&
-                     message.manifest.tensor_count() <= kFewTensors &&
-                     AllOnHost(message.manifest);
-  return light ? LinkHost::Weight::kLight : LinkHost::Weight::kHeavy;
+    const Message& message, const Receiving& receiving) const {
+  const Manifest& manifest = message.manifest;
+  const bool is_there = AllOnDevices(manifest)
+                            ? !receiving.options.into.tensors.empty()
+                            : host_->buffers == nullptr && AllOnHost(manifest);
+  return is_there && manifest.tensor_count() <= kFewTensors
+             ? LinkHost::Weight::kLight
+             : LinkHost::Weight::kHeavy;
 }
 
-// What is heavy is to digest and to copy.
+// What is heavy is to digest and to copy on the host.
 LinkHost::Weight IncomingMessages::WeightOfDelivery(
     const Message& message, const Receiving& receiving) const {
   const Manifest& manifest = message.described();
-  const bool in_place = !host_->rules.digests && message.staged.empty() &&
-                        receiving.options.into.tensors.empty();
-  const bool light = manifest.tensor_count() <= kFewTensors &&
-                     host_->buffers == nullptr && AllOnHost(manifest) &&
-                     (message.is_inline || in_place);
+  const bool digests =
+      host_->rules.digests &&
+      HasBytesToDigest(manifest, ScopeOf(manifest, message.digests));
+  bool light =
+      manifest.tensor_count() <= kFewTensors && (message.is_inline || !digests);
+  if (!AllOnDevices(manifest)) {
+    const bool in_place =
+        message.staged.empty() && receiving.options.into.tensors.empty();
+    light = light && host_->buffers == nullptr && AllOnHost(manifest) &&
+            (message.is_inline || in_place);
+  }
   return light ? LinkHost::Weight::kLight : LinkHost::Weight::kHeavy;
 }
 
 void IncomingMessages::AllocateMemory(const ReceiveAction& action) {
   std::shared_ptr<Message> message = messages_.at(action.operation);
   host_->Work(
-      WeightOfAllocation(*message),
+      WeightOfAllocation(*message, *receivings_.at(action.receive)),
       [this, id = action.operation, message,
        options = OptionsFor(*receivings_.at(action.receive), *message)] {
         auto buffers = std::make_shared<absl::StatusOr<ReadBuffers>>(

@@ -99,7 +99,8 @@ class IncomingMessages {
                         Message& message) const;
   AllocateOptions OptionsFor(const Receiving& receiving,
                              const Message& message) const;
-  LinkHost::Weight WeightOfAllocation(const Message& message) const;
+  LinkHost::Weight WeightOfAllocation(const Message& message,
+                                      const Receiving& receiving) const;
   LinkHost::Weight WeightOfDelivery(const Message& message,
                                     const Receiving& receiving) const;
   void AllocateMemory(const ReceiveAction& action);

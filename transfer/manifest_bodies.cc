@@ -13,6 +13,15 @@ bool AllOnHost(const Manifest& manifest) {
   return true;
 }
 
+bool AllOnDevices(const Manifest& manifest) {
+  for (int i = 0; i < manifest.buffer_count(); ++i) {
+    if (manifest.buffer_nbytes(i) > 0 && manifest.buffer_target(i).is_cpu()) {
+      return false;
+    }
+  }
+  return manifest.BytesOnWire() > 0;
+}
+
 BodyCut BodiesOf(const Manifest& manifest, uint64_t body_bytes) {
   std::vector<uint64_t> sizes(manifest.buffer_count());
   for (int i = 0; i < manifest.buffer_count(); ++i) {

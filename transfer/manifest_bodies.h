@@ -14,6 +14,9 @@ namespace tensorferry {
 // they leave inline, or before their GRANT.
 bool AllOnHost(const Manifest& manifest);
 
+// Whether all bytes go to devices.
+bool AllOnDevices(const Manifest& manifest);
+
 // The bodies that the bytes are cut into; see CutIntoBodies.
 BodyCut BodiesOf(const Manifest& manifest, uint64_t body_bytes);
 

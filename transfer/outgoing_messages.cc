@@ -245,8 +245,11 @@ void OutgoingMessages::CopyToDigest(OperationId id) {
 
 void OutgoingMessages::Digest(OperationId id, HostCopies bytes) {
   Sending* sending = sendings_.at(id).get();
+  const bool heavy =
+      HasBytesToDigest(sending->buffers.manifest(), sending->digest_scope);
   host_->Work(
-      LinkHost::Weight::kHeavy, [this, id, sending, bytes = std::move(bytes)] {
+      heavy ? LinkHost::Weight::kHeavy : LinkHost::Weight::kLight,
+      [this, id, sending, bytes = std::move(bytes)] {
         sending->digests = DigestOf(sending->buffers.manifest(), bytes.regions,
                                     sending->digest_scope);
         return LinkHost::Afterwards{
