@@ -150,15 +150,21 @@ at::Tensor Compose(const Manifest& manifest, int tensor,
   c10::IntArrayRef sizes = RefOf(manifest.sizes(tensor));
   const at::Tensor& values = components[0];
   auto options = values.options().layout(LayoutOf(kind));
+  // Indices on a device are not looked at: the host would wait for it.
+  const bool checked = values.is_cpu();
   if (kind == TensorKind::kCoo) {
     bool coalesced = manifest.has_flag(tensor, kCoalesced);
-    at::_validate_sparse_coo_tensor_args(components[1], values, sizes,
-                                         coalesced);
+    if (checked) {
+      at::_validate_sparse_coo_tensor_args(components[1], values, sizes,
+                                           coalesced);
+    }
     return at::_sparse_coo_tensor_unsafe(components[1], values, sizes, options,
                                          coalesced);
   }
-  at::_validate_sparse_compressed_tensor_args(components[1], components[2],
-                                              values, sizes, LayoutOf(kind));
+  if (checked) {
+    at::_validate_sparse_compressed_tensor_args(components[1], components[2],
+                                                values, sizes, LayoutOf(kind));
+  }
   return at::_sparse_compressed_tensor_unsafe(components[1], components[2],
                                               values, sizes, options);
 }

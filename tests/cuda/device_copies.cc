@@ -18,7 +18,10 @@ namespace tensorferry {
 namespace testing {
 namespace {
 
-constexpr int kGpus = 2;
+int Gpus() {
+  int count = 0;
+  return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+}
 
 Placement AllOn(c10::Device to) {
   Placement placement;
@@ -32,14 +35,13 @@ Placement AllOn(c10::Device to) {
 }
 
 absl::Status Synchronize() {
-  for (int device = 0; device < kGpus; ++device) {
-    const cudaError_t error = cudaStreamSynchronize(
-        c10::cuda::getDefaultCUDAStream(static_cast<c10::DeviceIndex>(device)));
-    if (error != cudaSuccess) {
-      return absl::InternalError(cudaGetErrorString(error));
-    }
+  cudaError_t error = cudaSuccess;
+  for (int device = Gpus() - 1; device >= 0; --device) {
+    if (error == cudaSuccess) error = cudaSetDevice(device);
+    if (error == cudaSuccess) error = cudaDeviceSynchronize();
   }
-  return absl::OkStatus();
+  if (error == cudaSuccess) return absl::OkStatus();
+  return absl::InternalError(cudaGetErrorString(error));
 }
 
 }  // namespace
@@ -49,7 +51,7 @@ absl::StatusOr<std::vector<at::Tensor>> CopiedTo(
   SerializeOptions send;
   send.placement = AllOn(to);
   AllocateOptions receive;
-  for (int device = 0; device < kGpus; ++device) {
+  for (int device = 0; device < Gpus(); ++device) {
     const c10::Stream stream =
         c10::cuda::getDefaultCUDAStream(static_cast<c10::DeviceIndex>(device));
     send.streams.push_back(stream);
