@@ -52,10 +52,14 @@ void Carry(const WriteBuffers& from, const ReadBuffers& to) {
   }
 }
 
+// From ordinary memory: of pinned memory libtorch asks whether it is free
+// again, and the host would learn how far the stream is.
 at::Tensor MadeOn(CUDAStream stream, const at::Tensor& host) {
   const CUDAStreamGuard guard(stream);
   at::Tensor made = at::empty_like(host, host.options().device(at::kCUDA));
-  made.copy_(host.pin_memory(), /*non_blocking=*/true);
+  EXPECT_EQ(cudaMemcpyAsync(made.mutable_data_ptr(), host.const_data_ptr(),
+                            host.nbytes(), cudaMemcpyHostToDevice, stream),
+            cudaSuccess);
   return made;
 }
 

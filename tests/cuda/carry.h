@@ -18,8 +18,9 @@ void Carry(const WriteBuffers& from, const ReadBuffers& to);
 // All that comes onto `later` waits for what is on `earlier` now.
 void WaitFor(c10::Stream earlier, c10::Stream later);
 
-// A tensor on the device of `stream` that holds the values of `host` once the
-// stream has come so far. It was allocated there, and nothing waits.
+// A tensor on the device of `stream` that holds the values of `host`, which is
+// contiguous, once the stream has come so far. It was allocated there, and
+// nothing waits.
 at::Tensor MadeOn(c10::cuda::CUDAStream stream, const at::Tensor& host);
 
 // What `tensor` holds once `stream` has come so far.
