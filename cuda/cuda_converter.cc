@@ -33,11 +33,9 @@ absl::Status Failed(absl::string_view what, c10::Device device,
                    " (", cudaGetErrorString(error), ")"));
 }
 
-// Whether the stream can still be used: a device that failed stays so until the
-// process ends, and tensorpipe would throw.
+// Whether the stream, of the current device, can still be used: a device that
+// failed stays so until the process ends, and tensorpipe would throw.
 absl::Status CheckUsable(c10::Stream stream) {
-  // The handle of a default stream means that of the current device.
-  const c10::cuda::OptionalCUDAGuard guard(stream.device());
   const cudaError_t error = cudaStreamQuery(CUDAStream(stream));
   if (error == cudaSuccess) return absl::OkStatus();
   if (error != cudaErrorNotReady) {
@@ -61,12 +59,23 @@ absl::Status CheckRange(const c10::Storage& storage, ByteRange range) {
   return absl::OkStatus();
 }
 
-// Runs `step` where libtorch's exceptions end.
+// Runs `step` where libtorch's exceptions end, with `device` as the current
+// one: the handle of a default stream means its, and CUDA refuses all calls
+// while that is one that failed.
 template <class Step>
 auto Guarded(absl::string_view what, c10::Device device, Step step) {
   return CatchTorchErrors(
       absl::StatusCode::kFailedPrecondition,
-      [&] { return absl::StrCat(what, " on ", device.str()); }, step);
+      [&] { return absl::StrCat(what, " on ", device.str()); },
+      [&]() -> decltype(step()) {
+        try {
+          const c10::cuda::CUDAGuard guard(device);
+          return step();
+        } catch (const c10::AcceleratorError& error) {
+          return Failed(what, device,
+                        static_cast<cudaError_t>(error.get_error_code()));
+        }
+      });
 }
 
 void CUDART_CB OnReached(cudaStream_t, cudaError_t error, void* argument) {
@@ -89,9 +98,9 @@ class CudaConverter : public DeviceConverter {
       const c10::Storage& storage, ByteRange range,
       c10::Stream carrying) const override {
     FERRY_RETURN_IF_ERROR(CheckRange(storage, range));
-    FERRY_RETURN_IF_ERROR(CheckUsable(carrying));
     return Guarded(
         "sending", carrying.device(), [&]() -> absl::StatusOr<SendBuffer> {
+          FERRY_RETURN_IF_ERROR(CheckUsable(carrying));
           SendBuffer buffer;
           buffer.nbytes = range.nbytes;
           buffer.owner_storage = storage;
@@ -113,10 +122,10 @@ class CudaConverter : public DeviceConverter {
                                                      " for a stream of ",
                                                      receiving.device().str()));
     }
-    FERRY_RETURN_IF_ERROR(CheckUsable(receiving));
     return Guarded(
         absl::StrCat(nbytes, " bytes"), device,
         [&]() -> absl::StatusOr<c10::DataPtr> {
+          FERRY_RETURN_IF_ERROR(CheckUsable(receiving));
           // Nobody may have used CUDA through libtorch before.
           at::globalContext().lazyInitDevice(c10::kCUDA);
           const c10::cuda::CUDAStreamGuard guard{CUDAStream(receiving)};
@@ -126,27 +135,30 @@ class CudaConverter : public DeviceConverter {
 
   absl::Status Order(c10::Stream earlier, c10::Stream later) const override {
     if (earlier == later) return absl::OkStatus();
-    return Guarded("ordering streams", later.device(), [&]() -> absl::Status {
-      c10::Event event(c10::kCUDA);
-      event.record(earlier);
-      event.block(later);
-      return absl::OkStatus();
-    });
+    return Guarded(absl::StrCat("work after that of ", earlier.device().str()),
+                   later.device(), [&]() -> absl::Status {
+                     c10::Event event(c10::kCUDA);
+                     event.record(earlier);
+                     event.block(later);
+                     return absl::OkStatus();
+                   });
   }
 
   // cudaLaunchHostFunc would not be called when the device has failed.
   void WhenReached(c10::Stream stream, DoneStatus reached) const override {
     auto waiting = std::make_unique<std::pair<DoneStatus, c10::Device>>(
         std::move(reached), stream.device());
-    const c10::cuda::OptionalCUDAGuard guard(stream.device());
-    const cudaError_t error = cudaStreamAddCallback(
-        CUDAStream(stream), &OnReached, waiting.get(), /*flags=*/0);
-    if (error == cudaSuccess) {
-      waiting.release();  // OnReached's
-      return;
-    }
-    std::move(waiting->first)(
-        Failed("waiting for a stream", stream.device(), error));
+    absl::Status status =
+        Guarded("waiting for a stream", stream.device(), [&]() -> absl::Status {
+          const cudaError_t error = cudaStreamAddCallback(
+              CUDAStream(stream), &OnReached, waiting.get(), /*flags=*/0);
+          if (error != cudaSuccess) {
+            return Failed("waiting for a stream", stream.device(), error);
+          }
+          waiting.release();  // OnReached's
+          return absl::OkStatus();
+        });
+    if (!status.ok()) std::move(waiting->first)(std::move(status));
   }
 
   absl::StatusOr<c10::DataPtr> CopyToHost(const std::byte* data,

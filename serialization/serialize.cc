@@ -311,7 +311,7 @@ absl::Status Serializer::Describe(const View& view) {
     return absl::InvalidArgumentError(
         absl::StrCat(Tensor(current_), " ", memory.message()));
   }
-  if (group.views == 1 &&
+  if (group.views == 1 && devices_[group.source].converter->CanPack() &&
       IsWorthGathering(SpanOf(tensor->sizes()), SpanOf(tensor->strides()))) {
     FERRY_RETURN_IF_ERROR(KeepForCopy(group));
     FERRY_RETURN_IF_ERROR(CatchTorchErrors(

@@ -1,44 +1,17 @@
-#include <c10/core/CPUAllocator.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cstring>
 
 #include "serialization/converter_registry.h"
-#include "tests/testing/converter_suite.h"
 #include "tests/testing/status_matchers.h"
 
 namespace tensorferry {
 namespace {
 
-using testing::ConverterCase;
-using testing::ConverterSuite;
-
 const DeviceConverter& Cpu() {
   return **ConverterRegistry::Global().Find(c10::kCPU);
 }
-
-ConverterCase CpuCase() {
-  ConverterCase cpu;
-  cpu.name = "cpu";
-  cpu.converter = &Cpu();
-  cpu.make_storage = [](const std::vector<char>& bytes) {
-    c10::Storage storage(c10::Storage::use_byte_size_t(), bytes.size(),
-                         c10::GetCPUAllocator());
-    std::memcpy(storage.mutable_data(), bytes.data(), bytes.size());
-    return storage;
-  };
-  cpu.read = [](const std::byte* data, size_t n) {
-    const char* bytes = reinterpret_cast<const char*>(data);
-    return std::vector<char>(bytes, bytes + n);
-  };
-  cpu.write = [](std::byte* data, const std::vector<char>& bytes) {
-    std::memcpy(data, bytes.data(), bytes.size());
-  };
-  return cpu;
-}
-
-INSTANTIATE_TEST_SUITE_P(Cpu, ConverterSuite, ::testing::Values(&CpuCase));
 
 const c10::Stream kStream(c10::Stream::DEFAULT, c10::Device(c10::kCPU));
 

@@ -1,11 +1,17 @@
-#include "tests/testing/converter_suite.h"
+// What every DeviceConverter keeps to.
 
 #include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include <limits>
+#include <memory>
 #include <numeric>
+#include <utility>
 
+#include "absl/synchronization/notification.h"
+#include "absl/time/time.h"
 #include "serialization/torch_types.h"
+#include "tests/testing/converter_case.h"
 #include "tests/testing/status_matchers.h"
 
 namespace tensorferry {
@@ -15,16 +21,73 @@ namespace {
 using ::testing::Contains;
 using ::testing::Field;
 
-// The devices of one type may be instantiated nowhere in a binary.
-GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(ConverterSuite);
+class ConverterSuite : public ::testing::Test {
+ protected:
+  void SetUp() override { case_ = ConverterUnderTest(); }
+  void TearDown() override {
+    if (case_.check) case_.check();
+  }
 
-std::vector<char> Bytes(size_t n) {
+  const DeviceConverter& converter() const { return *case_.converter; }
+
+  // Waits until all that is on `stream` now is over.
+  absl::Status Reached(c10::Stream stream) const {
+    struct Wait {
+      absl::Notification came;
+      absl::Status status;
+    };
+    auto wait = std::make_shared<Wait>();
+    converter().WhenReached(stream, [wait](absl::Status status) {
+      wait->status = std::move(status);
+      wait->came.Notify();
+    });
+    if (!wait->came.WaitForNotificationWithTimeout(absl::Seconds(30))) {
+      return absl::DeadlineExceededError("never reached");
+    }
+    return wait->status;
+  }
+
+  // A storage of the device, enqueued to hold `bytes` once `stream` has come
+  // so far; its memory was allocated to be received into on that stream.
+  c10::Storage Written(const std::vector<char>& bytes, c10::Stream stream) {
+    absl::StatusOr<c10::DataPtr> memory = converter().AllocateToReceive(
+        bytes.size(), case_.device, stream, nullptr);
+    EXPECT_THAT(memory, IsOk());
+    case_.enqueue_write(static_cast<std::byte*>(memory->get()), bytes, stream);
+    return c10::Storage(c10::Storage::use_byte_size_t(), bytes.size(),
+                        *std::move(memory), nullptr, false);
+  }
+
+  ConverterCase case_;
+};
+
+class ConverterStreamSuite : public ConverterSuite {
+ protected:
+  void SetUp() override {
+    ConverterSuite::SetUp();
+    if (!case_.other_stream) GTEST_SKIP() << "a type without streams";
+  }
+
+  c10::Stream stream() const { return case_.stream; }
+  c10::Stream other() const { return *case_.other_stream; }
+};
+
+std::vector<char> Bytes(size_t n, char first = 1) {
   std::vector<char> bytes(n);
-  std::iota(bytes.begin(), bytes.end(), 1);
+  std::iota(bytes.begin(), bytes.end(), first);
   return bytes;
 }
 
-TEST_P(ConverterSuite, PreparesTheRangeThatWasAskedFor) {
+const std::byte* DataOf(const c10::Storage& storage) {
+  return static_cast<const std::byte*>(storage.data());
+}
+
+std::vector<char> OnHost(const c10::DataPtr& copy, size_t n) {
+  const char* bytes = static_cast<const char*>(copy.get());
+  return std::vector<char>(bytes, bytes + n);
+}
+
+TEST_F(ConverterSuite, PreparesTheRangeThatWasAskedFor) {
   std::vector<char> bytes = Bytes(256);
   c10::Storage storage = case_.make_storage(bytes);
   FERRY_ASSERT_OK_AND_ASSIGN(
@@ -35,7 +98,7 @@ TEST_P(ConverterSuite, PreparesTheRangeThatWasAskedFor) {
             std::vector<char>(bytes.begin() + 32, bytes.begin() + 132));
 }
 
-TEST_P(ConverterSuite, DoesNotCopyMemoryThatHasAnOwner) {
+TEST_F(ConverterSuite, DoesNotCopyMemoryThatHasAnOwner) {
   c10::Storage storage = case_.make_storage(Bytes(256));
   FERRY_ASSERT_OK_AND_ASSIGN(
       SendBuffer ready,
@@ -43,7 +106,7 @@ TEST_P(ConverterSuite, DoesNotCopyMemoryThatHasAnOwner) {
   EXPECT_EQ(static_cast<const void*>(ready.data), storage.data());
 }
 
-TEST_P(ConverterSuite, KeepsTheStorageAliveUntilTheSendIsOver) {
+TEST_F(ConverterSuite, KeepsTheStorageAliveUntilTheSendIsOver) {
   c10::Storage storage = case_.make_storage(Bytes(256));
   c10::weak_intrusive_ptr<c10::StorageImpl> watch(
       c10::intrusive_ptr<c10::StorageImpl>(
@@ -61,7 +124,7 @@ TEST_P(ConverterSuite, KeepsTheStorageAliveUntilTheSendIsOver) {
   EXPECT_TRUE(watch.expired());
 }
 
-TEST_P(ConverterSuite, RefusesARangeOutsideTheStorage) {
+TEST_F(ConverterSuite, RefusesARangeOutsideTheStorage) {
   c10::Storage storage = case_.make_storage(Bytes(256));
   constexpr uint64_t kMost = std::numeric_limits<uint64_t>::max();
   for (ByteRange range :
@@ -72,7 +135,7 @@ TEST_P(ConverterSuite, RefusesARangeOutsideTheStorage) {
   }
 }
 
-TEST_P(ConverterSuite, PreparesAnEmptyRange) {
+TEST_F(ConverterSuite, PreparesAnEmptyRange) {
   c10::Storage storage = case_.make_storage(Bytes(256));
   FERRY_ASSERT_OK_AND_ASSIGN(
       SendBuffer ready,
@@ -80,7 +143,7 @@ TEST_P(ConverterSuite, PreparesAnEmptyRange) {
   EXPECT_EQ(ready.nbytes, 0u);
 }
 
-TEST_P(ConverterSuite, AllocatesMemoryOfTheDeviceThatCanBeWritten) {
+TEST_F(ConverterSuite, AllocatesMemoryOfTheDeviceThatCanBeWritten) {
   for (size_t nbytes : {1, 63, 64, 1 << 20}) {
     FERRY_ASSERT_OK_AND_ASSIGN(
         c10::DataPtr memory, converter().AllocateToReceive(
@@ -95,30 +158,114 @@ TEST_P(ConverterSuite, AllocatesMemoryOfTheDeviceThatCanBeWritten) {
   }
 }
 
-TEST_P(ConverterSuite, AllocatesNothingForNothing) {
+TEST_F(ConverterSuite, AllocatesNothingForNothing) {
   EXPECT_THAT(
       converter().AllocateToReceive(0, case_.device, case_.stream, nullptr),
       IsOk());
 }
 
-TEST_P(ConverterSuite, SaysWhenThereIsNotEnoughMemory) {
+TEST_F(ConverterSuite, SaysWhenThereIsNotEnoughMemory) {
   EXPECT_THAT(converter().AllocateToReceive(uint64_t{1} << 50, case_.device,
                                             case_.stream, nullptr),
               StatusIs(absl::StatusCode::kResourceExhausted));
 }
 
-TEST_P(ConverterSuite, CarriesMemoryAsABufferOfItsDevice) {
-  std::byte* data = reinterpret_cast<std::byte*>(uintptr_t{64});
+TEST_F(ConverterSuite, CarriesMemoryAsABufferOfItsDevice) {
+  c10::Storage storage = case_.make_storage(Bytes(256));
+  auto* data = static_cast<std::byte*>(storage.mutable_data());
   tensorpipe::Device carried =
       converter().CarriedBuffer(data, case_.stream).device();
   DeviceId device = DeviceIdOf(case_.device);
-  EXPECT_EQ(carried.type, device.type);
-  EXPECT_EQ(carried.index, device.index);
+  EXPECT_EQ(carried.type, case_.carried_as);
+  if (carried.type == device.type) EXPECT_EQ(carried.index, device.index);
 }
 
-TEST_P(ConverterSuite, ListsTheDevice) {
+TEST_F(ConverterSuite, ListsTheDevice) {
   EXPECT_THAT(converter().Devices(),
               Contains(Field(&DeviceInfo::id, DeviceIdOf(case_.device))));
+}
+
+TEST_F(ConverterSuite, RunsWhatWaitsForAStreamOnce) {
+  for (int i = 0; i < 3; ++i) EXPECT_THAT(Reached(case_.stream), IsOk());
+}
+
+TEST_F(ConverterSuite, OrdersAStreamAfterItself) {
+  EXPECT_THAT(converter().Order(case_.stream, case_.stream), IsOk());
+}
+
+// A type that does not has no digests of its tensors.
+TEST_F(ConverterSuite, CopiesToTheHostOrSaysThatItDoesNot) {
+  c10::Storage storage = case_.make_storage(Bytes(300));
+  absl::StatusOr<c10::DataPtr> copy =
+      converter().CopyToHost(DataOf(storage) + 100, 200, case_.stream);
+  if (!copy.ok()) {
+    EXPECT_THAT(copy, StatusIs(absl::StatusCode::kUnimplemented));
+    return;
+  }
+  EXPECT_TRUE(copy->device().is_cpu());
+  ASSERT_THAT(Reached(case_.stream), IsOk());
+  EXPECT_EQ(OnHost(*copy, 200), Bytes(200, 101));
+  EXPECT_THAT(converter().CopyToHost(nullptr, 0, case_.stream), IsOk());
+}
+
+TEST_F(ConverterStreamSuite, CopiesToTheHostInTheOrderOfTheStream) {
+  c10::Storage storage = Written(Bytes(256), stream());
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      c10::DataPtr copy,
+      converter().CopyToHost(DataOf(storage), 256, stream()));
+  ASSERT_THAT(Reached(stream()), IsOk());
+  EXPECT_EQ(OnHost(copy, 256), Bytes(256));
+}
+
+TEST_F(ConverterStreamSuite, OrdersOneStreamAfterAnother) {
+  c10::Storage storage = Written(Bytes(256), stream());
+  ASSERT_THAT(converter().Order(stream(), other()), IsOk());
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      c10::DataPtr copy, converter().CopyToHost(DataOf(storage), 256, other()));
+  ASSERT_THAT(Reached(other()), IsOk());
+  EXPECT_EQ(OnHost(copy, 256), Bytes(256));
+}
+
+// The memory is not given to anybody else before.
+TEST_F(ConverterStreamSuite, KeepsTheBytesForWhatIsOnTheCarryingStream) {
+  c10::Storage storage = case_.make_storage(Bytes(256));
+  c10::DataPtr copy;
+  {
+    FERRY_ASSERT_OK_AND_ASSIGN(
+        SendBuffer ready,
+        converter().PrepareToSend(storage, {0, 256}, stream()));
+    FERRY_ASSERT_OK_AND_ASSIGN(
+        copy, converter().CopyToHost(ready.data, 256, stream()));
+    storage = c10::Storage();
+  }
+  c10::Storage next = case_.make_storage(Bytes(256, 50));
+  ASSERT_THAT(Reached(stream()), IsOk());
+  EXPECT_EQ(OnHost(copy, 256), Bytes(256));
+}
+
+TEST_F(ConverterStreamSuite, AllocatesWhatMayBeWrittenOnTheReceivingStream) {
+  c10::DataPtr copy;
+  {
+    c10::Storage storage = Written(Bytes(256), stream());
+    FERRY_ASSERT_OK_AND_ASSIGN(
+        copy, converter().CopyToHost(DataOf(storage), 256, stream()));
+  }
+  c10::Storage next = Written(Bytes(256, 50), other());
+  ASSERT_THAT(Reached(other()), IsOk());
+  EXPECT_EQ(case_.read(DataOf(next), 256), Bytes(256, 50));
+  ASSERT_THAT(Reached(stream()), IsOk());
+  EXPECT_EQ(OnHost(copy, 256), Bytes(256));
+}
+
+TEST_F(ConverterStreamSuite, ACopyThatIsDroppedDoesNotEndInAnother) {
+  c10::Storage storage = case_.make_storage(Bytes(256));
+  c10::Storage wanted = case_.make_storage(Bytes(256, 50));
+  ASSERT_THAT(converter().CopyToHost(DataOf(storage), 256, stream()), IsOk());
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      c10::DataPtr copy, converter().CopyToHost(DataOf(wanted), 256, other()));
+  ASSERT_THAT(Reached(other()), IsOk());
+  ASSERT_THAT(Reached(stream()), IsOk());
+  EXPECT_EQ(OnHost(copy, 256), Bytes(256, 50));
 }
 
 }  // namespace
