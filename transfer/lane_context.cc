@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "base/exception_status.h"
 #include "transfer/paths.h"
 #include "transfer/tensorpipe_status.h"
 
@@ -30,7 +31,10 @@ std::string AddChannel(const std::vector<ChannelBackend>& backends,
     std::string why = backend->unusable();
     if (!why.empty()) return why;
   }
-  auto context = backend->make(environment);
+  std::shared_ptr<tensorpipe::channel::Context> context;
+  const absl::Status made = CatchExceptions(
+      "tensorpipe", [&] { context = backend->make(environment); });
+  if (!made.ok()) return std::string(made.message());
   if (context == nullptr || !context->isViable()) {
     return "the channel does not work in this process";
   }
