@@ -1,5 +1,7 @@
 #include "cuda/shared_channel.h"
 
+#include <cuda_runtime_api.h>
+
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -29,7 +31,9 @@ void SharedChannel::Enter(absl::FunctionRef<void()> code) {
   if (!lost().ok()) return;
   const absl::Status thrown =
       CatchExceptions(absl::StrCat(name_, ": tensorpipe"), code);
-  if (!thrown.ok()) Lose(thrown);
+  if (thrown.ok()) return;
+  cudaGetLastError();  // forgotten: libtorch would take it for its own
+  Lose(thrown);
 }
 
 void SharedChannel::Add(std::weak_ptr<User> user) {

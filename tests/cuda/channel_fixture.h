@@ -5,10 +5,13 @@
 #include <c10/cuda/CUDAStream.h>
 #include <tensorpipe/tensorpipe.h>
 
+#include <chrono>
+#include <cstdint>
 #include <functional>
 #include <future>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"

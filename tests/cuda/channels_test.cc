@@ -176,7 +176,7 @@ TEST_F(ChannelsTest, ADeviceOfUnknownUuidIsRefusedAndNothingThrows) {
 
   const std::string seen = CudaUuid(1).substr(4);
   std::string unseen = seen;
-  unseen.back() = unseen.back() == '0' ? '1' : '0';
+  unseen.back() = unseen.back() == 'f' ? 'e' : 'f';
   EXPECT_TRUE(
       ipc.canCommunicateWithRemote(local, DescriptorOf(seen, device->boot_id)));
   EXPECT_FALSE(ipc.canCommunicateWithRemote(
@@ -330,7 +330,7 @@ int Lose() {
     const CUDAStream stream = *NewStream(0);
     const at::Tensor tensor = Produce(Numbers(kSmall, 1), stream);
     const Carrying waiting = bystander.sender.Send(tensor, stream, Cuda(1));
-    software_gpu::FailCall("cudaStreamAddCallback", 1, cudaErrorIllegalAddress);
+    software_gpu::FailCall("cudaMemcpyAsync", 1, cudaErrorIllegalAddress);
     const Carrying sent = lost.sender.Send(tensor, stream, Cuda(1));
     tensorferry::testing::WriteLine(sent.Wait().ToString());
     Side::Arrival arrival = bystander.receiver.Receive(*NewStream(1));
