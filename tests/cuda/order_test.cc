@@ -18,6 +18,7 @@
 #include "serialization/deserialize.h"
 #include "serialization/serialize.h"
 #include "tests/cuda/carry.h"
+#include "tests/cuda/lags.h"
 #include "tests/software_gpu/torch_fixture.h"
 #include "tests/testing/status_matchers.h"
 
@@ -29,7 +30,6 @@ using ::c10::cuda::CUDAStreamGuard;
 using ::c10::cuda::getDefaultCUDAStream;
 using ::c10::cuda::getStreamFromPool;
 using ::tensorferry::software_gpu::OnDevice;
-using ::tensorferry::software_gpu::Schedule;
 using ::tensorferry::software_gpu::SoftwareGpuTorchTest;
 using ::tensorferry::testing::Carry;
 using ::tensorferry::testing::IsOk;
@@ -40,21 +40,9 @@ using ::tensorferry::testing::WaitFor;
 constexpr int64_t kLarge = 100'000;  // floats; not packed
 constexpr int64_t kSmall = 100;      // floats; packed
 
-struct Lag {
-  std::string name;
-  Schedule schedule;
-};
-// The longest that is possible, and as good as none.
-const Lag kLags[] = {
-    {"late", {.order = Schedule::Order::kNewestFirst}},
-    {"at_once",
-     {.order = Schedule::Order::kOldestFirst,
-      .run_unasked_after = std::chrono::milliseconds(0)}},
-};
-
 // A message's way from cuda:0 to cuda:1. A test fails for a race too.
 class OrderTest : public SoftwareGpuTorchTest,
-                  public ::testing::WithParamInterface<Lag> {
+                  public ::testing::WithParamInterface<testing::Lag> {
  protected:
   void SetUp() override {
     SoftwareGpuTorchTest::SetUp();
@@ -251,7 +239,7 @@ TEST_P(OrderTest, WhatWaitsForAStreamRunsAfterItsWork) {
   EXPECT_TRUE(Holds(copy, Values(kLarge)));
 }
 
-INSTANTIATE_TEST_SUITE_P(Lag, OrderTest, ::testing::ValuesIn(kLags),
+INSTANTIATE_TEST_SUITE_P(Lag, OrderTest, ::testing::ValuesIn(testing::kLags),
                          [](const auto& info) { return info.param.name; });
 
 }  // namespace

@@ -15,10 +15,10 @@
 #include <utility>
 #include <vector>
 
-#include "absl/synchronization/notification.h"
 #include "cuda/channels.h"
 #include "session/blocking.h"
 #include "tests/cuda/device_copies.h"
+#include "tests/cuda/ended.h"
 #include "tests/software_gpu/torch_fixture.h"
 #include "tests/testing/peer_pair.h"
 #include "tests/testing/status_matchers.h"
@@ -33,6 +33,7 @@ using ::tensorferry::software_gpu::OnDevice;
 using ::tensorferry::software_gpu::Schedule;
 using ::tensorferry::software_gpu::SoftwareGpuTorchTest;
 using ::tensorferry::testing::CopiedTo;
+using ::tensorferry::testing::Ended;
 using ::tensorferry::testing::IsOk;
 using ::tensorferry::testing::StatusIs;
 using ::testing::AllOf;
@@ -40,30 +41,6 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 constexpr int64_t kFloats = 1'000'000;
-
-// The end of an operation, which may come after the test has given up.
-template <class T>
-class Ended {
- public:
-  Done<T> Callback() {
-    return [state = state_](absl::StatusOr<T> result) {
-      state->result = std::move(result);
-      state->came.Notify();
-    };
-  }
-  bool came() const { return state_->came.HasBeenNotified(); }
-  const absl::StatusOr<T>& Wait() {
-    state_->came.WaitForNotification();
-    return state_->result;
-  }
-
- private:
-  struct State {
-    absl::Notification came;
-    absl::StatusOr<T> result = absl::UnknownError("not ended");
-  };
-  const std::shared_ptr<State> state_ = std::make_shared<State>();
-};
 
 // A session from cuda:0 to cuda:1, by the channel of the test.
 class SessionOrderTest : public SoftwareGpuTorchTest,
@@ -115,27 +92,6 @@ TEST_P(SessionOrderTest, SendsWhatTheCurrentStreamMakes) {
   EXPECT_TRUE(OnHost(received.Wait()->message.tensors[0]).equal(Expected(3)));
 }
 
-TEST_P(SessionOrderTest, DoesNotEndBeforeTheProducersStreamAndHoldsUpNobody) {
-  const CUDAStream stream = getStreamFromPool(false, 0);
-  software_gpu::Hold(stream);
-  Ended<Received> received, other;
-  Ended<Receipt> sent;
-  receiver().Receive({.filter = {.type = 1}}, received.Callback());
-  receiver().Receive({.filter = {.type = 2}}, other.Callback());
-  sender().Send({.type = 1, .tensors = {Made(stream, 4)}},
-                {.ready_on = {stream}}, sent.Callback());
-  ASSERT_THAT(
-      blocking::Send(sender(), {.type = 2, .tensors = {at::arange(100'000)}}),
-      IsOk());
-  ASSERT_THAT(other.Wait(), IsOk());
-  EXPECT_FALSE(received.came());
-  EXPECT_FALSE(sent.came());
-  software_gpu::Release(stream);
-  ASSERT_THAT(sent.Wait(), IsOk());
-  ASSERT_THAT(received.Wait(), IsOk());
-  EXPECT_TRUE(OnHost(received.Wait()->message.tensors[0]).equal(Expected(4)));
-}
-
 TEST_P(SessionOrderTest, AfterTheCallbackTheTensorMayBeOverwritten) {
   const CUDAStream stream = getStreamFromPool(false, 0);
   at::Tensor tensor = Made(stream, 5);
@@ -170,21 +126,6 @@ TEST_P(SessionOrderTest, AReceivedTensorMayBeUsedOnAnyStream) {
   }
   user.synchronize();
   EXPECT_TRUE(OnHost(copy).equal(Expected(7)));
-}
-
-TEST_P(SessionOrderTest, FillsATensorOnlyAfterItsLastUse) {
-  const CUDAStream user = getStreamFromPool(false, 1);
-  at::Tensor into = Made(user, -1);
-  const CUDAStream stream = getStreamFromPool(false, 0);
-  Ended<Received> received;
-  receiver().Receive({.into = {{into}, {"a"}}, .ready_on = {user}},
-                     received.Callback());
-  ASSERT_THAT(
-      blocking::Send(sender(), {.tensors = {Made(stream, 8)}, .names = {"a"}},
-                     {.ready_on = {stream}}),
-      IsOk());
-  ASSERT_THAT(received.Wait(), IsOk());
-  EXPECT_TRUE(OnHost(into).equal(Expected(8)));
 }
 
 TEST_P(SessionOrderTest, SmallTensorsTravelTogetherInOrder) {
@@ -226,31 +167,6 @@ TEST_P(SessionOrderTest, NoCallWaitsForTheDevice) {
       EXPECT_THAT(software_gpu::TakeSynchronisingCalls(), IsEmpty());
     }
   }
-}
-
-TEST_P(SessionOrderTest, ACancelledSendIsAFenceToo) {
-  const CUDAStream stream = getStreamFromPool(false, 0);
-  at::Tensor tensor = Made(stream, 10);
-  software_gpu::Hold(stream);
-  {
-    const CUDAStreamGuard guard(stream);
-    tensor.add_(1);
-  }
-  Ended<Received> received;
-  Ended<Receipt> sent;
-  receiver().Receive({}, received.Callback());
-  Operation sending = sender().Send({.tensors = {tensor}},
-                                    {.ready_on = {stream}}, sent.Callback());
-  sending.Cancel();
-  software_gpu::Release(stream);
-  sent.Wait();
-  const CUDAStream other = getStreamFromPool(false, 0);
-  {
-    const CUDAStreamGuard guard(other);
-    tensor.fill_(0);
-  }
-  other.synchronize();
-  received.Wait();
 }
 
 TEST_P(SessionOrderTest, ADeviceWithoutMemoryRefusesTheMessage) {

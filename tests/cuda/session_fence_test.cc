@@ -1,0 +1,172 @@
+// Each edge of the order between streams that operations of a session have to
+// make. mutation/ proves that each is needed, and found when missing.
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/full.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "cuda/channels.h"
+#include "session/blocking.h"
+#include "tests/cuda/carry.h"
+#include "tests/cuda/ended.h"
+#include "tests/cuda/lags.h"
+#include "tests/software_gpu/torch_fixture.h"
+#include "tests/testing/peer_pair.h"
+#include "tests/testing/status_matchers.h"
+
+namespace tensorferry {
+namespace {
+
+using ::c10::cuda::CUDAStream;
+using ::c10::cuda::CUDAStreamGuard;
+using ::c10::cuda::getStreamFromPool;
+using ::tensorferry::software_gpu::OnDevice;
+using ::tensorferry::software_gpu::SoftwareGpuTorchTest;
+using ::tensorferry::testing::Ended;
+using ::tensorferry::testing::IsOk;
+using ::tensorferry::testing::ReadOn;
+
+constexpr int64_t kFloats = 100'000;
+constexpr uint32_t kTensor = 1, kPing = 2;
+
+// From cuda:0 to cuda:1 over cuda_xth, which calls back as soon as a copy is
+// enqueued. A test fails for a race too.
+class SessionFenceTest : public SoftwareGpuTorchTest,
+                         public ::testing::WithParamInterface<testing::Lag> {
+ protected:
+  void SetUp() override {
+    SoftwareGpuTorchTest::SetUp();
+    Offer offer;
+    offer.to_callee.rules = {*ParsePlacementRule("cuda:0=cuda:1")};
+    offer.paths = {"unix/basic", "unix/cuda_xth"};
+    FERRY_ASSERT_OK_AND_ASSIGN(pair_, testing::MakePeerPair(offer));
+    software_gpu::SetSchedule(GetParam().schedule);
+  }
+  void TearDown() override {
+    pair_.reset();
+    CloseCudaChannelsForTesting();
+    SoftwareGpuTorchTest::TearDown();
+  }
+
+  Session& sender() { return *pair_->caller_session; }
+  Session& receiver() { return *pair_->callee_session; }
+
+  static at::Tensor Made(CUDAStream stream, float value) {
+    const CUDAStreamGuard guard(stream);
+    return at::full({kFloats}, value, OnDevice(stream.device_index()));
+  }
+  static void Fill(const at::Tensor& tensor, float value, CUDAStream stream) {
+    const CUDAStreamGuard guard(stream);
+    tensor.fill_(value);
+  }
+  static at::Tensor Expected(float value) {
+    return at::full({kFloats}, value, at::kFloat);
+  }
+
+  // So many messages that what was sent before and is not held up has ended.
+  void LetOthersPass() {
+    for (int i = 0; i < 30; ++i) {
+      Ended<Received> received;
+      receiver().Receive({.filter = {.type = kPing}}, received.Callback());
+      ASSERT_THAT(blocking::Send(sender(), {.type = kPing, .payload = "ping"}),
+                  IsOk());
+      ASSERT_THAT(received.Wait(), IsOk());
+    }
+  }
+
+  void Receive(ReceiveOptions options = {}) {
+    options.filter.type = kTensor;
+    receiving_ = receiver().Receive(std::move(options), received_.Callback());
+  }
+  void Send(const at::Tensor& tensor, CUDAStream ready_on) {
+    sending_ =
+        sender().Send({.type = kTensor, .tensors = {tensor}, .names = {"a"}},
+                      {.ready_on = {ready_on}}, sent_.Callback());
+  }
+
+  std::optional<testing::PeerPair> pair_;
+  const CUDAStream maker_ = getStreamFromPool(false, 0);
+  const CUDAStream user_ = getStreamFromPool(false, 1);
+  Ended<Received> received_;
+  Ended<Receipt> sent_;
+  Operation receiving_, sending_;
+};
+
+TEST_P(SessionFenceTest, AMessageEndsAfterTheStreamThatMakesIt) {
+  software_gpu::Hold(maker_);
+  Receive();
+  Send(Made(maker_, 1), maker_);
+  LetOthersPass();
+  EXPECT_FALSE(received_.came());
+  EXPECT_FALSE(sent_.came());
+  software_gpu::Release(maker_);
+  ASSERT_THAT(sent_.Wait(), IsOk());
+  ASSERT_THAT(received_.Wait(), IsOk());
+  EXPECT_TRUE(
+      ReadOn(user_, received_.Wait()->message.tensors[0]).equal(Expected(1)));
+}
+
+TEST_P(SessionFenceTest, ATensorIsFilledAfterItsLastUse) {
+  const at::Tensor into = Made(user_, -1);
+  software_gpu::Hold(user_);
+  Fill(into, -2, user_);
+  Receive({.into = {{into}, {"a"}}, .ready_on = {user_}});
+  Send(Made(maker_, 2), maker_);
+  LetOthersPass();
+  EXPECT_FALSE(received_.came());
+  software_gpu::Release(user_);
+  ASSERT_THAT(received_.Wait(), IsOk());
+  ASSERT_THAT(sent_.Wait(), IsOk());
+  EXPECT_TRUE(ReadOn(user_, into).equal(Expected(2)));
+}
+
+TEST_P(SessionFenceTest, ACancelledSendEndsAfterItsStream) {
+  const at::Tensor tensor = Made(maker_, 3);
+  software_gpu::Hold(maker_);
+  Fill(tensor, 4, maker_);
+  Receive();
+  Send(tensor, maker_);
+  LetOthersPass();
+  sending_.Cancel();
+  LetOthersPass();
+  EXPECT_FALSE(sent_.came());
+  software_gpu::Release(maker_);
+  sent_.Wait();
+  const CUDAStream other = getStreamFromPool(false, 0);
+  Fill(tensor, 0, other);
+  other.synchronize();
+  received_.Wait();
+}
+
+TEST_P(SessionFenceTest, ACancelledReceiveEndsAfterItsStream) {
+  const at::Tensor into = Made(user_, -1);
+  const at::Tensor tensor = Made(maker_, 5);
+  software_gpu::Hold(maker_);
+  Fill(tensor, 6, maker_);
+  Receive({.into = {{into}, {"a"}}, .ready_on = {user_}});
+  Send(tensor, maker_);
+  LetOthersPass();
+  receiving_.Cancel();
+  LetOthersPass();
+  EXPECT_FALSE(received_.came());
+  software_gpu::Release(maker_);
+  received_.Wait();
+  const CUDAStream other = getStreamFromPool(false, 1);
+  Fill(into, 0, other);
+  other.synchronize();
+  sent_.Wait();
+}
+
+INSTANTIATE_TEST_SUITE_P(Lag, SessionFenceTest,
+                         ::testing::ValuesIn(testing::kLags),
+                         [](const auto& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace tensorferry
