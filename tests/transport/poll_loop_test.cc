@@ -56,12 +56,13 @@ TEST(PollLoopTest, TellsOfADescriptorThatIsReady) {
   Sockets sockets;
   absl::Notification ready;
   OnLoop(*loop, [&] {
-    (void)loop->Watch(sockets.ends[0], EPOLLIN,
-                      std::make_shared<Listening>([&](uint32_t events) {
-                        EXPECT_TRUE(events & EPOLLIN);
-                        EXPECT_TRUE(loop->OnLoopThread());
-                        ready.Notify();
-                      }));
+    EXPECT_THAT(loop->Watch(sockets.ends[0], EPOLLIN,
+                            std::make_shared<Listening>([&](uint32_t events) {
+                              EXPECT_TRUE(events & EPOLLIN);
+                              EXPECT_TRUE(loop->OnLoopThread());
+                              ready.Notify();
+                            })),
+                IsOk());
   });
   EXPECT_EQ(write(sockets.ends[1], "x", 1), 1);
   ready.WaitForNotification();
@@ -155,9 +156,10 @@ TEST(PollLoopTest, TasksDoNotKeepDescriptorsWaiting) {
     }
   };
   OnLoop(*loop, [&] {
-    (void)loop->Watch(
-        sockets.ends[0], EPOLLIN,
-        std::make_shared<Listening>([&](uint32_t) { ready = true; }));
+    EXPECT_THAT(loop->Watch(sockets.ends[0], EPOLLIN,
+                            std::make_shared<Listening>(
+                                [&](uint32_t) { ready = true; })),
+                IsOk());
     again();
   });
   EXPECT_EQ(write(sockets.ends[1], "x", 1), 1);

@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "tests/testing/status_matchers.h"
 
@@ -13,9 +15,23 @@ namespace {
 using ::testing::HasSubstr;
 using testing::IsOk;
 using testing::StatusIs;
+using ::testing::UnorderedElementsAre;
 
 TEST(TensorpipeAbiTest, IsTheOneThatTheTransportWasWrittenFor) {
   EXPECT_THAT(CheckTensorpipeAbi(), IsOk());
+}
+
+TEST(TensorpipeAbiTest, LooksAtAllClassesOfTransportsAndChannels) {
+  std::vector<std::string> symbols;
+  for (const VirtualTable& table : TensorpipeVirtualTables()) {
+    symbols.push_back(table.symbol);
+  }
+  EXPECT_THAT(symbols, UnorderedElementsAre(
+                           HasSubstr("9transport21ConnectionBoilerplate"),
+                           HasSubstr("9transport19ListenerBoilerplate"),
+                           HasSubstr("9transport18ContextBoilerplate"),
+                           HasSubstr("7channel18ChannelBoilerplate"),
+                           HasSubstr("7channel18ContextBoilerplate")));
 }
 
 TEST(TensorpipeAbiTest, NoticesFunctionsInAnotherOrder) {
