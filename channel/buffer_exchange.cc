@@ -45,7 +45,9 @@ void BufferExchange::Start() {
   const bool open = session_->Enter(shared_from_this());
   Post([](BufferExchange& self) {
     LocalFrame hello;
-    hello.reason = self.session_->why_unreadable();
+    hello.reason = self.nonce_.status().ok()
+                       ? self.session_->why_unreadable()
+                       : std::string(self.nonce_.status().message());
     if (hello.reason.empty()) {
       hello.address = self.nonce_.address();
       hello.nonce = self.nonce_.value();

@@ -8,10 +8,10 @@
 #include <climits>
 #include <cstring>
 #include <fstream>
-#include <random>
 
 #include "absl/strings/str_cat.h"
 #include "base/ptrace_scope.h"
+#include "base/random_bytes.h"
 
 namespace tensorferry {
 namespace {
@@ -31,9 +31,8 @@ std::string LinkTarget(const char* path) {
 
 }  // namespace
 
-PlacedNonce::PlacedNonce() {
-  std::random_device random;
-  for (uint8_t& byte : value_) byte = static_cast<uint8_t>(random());
+PlacedNonce::PlacedNonce()
+    : status_(RandomBytes(value_.data(), value_.size())) {
   uint64_t words[2];
   std::memcpy(words, value_.data(), sizeof words);
   for (int i = 0; i < 2; ++i) words_[i].store(words[i]);

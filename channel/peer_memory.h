@@ -20,14 +20,18 @@ class PlacedNonce {
   PlacedNonce();
   ~PlacedNonce() { Erase(); }
 
+  // Not OK: the system gave no random bytes, and nothing must be offered.
+  const absl::Status& status() const { return status_; }
+
   uint64_t address() const { return reinterpret_cast<uint64_t>(words_); }
   MemoryNonce value() const { return value_; }
   // From now on no copy of the peer's succeeds.
   void Erase();
 
  private:
+  absl::Status status_;
   std::atomic<uint64_t> words_[2];
-  MemoryNonce value_;
+  MemoryNonce value_ = {};
 };
 
 // The memory of a process that has been proved to be the peer.

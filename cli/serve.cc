@@ -106,6 +106,10 @@ absl::Status SetLimits(const Arguments& arguments, PeerOptions& options,
       options.max_sessions_per_identity = small;
     } else if (name == "handshakes") {
       options.max_handshakes = small;
+    } else if (name == "handshakes_per_address") {
+      options.max_handshakes_per_address = small;
+    } else if (name == "connections_per_session") {
+      options.max_connections_per_session = small;
     } else if (name == "catalog_entries") {
       catalog.entries = number;
     } else if (name == "queued_push_bytes") {
@@ -114,7 +118,8 @@ absl::Status SetLimits(const Arguments& arguments, PeerOptions& options,
                !set.ok()) {
       return UsageError(absl::StrCat(
           "--limit: ", std::string(set.message()),
-          ", sessions, sessions_per_identity, handshakes, catalog_entries, "
+          ", sessions, sessions_per_identity, handshakes, "
+          "handshakes_per_address, connections_per_session, catalog_entries, "
           "queued_push_bytes"));
     }
   }

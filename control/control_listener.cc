@@ -37,7 +37,7 @@ using Acceptor = grpc::experimental::ExternalConnectionAcceptor;
 
 // Users behind one unix socket, our own included; see UserDoor.
 constexpr size_t kMaxUsers = 16;
-constexpr int kRetryMs = 20;  // while there is no room
+constexpr int kRetryMs = 100;  // while there is no room
 // A caller speaks first, be it HTTP/2 (whose first word this is) or TLS.
 constexpr int kFirstWordBytes = 24;
 constexpr absl::Duration kLongestSilence = absl::Seconds(10);

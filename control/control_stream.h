@@ -10,7 +10,8 @@
 namespace tensorferry {
 
 // Where the callee takes the session's lanes, and the secret that each of them
-// must prove to know. Void once the session ends, or 10 s after issue if unused.
+// must prove to know. Void once the session ends, or 10 s after issue if
+// unused.
 struct LaneTicket {
   std::string session_id;
   // The best first: "unix://@x", "tcp://127.0.0.1:40411".

@@ -32,6 +32,11 @@ void SetKeepAlive(int silence_ms, SetInt set) {
 
 }  // namespace
 
+void AllowKeepAlive(grpc::ServerBuilder& builder) {
+  builder.AddChannelArgument(
+      GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kShortestPingMs);
+}
+
 void BoundServer(grpc::ServerBuilder& builder, int max_calls,
                  absl::Duration lease) {
   grpc::ResourceQuota quota("tensorferry");
@@ -47,7 +52,7 @@ void BoundServer(grpc::ServerBuilder& builder, int max_calls,
   set(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeTimeoutMs);
   set(GRPC_ARG_MAX_CONNECTION_IDLE_MS, kIdleMs);
   set(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  set(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kShortestPingMs);
+  AllowKeepAlive(builder);
   SetKeepAlive(static_cast<int>(absl::ToInt64Milliseconds(
                    std::clamp(lease, kShortestSilence, kLongestSilence))),
                set);

@@ -22,9 +22,12 @@ namespace tensorferry {
 void BoundServer(grpc::ServerBuilder& builder, int max_calls,
                  absl::Duration lease);
 
+// For a server that is somebody else's: it takes signs of life as often as
+// KeepAlive asks for them. gRPC by itself ends a connection for less.
+void AllowKeepAlive(grpc::ServerBuilder& builder);
+
 // While a call waits for a peer that is silent for 20 s, that one is asked for
-// a sign of life; none for 20 s more, and the call is UNAVAILABLE. Servers that
-// other programs set up allow that often, as they have calls then.
+// a sign of life; none for 20 s more, and the call is UNAVAILABLE.
 void KeepAlive(grpc::ChannelArguments& arguments);
 
 }  // namespace tensorferry

@@ -133,7 +133,9 @@ class ProcessChannel {
   Context MakeSession(const ChannelEnvironment& environment) {
     absl::StatusOr<SharedChannel*> shared = Get();
     if (!shared.ok()) return nullptr;
-    return (*shared)->MakeSession(environment.loop, environment.on_wedged);
+    return (*shared)->MakeSession({.loop = environment.loop,
+                                   .on_copy = environment.on_copy,
+                                   .on_wedged = environment.on_wedged});
   }
 
   void CloseForTesting() {

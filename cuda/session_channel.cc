@@ -29,10 +29,11 @@ class Operations final : public SharedChannel::User,
  public:
   using Id = uint64_t;
 
-  Operations(Executor* loop, std::function<void(absl::Status)> on_wedged)
-      : loop_(loop), on_wedged_(std::move(on_wedged)) {}
+  explicit Operations(SharedChannel::Session session)
+      : session_(std::move(session)) {}
 
   Id Begin(Callback callback) {
+    if (session_.on_copy) session_.on_copy(true);
     absl::MutexLock lock(&mu_);
     callbacks_.emplace(next_, std::move(callback));
     return next_++;
@@ -64,19 +65,23 @@ class Operations final : public SharedChannel::User,
   void EndLocked(Id id, std::optional<Callback>& callback, const Error& error)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     if (!callback) return;
-    loop_->Run([self = shared_from_this(), id, error,
-                run = *std::exchange(callback, std::nullopt)]() mutable {
+    session_.loop->Run([self = shared_from_this(), id, error,
+                        run =
+                            *std::exchange(callback, std::nullopt)]() mutable {
       absl::Status thrown =
           CatchExceptions("tensorpipe, in a callback,", [&] { run(error); });
       run = nullptr;
-      if (!thrown.ok() && self->on_wedged_) self->on_wedged_(std::move(thrown));
+      const SharedChannel::Session& session = self->session_;
+      if (!thrown.ok() && session.on_wedged) {
+        session.on_wedged(std::move(thrown));
+      }
+      if (session.on_copy) session.on_copy(false);
       absl::MutexLock lock(&self->mu_);
       self->callbacks_.erase(id);
     });
   }
 
-  Executor* const loop_;
-  const std::function<void(absl::Status)> on_wedged_;
+  const SharedChannel::Session session_;
   absl::Mutex mu_;
   Id next_ ABSL_GUARDED_BY(mu_) = 0;
   // nullopt: on its way to the loop.
@@ -245,9 +250,8 @@ class SessionContext final : public tensorpipe::channel::Context {
 }  // namespace
 
 std::shared_ptr<tensorpipe::channel::Context> MakeSessionChannel(
-    SharedChannel* shared, Executor* loop,
-    std::function<void(absl::Status)> on_wedged) {
-  auto operations = std::make_shared<Operations>(loop, std::move(on_wedged));
+    SharedChannel* shared, SharedChannel::Session session) {
+  auto operations = std::make_shared<Operations>(std::move(session));
   shared->Add(operations);
   return std::make_shared<SessionContext>(shared, std::move(operations));
 }

@@ -15,8 +15,7 @@ namespace tensorferry {
 
 // See SharedChannel::MakeSession.
 std::shared_ptr<tensorpipe::channel::Context> MakeSessionChannel(
-    SharedChannel* shared, Executor* loop,
-    std::function<void(absl::Status)> on_wedged);
+    SharedChannel* shared, SharedChannel::Session session);
 
 }  // namespace tensorferry
 

@@ -18,8 +18,8 @@ SharedChannel::SharedChannel(
       checks_(std::move(checks)) {}
 
 std::shared_ptr<tensorpipe::channel::Context> SharedChannel::MakeSession(
-    Executor* loop, std::function<void(absl::Status)> on_wedged) {
-  return MakeSessionChannel(this, loop, std::move(on_wedged));
+    Session session) {
+  return MakeSessionChannel(this, std::move(session));
 }
 
 absl::Status SharedChannel::lost() const {

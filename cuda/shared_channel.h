@@ -46,14 +46,22 @@ class SharedChannel {
                 std::shared_ptr<tensorpipe::channel::Context> context,
                 ChannelChecks checks);
 
+  // What it is made for; see ChannelEnvironment.
+  struct Session {
+    Executor* loop = nullptr;
+    std::function<void(bool begun)> on_copy;
+    std::function<void(absl::Status)> on_wedged;
+  };
+
   // The context of one session. Closing it closes the channels that were made
   // through it and no others; join() waits for the callbacks of these only, and
   // must not be called on `loop`. Callbacks run on `loop`, one at a time, in
   // the order in which tensorpipe calls them; what one throws goes to
-  // `on_wedged`. Its channels fail with a status (see LocalChannelErrorStatus):
-  // CANCELLED, closed on this side; UNAVAILABLE, lost. `loop` must outlive it.
-  std::shared_ptr<tensorpipe::channel::Context> MakeSession(
-      Executor* loop, std::function<void(absl::Status)> on_wedged);
+  // `on_wedged`. Every operation counts as a copy, from its begin, which is on
+  // `loop`, to its callback. Its channels fail with a status (see
+  // LocalChannelErrorStatus): CANCELLED, closed on this side; UNAVAILABLE,
+  // lost. `loop` must outlive it.
+  std::shared_ptr<tensorpipe::channel::Context> MakeSession(Session session);
 
   const std::string& name() const { return name_; }
   const ChannelChecks& checks() const { return checks_; }

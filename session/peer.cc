@@ -123,6 +123,13 @@ absl::Status CheckOptions(const PeerOptions& options) {
         absl::StrCat("PeerOptions.max_sessions is ", options.max_sessions,
                      ", want 1 to ", kMostSessions));
   }
+  if (options.max_handshakes_per_address < 1 ||
+      options.max_connections_per_session < 1) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "max_handshakes_per_address is ", options.max_handshakes_per_address,
+        " and max_connections_per_session is ",
+        options.max_connections_per_session, ", want at least 1"));
+  }
   if (options.max_sessions_per_identity < 0 || options.max_handshakes < 1) {
     return absl::InvalidArgumentError(absl::StrCat(
         "PeerOptions.max_sessions_per_identity is ",
@@ -258,6 +265,8 @@ absl::StatusOr<std::unique_ptr<Endpoint>> LivePeer::NewEndpoint() const {
   data.plaintext_from_hosts = options_.security.insecure;
   data.plaintext_to_hosts = options_.client_security.insecure;
   data.max_handshakes = options_.max_handshakes;
+  data.max_handshakes_per_address = options_.max_handshakes_per_address;
+  data.max_connections_per_session = options_.max_connections_per_session;
   return Endpoint::Create({.name = options_.name,
                            .data = std::move(data),
                            .executor = executor_,
@@ -663,6 +672,7 @@ absl::StatusOr<std::unique_ptr<Peer>> Peer::CreateOn(
   if (options.control == PeerOptions().control) options.control.clear();
   FERRY_RETURN_IF_ERROR(CheckData(options));
   return Started(std::move(options), [&builder](LivePeer& peer) {
+    AllowKeepAlive(builder);
     peer.Mount(builder);
     return absl::OkStatus();
   });

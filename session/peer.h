@@ -57,6 +57,8 @@ struct PeerOptions {
   // Data connections that named no session yet; control connections that have
   // not said a word yet, and, beyond max_sessions, those that have.
   int max_handshakes = 256;
+  // Of them, from one other host; and data connections of one session.
+  int max_handshakes_per_address = 128, max_connections_per_session = 256;
   // Where callbacks and digests run; null: a pool of two threads of the peer's.
   // This, the clock and the registries must outlive the peer. With an executor
   // of your own, callbacks that are queued there may run after ~Peer.

@@ -1,16 +1,23 @@
 #include "session/reconnect.h"
 
+#include <cstdint>
 #include <optional>
-#include <random>
 #include <thread>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "base/loop.h"
+#include "base/random_bytes.h"
 #include "session/user_code.h"
 
 namespace tensorferry {
+
+// Only spreads the tries of many: 0 will do where the system gives no bytes.
+uint32_t RandomSeed() {
+  uint32_t seed = 0;
+  return RandomBytes(&seed, sizeof(seed)).ok() ? seed : 0;
+}
 
 // Callbacks of the peer may come after the end, so they hold it weakly.
 class KeptSession::State : public std::enable_shared_from_this<State> {
@@ -23,7 +30,7 @@ class KeptSession::State : public std::enable_shared_from_this<State> {
         options_(options),
         on_session_(std::move(on_session)),
         on_stopped_(std::move(on_stopped)),
-        back_off_(options.back_off, std::random_device()()),
+        back_off_(options.back_off, RandomSeed()),
         loop_(std::make_unique<Loop>(options.clock)) {}
 
   void Connect() {

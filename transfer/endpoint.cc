@@ -1,9 +1,5 @@
 #include "transfer/endpoint.h"
 
-#include <sys/random.h>
-
-#include <cerrno>
-#include <cstring>
 #include <map>
 #include <string>
 #include <utility>
@@ -12,6 +8,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "base/random_bytes.h"
 #include "base/status_macros.h"
 #include "transfer/link_core.h"
 #include "transfer/reaper.h"
@@ -23,16 +20,6 @@ namespace {
 
 constexpr absl::Duration kExpectFor = absl::Seconds(10);
 constexpr int kCopyThreads = 2;
-
-absl::StatusOr<std::string> RandomKey() {
-  std::string key(SessionKey::kKeyBytes, '\0');
-  if (getrandom(key.data(), key.size(), 0) ==
-      static_cast<ssize_t>(key.size())) {
-    return key;
-  }
-  return absl::InternalError(
-      absl::StrCat("no random bytes for a key: ", std::strerror(errno)));
-}
 
 // What users hold of a link: the link goes when this does.
 class LinkHandle : public Link {
@@ -94,7 +81,8 @@ class TensorpipeEndpoint : public Endpoint {
 
   absl::StatusOr<Expected> Expect(TransferRules rules, DoneStatus on_up,
                                   DoneStatus on_down) override {
-    FERRY_ASSIGN_OR_RETURN(std::string key, RandomKey());
+    std::string key(SessionKey::kKeyBytes, '\0');
+    FERRY_RETURN_IF_ERROR(RandomBytes(key.data(), key.size()));
     auto link =
         MakeLink(std::move(rules), key, std::move(on_up), std::move(on_down));
     // Most often the link's own time limit comes first, and says more.

@@ -51,7 +51,7 @@ void LaneListener::OnAccept(const tensorpipe::Error& error,
 }
 
 void LaneListener::Close() {
-  if (closing_ || listener_ == nullptr) return;
+  if (closing_ || broken_ || listener_ == nullptr) return;
   closing_ = true;
   try {
     listener_->close();

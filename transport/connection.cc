@@ -398,7 +398,8 @@ absl::Status Connection::ReadPacket(const std::vector<uint8_t>& body,
   if (absl::IsResourceExhausted(thrown)) return thrown;
   if (bad || reader.len1 + reader.len2 != kGuardBytes) {
     return absl::DataLossError(
-        absl::StrCat("a malformed packet of ", body.size(), " bytes"));
+        absl::StrCat("a malformed packet of ", body.size(), " bytes",
+                     thrown.ok() ? "" : ": ", std::string(thrown.message())));
   }
   return absl::OkStatus();
 }

@@ -9,14 +9,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/notification.h"
-#include "absl/time/time.h"
 #include "base/status_macros.h"
 #include "serialization/allocate.h"
 #include "serialization/deserialize.h"
@@ -364,66 +361,6 @@ TEST_F(SerializationTest, ADeviceThatIsNotThereIsRefused) {
   EXPECT_THAT(
       Allocate(sent.manifest(), receive_),
       StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("cuda:7")));
-}
-
-// ---- the converter, with devices that cannot be used
-
-class BadDeviceTest : public SerializationTest {
- protected:
-  const DeviceConverter& converter() const {
-    return **ConverterRegistry::Global().Find(c10::kCUDA);
-  }
-
-  // What each function says of a stream of a device that cannot be used.
-  void ExpectRefused(c10::Stream bad, const at::Tensor& tensor,
-                     const std::string& what) {
-    const auto refused =
-        StatusIs(absl::StatusCode::kFailedPrecondition,
-                 AllOf(HasSubstr(what), HasSubstr(bad.device().str())));
-    const auto* data = static_cast<const std::byte*>(tensor.const_data_ptr());
-    EXPECT_THAT(
-        converter().PrepareToSend(tensor.storage(), {0, 8}, bad).status(),
-        refused);
-    EXPECT_THAT(
-        converter().AllocateToReceive(8, bad.device(), bad, nullptr).status(),
-        refused);
-    EXPECT_THAT(converter().CopyToHost(data, 8, bad).status(), refused);
-    EXPECT_THAT(converter().Order(bad, making_[1]), refused);
-    EXPECT_THAT(converter().Order(making_[1], bad), refused);
-    std::optional<absl::Status> reached;
-    converter().WhenReached(
-        bad, [&](absl::Status status) { reached = std::move(status); });
-    ASSERT_TRUE(reached.has_value());
-    EXPECT_THAT(*reached, refused);
-  }
-};
-
-TEST_F(BadDeviceTest, OneThatIsNotThereIsRefusedEverywhere) {
-  ExpectRefused(c10::Stream(c10::Stream::DEFAULT, c10::Device(c10::kCUDA, 7)),
-                Made(1, Values(kLarge)), "cudaErrorInvalidDevice");
-}
-
-TEST_F(BadDeviceTest, OneThatFailedIsRefusedEverywhere) {
-  const at::Tensor tensor = Made(0, Values(kLarge));
-  making_[0].synchronize();
-  ReleaseCaches();  // libtorch loses pinned memory of a device that fails
-  Fail(sending_[0], cudaErrorECCUncorrectable);
-  ExpectRefused(sending_[0], tensor, "cudaErrorECCUncorrectable");
-}
-
-TEST_F(BadDeviceTest, WorkThatFailsLaterEndsWhatWaitsForIt) {
-  const at::Tensor tensor = Made(0, Values(kLarge));
-  making_[0].synchronize();
-  software_gpu::FailDevice(sending_[0], cudaErrorECCUncorrectable);
-  absl::Notification came;
-  absl::Status reached;
-  converter().WhenReached(sending_[0], [&](absl::Status status) {
-    reached = std::move(status);
-    came.Notify();
-  });
-  ASSERT_TRUE(came.WaitForNotificationWithTimeout(absl::Seconds(30)));
-  EXPECT_THAT(reached, StatusIs(absl::StatusCode::kFailedPrecondition,
-                                HasSubstr("cudaErrorECCUncorrectable")));
 }
 
 }  // namespace

@@ -1,0 +1,98 @@
+// The CUDA converter on devices that cannot be used. What holds for every
+// converter is in converter_conformance_test, order in order_test.
+#include <ATen/ops/arange.h>
+#include <c10/cuda/CUDAStream.h>
+#include <cuda_runtime_api.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/synchronization/notification.h"
+#include "absl/time/time.h"
+#include "serialization/converter_registry.h"
+#include "tests/cuda/carry.h"
+#include "tests/software_gpu/torch_fixture.h"
+#include "tests/testing/status_matchers.h"
+
+namespace tensorferry {
+namespace {
+
+using ::c10::cuda::CUDAStream;
+using ::c10::cuda::getStreamFromPool;
+using ::tensorferry::software_gpu::SoftwareGpuTorchTest;
+using ::tensorferry::testing::MadeOn;
+using ::tensorferry::testing::StatusIs;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+const DeviceConverter& Converter() {
+  return **ConverterRegistry::Global().Find(c10::kCUDA);
+}
+
+class CudaConverterTest : public SoftwareGpuTorchTest {
+ protected:
+  void TearDown() override {
+    software_gpu::ClearFailures();
+    SoftwareGpuTorchTest::TearDown();
+  }
+
+  // What each function says of a stream of a device that cannot be used.
+  void ExpectRefused(c10::Stream bad, const at::Tensor& tensor,
+                     const std::string& what) {
+    const auto refused =
+        StatusIs(absl::StatusCode::kFailedPrecondition,
+                 AllOf(HasSubstr(what), HasSubstr(bad.device().str())));
+    const auto* data = static_cast<const std::byte*>(tensor.const_data_ptr());
+    EXPECT_THAT(
+        Converter().PrepareToSend(tensor.storage(), {0, 8}, bad).status(),
+        refused);
+    EXPECT_THAT(
+        Converter().AllocateToReceive(8, bad.device(), bad, nullptr).status(),
+        refused);
+    EXPECT_THAT(Converter().CopyToHost(data, 8, bad).status(), refused);
+    EXPECT_THAT(Converter().Order(bad, good_), refused);
+    EXPECT_THAT(Converter().Order(good_, bad), refused);
+    std::optional<absl::Status> reached;
+    Converter().WhenReached(
+        bad, [&](absl::Status status) { reached = std::move(status); });
+    ASSERT_TRUE(reached.has_value());
+    EXPECT_THAT(*reached, refused);
+  }
+
+  const CUDAStream making_ = getStreamFromPool(false, 0);
+  const CUDAStream bad_ = getStreamFromPool(false, 0);
+  const CUDAStream good_ = getStreamFromPool(false, 1);
+};
+
+TEST_F(CudaConverterTest, ADeviceThatIsNotThereIsRefused) {
+  ExpectRefused(c10::Stream(c10::Stream::DEFAULT, c10::Device(c10::kCUDA, 7)),
+                MadeOn(good_, at::arange(1000)), "cudaErrorInvalidDevice");
+}
+
+TEST_F(CudaConverterTest, ADeviceThatFailedIsRefused) {
+  const at::Tensor tensor = MadeOn(making_, at::arange(1000));
+  making_.synchronize();
+  software_gpu::FailDevice(bad_, cudaErrorECCUncorrectable);
+  EXPECT_EQ(cudaStreamSynchronize(bad_), cudaErrorECCUncorrectable);
+  cudaGetLastError();
+  ExpectRefused(bad_, tensor, "cudaErrorECCUncorrectable");
+}
+
+TEST_F(CudaConverterTest, WorkThatFailsLaterEndsWhatWaitsForIt) {
+  software_gpu::FailDevice(bad_, cudaErrorECCUncorrectable);
+  absl::Notification came;
+  absl::Status reached;
+  Converter().WhenReached(bad_, [&](absl::Status status) {
+    reached = std::move(status);
+    came.Notify();
+  });
+  ASSERT_TRUE(came.WaitForNotificationWithTimeout(absl::Seconds(30)));
+  EXPECT_THAT(reached, StatusIs(absl::StatusCode::kFailedPrecondition,
+                                HasSubstr("cudaErrorECCUncorrectable")));
+}
+
+}  // namespace
+}  // namespace tensorferry
