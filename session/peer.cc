@@ -24,6 +24,7 @@
 #include "control/control_client.h"
 #include "control/control_listener.h"
 #include "control/control_service.h"
+#include "control/grpc_bounds.h"
 #include "control/lease.h"
 #include "control/session_host.h"
 #include "control/standard_services.h"
