@@ -38,7 +38,7 @@ class Deserializer {
   absl::Status MakeTensors();
   at::Tensor Make(int tensor) const;
   at::Tensor MakeView(int view) const;
-  void Unpack() const;
+  void Unpack();
   at::Tensor FillDestination(int tensor) const;
   void CopyInto(const at::Tensor& destination,
                 const Manifest::View& view) const;
@@ -96,17 +96,31 @@ at::Tensor Deserializer::MakeView(int index) const {
   return tensor;
 }
 
-// Brings storages that came packed with others to their targets, as bytes.
-void Deserializer::Unpack() const {
-  for (size_t s = 0; s < buffers_.targets_.size(); ++s) {
-    const StorageTarget& target = buffers_.targets_[s];
-    int buffer = manifest().storage_buffer(static_cast<int>(s));
-    if (!target.storage || manifest().buffer_storages(buffer) == 1) continue;
+// Brings storages that came packed with others to their targets, as bytes. On a
+// device the others leave their buffer as well: memory that is only a part of
+// an allocation libtorch does not know, and Tensor::record_stream would do
+// nothing.
+void Deserializer::Unpack() {
+  for (int s = 0; s < manifest().storage_count(); ++s) {
+    const int buffer = manifest().storage_buffer(s);
+    if (manifest().buffer_storages(buffer) == 1) continue;
+    const Region& region = buffers_.regions_[buffer];
+    const bool has_target =
+        !buffers_.targets_.empty() && buffers_.targets_[s].storage;
+    const bool leaves =
+        !region.device().is_cpu() && region.converter->CanPack();
+    if (!has_target && !leaves) continue;
     auto nbytes = static_cast<int64_t>(manifest().storage_nbytes(s));
+    at::Tensor packed =
+        TensorOnStorage(buffers_.storages_[s], c10::kByte, 0, {nbytes}, {});
+    if (!has_target) {
+      buffers_.storages_[s] = packed.clone().storage();
+      continue;
+    }
+    const StorageTarget& target = buffers_.targets_[s];
     TensorOnStorage(target.storage, c10::kByte,
                     static_cast<int64_t>(target.begin), {nbytes}, {})
-        .copy_(TensorOnStorage(buffers_.storages_[s], c10::kByte, 0, {nbytes},
-                               {}));
+        .copy_(packed);
   }
 }
 

@@ -13,7 +13,8 @@ namespace tensorferry {
 // (sparse invariants, say); names the tensor. Whether indices of a sparse
 // tensor on a device lie within its sizes is not checked, as the host would
 // wait for the device: whoever does not trust the sender checks them before
-// use.
+// use. RESOURCE_EXHAUSTED: no memory left on a device where small tensors came
+// together; each gets its own.
 absl::StatusOr<TensorMessage> Deserialize(ReadBuffers buffers);
 
 }  // namespace tensorferry

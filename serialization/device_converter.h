@@ -91,7 +91,8 @@ class DeviceConverter {
                                                   c10::Stream stream) const;
 
   // Whether at::Tensor::copy_ works on this type in the order of the current
-  // stream: small storages of a message then travel together.
+  // stream: small storages of a message then travel together, and views without
+  // their holes.
   virtual bool CanPack() const { return false; }
 
   // tensorpipe's view of memory of this type.

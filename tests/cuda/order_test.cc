@@ -194,6 +194,23 @@ TEST_P(OrderTest, ABounceStaysUntilItWasCopied) {
   later_.clear();
 }
 
+TEST_P(OrderTest, ASmallTensorStaysForTheStreamThatItIsRecordedOn) {
+  Move({MadeOn(making_, Values(kSmall)), MadeOn(making_, Values(kSmall, 7))});
+  const CUDAStream user = getStreamFromPool(false, 1);
+  WaitFor(receiving_, user);
+  at::Tensor copy;
+  {
+    const CUDAStreamGuard guard(user);
+    copy = received_.tensors[1].clone();
+    received_.tensors[1].record_stream(user);
+  }
+  received_ = TensorMessage();
+  OverwriteDropped(receiving_, 3 * kSmall);
+  OverwriteDropped(receiving_, 2 * kSmall);
+  EXPECT_TRUE(ReadOn(user, copy).equal(Values(kSmall, 7)));
+  later_.clear();
+}
+
 // ---- the converter by itself
 
 const std::byte* DataOf(const at::Tensor& tensor) {
