@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "base/carried_as.h"
 #include "base/status_macros.h"
 #include "control/needed_limits.h"
 #include "control/negotiate.h"
@@ -89,8 +90,8 @@ absl::Status CheckStreams(const SessionPlan& plan, const Offer& offer,
 // Whether the caller has `path` and can use it, either way.
 bool CanUse(const Capabilities& caller, const std::string& path,
             const PathChoice& choice) {
-  const std::string& own = choice.caller_device.type;
-  const std::string& other = choice.callee_device.type;
+  const std::string own = CarriedAs(choice.caller_device).type;
+  const std::string other = CarriedAs(choice.callee_device).type;
   const PathCapability* out = FindPath(caller, path, own, other);
   const PathCapability* in = FindPath(caller, path, other, own);
   if (out == nullptr && in == nullptr) return false;

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "base/carried_as.h"
 #include "control/text.h"
 
 namespace tensorferry {
@@ -33,8 +34,8 @@ class PathJudge {
         caller_(caller),
         callee_(callee),
         policy_(policy) {
-    const std::string& at_caller = pair.first.type;
-    const std::string& at_callee = pair.second.type;
+    const std::string at_caller = CarriedAs(pair.first).type;
+    const std::string at_callee = CarriedAs(pair.second).type;
     if (use.to_callee) directions_.push_back({at_caller, at_callee});
     if (use.to_caller && !(use.to_callee && at_caller == at_callee)) {
       directions_.push_back({at_callee, at_caller});

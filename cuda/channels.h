@@ -18,8 +18,8 @@ namespace tensorferry {
 //
 // All sessions of a process share one of each, with its staging memory (32 MiB
 // of each device for cuda_ipc, 16 MiB of pinned memory in each direction for
-// cuda_basic) and its threads. They are made at the first session that may use
-// them, the staging at the first transfer, and stay.
+// cuda_basic) and its threads. They are made when somebody first asks whether
+// they can be used, the staging at the first transfer, and stay.
 //
 // cuda_xth and cuda_ipc take only what comes from the process that the kernel
 // says is at the other end. Errors of CUDA's that come up within tensorpipe

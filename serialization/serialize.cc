@@ -317,8 +317,13 @@ absl::Status Serializer::Describe(const View& view) {
     FERRY_RETURN_IF_ERROR(CatchTorchErrors(
         absl::StatusCode::kInternal,
         [this] { return absl::StrCat("gathering ", Tensor(current_)); },
-        [&] {
-          c10::MultiStreamGuard guard(options_.streams);
+        [&]() -> absl::Status {
+          c10::OptionalStreamGuard guard;
+          if (!group.storage.device().is_cpu()) {
+            FERRY_ASSIGN_OR_RETURN(Region region,
+                                   RegionOn(group.storage.device()));
+            guard.reset_stream(region.stream);
+          }
           result_.tensors_.push_back(Gather(*tensor));
           return absl::OkStatus();
         }));

@@ -3,6 +3,8 @@
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 
 namespace tensorferry {
@@ -19,8 +21,13 @@ absl::StatusOr<c10::Stream> StreamForDevice(const StreamSet& streams,
 }
 
 StreamSet OrElse(StreamSet chosen, const StreamSet& otherwise) {
-  // Whoever looks for a stream takes the first of its device.
-  chosen.insert(chosen.end(), otherwise.begin(), otherwise.end());
+  for (const c10::Stream& stream : otherwise) {
+    const bool is_chosen = std::any_of(
+        chosen.begin(), chosen.end(), [&](const c10::Stream& other) {
+          return other.device() == stream.device();
+        });
+    if (!is_chosen) chosen.push_back(stream);
+  }
   return chosen;
 }
 

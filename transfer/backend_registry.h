@@ -21,8 +21,9 @@ namespace tensorferry {
 struct ChannelEnvironment {
   Executor* copier = nullptr;  // runs copies of some 32 MiB
   Executor* loop = nullptr;    // where the session lives
-  // On the loop: how a buffer was moved; that a copy on the copier begins or
-  // has ended, see LocalChannelOptions; that tensorpipe threw in a callback.
+  // On the loop: how a buffer was moved; that what may touch a buffer begins
+  // (a copy on the copier, an operation of a channel that sessions share) or
+  // has ended; that tensorpipe threw in a callback.
   std::function<void(Carried)> on_carried;
   std::function<void(bool begun)> on_copy;
   std::function<void(absl::Status why)> on_wedged;

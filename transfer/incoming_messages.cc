@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/carried_as.h"
 #include "base/exception_status.h"
 #include "base/status_macros.h"
 #include "serialization/allocate.h"
@@ -347,9 +348,9 @@ absl::Status IncomingMessages::CheckBody(
       return WrongLength(absl::StrCat("body ", body, ", piece ", i),
                          tensor.length, pieces[i].nbytes);
     }
-    if (!SameDevice(source, tensor.sourceDevice) ||
+    if (!SameDevice(CarriedAs(source), tensor.sourceDevice) ||
         !tensor.targetDevice.has_value() ||
-        !SameDevice(target, *tensor.targetDevice)) {
+        !SameDevice(CarriedAs(target), *tensor.targetDevice)) {
       return absl::InvalidArgumentError(absl::StrCat(
           "body ", body, ", piece ", i, ": not from ", ToString(source), " to ",
           ToString(target), " as its manifest says"));

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/carried_as.h"
 #include "base/status_macros.h"
 #include "serialization/digest.h"
 #include "serialization/serialize.h"
@@ -184,8 +185,8 @@ void OutgoingMessages::End(const absl::Status& why) {
 absl::Status OutgoingMessages::CheckPaths(const Manifest& manifest) const {
   for (int i = 0; i < manifest.buffer_count(); ++i) {
     if (manifest.buffer_nbytes(i) == 0) continue;
-    const DeviceId& source = manifest.buffer_source(i);
-    const DeviceId& target = manifest.buffer_target(i);
+    const DeviceId source = CarriedAs(manifest.buffer_source(i));
+    const DeviceId target = CarriedAs(manifest.buffer_target(i));
     for (int lane = 1; lane <= host_->lanes->body_lanes(); ++lane) {
       if (!host_->lanes->PathTo(lane, source, target).empty()) continue;
       return absl::FailedPreconditionError(
@@ -266,7 +267,7 @@ void OutgoingMessages::WriteBody(const SendAction& action) {
       {action.operation, action.generation, action.body, action.attempt});
   for (const Piece& piece : sending.cut.PiecesOf(action.body)) {
     const Region& region = sending.buffers.regions()[piece.buffer];
-    const DeviceId& target = manifest.buffer_target(piece.buffer);
+    const DeviceId target = CarriedAs(manifest.buffer_target(piece.buffer));
     tensorpipe::Message::Tensor tensor;
     tensor.buffer = region.converter->CarriedBuffer(region.data + piece.offset,
                                                     region.stream);

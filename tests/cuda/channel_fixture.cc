@@ -32,7 +32,7 @@ LaneContext MakeLanes(
     const std::vector<std::string>& paths,
     std::shared_ptr<tensorpipe::transport::Context> transport) {
   ChannelEnvironment environment;
-  environment.loop = &station.loop;
+  environment.loop = station.loop.get();
   return OrDie(MakeLaneContext(backends, paths, Wire::kUnix,
                                std::move(transport), environment, "test"));
 }

@@ -28,8 +28,8 @@ SessionKey KeyOf(const std::string& session_id);
 
 // An endpoint's loop and sockets.
 struct Station {
-  PollLoop loop;
-  std::unique_ptr<Hub> hub = *Hub::Create({.loop = &loop});
+  std::unique_ptr<PollLoop> loop = *PollLoop::Create();
+  std::unique_ptr<Hub> hub = *Hub::Create({.loop = loop.get()});
 };
 
 // An operation of tensorpipe's.

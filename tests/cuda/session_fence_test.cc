@@ -32,6 +32,7 @@ using ::tensorferry::software_gpu::SoftwareGpuTorchTest;
 using ::tensorferry::testing::Ended;
 using ::tensorferry::testing::IsOk;
 using ::tensorferry::testing::ReadOn;
+using ::tensorferry::testing::StatusIs;
 
 constexpr int64_t kFloats = 100'000;
 constexpr uint32_t kTensor = 1, kPing = 2;
@@ -138,7 +139,7 @@ TEST_P(SessionFenceTest, ACancelledSendEndsAfterItsStream) {
   LetOthersPass();
   EXPECT_FALSE(sent_.came());
   software_gpu::Release(maker_);
-  sent_.Wait();
+  EXPECT_THAT(sent_.Wait(), StatusIs(absl::StatusCode::kCancelled));
   const CUDAStream other = getStreamFromPool(false, 0);
   Fill(tensor, 0, other);
   other.synchronize();
@@ -157,11 +158,28 @@ TEST_P(SessionFenceTest, ACancelledReceiveEndsAfterItsStream) {
   LetOthersPass();
   EXPECT_FALSE(received_.came());
   software_gpu::Release(maker_);
-  received_.Wait();
+  EXPECT_THAT(received_.Wait(), StatusIs(absl::StatusCode::kCancelled));
   const CUDAStream other = getStreamFromPool(false, 1);
   Fill(into, 0, other);
   other.synchronize();
   sent_.Wait();
+}
+
+TEST_P(SessionFenceTest, AViewIsGatheredOnTheStreamThatTheSenderChose) {
+  const CUDAStream chosen = getStreamFromPool(false, 0);
+  const CUDAStream before = c10::cuda::getCurrentCUDAStream(0);
+  const at::Tensor tensor = Made(maker_, 7);
+  Receive();
+  sending_ = sender().Send({.type = kTensor,
+                            .tensors = {tensor.slice(0, 0, kFloats, 4)},
+                            .names = {"a"}},
+                           {.ready_on = {maker_}, .streams = {chosen}},
+                           sent_.Callback());
+  EXPECT_EQ(c10::cuda::getCurrentCUDAStream(0), before);
+  ASSERT_THAT(sent_.Wait(), IsOk());
+  ASSERT_THAT(received_.Wait(), IsOk());
+  EXPECT_TRUE(ReadOn(user_, received_.Wait()->message.tensors[0])
+                  .equal(at::full({kFloats / 4}, 7, at::kFloat)));
 }
 
 INSTANTIATE_TEST_SUITE_P(Lag, SessionFenceTest,

@@ -36,7 +36,6 @@ using ::tensorferry::testing::CopiedTo;
 using ::tensorferry::testing::Ended;
 using ::tensorferry::testing::IsOk;
 using ::tensorferry::testing::StatusIs;
-using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
