@@ -29,9 +29,9 @@ class PlacedNonce {
   void Erase();
 
  private:
-  absl::Status status_;
-  std::atomic<uint64_t> words_[2];
   MemoryNonce value_ = {};
+  absl::Status status_;  // of filling it
+  std::atomic<uint64_t> words_[2];
 };
 
 // The memory of a process that has been proved to be the peer.
