@@ -32,7 +32,7 @@ class Ended {
     absl::Notification came;
     absl::StatusOr<T> result = absl::UnknownError("not ended");
   };
-  const std::shared_ptr<State> state_ = std::make_shared<State>();
+  std::shared_ptr<State> state_ = std::make_shared<State>();
 };
 
 }  // namespace testing
