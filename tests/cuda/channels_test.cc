@@ -12,10 +12,13 @@
 #include <cstdlib>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "cuda/devices.h"
 #include "cuda/ipc_packets.h"
 #include "tests/cuda/channel_fixture.h"
@@ -332,12 +335,25 @@ int Lose() {
     Session bystander(here, there, "b", "unix/cuda_basic");
     const CUDAStream stream = *NewStream(0);
     const at::Tensor tensor = Produce(Numbers(kSmall, 1), stream);
-    const Carrying waiting = bystander.sender.Send(tensor, stream, Cuda(1));
+    // Its copy is enqueued and does not run: no thread of tensorpipe's own is
+    // in the channel when the call fails.
+    const CUDAStream held = *NewStream(0);
+    const at::Tensor other = Produce(Numbers(kSmall, 2), held);
+    held.synchronize();
+    software_gpu::Hold(held);
+    software_gpu::TakeCalls();
+    const Carrying waiting = bystander.sender.Send(other, held, Cuda(1));
+    const absl::Time until = absl::Now() + absl::Seconds(30);
+    while (software_gpu::TakeCalls()["cudaMemcpyAsync"] == 0) {
+      if (absl::Now() > until) std::abort();
+      std::this_thread::yield();
+    }
     software_gpu::FailCall("cudaMemcpyAsync", 1, cudaErrorIllegalAddress);
     const Carrying sent = lost.sender.Send(tensor, stream, Cuda(1));
     tensorferry::testing::WriteLine(sent.Wait().ToString());
     Side::Arrival arrival = bystander.receiver.Receive(*NewStream(1));
     tensorferry::testing::WriteLine(arrival.Wait().status().ToString());
+    software_gpu::Release(held);
     if (!waiting.ended() && !waiting.Wait().ok()) std::abort();
   }
   Session next(here, there, "c", "unix/cuda_basic");
