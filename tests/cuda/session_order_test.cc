@@ -184,6 +184,13 @@ TEST_P(SessionOrderTest, ADeviceWithoutMemoryRefusesTheMessage) {
 }
 
 TEST_P(SessionOrderTest, ADeviceThatFailsIsNamedAndOthersGoOn) {
+  Offer offer;
+  offer.to_callee.rules = {*ParsePlacementRule("cuda:1=cuda:1")};
+  offer.paths = {"unix/basic", "unix/" + GetParam()};
+  FERRY_ASSERT_OK_AND_ASSIGN(testing::PeerPair other,
+                             testing::MakePeerPair(offer));
+  const CUDAStream good = getStreamFromPool(false, 1);
+  const at::Tensor survivor = Made(good, 13);
   const CUDAStream stream = getStreamFromPool(false, 0);
   const at::Tensor tensor = Made(stream, 12);
   stream.synchronize();
@@ -196,18 +203,11 @@ TEST_P(SessionOrderTest, ADeviceThatFailsIsNamedAndOthersGoOn) {
       StatusIs(absl::StatusCode::kFailedPrecondition,
                HasSubstr("cudaErrorIllegalAddress")));
   {
-    Offer offer;
-    offer.to_callee.rules = {*ParsePlacementRule("cuda:1=cuda:1")};
-    offer.paths = {"unix/basic", "unix/" + GetParam()};
-    FERRY_ASSERT_OK_AND_ASSIGN(testing::PeerPair other,
-                               testing::MakePeerPair(offer));
-    const CUDAStream good = getStreamFromPool(false, 1);
     Ended<Received> received;
     other.callee_session->Receive({}, received.Callback());
-    ASSERT_THAT(
-        blocking::Send(*other.caller_session, {.tensors = {Made(good, 13)}},
-                       {.ready_on = {good}}),
-        IsOk());
+    ASSERT_THAT(blocking::Send(*other.caller_session, {.tensors = {survivor}},
+                               {.ready_on = {good}}),
+                IsOk());
     ASSERT_THAT(received.Wait(), IsOk());
   }
   software_gpu::ClearFailures();
