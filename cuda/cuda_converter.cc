@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "cuda/devices.h"
+#include "serialization/check_range.h"
 #include "serialization/converter_registry.h"
 #include "serialization/device_converter.h"
 #include "serialization/torch_errors.h"
@@ -42,20 +43,6 @@ absl::Status CheckUsable(c10::Stream stream) {
     return Failed("a stream cannot be used", stream.device(), error);
   }
   cudaGetLastError();
-  return absl::OkStatus();
-}
-
-absl::Status CheckRange(const c10::Storage& storage, ByteRange range) {
-  if (range.begin > storage.nbytes() ||
-      range.nbytes > storage.nbytes() - range.begin) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("bytes ", range.begin, " + ", range.nbytes,
-                     " of a storage of ", storage.nbytes(), " bytes"));
-  }
-  if (storage.data() == nullptr && range.nbytes > 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "a storage of ", storage.nbytes(), " bytes without memory"));
-  }
   return absl::OkStatus();
 }
 

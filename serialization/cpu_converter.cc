@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "serialization/check_range.h"
 #include "serialization/converter_registry.h"
 #include "serialization/device_converter.h"
 #include "serialization/torch_errors.h"
@@ -36,10 +37,6 @@ class CpuConverter : public DeviceConverter {
     const c10::DataPtr& owner = storage.data_ptr();
     const char* begin = static_cast<const char*>(owner.get()) +
                         (range.nbytes ? range.begin : 0);
-    if (owner.get() == nullptr && range.nbytes > 0) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "a storage of ", storage.nbytes(), " bytes without memory"));
-    }
     SendBuffer buffer;
     buffer.nbytes = range.nbytes;
     if (owner.get_context() == nullptr && range.nbytes > 0) {
@@ -80,17 +77,6 @@ class CpuConverter : public DeviceConverter {
     host.total_bytes = page * static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES));
     host.free_bytes = page * static_cast<uint64_t>(sysconf(_SC_AVPHYS_PAGES));
     return {host};
-  }
-
- private:
-  static absl::Status CheckRange(const c10::Storage& storage, ByteRange range) {
-    if (range.begin <= storage.nbytes() &&
-        range.nbytes <= storage.nbytes() - range.begin) {
-      return absl::OkStatus();
-    }
-    return absl::InvalidArgumentError(
-        absl::StrCat("bytes ", range.begin, " + ", range.nbytes,
-                     " of a storage of ", storage.nbytes(), " bytes"));
   }
 };
 

@@ -49,11 +49,9 @@ uint64_t TotalOf(const tensorpipe::Descriptor& descriptor) {
   return total;
 }
 
-const DeviceConverter* ConverterOf(const LinkHost& host, c10::Device device) {
-  const ConverterRegistry& registry = host.converters == nullptr
-                                          ? ConverterRegistry::Global()
-                                          : *host.converters;
-  return registry.Find(device.type()).value_or(nullptr);
+const ConverterRegistry& RegistryOf(const LinkHost& host) {
+  return host.converters == nullptr ? ConverterRegistry::Global()
+                                    : *host.converters;
 }
 
 // A region for each device of the tensors to receive into, on the stream that
@@ -68,7 +66,8 @@ absl::StatusOr<std::vector<Region>> FilledOn(const LinkHost& host,
   for (const at::Tensor& tensor : receiving.options.into.tensors) {
     if (!tensor.defined() || tensor.device().is_cpu()) continue;
     Region region;
-    region.converter = ConverterOf(host, tensor.device());
+    region.converter =
+        RegistryOf(host).Find(tensor.device().type()).value_or(nullptr);
     if (region.converter == nullptr) continue;
     FERRY_ASSIGN_OR_RETURN(region.stream,
                            StreamForDevice(streams, tensor.device()));
@@ -420,11 +419,8 @@ absl::StatusOr<tensorpipe::Buffer> IncomingMessages::TakeDeviceMemory(
     const tensorpipe::Device& device, uint64_t nbytes, Aside& aside) const {
   try {
     const c10::Device target(device.toString());
-    const ConverterRegistry& registry = host_->converters == nullptr
-                                            ? ConverterRegistry::Global()
-                                            : *host_->converters;
     FERRY_ASSIGN_OR_RETURN(const DeviceConverter* converter,
-                           registry.Find(target.type()));
+                           RegistryOf(*host_).Find(target.type()));
     FERRY_ASSIGN_OR_RETURN(
         c10::Stream stream,
         StreamForDevice(host_->rules.receive_streams, target));
