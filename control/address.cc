@@ -18,6 +18,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "base/socket_ends.h"
+#include "base/unique_fd.h"
 
 namespace tensorferry {
 namespace {
@@ -113,31 +115,30 @@ class Probe {
     sockaddr_un there = {};
     there.sun_family = AF_UNIX;
     PathOf(address).copy(there.sun_path, kMaxUnixPathBytes);
-    if (fd_ < 0 ||
-        connect(fd_, reinterpret_cast<sockaddr*>(&there), sizeof(there)) != 0) {
+    if (!fd_.valid() || connect(fd_.get(), reinterpret_cast<sockaddr*>(&there),
+                                sizeof(there)) != 0) {
       error_ = errno;
     }
   }
-  Probe(const Probe&) = delete;
-  Probe& operator=(const Probe&) = delete;
-  ~Probe() {
-    if (fd_ >= 0) close(fd_);
-  }
-
-  int fd() const { return fd_; }
+  int fd() const { return fd_.get(); }
   int error() const { return error_; }  // 0: somebody listens
   bool nobody_listens() const {
     return error_ == ENOENT || error_ == ECONNREFUSED;
   }
 
  private:
-  const int fd_;
+  const UniqueFd fd_;
   int error_ = 0;
 };
 
 absl::Status InUse(absl::string_view address, absl::string_view why) {
   return absl::UnavailableError(
       absl::StrCat("cannot listen on ", address, ": ", why));
+}
+
+absl::Status Untold(absl::string_view address, absl::string_view why) {
+  return absl::UnavailableError(
+      absl::StrCat("cannot tell who listens on ", address, ": ", why));
 }
 
 }  // namespace
@@ -202,17 +203,12 @@ absl::Status CheckListenerIsTrusted(absl::string_view address) {
   if (!absl::StartsWith(address, "unix:")) return absl::OkStatus();
   const Probe probe(address);
   if (probe.nobody_listens()) return absl::OkStatus();
-  ucred listener = {};
-  socklen_t size = sizeof(listener);
-  if (probe.error() != 0 ||
-      getsockopt(probe.fd(), SOL_SOCKET, SO_PEERCRED, &listener, &size) != 0) {
-    return absl::UnavailableError(absl::StrCat(
-        "cannot tell who listens on ", address, ": ",
-        std::strerror(probe.error() != 0 ? probe.error() : errno)));
-  }
-  if (listener.uid == geteuid() || listener.uid == 0) return absl::OkStatus();
+  if (probe.error() != 0) return Untold(address, std::strerror(probe.error()));
+  const std::optional<PeerProcess> listener = PeerOfSocket(probe.fd());
+  if (!listener) return Untold(address, "the system does not say");
+  if (listener->uid == geteuid() || listener->uid == 0) return absl::OkStatus();
   return absl::PermissionDeniedError(
-      absl::StrCat(address, " is listened on by user ", listener.uid,
+      absl::StrCat(address, " is listened on by user ", listener->uid,
                    ", who is neither root nor ourselves (", geteuid(), ")"));
 }
 

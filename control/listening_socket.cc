@@ -1,6 +1,5 @@
 #include "control/listening_socket.h"
 
-#include <arpa/inet.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -14,6 +13,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "base/socket_ends.h"
 #include "base/status_macros.h"
 #include "control/address.h"
 
@@ -48,14 +48,6 @@ absl::StatusOr<ListeningSocket> ListenUnix(const std::string& address,
     return CannotListen(address);
   }
   return ListeningSocket{std::move(fd), std::move(file), address};
-}
-
-int PortOf(int fd) {
-  sockaddr_storage name = {};
-  socklen_t size = sizeof(name);
-  getsockname(fd, reinterpret_cast<sockaddr*>(&name), &size);
-  // The port is at the same place for both families.
-  return ntohs(reinterpret_cast<sockaddr_in*>(&name)->sin_port);
 }
 
 absl::StatusOr<ListeningSocket> ListenTcp(const std::string& address) {

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/socket_ends.h"
 #include "base/status_macros.h"
 #include "transport/handshake_io.h"
 #include "transport/sockets.h"

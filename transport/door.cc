@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/random_bytes.h"
+#include "base/socket_ends.h"
 #include "base/status_macros.h"
 #include "transport/tls_stream.h"
 

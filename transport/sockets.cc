@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/socket_ends.h"
 #include "base/status_macros.h"
 
 namespace tensorferry {
@@ -39,15 +40,6 @@ int FamilyOf(int fd) {
     return AF_UNSPEC;
   }
   return name.ss_family;
-}
-
-uint16_t PortOf(int fd) {
-  sockaddr_storage name{};
-  socklen_t length = sizeof(name);
-  getsockname(fd, reinterpret_cast<sockaddr*>(&name), &length);
-  return ntohs(name.ss_family == AF_INET6
-                   ? reinterpret_cast<sockaddr_in6&>(name).sin6_port
-                   : reinterpret_cast<sockaddr_in&>(name).sin_port);
 }
 
 SocketAddress UnixAddress(const std::string& path) {
@@ -141,16 +133,6 @@ void TuneConnection(int fd) {
   SetOption(fd, IPPROTO_TCP, TCP_KEEPINTVL, kProbeSeconds);
   SetOption(fd, IPPROTO_TCP, TCP_KEEPCNT, kProbes);
   SetOption(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, kUnheardMilliseconds);
-}
-
-std::optional<PeerProcess> PeerOfSocket(int fd) {
-  ucred peer{};
-  socklen_t length = sizeof(peer);
-  if (FamilyOf(fd) != AF_UNIX ||
-      getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) {
-    return std::nullopt;
-  }
-  return PeerProcess{.pid = peer.pid, .uid = peer.uid};
 }
 
 std::string RemoteHost(int fd) {

@@ -4,12 +4,10 @@
 #include <sys/socket.h>
 
 #include <cstdint>
-#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "base/peer_process.h"
 #include "base/unique_fd.h"
 #include "transport/data_address.h"
 
@@ -40,8 +38,6 @@ absl::StatusOr<UniqueFd> OpenSocket(const DataAddress& address);
 // minute. No effect on unix sockets.
 void TuneConnection(int fd);
 
-// Who holds the other end of a unix socket. nullopt: cannot be told.
-std::optional<PeerProcess> PeerOfSocket(int fd);
 // The other end of a TCP connection: a number without the port.
 std::string RemoteHost(int fd);
 
