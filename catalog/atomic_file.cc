@@ -9,12 +9,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <optional>
-#include <random>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
+#include "base/random_bytes.h"
 #include "base/status_macros.h"
 
 namespace tensorferry {
@@ -82,10 +82,11 @@ absl::StatusOr<std::unique_ptr<AtomicFile>> AtomicFile::Create(
   const std::string folder = slash == std::string::npos ? "."
                              : slash == 0               ? "/"
                                                         : path.substr(0, slash);
-  std::random_device random;
+  uint32_t random;
+  FERRY_RETURN_IF_ERROR(RandomBytes(&random, sizeof(random)));
   const std::string partial =
       absl::StrCat(folder, "/.", name.substr(0, 200), ".",
-                   absl::Hex(random(), absl::kZeroPad8), ".partial");
+                   absl::Hex(random, absl::kZeroPad8), ".partial");
   auto file = absl::WrapUnique(new AtomicFile(path, folder, partial));
   FERRY_RETURN_IF_ERROR(file->Open());
   if (mode.has_value() && fchmod(file->fd_, *mode) != 0) {

@@ -13,6 +13,7 @@
 #include <atomic>
 #include <cerrno>
 #include <deque>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -22,8 +23,8 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
-#include "base/clock.h"
 #include "base/descriptor_budget.h"
+#include "base/socket_ends.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
 #include "control/grpc_bounds.h"
@@ -87,12 +88,13 @@ ino_t InodeOf(int fd) {
 class LiveListener final : public ControlListener {
  public:
   LiveListener(ControlListenerOptions options, ListeningSocket socket,
-               UniqueFd stop)
+               UniqueFd wake)
       : options_(std::move(options)),
         address_(std::move(socket.address)),
         file_(std::move(socket.file)),
         fd_(std::move(socket.fd)),
-        stop_(std::move(stop)) {}
+        wake_(std::move(wake)),
+        waker_(clock().AddWaker([this] { Wake(); })) {}
   ~LiveListener() override;
 
   void AddTo(grpc::ServerBuilder& builder);
@@ -107,7 +109,11 @@ class LiveListener final : public ControlListener {
     absl::Time until;
   };
 
+  Clock& clock() const { return *options_.clock; }
   bool is_unix() const { return !doors_.empty(); }
+  void Wake();
+  // Whether it goes on.
+  bool HearWake();
   void Run();
   // How long to wait for the next event.
   int TimeoutMs(bool paused) const;
@@ -124,7 +130,9 @@ class LiveListener final : public ControlListener {
   const ControlListenerOptions options_;
   const std::string address_;
   const SocketFile file_;
-  const UniqueFd fd_, stop_;
+  const UniqueFd fd_, wake_;
+  const Clock::WakerId waker_;
+  std::atomic<bool> stopped_{false};
   std::vector<std::unique_ptr<Acceptor>> acceptors_;
   std::vector<std::shared_ptr<UserDoor>> doors_;  // one for each acceptor
   // The thread's from here on.
@@ -157,24 +165,35 @@ void LiveListener::AddTo(grpc::ServerBuilder& builder) {
 }
 
 LiveListener::~LiveListener() {
-  if (thread_.joinable()) {
-    const uint64_t one = 1;
-    [[maybe_unused]] const ssize_t written =
-        write(stop_.get(), &one, sizeof(one));
-    thread_.join();
-  }
+  clock().RemoveWaker(waker_);
+  stopped_ = true;
+  Wake();
+  if (thread_.joinable()) thread_.join();
+}
+
+void LiveListener::Wake() {
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written =
+      write(wake_.get(), &one, sizeof(one));
+}
+
+bool LiveListener::HearWake() {
+  uint64_t wakes;
+  [[maybe_unused]] const ssize_t taken =
+      read(wake_.get(), &wakes, sizeof(wakes));
+  return !stopped_;
 }
 
 void LiveListener::Run() {
   bool paused = false;
   std::vector<pollfd> ends;
   while (true) {
-    ends.assign({{stop_.get(), POLLIN, 0}, {paused ? -1 : fd_.get(), POLLIN}});
+    ends.assign({{wake_.get(), POLLIN, 0}, {paused ? -1 : fd_.get(), POLLIN}});
     for (const Silent& silent : silent_) {
       ends.push_back({silent.connection.get(), POLLIN, 0});
     }
     poll(ends.data(), ends.size(), TimeoutMs(paused));
-    if (ends[0].revents != 0) return;
+    if (ends[0].revents != 0 && !HearWake()) return;
     HearSilent(absl::MakeConstSpan(ends).subspan(2));
     paused = ends[1].revents != 0 && !Accept();
   }
@@ -183,10 +202,10 @@ void LiveListener::Run() {
 int LiveListener::TimeoutMs(bool paused) const {
   if (paused) return kRetryMs;
   if (silent_.empty()) return -1;
-  const absl::Duration left =
-      silent_.front().until - Clock::Real()->Now() + absl::Milliseconds(1);
-  return static_cast<int>(
-      std::max<int64_t>(0, absl::ToInt64Milliseconds(left)));
+  const absl::Duration left = clock().RealTimeUntil(silent_.front().until);
+  if (left == absl::InfiniteDuration()) return -1;  // until the clock wakes us
+  return static_cast<int>(absl::ToInt64Milliseconds(
+      absl::Ceil(std::max(left, absl::ZeroDuration()), absl::Milliseconds(1))));
 }
 
 bool LiveListener::IsFull() {
@@ -204,8 +223,8 @@ bool LiveListener::Accept() {
   // told why he is refused.
   if (DescriptorBudget::OfProcess().Free() <=
       -DescriptorBudget::kKeptBack / 2) {
-    if (!silent_.empty() && silent_.front().until - Clock::Real()->Now() <
-                                kLongestSilence - kGrace) {
+    if (!silent_.empty() &&
+        silent_.front().until - clock().Now() <= kLongestSilence - kGrace) {
       silent_.pop_front();
     }
     return false;
@@ -229,15 +248,14 @@ void LiveListener::Greet(UniqueFd connection) {
   // It is readable once there is as much, or no more to come.
   setsockopt(connection.get(), SOL_SOCKET, SO_RCVLOWAT, &kFirstWordBytes,
              sizeof(kFirstWordBytes));
-  silent_.push_back(
-      {std::move(connection), Clock::Real()->Now() + kLongestSilence});
+  silent_.push_back({std::move(connection), clock().Now() + kLongestSilence});
   if (silent_.size() > static_cast<size_t>(options_.max_silent)) {
     silent_.pop_front();
   }
 }
 
 void LiveListener::HearSilent(absl::Span<const pollfd> ends) {
-  const absl::Time now = Clock::Real()->Now();
+  const absl::Time now = clock().Now();
   std::deque<Silent> still;
   for (size_t i = 0; i < ends.size(); ++i) {
     Silent& silent = silent_[i];
@@ -253,19 +271,14 @@ void LiveListener::HearSilent(absl::Span<const pollfd> ends) {
 // Null: this user may not come in.
 Acceptor* LiveListener::DoorOf(const UniqueFd& connection) {
   if (!is_unix()) return acceptors_.front().get();
-  ucred user = {};
-  socklen_t size = sizeof(user);
-  if (getsockopt(connection.get(), SOL_SOCKET, SO_PEERCRED, &user, &size) !=
-          0 ||
-      !options_.access->AdmitsUser(user.uid)) {
-    return nullptr;
-  }
-  const auto known = std::find(users_.begin(), users_.end(), user.uid);
+  const std::optional<PeerProcess> user = PeerOfSocket(connection.get());
+  if (!user || !options_.access->AdmitsUser(user->uid)) return nullptr;
+  const auto known = std::find(users_.begin(), users_.end(), user->uid);
   const size_t index = known - users_.begin();
   if (known == users_.end()) {
     if (index == kMaxUsers) return nullptr;
-    users_.push_back(user.uid);
-    doors_[index]->Give(user.uid);
+    users_.push_back(user->uid);
+    doors_[index]->Give(user->uid);
   }
   return acceptors_[index].get();
 }
@@ -289,10 +302,10 @@ absl::StatusOr<std::unique_ptr<ControlListener>> ControlListener::Listen(
   FERRY_RETURN_IF_ERROR(CheckSecurity(options.security));
   FERRY_ASSIGN_OR_RETURN(ListeningSocket socket,
                          ListenAt(options.address, options.security.unix_mode));
-  UniqueFd stop(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!stop.valid()) return CannotListen(options.address);
+  UniqueFd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake.valid()) return CannotListen(options.address);
   auto listener = std::make_unique<LiveListener>(
-      std::move(options), std::move(socket), std::move(stop));
+      std::move(options), std::move(socket), std::move(wake));
   listener->AddTo(builder);
   return listener;
 }

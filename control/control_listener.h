@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "base/clock.h"
 #include "control/access.h"
 #include "control/security.h"
 
@@ -29,6 +30,7 @@ struct ControlListenerOptions {
   int max_calls = 320;  // at a time, on one connection
   // See BoundServer in control/grpc_bounds.h.
   absl::Duration lease = absl::Seconds(15);
+  Clock* clock = Clock::Real();  // of those that are silent; outlives it
 };
 
 // Listens at a control address for a gRPC server. gRPC's own listener does not

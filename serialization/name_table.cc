@@ -4,17 +4,18 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#include <random>
-
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "base/random_bytes.h"
 
 namespace tensorferry {
 
 uint64_t HashName(absl::string_view name) {
   static const uint64_t seed = [] {
-    std::random_device device;
-    return uint64_t{device()} << 32 | device();
+    uint64_t seed;
+    // Where there are none, no session opens either: its key needs them. So
+    // there is no peer that chooses names.
+    return RandomBytes(&seed, sizeof(seed)).ok() ? seed : 0;
   }();
   return XXH3_64bits_withSeed(name.data(), name.size(), seed);
 }

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <chrono>
 #include <map>
-#include <random>
 #include <tuple>
 #include <utility>
 
@@ -19,6 +18,7 @@
 #include "base/descriptor_budget.h"
 #include "base/exception_status.h"
 #include "base/loop.h"
+#include "base/random_bytes.h"
 #include "base/status_macros.h"
 #include "control/address.h"
 #include "control/control_client.h"
@@ -43,11 +43,6 @@ constexpr int kCallbackThreads = 2;
 constexpr size_t kMaxNameBytes = 128;
 // Calls on one connection, beyond those that carry sessions.
 constexpr int kMoreCalls = 64;
-
-uint64_t RandomEpoch() {
-  std::random_device random;
-  return (uint64_t{random()} << 32) | random();
-}
 
 // A lane is a pipe of tensorpipe's: a connection, and those of its channels.
 constexpr int kDescriptorsPerLane = 3;
@@ -144,7 +139,7 @@ class LivePeer final : public Peer, public SessionHost {
  public:
   explicit LivePeer(PeerOptions options)
       : options_(std::move(options)),
-        id_{options_.name, RandomEpoch()},
+        id_{.name = options_.name},
         converters_(options_.converters != nullptr
                         ? *options_.converters
                         : ConverterRegistry::Global()),
@@ -210,7 +205,7 @@ class LivePeer final : public Peer, public SessionHost {
   std::vector<std::shared_ptr<SessionCore>> Sessions() const;
 
   const PeerOptions options_;
-  const PeerId id_;
+  PeerId id_;  // its epoch is drawn by Start
   const ConverterRegistry& converters_;
   const BackendRegistry& backends_;
   std::string address_;
@@ -244,6 +239,7 @@ class LivePeer final : public Peer, public SessionHost {
 
 absl::Status LivePeer::Start() {
   FERRY_RETURN_IF_ERROR(CheckOptions(options_));
+  FERRY_RETURN_IF_ERROR(RandomBytes(&id_.epoch, sizeof(id_.epoch)));
   if (options_.executor == nullptr) {
     pool_ = std::make_unique<ThreadPool>(kCallbackThreads);
   }
@@ -317,7 +313,8 @@ absl::Status LivePeer::Serve() {
                       .max_connections = int64_t{options_.max_sessions} +
                                          options_.max_handshakes,
                       .max_calls = options_.max_sessions + kMoreCalls,
-                      .lease = options_.lease},
+                      .lease = options_.lease,
+                      .clock = options_.clock},
                      builder));
   Mount(builder);
   server_ = builder.BuildAndStart();

@@ -85,7 +85,8 @@ class Peer {
  public:
   // INVALID_ARGUMENT: an option, named, or a file of `security`; the system's
   // error for one that cannot be read. UNAVAILABLE: the address is in use or
-  // not ours. RESOURCE_EXHAUSTED: no threads, descriptors or memory.
+  // not ours. RESOURCE_EXHAUSTED: no threads, descriptors or memory. INTERNAL:
+  // the system gives no random bytes.
   static absl::StatusOr<std::unique_ptr<Peer>> Create(PeerOptions options);
 
   // As Create, on a gRPC server of your own: call it before the server is

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <deque>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -38,10 +39,10 @@ namespace {
 
 using ::testing::HasSubstr;
 
-// Descriptors until there are none, but for one.
-class OneDescriptorLeft {
+// Descriptors until there are none, but for some.
+class FewDescriptorsLeft {
  public:
-  OneDescriptorLeft() {
+  explicit FewDescriptorsLeft(int left) {
     getrlimit(RLIMIT_NOFILE, &before_);
     rlimit low = before_;
     low.rlim_cur = 64;
@@ -50,10 +51,12 @@ class OneDescriptorLeft {
     while ((fd = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0) {
       taken_.push_back(fd);
     }
-    close(taken_.back());
-    taken_.pop_back();
+    for (; left > 0; --left) {
+      close(taken_.back());
+      taken_.pop_back();
+    }
   }
-  ~OneDescriptorLeft() {
+  ~FewDescriptorsLeft() {
     for (int fd : taken_) close(fd);
     setrlimit(RLIMIT_NOFILE, &before_);
   }
@@ -100,7 +103,7 @@ TEST_F(ControlListenerTest, AFileThatTookItsPlaceStays) {
 TEST_F(ControlListenerTest, WithoutDescriptorsItSaysSoAndLeavesNoFile) {
   absl::Status status;
   {
-    const OneDescriptorLeft scarce;  // the socket's
+    const FewDescriptorsLeft scarce(1);  // the socket's
     status = Listen().status();
   }
   EXPECT_THAT(status, StatusIs(absl::StatusCode::kResourceExhausted,
@@ -138,19 +141,18 @@ class Stranger {
     Say(kPreface);
     Say(absl::string_view("\0\0\0\4\0\0\0\0\0\0\0\0\4\1\0\0\0\0", 18));
   }
-  bool IsSpokenTo(absl::Duration within = kPatience) {
-    pollfd end = {fd_.get(), POLLIN, 0};
+  bool IsSpokenTo() {
     char byte;
-    return poll(&end, 1, absl::ToInt64Milliseconds(within)) == 1 &&
-           recv(fd_.get(), &byte, 1, MSG_PEEK) == 1;
+    return HearsWithin(kPatience) && recv(fd_.get(), &byte, 1, MSG_PEEK) == 1;
   }
+  // Neither a word nor a hang-up, so far.
+  bool HeardNothing() { return !HearsWithin(absl::ZeroDuration()); }
   // Whatever comes before.
   bool IsHungUpOn() {
     const absl::Time until = Clock::Real()->Now() + kPatience;
     char bytes[4096];
     while (Clock::Real()->Now() < until) {
-      pollfd end = {fd_.get(), POLLIN, 0};
-      if (poll(&end, 1, 1000) == 1 &&
+      if (HearsWithin(absl::Seconds(1)) &&
           recv(fd_.get(), bytes, sizeof(bytes), 0) <= 0) {
         return true;
       }
@@ -159,6 +161,11 @@ class Stranger {
   }
 
  private:
+  bool HearsWithin(absl::Duration time) {
+    pollfd end = {fd_.get(), POLLIN, 0};
+    return poll(&end, 1, absl::ToInt64Milliseconds(time)) == 1;
+  }
+
   UniqueFd fd_;
 };
 
@@ -177,12 +184,61 @@ class ControlPortTest : public ::testing::Test {
   }
   void TearDown() override {
     listener_.reset();
-    server_->Shutdown(std::chrono::system_clock::now());
+    if (server_ != nullptr) server_->Shutdown(std::chrono::system_clock::now());
+    server_ = nullptr;
+  }
+
+  // One whom the listener has answered: so it has all who came before.
+  std::unique_ptr<Stranger> Answered() {
+    auto stranger = std::make_unique<Stranger>(listener_->address());
+    stranger->SpeakHttp();
+    EXPECT_TRUE(stranger->IsSpokenTo());
+    return stranger;
   }
 
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<ControlListener> listener_;
 };
+
+TEST_F(ControlPortTest, WhoSaysNothingForTenSecondsIsHungUpOn) {
+  FakeClock clock;
+  Serve({.clock = &clock});
+  Stranger silent(listener_->address()), short_of_a_word(listener_->address());
+  short_of_a_word.Say(absl::string_view(kPreface).substr(0, 23));
+  auto answered = Answered();
+  clock.Advance(absl::Seconds(10) - absl::Milliseconds(1));
+  auto later = Answered();
+  EXPECT_TRUE(silent.HeardNothing());
+  EXPECT_TRUE(short_of_a_word.HeardNothing());
+  clock.Advance(absl::Milliseconds(1));
+  EXPECT_TRUE(silent.IsHungUpOn());
+  EXPECT_TRUE(short_of_a_word.IsHungUpOn());
+  TearDown();  // the clock goes before the fixture does
+}
+
+TEST_F(ControlPortTest, WhereDescriptorsAreScarceTheSilentHaveTwoSeconds) {
+  FakeClock clock;
+  Serve({.clock = &clock});
+  Stranger first(listener_->address());
+  auto answered = Answered();
+  clock.Advance(absl::Milliseconds(1));
+  Stranger second(listener_->address());
+  auto also_answered = Answered();
+  {
+    // The newcomer's, and three that a connection is not taken for.
+    const FewDescriptorsLeft scarce(4);
+    Stranger newcomer(listener_->address());
+    newcomer.SpeakHttp();
+    clock.Advance(absl::Seconds(2) - absl::Milliseconds(1));
+    EXPECT_TRUE(first.IsHungUpOn());
+    EXPECT_TRUE(second.HeardNothing());
+    EXPECT_TRUE(newcomer.HeardNothing());
+    clock.Advance(absl::Milliseconds(1));
+    EXPECT_TRUE(second.IsHungUpOn());
+    EXPECT_TRUE(newcomer.IsSpokenTo());
+  }
+  TearDown();
+}
 
 TEST_F(ControlPortTest, OfThoseThatSayNothingTheOldestGoes) {
   Serve({.max_silent = 2});
@@ -197,14 +253,17 @@ TEST_F(ControlPortTest, OfThoseThatSayNothingTheOldestGoes) {
 
 TEST_F(ControlPortTest, WhoComesWhenItIsFullWaitsUntilAnotherGoes) {
   Serve({.max_connections = 1});
-  auto first = std::make_unique<Stranger>(listener_->address());
-  first->SpeakHttp();
-  EXPECT_TRUE(first->IsSpokenTo());
-  Stranger second(listener_->address());
-  second.SpeakHttp();
-  EXPECT_FALSE(second.IsSpokenTo(absl::Milliseconds(200)));
-  first = nullptr;
-  EXPECT_TRUE(second.IsSpokenTo());
+  std::deque<Stranger> strangers;
+  for (int i = 0; i < 6; ++i) {
+    strangers.emplace_back(listener_->address()).SpeakHttp();
+  }
+  // In the order in which they came, each once the one before has gone.
+  for (; !strangers.empty(); strangers.pop_front()) {
+    EXPECT_TRUE(strangers.front().IsSpokenTo());
+    for (size_t i = 1; i < strangers.size(); ++i) {
+      EXPECT_TRUE(strangers[i].HeardNothing()) << i << " after the first";
+    }
+  }
 }
 
 TEST_F(ControlPortTest, APeerThatStoppedIsHungUpOn) {
@@ -229,9 +288,13 @@ class ReflectionStreams {
     mu_.Await(absl::Condition(
         +[](int* left) { return *left == 0; }, &left_));
   }
-  bool SomeAreRefused() {
+  // Once each has an answer or RESOURCE_EXHAUSTED: how many have an answer. -1:
+  // it takes too long.
+  int Answered() {
+    const auto all = [this] { return answered_ + refused_ == Count(); };
     absl::MutexLock lock(&mu_);
-    return mu_.AwaitWithTimeout(absl::Condition(&refused_), kPatience);
+    return mu_.AwaitWithTimeout(absl::Condition(&all), kPatience) ? answered_
+                                                                  : -1;
   }
 
  private:
@@ -242,20 +305,36 @@ class ReflectionStreams {
           &context,
           "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", {},
           this);
+      StartWrite(&request);
+      StartRead(&answer);
       StartCall();
+    }
+    void OnReadDone(bool ok) override {
+      absl::MutexLock lock(&owner.mu_);
+      if (ok) ++owner.answered_;
     }
     void OnDone(const grpc::Status& status) override {
       absl::MutexLock lock(&owner.mu_);
-      owner.refused_ |=
-          status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED;
+      if (status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED) {
+        ++owner.refused_;
+      }
       --owner.left_;
     }
     ReflectionStreams& owner;
     grpc::ClientContext context;
+    grpc::ByteBuffer request = ListServices(), answer;
   };
 
+  // A ServerReflectionRequest with list_services.
+  static grpc::ByteBuffer ListServices() {
+    const grpc::Slice bytes(std::string("\x3a\0", 2));
+    return grpc::ByteBuffer(&bytes, 1);
+  }
+  int Count() const { return static_cast<int>(streams_.size()); }
+
   absl::Mutex mu_;
-  bool refused_ ABSL_GUARDED_BY(mu_) = false;
+  int answered_ ABSL_GUARDED_BY(mu_) = 0;
+  int refused_ ABSL_GUARDED_BY(mu_) = 0;
   int left_ ABSL_GUARDED_BY(mu_);
   std::vector<std::unique_ptr<Stream>> streams_;
 };
@@ -264,8 +343,11 @@ TEST_F(ControlPortTest, StreamsThatNeedAThreadGetSomeAndNoMore) {
   Serve({});
   grpc::GenericStub stub(grpc::CreateChannel(
       listener_->address(), grpc::InsecureChannelCredentials()));
-  ReflectionStreams streams(stub, 64);
-  EXPECT_TRUE(streams.SomeAreRefused());
+  constexpr int kThreads = 32;
+  ReflectionStreams streams(stub, 2 * kThreads);
+  const int answered = streams.Answered();
+  EXPECT_GT(answered, 0);
+  EXPECT_LE(answered, kThreads);
 }
 
 }  // namespace
