@@ -503,6 +503,13 @@ TEST(DecodeManifestTest, RefusesFieldsItDoesNotKnow) {
               StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
+TEST(DecodeManifestTest, RefusesAPickle) {
+  // Of [1], as Python and libtorch write it.
+  EXPECT_THAT(DecodeManifest(std::string("\x80\x02]q\x00K\x01\x61.", 9),
+                             Limits()),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
 TEST(DecodeManifestTest, RefusesEveryTruncation) {
   std::string bytes = EncodeManifest(SampleManifest());
   for (size_t n = 0; n < bytes.size(); ++n) {
