@@ -23,6 +23,9 @@ constexpr int kBuffersPerCall = 64;
 constexpr int kStepsPerTurn = 16;
 constexpr int kDirectPerTurn = 4;
 constexpr size_t kScratchBytes = 64 << 10;
+// Room to write is not watched for while there is some: a unix socket tells of
+// it whenever the peer reads, which would wake us once for each message.
+constexpr uint32_t kUsualEvents = EPOLLIN | EPOLLRDHUP;
 
 // libnop's reader does not stop at the end of what it is given. The gate lets
 // only whole values through; should the two differ about one, it finds these
@@ -162,8 +165,7 @@ void Connection::Open(std::unique_ptr<ByteStream> stream,
   stream_ = std::move(stream);
   // There may be bytes already of which no event tells any more.
   readable_ = writable_ = true;
-  auto watch = loop_->Watch(stream_->fd(), EPOLLIN | EPOLLOUT | EPOLLRDHUP,
-                            shared_from_this());
+  auto watch = loop_->Watch(stream_->fd(), kUsualEvents, shared_from_this());
   if (!watch.ok()) return Fail(std::move(watch).status());
   watch_ = *watch;
   Progress();
@@ -186,6 +188,15 @@ void Connection::OnReady(uint32_t events) {
   if (events & (EPOLLIN | EPOLLRDHUP | kOver)) readable_ = true;
   if (events & (EPOLLOUT | kOver)) writable_ = true;
   Progress();
+  if (writer_.empty()) AwaitRoom(false);
+}
+
+void Connection::AwaitRoom(bool await) {
+  if (failed() || awaits_room_ == await) return;
+  awaits_room_ = await;
+  absl::Status status =
+      loop_->Rewatch(watch_, kUsualEvents | (await ? EPOLLOUT : 0u));
+  if (!status.ok()) Fail(std::move(status));
 }
 
 void Connection::AddRead(PendingRead read) {
@@ -273,7 +284,8 @@ bool Connection::Flush() {
   switch (sent.state) {
     case ByteStream::State::kBlocked:
       writable_ = false;
-      return false;
+      AwaitRoom(true);
+      return failed();
     case ByteStream::State::kEnd:
     case ByteStream::State::kFailed:
       Fail(std::move(sent.status));

@@ -84,6 +84,8 @@ class Connection final : public PollLoop::Watcher,
   };
 
   void OnReady(uint32_t events) override;
+  // Whether to be told of room to write.
+  void AwaitRoom(bool await);
 
   void AddRead(PendingRead read);
   void AddWrite(Transport::write_callback_fn done);
@@ -114,7 +116,8 @@ class Connection final : public PollLoop::Watcher,
   std::unique_ptr<ByteStream> stream_;
   PollLoop::WatchId watch_ = 0;
   bool readable_ = false, writable_ = false;
-  bool peer_gone_ = false;  // the system said so; there may be bytes to read
+  bool awaits_room_ = false;  // to write
+  bool peer_gone_ = false;    // the system said so; there may be bytes to read
   PacketGate gate_;
   FrameReader reader_;
   absl::Status broken_;  // what it found

@@ -11,6 +11,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
 #include "base/exception_status.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
@@ -67,6 +68,14 @@ class PollLoop::Poller : public Loop::Waiter {
     FERRY_RETURN_IF_ERROR(Control(EPOLL_CTL_ADD, fd, events | EPOLLET, id));
     watches_.emplace(id, WatchedFd{fd, std::move(watcher)});
     return id;
+  }
+
+  absl::Status Rewatch(WatchId id, uint32_t events) {
+    auto watch = watches_.find(id);
+    if (watch == watches_.end()) {
+      return absl::InternalError(absl::StrCat("watch ", id, " is over"));
+    }
+    return Control(EPOLL_CTL_MOD, watch->second.fd, events | EPOLLET, id);
   }
 
   void Unwatch(WatchId id) {
@@ -177,6 +186,10 @@ PollLoop::~PollLoop() { Stop(); }
 absl::StatusOr<PollLoop::WatchId> PollLoop::Watch(
     int fd, uint32_t epoll_events, std::shared_ptr<Watcher> watcher) {
   return poller_->Watch(fd, epoll_events, std::move(watcher));
+}
+
+absl::Status PollLoop::Rewatch(WatchId id, uint32_t epoll_events) {
+  return poller_->Rewatch(id, epoll_events);
 }
 
 void PollLoop::Unwatch(WatchId id) { poller_->Unwatch(id); }

@@ -38,6 +38,9 @@ class PollLoop : public Loop {
   // user as it may; the watcher is not kept.
   absl::StatusOr<WatchId> Watch(int fd, uint32_t epoll_events,
                                 std::shared_ptr<Watcher> watcher);
+  // What is watched from now on, of a descriptor that is. Of events that are
+  // there already it is told again.
+  absl::Status Rewatch(WatchId id, uint32_t epoll_events);
   void Unwatch(WatchId id);
 
  private:

@@ -95,6 +95,27 @@ TEST(PollLoopTest, SaysNothingAfterUnwatch) {
   OnLoop(*loop, [&] { EXPECT_EQ(heard, 1); });
 }
 
+TEST(PollLoopTest, RewatchTellsOfWhatIsThereAlready) {
+  auto loop = *PollLoop::Create();
+  Sockets sockets;
+  absl::Notification writable;
+  PollLoop::WatchId id = 0;
+  OnLoop(*loop, [&] {
+    id = *loop->Watch(sockets.ends[0], EPOLLIN,
+                      std::make_shared<Listening>([&](uint32_t events) {
+                        EXPECT_EQ(events, uint32_t{EPOLLOUT});
+                        writable.Notify();
+                      }));
+    EXPECT_THAT(loop->Rewatch(id, EPOLLIN | EPOLLOUT), IsOk());
+  });
+  writable.WaitForNotification();
+  OnLoop(*loop, [&] {
+    loop->Unwatch(id);
+    EXPECT_THAT(loop->Rewatch(id, EPOLLIN),
+                StatusIs(absl::StatusCode::kInternal));
+  });
+}
+
 TEST(PollLoopTest, KeepsAWatcherUntilUnwatch) {
   auto loop = *PollLoop::Create();
   Sockets sockets;
