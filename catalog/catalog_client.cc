@@ -10,9 +10,9 @@
 #include "absl/synchronization/mutex.h"
 #include "base/loop.h"
 #include "base/status_macros.h"
-#include "catalog/bundle_proto.h"
 #include "catalog/catalog.grpc.pb.h"
 #include "catalog/grpc_limits.h"
+#include "catalog/replies.h"
 #include "control/channel.h"
 
 namespace tensorferry {
@@ -27,16 +27,6 @@ struct ListCall {
   pb::ListBundlesResponse response;
   Done<std::vector<BundleInfo>> done;
 };
-
-absl::StatusOr<std::vector<BundleInfo>> ReadResponse(
-    const pb::ListBundlesResponse& response) {
-  std::vector<BundleInfo> bundles;
-  for (const pb::Bundle& row : response.bundles()) {
-    FERRY_ASSIGN_OR_RETURN(BundleInfo info, FromProto(row));
-    bundles.push_back(std::move(info));
-  }
-  return bundles;
-}
 
 }  // namespace
 
@@ -74,7 +64,7 @@ class CatalogClient::State {
   void Finish(ListCall* raw, const grpc::Status& status) {
     const std::unique_ptr<ListCall> call(raw);
     if (status.ok()) {
-      std::move(call->done)(ReadResponse(call->response));
+      std::move(call->done)(ReadList(call->response));
     } else {
       const absl::Status error = channel_.ToStatus(status);
       std::move(call->done)(absl::Status(

@@ -1,19 +1,14 @@
 #include "catalog/pull.h"
 
-#include <algorithm>
 #include <optional>
-#include <set>
 #include <utility>
 
-#include "absl/strings/escaping.h"
-#include "absl/strings/str_cat.h"
 #include "base/clock.h"
-#include "base/placement.h"
 #include "base/status_macros.h"
-#include "catalog/bundle.h"
 #include "catalog/catalog.pb.h"
 #include "catalog/chain.h"
 #include "catalog/payload.h"
+#include "catalog/replies.h"
 #include "catalog/wire_types.h"
 
 namespace tensorferry {
@@ -21,80 +16,16 @@ namespace {
 
 namespace pb = ::tensorferry::catalog::v1;
 
-// What every answer must be, whoever gave it.
-absl::Status CheckReply(const pb::PullReply& reply, const PullOptions& asked,
-                        const TensorMessage& message) {
-  uint64_t tensors = 0;
-  for (const pb::PulledBundle& bundle : reply.bundles()) {
-    FERRY_RETURN_IF_ERROR(CheckBundleName(bundle.name()));
-    if (!asked.bundle.empty() && bundle.name() != asked.bundle) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("the peer answered with bundle \"", bundle.name(),
-                       "\", asked for was \"", asked.bundle, "\""));
-    }
-    tensors += bundle.tensors();
-  }
-  if (tensors != message.tensors.size() ||
-      message.names.size() != message.tensors.size()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "the peer announced ", tensors, " tensors and sent ",
-        message.tensors.size(), " with ", message.names.size(), " names"));
-  }
-  for (const std::string& name : message.names) {
-    if (GlobMatches(asked.names, name)) continue;
-    return absl::InvalidArgumentError(absl::StrCat(
-        "the peer sent tensor \"", absl::Utf8SafeCEscape(name), "\", which \"",
-        absl::Utf8SafeCEscape(asked.names), "\" does not match"));
-  }
-  return absl::OkStatus();
-}
-
-// Keys that bundles disagree on.
-std::set<std::string> Contested(const pb::PullReply& reply) {
-  std::map<std::string, std::string> first;
-  std::set<std::string> contested;
-  for (const pb::PulledBundle& bundle : reply.bundles()) {
-    for (const auto& [key, text] : bundle.metadata()) {
-      if (first.emplace(key, text).first->second != text) contested.insert(key);
-    }
-  }
-  return contested;
-}
-
-std::map<std::string, std::string> MergedMetadata(const pb::PullReply& reply) {
-  const std::set<std::string> contested = Contested(reply);
-  std::map<std::string, std::string> merged;
-  for (const pb::PulledBundle& bundle : reply.bundles()) {
-    for (const auto& [key, text] : bundle.metadata()) {
-      merged[contested.count(key) > 0 ? absl::StrCat(bundle.name(), "/", key)
-                                      : key] = text;
-    }
-  }
-  return merged;
-}
-
-absl::StatusOr<pb::PullReply> ParseReply(const std::string& payload) {
-  pb::PullReply reply;
-  if (reply.ParseFromString(payload)) return reply;
-  return absl::InvalidArgumentError(absl::StrCat(
-      "the peer's answer of ", payload.size(), " bytes is no PullReply"));
-}
-
 absl::StatusOr<Pulled> ReadReply(Received received, const PullOptions& asked) {
-  FERRY_ASSIGN_OR_RETURN(pb::PullReply reply,
-                         ParseReply(received.message.payload));
-  FERRY_RETURN_IF_ERROR(CheckReply(reply, asked, received.message));
+  FERRY_ASSIGN_OR_RETURN(const pb::PullReply reply,
+                         ParsePullReply(received.message.payload));
   Pulled pulled;
+  FERRY_ASSIGN_OR_RETURN(pulled.contents,
+                         ReadPulled(reply, std::move(received.message),
+                                    asked.bundle, asked.names));
   for (const pb::PulledBundle& bundle : reply.bundles()) {
     pulled.bundles.push_back({bundle.name(), bundle.version()});
   }
-  pulled.contents.names = std::move(received.message.names);
-  pulled.contents.tensors = std::move(received.message.tensors);
-  pulled.contents.metadata = MergedMetadata(reply);
-  if (reply.bundles_size() == 1) {
-    pulled.contents.file_header = reply.bundles(0).file_header();
-  }
-  FERRY_RETURN_IF_ERROR(CheckNamed(pulled.contents));
   pulled.receipt = std::move(received.receipt);
   return pulled;
 }
@@ -145,7 +76,7 @@ class PullOperation : public std::enable_shared_from_this<PullOperation> {
 
   void OnSize(Received received) {
     const absl::StatusOr<pb::PullReply> reply =
-        ParseReply(received.message.payload);
+        ParsePullReply(received.message.payload);
     if (!reply.ok()) return Finish(reply.status());
     total_ = reply->nbytes();
     watch_.emplace(session_, ProgressWatch::Direction::kReceived, total_,

@@ -3,13 +3,13 @@
 #include <optional>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "base/clock.h"
 #include "base/status_macros.h"
 #include "catalog/bundle.h"
 #include "catalog/catalog.pb.h"
 #include "catalog/chain.h"
 #include "catalog/payload.h"
+#include "catalog/replies.h"
 #include "catalog/wire_types.h"
 
 namespace tensorferry {
@@ -18,12 +18,7 @@ namespace {
 namespace pb = ::tensorferry::catalog::v1;
 
 absl::StatusOr<Pushed> ReadReply(const std::string& payload) {
-  pb::PushReply reply;
-  if (!reply.ParseFromString(payload) || reply.version() == 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the peer's answer of ", payload.size(),
-                     " bytes is no PushReply with a version"));
-  }
+  FERRY_ASSIGN_OR_RETURN(const pb::PushReply reply, ParsePushReply(payload));
   Pushed pushed;
   pushed.version = reply.version();
   pushed.receipt.bytes = reply.nbytes();
