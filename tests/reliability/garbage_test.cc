@@ -35,7 +35,7 @@ using ::tensorferry::testing::Witness;
 constexpr int kTlsRecords = 0x16;
 // What gRPC takes for its first thousands of connections and keeps. Data ports
 // take nothing: see DataPortsTakeNoMemory.
-constexpr uint64_t kMoreForGrpc = uint64_t{48} << 20;
+constexpr uint64_t kMoreForGrpc = uint64_t{32} << 20;
 
 std::string LittleEndian(uint64_t value) {
   std::string bytes(8, '\0');

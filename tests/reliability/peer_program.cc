@@ -179,6 +179,7 @@ class Program {
   Result Watch(const Words& words);
   Result Close(const Words& words);
   Result Stats();
+  Result Trim();
 
   void Adopt(int64_t number, std::shared_ptr<Session> session);
   void ReceiveNext(int64_t number, std::shared_ptr<Served> served);
@@ -276,6 +277,7 @@ Program::Result Program::Obey(const Words& words) {
   if (verb == "watch" && words.size() == 3) return Watch(words);
   if (verb == "close" && words.size() == 4) return Close(words);
   if (verb == "stats") return Stats();
+  if (verb == "trim") return Trim();
   return absl::InternalError(
       absl::StrCat("no such command: ", absl::StrJoin(words, " ")));
 }
@@ -326,6 +328,14 @@ void Program::Check(Served& served, const Received& received) {
   served.next_received = received.message.id + 1;
 }
 
+// An error, with how long it took.
+absl::Status Timed(const absl::Status& status, absl::Duration took) {
+  if (status.ok()) return status;
+  return absl::Status(status.code(),
+                      absl::StrCat(status.message(), " after_ms=",
+                                   absl::ToInt64Milliseconds(took)));
+}
+
 absl::StatusOr<std::shared_ptr<Served>> Program::Find(
     const std::string& number) {
   absl::MutexLock lock(&mu_);
@@ -352,15 +362,18 @@ Program::Result Program::Send(const Words& words) {
   Window window(words.size() > 6 ? Number(words[6]) : 1);
   std::string paths;  // of the last one
   for (int64_t i = 0; i < count && window.Enter(); ++i) {
+    TensorMessage content =
+        MakeContent(kData, served->next_sent++, nbytes, next_seed_++);
     served->session->Send(
-        MakeContent(kData, served->next_sent++, nbytes, next_seed_++), options,
-        [&, last = i + 1 == count](absl::StatusOr<Receipt> receipt) {
+        std::move(content), options,
+        [&, last = i + 1 == count,
+         begun = absl::Now()](absl::StatusOr<Receipt> receipt) {
           if (receipt.ok() && last) {
             for (const PathUse& use : receipt->paths) {
               absl::StrAppend(&paths, use.path, use.status.ok() ? " " : "! ");
             }
           }
-          window.Leave(receipt.status());
+          window.Leave(Timed(receipt.status(), absl::Now() - begun));
         });
   }
   FERRY_RETURN_IF_ERROR(window.Finish());
@@ -512,6 +525,14 @@ Program::Result Program::Stats() {
   return absl::StrCat(
       "received=", received_.load(), " corrupt=", corrupt_.load(),
       " misordered=", misordered_.load(), " sessions=", sessions_.size());
+}
+
+// Memory that is free but lies between what is not goes back to the system, so
+// that what the process still has is what it holds.
+Program::Result Program::Trim() {
+  malloc_trim(0);
+  const struct mallinfo2 heap = mallinfo2();
+  return absl::StrCat("in_use=", (heap.uordblks + heap.hblkhd) >> 10);
 }
 
 }  // namespace

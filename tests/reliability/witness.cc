@@ -28,7 +28,7 @@ Witness::Witness(RemotePeer& peer) : peer_(peer) {
   EXPECT_THAT(session.status(), IsOk());
   EXPECT_THAT(bystander_->Ask("echo", session_, "3 1048576 30000").status(),
               IsOk());
-  before_ = Look(peer.pid());
+  before_ = LookAtHeld();
 }
 
 // What a process takes once and keeps, it has taken after this.
@@ -49,6 +49,11 @@ void Witness::Rehearse() {
       Becomes([&] { return Look(peer_.pid()).descriptors < descriptors; }));
 }
 
+ProcessView Witness::LookAtHeld() {
+  EXPECT_THAT(peer_.Ask("trim").status(), IsOk());
+  return Look(peer_.pid());
+}
+
 void Witness::ExpectServed() {
   EXPECT_THAT(
       bystander_->Ask("churn", peer_.address(), "any 2 1048576").status(),
@@ -65,7 +70,7 @@ void Witness::ExpectUnharmed(uint64_t more_memory) {
   ProcessView now;
   EXPECT_TRUE(Becomes(
       [&] {
-        now = Look(peer_.pid());
+        now = LookAtHeld();
         return now.descriptors <= before_.descriptors &&
                now.threads <= before_.threads + kThreadsOfGrpc &&
                now.memfds <= before_.memfds &&

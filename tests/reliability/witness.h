@@ -21,6 +21,7 @@ class Witness {
 
  private:
   void Rehearse();
+  ProcessView LookAtHeld();  // without memory that is free
 
   RemotePeer& peer_;
   std::unique_ptr<RemotePeer> bystander_;
