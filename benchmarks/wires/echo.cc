@@ -3,10 +3,12 @@
 #include <tensorpipe/tensorpipe.h>
 
 #include <cstring>
+#include <functional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
 
 namespace tensorferry::benchmarks {
 namespace {
@@ -129,6 +131,33 @@ absl::Status EchoClient::Ask(const char* what, const std::vector<char>& memory,
     return absl::DataLossError("the echo differs from what was sent");
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<absl::Duration>> EchoClient::AskFromCallbacks(
+    const std::vector<char>& memory, size_t bytes, int count) {
+  Reader reader(pipe_);
+  std::vector<absl::Duration> times;
+  absl::Status status;
+  absl::Notification done;
+  std::function<void()> ask = [&] {
+    const absl::Time start = absl::Now();
+    reader.Read(answer_, [&, start](const tensorpipe::Error& error,
+                                    const std::string&, size_t) {
+      times.push_back(absl::Now() - start);
+      status = ToStatus(error);
+      if (error || static_cast<int>(times.size()) == count) {
+        return done.Notify();
+      }
+      ask();
+    });
+    // Its failure is the answer's, too.
+    pipe_->write(MessageOf(kEcho, memory.data(), bytes),
+                 [](const tensorpipe::Error&) {});
+  };
+  ask();
+  done.WaitForNotification();
+  if (!status.ok()) return status;
+  return times;
 }
 
 }  // namespace tensorferry::benchmarks

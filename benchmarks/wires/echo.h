@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "benchmarks/wires/wires.h"
 
 namespace tensorferry::benchmarks {
@@ -29,6 +31,10 @@ class EchoClient {
   // answer. DATA_LOSS: an echo of other bytes (looked at if `check`).
   absl::Status Ask(const char* what, const std::vector<char>& memory,
                    size_t bytes, bool check);
+  // `count` echoes, each asked for by the callback of the one before: no thread
+  // but the transports' takes part. Returns how long each took.
+  absl::StatusOr<std::vector<absl::Duration>> AskFromCallbacks(
+      const std::vector<char>& memory, size_t bytes, int count);
 
  private:
   std::shared_ptr<tensorpipe::Pipe> pipe_;

@@ -90,6 +90,7 @@ class WireTurn {
     FERRY_RETURN_IF_ERROR(RoundTrips(1 << 10, "1 KiB round trip, us", results));
     FERRY_RETURN_IF_ERROR(
         RoundTrips(64 << 10, "64 KiB round trip, us", results));
+    FERRY_RETURN_IF_ERROR(RoundTripsOfCallbacks(results));
     FERRY_RETURN_IF_ERROR(Transfers(results));
     FERRY_RETURN_IF_ERROR(Idle(results));
     clients_.clear();
@@ -168,6 +169,18 @@ class WireTurn {
     }
     results[name].push_back(Median(times));
     results[absl::StrCat(name, " (p99)")].push_back(Quantile(times, 0.99));
+    return absl::OkStatus();
+  }
+
+  absl::Status RoundTripsOfCallbacks(Results& results) {
+    FERRY_ASSIGN_OR_RETURN(
+        const std::vector<absl::Duration> durations,
+        clients_[0]->AskFromCallbacks(memory_, 1 << 10, sizes_.round_trips));
+    std::vector<double> times;
+    for (absl::Duration time : durations) {
+      times.push_back(absl::ToDoubleMicroseconds(time));
+    }
+    results["1 KiB round trip from callbacks, us"].push_back(Median(times));
     return absl::OkStatus();
   }
 
