@@ -6,7 +6,14 @@ import subprocess
 import sys
 
 FOLDER = pathlib.Path(__file__).resolve().parent
-ROOT = FOLDER.parent.parent
+sys.path.append(str(FOLDER.parent))
+
+from peer_process import peer
+
+ROOT = peer.ROOT
+DEFAULT_FOLDER = pathlib.Path(
+    os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() /
+    ".cache") / "tensorferry/neighbours"
 
 
 class Unavailable(Exception):
@@ -24,15 +31,7 @@ def _run(command, **kwargs):
 
 
 def build_contestant():
-  """Builds contestant.cc, optimised; returns where it is."""
-  bazel = str(ROOT / "tools/bazel")
-  command = [bazel, "build", "-c", "opt", "--strip=always",
-             "//benchmarks/neighbours:contestant"]
-  if subprocess.run(command, cwd=ROOT).returncode != 0:
-    sys.exit("the contestant program does not build")
-  # Not the convenience link, which a later build may point elsewhere.
-  where = _run([bazel, "info", "-c", "opt", "bazel-bin"], cwd=ROOT).strip()
-  return pathlib.Path(where.split("\n")[-1]) / "benchmarks/neighbours/contestant"
+  return peer.build("//benchmarks/neighbours:contestant")
 
 
 class Environment:

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import time
 
+from environment import peer
+
 _PATIENCE_S = 60
 
 
@@ -60,14 +62,6 @@ class _Process:
         "\n")
     said = [line.strip() for line in lines if line.strip()]
     return f"exit code {code}" + (f", {said[-1][:200]}" if said else "")
-
-  def cpu_seconds(self):
-    """Of all threads that live, to the nanosecond."""
-    total = 0
-    for task in os.listdir(f"/proc/{self.pid}/task"):
-      with open(f"/proc/{self.pid}/task/{task}/schedstat") as file:
-        total += int(file.read().split()[0])
-    return total * 1e-9
 
   def status(self, field):
     """Of /proc/PID/status, in bytes."""
@@ -138,11 +132,11 @@ class Pair:
   def idle_cpu(self, seconds):
     """Share of a core that each side uses while nothing is under way."""
     time.sleep(min(0.2, seconds))  # for what connecting has left
-    before = [side.cpu_seconds() for side in self._both]
+    before = [peer.cpu_seconds(side.pid) for side in self._both]
     begin = time.monotonic()
     time.sleep(seconds)
     passed = time.monotonic() - begin
-    return [(side.cpu_seconds() - used) / passed
+    return [(peer.cpu_seconds(side.pid) - used) / passed
             for side, used in zip(self._both, before)]
 
   def load(self, sizes):

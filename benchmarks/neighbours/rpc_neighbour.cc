@@ -1,3 +1,5 @@
+// As libtorch was built; its header is empty otherwise.
+#define USE_TENSORPIPE
 #include <torch/csrc/distributed/rpc/message.h>
 #include <torch/csrc/distributed/rpc/request_callback.h>
 #include <torch/csrc/distributed/rpc/tensorpipe_agent.h>

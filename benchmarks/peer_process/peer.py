@@ -34,6 +34,15 @@ def build(target="//benchmarks/peer_process"):
           (name or pathlib.Path(package).name))
 
 
+def cpu_seconds(pid):
+  """Of all threads of a process that live, to the nanosecond."""
+  total = 0
+  for task in os.listdir(f"/proc/{pid}/task"):
+    with open(f"/proc/{pid}/task/{task}/schedstat") as file:
+      total += int(file.read().split()[0])
+  return total * 1e-9
+
+
 class Outcome:
   """Of a command or an event: OK or the name of an error, and when it came."""
 
@@ -97,12 +106,7 @@ class Peer:
     self._process.wait()
 
   def cpu_seconds(self):
-    """Of all threads that live."""
-    total = 0
-    for task in os.listdir(f"/proc/{self.pid}/task"):
-      with open(f"/proc/{self.pid}/task/{task}/schedstat") as file:
-        total += int(file.read().split()[0])
-    return total * 1e-9
+    return cpu_seconds(self.pid)
 
   def look(self):
     """What the system says that it holds."""
