@@ -27,13 +27,11 @@ const Workload* Find(absl::string_view name) {
 }
 
 // Not compressible into equal pages, and different from tensor to tensor.
-at::Tensor Filled(int64_t bytes, uint64_t seed) {
-  at::Tensor tensor = at::empty({bytes / 4}, at::kFloat);
+void FillOne(const at::Tensor& tensor, uint64_t seed) {
   auto* words = static_cast<uint32_t*>(tensor.mutable_data_ptr());
-  for (int64_t i = 0; i < bytes / 4; ++i) {
+  for (int64_t i = 0; i < tensor.numel(); ++i) {
     words[i] = static_cast<uint32_t>((seed + i) * 2654435761u);
   }
-  return tensor;
 }
 
 absl::StatusOr<Contents> ModelContents(const std::string& path) {
@@ -72,6 +70,24 @@ const std::vector<Workload>& SmokeWorkloads() {
   return workloads;
 }
 
+Contents LayOut(const std::vector<int64_t>& sizes) {
+  Contents contents;
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    contents.tensors.push_back(at::empty({sizes[i] / 4}, at::kFloat));
+    contents.names.push_back(absl::StrCat("layer.", i, ".weight"));
+    contents.bytes += sizes[i];
+  }
+  return contents;
+}
+
+Contents FillSizes(const std::vector<int64_t>& sizes) {
+  Contents contents = LayOut(sizes);
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    FillOne(contents.tensors[i], i * sizes[i]);
+  }
+  return contents;
+}
+
 absl::StatusOr<Contents> Fill(absl::string_view name,
                               const std::string& model) {
   const Workload* workload = Find(name);
@@ -79,14 +95,8 @@ absl::StatusOr<Contents> Fill(absl::string_view name,
     return absl::NotFoundError(absl::StrCat("no workload '", name, "'"));
   }
   if (workload->tensors == 0) return ModelContents(model);
-  Contents contents;
-  for (int64_t i = 0; i < workload->tensors; ++i) {
-    contents.tensors.push_back(
-        Filled(workload->tensor_bytes, i * workload->tensor_bytes));
-    contents.names.push_back(absl::StrCat("layer.", i, ".weight"));
-  }
-  contents.bytes = workload->tensors * workload->tensor_bytes;
-  return contents;
+  return FillSizes(std::vector<int64_t>(workload->tensors,  // of equal size
+                                        workload->tensor_bytes));
 }
 
 Contents LikeThose(const Contents& contents) {

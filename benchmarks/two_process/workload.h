@@ -32,6 +32,11 @@ struct Contents {
   int64_t bytes = 0;
 };
 
+// `sizes.size()` tensors of so many bytes each, touched and filled.
+Contents FillSizes(const std::vector<int64_t>& sizes);
+// The same, neither touched nor filled.
+Contents LayOut(const std::vector<int64_t>& sizes);
+
 // The tensors of the workload called `name`, touched and filled. `model` is a
 // safetensors file. NOT_FOUND: no such workload.
 absl::StatusOr<Contents> Fill(absl::string_view name, const std::string& model);
