@@ -28,6 +28,7 @@ ReceiveMachine::Settings SettingsOf(const LinkHost& host) {
   ReceiveMachine::Settings settings;
   settings.limits = host.rules.limits;
   settings.body_lanes = host.lanes->body_lanes();
+  settings.digests = host.rules.digests;
   settings.reserved_types = kReservedTypes;
   return settings;
 }
@@ -121,6 +122,8 @@ void IncomingMessages::Do(ReceiveAction& action) {
           AckFrame{action.operation, std::move(action.status)});
     case ReceiveAction::Kind::kRead:
       return ReadBody(action);
+    case ReceiveAction::Kind::kDigest:
+      return DigestArrived(action);
     case ReceiveAction::Kind::kDeliver:
       return Deliver(action);
     case ReceiveAction::Kind::kFinishReceive:
@@ -508,6 +511,33 @@ void IncomingMessages::OnBodyRead(const ReceiveAction& action,
   });
 }
 
+// Meanwhile the bodies stay as they are, and the memory.
+void IncomingMessages::DigestArrived(const ReceiveAction& action) {
+  std::shared_ptr<Message> message = messages_.at(action.operation);
+  if (action.digested == 0) message->arrived = nullptr;
+  // Delivery finds in their place what is digested.
+  auto staged = std::make_shared<StagedBodies>();
+  auto end = message->staged.lower_bound(action.body);
+  for (auto body = message->staged.begin(); body != end; ++body) {
+    staged->insert(std::move(*body));
+  }
+  message->staged.erase(message->staged.begin(), end);
+  host_->Work(LinkHost::Weight::kHeavy, [this, message, staged,
+                                         id = action.operation,
+                                         bodies = action.body] {
+    Unstage(*staged, *message);
+    if (message->arrived == nullptr) {
+      message->arrived = std::make_unique<ArrivalDigest>(
+          message->described(), message->buffers->regions());
+    }
+    const Piece& last = message->cut.PiecesOf(bodies - 1).back();
+    message->arrived->AdvanceTo(last.buffer, last.offset + last.nbytes);
+    return LinkHost::Afterwards{
+        [this, id] { Run([&](auto& out) { machine_.OnDigested(id, out); }); },
+        nullptr};
+  });
+}
+
 // ---- the end
 
 // Brings bytes that are not in their place there.
@@ -524,7 +554,13 @@ absl::Status IncomingMessages::Fill(Message& message,
     }
     return absl::OkStatus();
   }
-  for (auto& [body, bytes] : message.staged) {
+  Unstage(message.staged, message);
+  return absl::OkStatus();
+}
+
+void IncomingMessages::Unstage(const StagedBodies& staged,
+                               const Message& message) {
+  for (auto& [body, bytes] : staged) {
     const std::byte* from = bytes.get();
     for (const Piece& piece : message.cut.PiecesOf(body)) {
       const Region& region = message.buffers->regions()[piece.buffer];
@@ -532,7 +568,16 @@ absl::Status IncomingMessages::Fill(Message& message,
       from += piece.nbytes;
     }
   }
-  return absl::OkStatus();
+}
+
+std::vector<uint64_t> IncomingMessages::DigestsOf(Delivery& delivery) const {
+  Message& message = *delivery.message;
+  if (message.arrived != nullptr) return message.arrived->Finish();
+  const Manifest& manifest = message.described();
+  const bool copied = !delivery.copies->regions.empty();
+  return DigestOf(
+      manifest, copied ? delivery.copies->regions : message.buffers->regions(),
+      ScopeOf(manifest, message.digests));
 }
 
 absl::StatusOr<Received> IncomingMessages::Verify(Delivery& delivery) const {
@@ -545,11 +590,7 @@ absl::StatusOr<Received> IncomingMessages::Verify(Delivery& delivery) const {
   delivery.streams = OnePerStream(message.buffers->regions());
   FERRY_RETURN_IF_ERROR(delivery.copies.status());
   if (host_->rules.digests) {
-    const bool copied = !delivery.copies->regions.empty();
-    std::vector<uint64_t> digests =
-        DigestOf(manifest,
-                 copied ? delivery.copies->regions : message.buffers->regions(),
-                 ScopeOf(manifest, message.digests));
+    std::vector<uint64_t> digests = DigestsOf(delivery);
     FERRY_RETURN_IF_ERROR(CompareDigests(manifest, message.digests, digests));
     receipt.digest = DigestSummary(digests);
   }
@@ -571,6 +612,7 @@ void IncomingMessages::Deliver(const ReceiveAction& action) {
   auto arrived = messages_.find(action.operation);
   delivery->message = std::move(arrived->second);
   messages_.erase(arrived);
+  if (action.digested == 0) delivery->message->arrived = nullptr;
   auto found = receivings_.find(action.receive);
   delivery->receiving = std::move(found->second);
   receivings_.erase(found);
