@@ -267,11 +267,15 @@ void IncomingMessages::End(const absl::Status& why) {
   Run([&](auto& out) { machine_.End(why, out); });
 }
 
-AllocateOptions IncomingMessages::OptionsFor(const Receiving& receiving,
-                                             const Message& message) const {
+// Once for a Receive: names may be many, and are not copied.
+AllocateOptions IncomingMessages::TakeOptions(Receiving& receiving,
+                                              const Message& message) const {
   AllocateOptions options;
   // An error has no tensors to put anywhere.
-  if (message.envelope.reply_error.ok()) options.into = receiving.options.into;
+  if (message.envelope.reply_error.ok()) {
+    options.into.tensors = receiving.options.into.tensors;
+    options.into.names = std::move(receiving.options.into.names);
+  }
   options.limits = host_->rules.limits;
   options.streams =
       OrElse(receiving.options.streams, host_->rules.receive_streams);
@@ -313,10 +317,11 @@ LinkHost::Weight IncomingMessages::WeightOfDelivery(
 
 void IncomingMessages::AllocateMemory(const ReceiveAction& action) {
   std::shared_ptr<Message> message = messages_.at(action.operation);
+  Receiving& receiving = *receivings_.at(action.receive);
   host_->Work(
-      WeightOfAllocation(*message, *receivings_.at(action.receive)),
+      WeightOfAllocation(*message, receiving),
       [this, id = action.operation, message,
-       options = OptionsFor(*receivings_.at(action.receive), *message)] {
+       options = TakeOptions(receiving, *message)] {
         auto buffers = std::make_shared<absl::StatusOr<ReadBuffers>>(
             Allocate(message->manifest, options));
         return LinkHost::Afterwards{
@@ -541,11 +546,12 @@ void IncomingMessages::DigestArrived(const ReceiveAction& action) {
 // ---- the end
 
 // Brings bytes that are not in their place there.
-absl::Status IncomingMessages::Fill(Message& message,
-                                    const AllocateOptions& options) {
+absl::Status IncomingMessages::Fill(Delivery& delivery) const {
+  Message& message = *delivery.message;
   if (message.is_inline) {
     FERRY_ASSIGN_OR_RETURN(message.buffers,
-                           Allocate(std::move(message.manifest), options));
+                           Allocate(std::move(message.manifest),
+                                    TakeOptions(*delivery.receiving, message)));
     const char* from = message.inline_bytes.data();
     for (const Region& region : message.buffers->regions()) {
       if (region.nbytes == 0) continue;
@@ -582,10 +588,9 @@ std::vector<uint64_t> IncomingMessages::DigestsOf(Delivery& delivery) const {
 
 absl::StatusOr<Received> IncomingMessages::Verify(Delivery& delivery) const {
   Message& message = *delivery.message;
-  const AllocateOptions options = OptionsFor(*delivery.receiving, message);
   Received received;
   Receipt& receipt = received.receipt;
-  FERRY_RETURN_IF_ERROR(Fill(message, options));
+  FERRY_RETURN_IF_ERROR(Fill(delivery));
   const Manifest& manifest = message.buffers->manifest();
   delivery.streams = OnePerStream(message.buffers->regions());
   FERRY_RETURN_IF_ERROR(delivery.copies.status());
@@ -600,7 +605,8 @@ absl::StatusOr<Received> IncomingMessages::Verify(Delivery& delivery) const {
   receipt.bounced = message.buffers->bounced();
   receipt.paths = message.paths.uses();
   received.envelope = std::move(message.envelope);
-  received.ready_on = options.streams;
+  received.ready_on =
+      OrElse(delivery.receiving->options.streams, host_->rules.receive_streams);
   FERRY_ASSIGN_OR_RETURN(received.message,
                          Deserialize(*std::move(message.buffers)));
   return received;

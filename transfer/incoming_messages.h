@@ -101,8 +101,8 @@ class IncomingMessages {
   void Do(ReceiveAction& action);
   absl::Status Describe(const HeaderFrame& frame, const std::string& bytes,
                         Message& message) const;
-  AllocateOptions OptionsFor(const Receiving& receiving,
-                             const Message& message) const;
+  AllocateOptions TakeOptions(Receiving& receiving,
+                              const Message& message) const;
   LinkHost::Weight WeightOfAllocation(const Message& message,
                                       const Receiving& receiving) const;
   LinkHost::Weight WeightOfDelivery(const Message& message,
@@ -131,7 +131,7 @@ class IncomingMessages {
   void VerifyAndTell(std::shared_ptr<Delivery> delivery);
   LinkHost::Afterwards Conclude(Delivery& delivery,
                                 const absl::Status& reached);
-  static absl::Status Fill(Message& message, const AllocateOptions& options);
+  absl::Status Fill(Delivery& delivery) const;
   static void Unstage(const StagedBodies& staged, const Message& message);
   std::vector<uint64_t> DigestsOf(Delivery& delivery) const;
   absl::StatusOr<Received> Verify(Delivery& delivery) const;
