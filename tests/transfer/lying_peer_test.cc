@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
@@ -248,16 +249,16 @@ class BodiesAndDigestTest : public LyingPeerTest {
     Meet(rules);
   }
 
-  void Begin(OperationId id) {
+  void Begin(uint64_t id) {
     link_->Receive({}, [](auto) {});
     peer_->Send(Header(id, kBodies * kBodyBytes));
     Next<GrantFrame>();
   }
-  void Body(OperationId id, uint32_t body, char byte, uint32_t attempt = 0) {
+  void Body(uint64_t id, uint32_t body, char byte, uint32_t attempt = 0) {
     peer_->SendBody(1, {id, 1, body, attempt}, {kBodyBytes}, /*target=*/true,
                     byte);
   }
-  absl::Status End(OperationId id, std::vector<BodyAttempt> again = {}) {
+  absl::Status End(uint64_t id, std::vector<BodyAttempt> again = {}) {
     const std::string bytes(kBodies * kBodyBytes, 'x');
     const uint64_t digest = DigestOfBytes(
         reinterpret_cast<const std::byte*>(bytes.data()), bytes.size());
@@ -267,8 +268,8 @@ class BodiesAndDigestTest : public LyingPeerTest {
 };
 
 TEST_F(BodiesAndDigestTest, WrongBytesOfAnyBodyAreDataLoss) {
-  for (OperationId wrong : {0, 1, 2, kBodies - 1, kBodies}) {
-    const OperationId id = wrong + 1;
+  for (uint64_t wrong : {0, 1, 2, kBodies - 1, kBodies}) {
+    const uint64_t id = wrong + 1;
     Begin(id);
     for (uint32_t i = 0; i < kBodies; ++i) Body(id, i, i == wrong ? 'y' : 'x');
     EXPECT_EQ(End(id).code(),
