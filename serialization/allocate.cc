@@ -11,13 +11,6 @@
 #include "serialization/torch_types.h"
 
 namespace tensorferry {
-namespace {
-
-std::byte* DataOf(const StorageTarget& target) {
-  return static_cast<std::byte*>(target.storage.mutable_data()) + target.begin;
-}
-
-}  // namespace
 
 class Allocator {
  public:
@@ -45,6 +38,9 @@ class Allocator {
   absl::Status FindRegions();
   absl::StatusOr<Region> RegionOn(const DeviceId& target) const;
   absl::Status Fill();
+  bool HasTarget(int storage) const {
+    return !plan_.targets.empty() && plan_.targets[storage].storage;
+  }
   absl::StatusOr<c10::DataPtr> Memory(int buffer);
   c10::Storage StorageOn(c10::DataPtr memory, int storage) const;
   absl::Status FillPayload();
@@ -125,8 +121,8 @@ absl::Status Allocator::Fill() {
     int buffer = manifest().storage_buffer(s);
     Region& region = result_.regions_[buffer];
     if (manifest().buffer_storages(buffer) == 1) {
-      if (!plan_.targets.empty() && plan_.targets[s].storage) {
-        region.data = DataOf(plan_.targets[s]);
+      if (HasTarget(s)) {
+        region.data = plan_.targets[s].data();
         continue;
       }
       FERRY_ASSIGN_OR_RETURN(c10::DataPtr memory, Memory(buffer));
@@ -136,7 +132,10 @@ absl::Status Allocator::Fill() {
     if (shared[buffer] == nullptr) {
       FERRY_ASSIGN_OR_RETURN(c10::DataPtr memory, Memory(buffer));
       shared[buffer] = std::make_unique<SharedRegion>(std::move(memory));
+      result_.packed_.push_back(shared[buffer]->Slice(0));
     }
+    // Host bytes are copied to their target straight from the region.
+    if (region.device().is_cpu() && HasTarget(s)) continue;
     result_.storages_[s] =
         StorageOn(shared[buffer]->Slice(manifest().storage_at(s)), s);
   }

@@ -55,6 +55,10 @@ class WriteBuffers {
 struct StorageTarget {
   c10::Storage storage;
   uint64_t begin = 0;
+
+  std::byte* data() const {
+    return static_cast<std::byte*>(storage.mutable_data()) + begin;
+  }
 };
 
 // Memory that a message is received into: write nbytes to each region, then
@@ -79,6 +83,7 @@ class ReadBuffers {
   std::vector<c10::Storage> storages_;    // by manifest storage
   std::vector<at::Tensor> destinations_;  // the caller's; undefined: ours
   std::vector<StorageTarget> targets_;    // by storage; no storage: ours
+  std::vector<c10::DataPtr> packed_;      // regions that are copied out of
   std::unique_ptr<std::string> payload_;
   int bounced_ = 0;
 };

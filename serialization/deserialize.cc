@@ -4,6 +4,7 @@
 #include <c10/core/StreamGuard.h>
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -111,6 +112,12 @@ void Deserializer::Unpack() {
         !region.device().is_cpu() && region.converter->CanPack();
     if (!has_target && !leaves) continue;
     auto nbytes = static_cast<int64_t>(manifest().storage_nbytes(s));
+    if (nbytes == 0) continue;
+    if (has_target && region.device().is_cpu()) {
+      std::memcpy(buffers_.targets_[s].data(),
+                  region.data + manifest().storage_at(s), nbytes);
+      continue;
+    }
     at::Tensor packed =
         TensorOnStorage(buffers_.storages_[s], c10::kByte, 0, {nbytes}, {});
     if (!has_target) {

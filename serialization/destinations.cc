@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/status_macros.h"
@@ -56,7 +57,7 @@ bool MayOverlapItself(const at::Tensor& tensor) {
 
 using ByteSpan = std::pair<uint64_t, uint64_t>;  // begin, end
 
-bool Cover(std::vector<ByteSpan> spans, uint64_t nbytes) {
+bool Cover(absl::InlinedVector<ByteSpan, 1> spans, uint64_t nbytes) {
   std::sort(spans.begin(), spans.end());
   uint64_t covered = 0;
   for (auto [begin, end] : spans) {
@@ -89,7 +90,7 @@ class DestinationPlanner {
   // The dense tensors on one storage of the message.
   struct Group {
     int storage;
-    std::vector<int> tensors;
+    absl::InlinedVector<int, 1> tensors;
   };
 
   absl::Status FindTensors();
@@ -136,36 +137,36 @@ absl::Status DestinationPlanner::FindTensors() {
 
 absl::Status DestinationPlanner::CheckFits(
     int tensor, const at::Tensor& destination) const {
-  std::string name = manifest_.Describe(tensor);
+  auto name = [&] { return manifest_.Describe(tensor); };
   if (manifest_.kind(tensor) != TensorKind::kDense) {
-    return Invalid(name,
+    return Invalid(name(),
                    " is sparse or quantised in the message; only dense "
                    "tensors are received into the caller's");
   }
   if (!destination.defined() || destination.layout() != c10::kStrided ||
       destination.is_quantized() || destination.is_nested() ||
       destination.is_meta() || !destination.has_storage()) {
-    return Invalid(name, " is not a dense tensor with memory");
+    return Invalid(name(), " is not a dense tensor with memory");
   }
   Manifest::View view = ViewOf(tensor);
   if (destination.scalar_type() != ScalarTypeOf(view.dtype)) {
-    return Invalid(name, " has dtype ",
+    return Invalid(name(), " has dtype ",
                    c10::toString(destination.scalar_type()), ", is sent as ",
                    InfoOf(view.dtype).name);
   }
   if (SpanOf(destination.sizes()) != view.sizes) {
-    return Invalid(name, " has sizes [",
+    return Invalid(name(), " has sizes [",
                    absl::StrJoin(destination.sizes(), ", "),
                    "], is sent with [", absl::StrJoin(view.sizes, ", "), "]");
   }
   const DeviceId& target =
       manifest_.buffer_target(manifest_.storage_buffer(view.storage));
   if (DeviceIdOf(destination.device()) != target) {
-    return Invalid(name, " is on ", destination.device().str(), ", is sent to ",
-                   ToString(target));
+    return Invalid(name(), " is on ", destination.device().str(),
+                   ", is sent to ", ToString(target));
   }
   absl::Status memory = CheckMemory(*destination.unsafeGetTensorImpl());
-  return memory.ok() ? memory : Invalid(name, " ", memory.message());
+  return memory.ok() ? memory : Invalid(name(), " ", memory.message());
 }
 
 // All of an alias group or none: half of one would lose the aliasing.
@@ -217,7 +218,7 @@ absl::Status DestinationPlanner::PlanGroup(const Group& group) {
 // which memory of others would be overwritten. Else nowhere.
 StorageTarget DestinationPlanner::TargetOf(const Group& group) const {
   StorageTarget target;
-  std::vector<ByteSpan> spans;
+  absl::InlinedVector<ByteSpan, 1> spans;
   for (int tensor : group.tensors) {
     const at::Tensor& destination = plan_.by_tensor[tensor];
     if (destination.numel() == 0) continue;

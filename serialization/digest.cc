@@ -2,20 +2,15 @@
 
 #include <xxhash.h>
 
-#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/status_macros.h"
+#include "serialization/xxh3.h"
 
 namespace tensorferry {
 namespace {
-
-uint64_t DigestOfBytes(const std::byte* data, uint64_t nbytes) {
-  // 0 says that there is none.
-  return std::max<uint64_t>(XXH3_64bits(data, nbytes), 1);
-}
 
 // Whether both sides have the bytes in host memory.
 bool IsOnHosts(const Manifest& manifest, size_t storage) {

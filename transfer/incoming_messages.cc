@@ -28,6 +28,7 @@ ReceiveMachine::Settings SettingsOf(const LinkHost& host) {
   ReceiveMachine::Settings settings;
   settings.limits = host.rules.limits;
   settings.body_lanes = host.lanes->body_lanes();
+  settings.digests = host.rules.digests;
   settings.reserved_types = kReservedTypes;
   return settings;
 }
@@ -121,6 +122,8 @@ void IncomingMessages::Do(ReceiveAction& action) {
           AckFrame{action.operation, std::move(action.status)});
     case ReceiveAction::Kind::kRead:
       return ReadBody(action);
+    case ReceiveAction::Kind::kDigest:
+      return DigestArrived(action);
     case ReceiveAction::Kind::kDeliver:
       return Deliver(action);
     case ReceiveAction::Kind::kFinishReceive:
@@ -264,11 +267,15 @@ void IncomingMessages::End(const absl::Status& why) {
   Run([&](auto& out) { machine_.End(why, out); });
 }
 
-AllocateOptions IncomingMessages::OptionsFor(const Receiving& receiving,
-                                             const Message& message) const {
+// Once for a Receive: names may be many, and are not copied.
+AllocateOptions IncomingMessages::TakeOptions(Receiving& receiving,
+                                              const Message& message) const {
   AllocateOptions options;
   // An error has no tensors to put anywhere.
-  if (message.envelope.reply_error.ok()) options.into = receiving.options.into;
+  if (message.envelope.reply_error.ok()) {
+    options.into.tensors = receiving.options.into.tensors;
+    options.into.names = std::move(receiving.options.into.names);
+  }
   options.limits = host_->rules.limits;
   options.streams =
       OrElse(receiving.options.streams, host_->rules.receive_streams);
@@ -310,10 +317,11 @@ LinkHost::Weight IncomingMessages::WeightOfDelivery(
 
 void IncomingMessages::AllocateMemory(const ReceiveAction& action) {
   std::shared_ptr<Message> message = messages_.at(action.operation);
+  Receiving& receiving = *receivings_.at(action.receive);
   host_->Work(
-      WeightOfAllocation(*message, *receivings_.at(action.receive)),
+      WeightOfAllocation(*message, receiving),
       [this, id = action.operation, message,
-       options = OptionsFor(*receivings_.at(action.receive), *message)] {
+       options = TakeOptions(receiving, *message)] {
         auto buffers = std::make_shared<absl::StatusOr<ReadBuffers>>(
             Allocate(message->manifest, options));
         return LinkHost::Afterwards{
@@ -508,14 +516,42 @@ void IncomingMessages::OnBodyRead(const ReceiveAction& action,
   });
 }
 
+// Meanwhile the bodies stay as they are, and the memory.
+void IncomingMessages::DigestArrived(const ReceiveAction& action) {
+  std::shared_ptr<Message> message = messages_.at(action.operation);
+  if (action.digested == 0) message->arrived = nullptr;
+  // Delivery finds in their place what is digested.
+  auto staged = std::make_shared<StagedBodies>();
+  auto end = message->staged.lower_bound(action.body);
+  for (auto body = message->staged.begin(); body != end; ++body) {
+    staged->insert(std::move(*body));
+  }
+  message->staged.erase(message->staged.begin(), end);
+  host_->Work(LinkHost::Weight::kHeavy, [this, message, staged,
+                                         id = action.operation,
+                                         bodies = action.body] {
+    Unstage(*staged, *message);
+    if (message->arrived == nullptr) {
+      message->arrived = std::make_unique<ArrivalDigest>(
+          message->described(), message->buffers->regions());
+    }
+    const Piece& last = message->cut.PiecesOf(bodies - 1).back();
+    message->arrived->AdvanceTo(last.buffer, last.offset + last.nbytes);
+    return LinkHost::Afterwards{
+        [this, id] { Run([&](auto& out) { machine_.OnDigested(id, out); }); },
+        nullptr};
+  });
+}
+
 // ---- the end
 
 // Brings bytes that are not in their place there.
-absl::Status IncomingMessages::Fill(Message& message,
-                                    const AllocateOptions& options) {
+absl::Status IncomingMessages::Fill(Delivery& delivery) const {
+  Message& message = *delivery.message;
   if (message.is_inline) {
     FERRY_ASSIGN_OR_RETURN(message.buffers,
-                           Allocate(std::move(message.manifest), options));
+                           Allocate(std::move(message.manifest),
+                                    TakeOptions(*delivery.receiving, message)));
     const char* from = message.inline_bytes.data();
     for (const Region& region : message.buffers->regions()) {
       if (region.nbytes == 0) continue;
@@ -524,7 +560,13 @@ absl::Status IncomingMessages::Fill(Message& message,
     }
     return absl::OkStatus();
   }
-  for (auto& [body, bytes] : message.staged) {
+  Unstage(message.staged, message);
+  return absl::OkStatus();
+}
+
+void IncomingMessages::Unstage(const StagedBodies& staged,
+                               const Message& message) {
+  for (auto& [body, bytes] : staged) {
     const std::byte* from = bytes.get();
     for (const Piece& piece : message.cut.PiecesOf(body)) {
       const Region& region = message.buffers->regions()[piece.buffer];
@@ -532,24 +574,28 @@ absl::Status IncomingMessages::Fill(Message& message,
       from += piece.nbytes;
     }
   }
-  return absl::OkStatus();
+}
+
+std::vector<uint64_t> IncomingMessages::DigestsOf(Delivery& delivery) const {
+  Message& message = *delivery.message;
+  if (message.arrived != nullptr) return message.arrived->Finish();
+  const Manifest& manifest = message.described();
+  const bool copied = !delivery.copies->regions.empty();
+  return DigestOf(
+      manifest, copied ? delivery.copies->regions : message.buffers->regions(),
+      ScopeOf(manifest, message.digests));
 }
 
 absl::StatusOr<Received> IncomingMessages::Verify(Delivery& delivery) const {
   Message& message = *delivery.message;
-  const AllocateOptions options = OptionsFor(*delivery.receiving, message);
   Received received;
   Receipt& receipt = received.receipt;
-  FERRY_RETURN_IF_ERROR(Fill(message, options));
+  FERRY_RETURN_IF_ERROR(Fill(delivery));
   const Manifest& manifest = message.buffers->manifest();
   delivery.streams = OnePerStream(message.buffers->regions());
   FERRY_RETURN_IF_ERROR(delivery.copies.status());
   if (host_->rules.digests) {
-    const bool copied = !delivery.copies->regions.empty();
-    std::vector<uint64_t> digests =
-        DigestOf(manifest,
-                 copied ? delivery.copies->regions : message.buffers->regions(),
-                 ScopeOf(manifest, message.digests));
+    std::vector<uint64_t> digests = DigestsOf(delivery);
     FERRY_RETURN_IF_ERROR(CompareDigests(manifest, message.digests, digests));
     receipt.digest = DigestSummary(digests);
   }
@@ -559,7 +605,8 @@ absl::StatusOr<Received> IncomingMessages::Verify(Delivery& delivery) const {
   receipt.bounced = message.buffers->bounced();
   receipt.paths = message.paths.uses();
   received.envelope = std::move(message.envelope);
-  received.ready_on = options.streams;
+  received.ready_on =
+      OrElse(delivery.receiving->options.streams, host_->rules.receive_streams);
   FERRY_ASSIGN_OR_RETURN(received.message,
                          Deserialize(*std::move(message.buffers)));
   return received;
@@ -571,6 +618,7 @@ void IncomingMessages::Deliver(const ReceiveAction& action) {
   auto arrived = messages_.find(action.operation);
   delivery->message = std::move(arrived->second);
   messages_.erase(arrived);
+  if (action.digested == 0) delivery->message->arrived = nullptr;
   auto found = receivings_.find(action.receive);
   delivery->receiving = std::move(found->second);
   receivings_.erase(found);

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "base/done.h"
+#include "serialization/arrival_digest.h"
 #include "serialization/buffers.h"
 #include "serialization/digest.h"
 #include "transfer/frame_codec.h"
@@ -60,6 +61,7 @@ class IncomingMessages {
   uint64_t messages_received() const { return messages_received_; }
 
  private:
+  using StagedBodies = std::map<uint32_t, std::unique_ptr<std::byte[]>>;
   // A message that arrives. Shared with the work on the executor: allocating
   // only reads the manifest, delivering has it all to itself.
   struct Message {
@@ -69,8 +71,10 @@ class IncomingMessages {
     std::string inline_bytes;
     BodyCut cut;
     std::optional<ReadBuffers> buffers;
-    std::map<uint32_t, std::unique_ptr<std::byte[]>> staged;  // by body
-    std::vector<uint64_t> digests;
+    StagedBodies staged;            // by body
+    std::vector<uint64_t> digests;  // that its sender computed
+    // Of what has come; of one task on the executor at a time.
+    std::unique_ptr<ArrivalDigest> arrived;
     PathTally paths;
 
     const Manifest& described() const {
@@ -97,8 +101,8 @@ class IncomingMessages {
   void Do(ReceiveAction& action);
   absl::Status Describe(const HeaderFrame& frame, const std::string& bytes,
                         Message& message) const;
-  AllocateOptions OptionsFor(const Receiving& receiving,
-                             const Message& message) const;
+  AllocateOptions TakeOptions(Receiving& receiving,
+                              const Message& message) const;
   LinkHost::Weight WeightOfAllocation(const Message& message,
                                       const Receiving& receiving) const;
   LinkHost::Weight WeightOfDelivery(const Message& message,
@@ -121,12 +125,15 @@ class IncomingMessages {
       const tensorpipe::Device& device, uint64_t nbytes, Aside& aside) const;
   void OnBodyRead(const ReceiveAction& action, const std::vector<PathUse>& uses,
                   uint64_t nbytes, Aside aside, bool ok);
+  void DigestArrived(const ReceiveAction& action);
   void Deliver(const ReceiveAction& action);
   void CopyToDigest(std::shared_ptr<Delivery> delivery);
   void VerifyAndTell(std::shared_ptr<Delivery> delivery);
   LinkHost::Afterwards Conclude(Delivery& delivery,
                                 const absl::Status& reached);
-  static absl::Status Fill(Message& message, const AllocateOptions& options);
+  absl::Status Fill(Delivery& delivery) const;
+  static void Unstage(const StagedBodies& staged, const Message& message);
+  std::vector<uint64_t> DigestsOf(Delivery& delivery) const;
   absl::StatusOr<Received> Verify(Delivery& delivery) const;
   void FinishReceive(ReceiveId id, const absl::Status& status);
 

@@ -1,6 +1,7 @@
 #include "transfer/receive_machine.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
@@ -193,6 +194,8 @@ void ReceiveMachine::OnAllocated(OperationId id, absl::Status status,
   entry.granted = true;
   ReleaseWindow(entry);
   out.push_back(Make(Kind::kGrant, id));
+  TakeParked(out);
+  MaybeDigest(id, entry, out);
   MaybeDeliver(id, entry, out);
 }
 
@@ -203,7 +206,7 @@ void ReceiveMachine::OnBody(int lane, uint32_t generation, OperationId id,
   if (!TakeBody(lane, arrived, out)) lanes_[lane].parked = arrived;
 }
 
-// Whether the body's fate is known now.
+// Whether the body's place is known now.
 bool ReceiveMachine::TakeBody(int lane, const Parked& body, Actions& out) {
   if (body.operation > newest_) return false;
   auto found = operations_.find(body.operation);
@@ -218,9 +221,11 @@ bool ReceiveMachine::TakeBody(int lane, const Parked& body, Actions& out) {
   }
   const BodyEntry& known = entry.bodies[body.body];
   if (known.state == BodyState::kReading) return false;
-  if (known.state == BodyState::kHave &&
-      (body.attempt <= known.attempt || entry.state == State::kDelivering)) {
-    return Sink(lane, body, out);
+  if (known.state == BodyState::kHave) {
+    if (body.attempt <= known.attempt || entry.state == State::kDelivering) {
+      return Sink(lane, body, out);
+    }
+    if (entry.digesting && body.body < entry.digested) return false;
   }
   return TakeBodyOf(entry, lane, body, out);
 }
@@ -234,10 +239,14 @@ bool ReceiveMachine::TakeBodyOf(Entry& entry, int lane, const Parked& body,
     Lie(body.operation, "a body for a device before its GRANT", out);
     return true;
   }
-  if (place == BodyPlace::kStage && lanes_[lane].strays != 0) return false;
+  if (place == BodyPlace::kStage &&
+      (entry.state == State::kAllocating || lanes_[lane].strays != 0)) {
+    return false;
+  }
   BodyEntry& known = entry.bodies[body.body];
   const uint64_t nbytes = entry.header.body_nbytes[body.body];
   if (known.state == BodyState::kHave) {
+    if (body.body < entry.digested) entry.digested = 0;
     ++entry.missing;
     known.state = BodyState::kMissing;
     if (!entry.granted) Unstage(entry, nbytes);
@@ -331,8 +340,37 @@ void ReceiveMachine::HaveRead(OperationId id, Entry& entry, uint32_t body,
   if (entry.closed) {
     MaybeDrop(id, out);
   } else {
+    MaybeDigest(id, entry, out);
     MaybeDeliver(id, entry, out);
   }
+}
+
+// What is complete is digested by its delivery.
+void ReceiveMachine::MaybeDigest(OperationId id, Entry& entry, Actions& out) {
+  if (!settings_.digests || !entry.header.may_be_eager || !entry.granted ||
+      entry.digesting || IsComplete(entry)) {
+    return;
+  }
+  uint32_t end = entry.digested;
+  while (end < entry.bodies.size() &&
+         entry.bodies[end].state == BodyState::kHave) {
+    ++end;
+  }
+  if (end == entry.digested) return;
+  ReceiveAction digest = Make(Kind::kDigest, id);
+  digest.digested = std::exchange(entry.digested, end);
+  digest.body = end;
+  entry.digesting = true;
+  out.push_back(std::move(digest));
+}
+
+void ReceiveMachine::OnDigested(OperationId id, Actions& out) {
+  Entry& entry = operations_.at(id);
+  entry.digesting = false;
+  if (entry.closed) return MaybeDrop(id, out);
+  TakeParked(out);
+  MaybeDigest(id, entry, out);
+  MaybeDeliver(id, entry, out);
 }
 
 void ReceiveMachine::OnTrailer(OperationId id,
@@ -369,11 +407,15 @@ bool ReceiveMachine::IsComplete(const Entry& entry) {
 void ReceiveMachine::MaybeDeliver(OperationId id, Entry& entry, Actions& out) {
   if (entry.closed || entry.receive == 0) return;
   if (!entry.header.is_inline) {
-    if (entry.state != State::kReading || !IsComplete(entry)) return;
+    if (entry.state != State::kReading || entry.digesting ||
+        !IsComplete(entry)) {
+      return;
+    }
   }
   entry.state = State::kDelivering;
   ReceiveAction deliver = Make(Kind::kDeliver, id);
   deliver.receive = entry.receive;
+  deliver.digested = entry.digested;
   deadlines_.erase({receives_.at(entry.receive).deadline, entry.receive});
   receives_.erase(entry.receive);  // its user hears from the delivery
   out.push_back(std::move(deliver));
@@ -458,7 +500,7 @@ void ReceiveMachine::MaybeDrop(OperationId id, Actions& out) {
   auto found = operations_.find(id);
   if (found == operations_.end()) return;
   Entry& entry = found->second;
-  if (!entry.closed || entry.region_reads != 0 ||
+  if (!entry.closed || entry.region_reads != 0 || entry.digesting ||
       entry.state == State::kAllocating || entry.state == State::kDelivering) {
     return;
   }

@@ -37,6 +37,7 @@ struct ReceiveAction {
     kRefuse,         // send REFUSE with `status`
     kAck,            // send ACK with `status`
     kRead,           // read the body that waits on `lane` into `place`
+    kDigest,         // digest bodies [digested, body), OnDigested
     kDeliver,        // verify, hand over to `receive`, OnDelivered
     kFinishReceive,  // nobody touches its buffers: tell its user `status`
     kDrop,           // forget what was kept for `operation`
@@ -49,6 +50,8 @@ struct ReceiveAction {
   int lane = 0;
   uint32_t generation = 0;
   uint32_t body = 0;
+  // kDigest, kDeliver: so many leading bodies are digested as they are now.
+  uint32_t digested = 0;
   BodyPlace place = BodyPlace::kSink;
   absl::Status status;
 };
@@ -64,20 +67,26 @@ struct ReceiveAction {
 // It is open until then, and open operations are held against the limits in
 // flight: an honest sender counts for longer, so it never passes them.
 //
+// Digests of a message in host memory are computed while it arrives, body after
+// body in order. Bytes that are being digested are not written to, and those of
+// a body that comes again are forgotten: all is digested anew.
+//
 // A body that arrives is always taken: into the message's memory, aside (before
-// the grant, within the window that eager senders have), or nowhere. One waits,
-// and with it its lane, only if its fate is not known yet (its HEADER is still
-// on the way, or an earlier copy of it is being read from a lane that is
-// ending) or if the transport reads into memory that no open operation answers
-// for: of that a lane gets no more before it is through with what it has. A
-// body may wait for ever: that costs nothing but the sender's own lane.
+// there is a Receive, within the window that eager senders have), or nowhere.
+// One waits, and with it its lane, only if its place is not known yet (its
+// HEADER is still on the way, its memory is being allocated, or an earlier copy
+// of it is being read from a lane that is ending, or digested) or if the
+// transport reads into memory that no open operation answers for: of that a
+// lane gets no more before it is through with what it has. A body may wait for
+// ever: that costs nothing but the sender's own lane.
 class ReceiveMachine {
  public:
   using Actions = std::vector<ReceiveAction>;
 
   struct Settings {
     Limits limits;
-    int body_lanes = 1;                    // numbered from 1
+    int body_lanes = 1;  // numbered from 1
+    bool digests = true;
     uint32_t reserved_types = 0x80000000;  // kReservedTypes of serialization
   };
 
@@ -115,6 +124,8 @@ class ReceiveMachine {
   void OnAllocated(OperationId id, absl::Status status, Actions& out);
   void OnBodyRead(int lane, OperationId id, uint32_t body, BodyPlace place,
                   bool ok, Actions& out);
+  // Nobody reads the bodies of the kDigest any more.
+  void OnDigested(OperationId id, Actions& out);
   // `status` is what the user was told.
   void OnDelivered(OperationId id, absl::Status status, Actions& out);
   // After OnBodyRead for everything that was read from it.
@@ -151,6 +162,8 @@ class ReceiveMachine {
     uint32_t missing = 0;       // not kHave
     uint32_t region_reads = 0;  // in the transport
     uint64_t staged_bytes = 0;  // against the window
+    uint32_t digested = 0;      // leading bodies, those of a kDigest included
+    bool digesting = false;
     bool has_trailer = false;
     bool granted = false;
     bool closed = false;  // our last word was said; `status` is the Receive's
@@ -196,6 +209,7 @@ class ReceiveMachine {
   void TakeParked(Actions& out);
   void HaveRead(OperationId id, Entry& entry, uint32_t body, BodyPlace place,
                 bool ok, Actions& out);
+  void MaybeDigest(OperationId id, Entry& entry, Actions& out);
   void MaybeDeliver(OperationId id, Entry& entry, Actions& out);
   void StopCounting(const Entry& entry);
   void CloseOperation(OperationId id, Entry& entry, absl::Status status,

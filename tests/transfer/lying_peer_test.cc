@@ -3,12 +3,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
 #include "serialization/serialize.h"
+#include "serialization/xxh3.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/transfer/link_fixture.h"
 #include "tests/transfer/raw_peer.h"
@@ -231,6 +235,61 @@ TEST_F(LyingPeerTest, BodyWithoutATargetIsNotRead) {
   peer_->SendBody(1, {1, 1, 0, 0}, {1 << 20}, /*target=*/false);
   EXPECT_THAT(down_.Wait(),
               StatusIs(StatusCode::kDataLoss, HasSubstr("without a target")));
+}
+
+// Four bodies of one MiB, all 'x' as their sender says.
+class BodiesAndDigestTest : public LyingPeerTest {
+ protected:
+  static constexpr int kBodies = 4;
+  static constexpr size_t kBodyBytes = 1 << 20;
+
+  void SetUp() override {
+    TransferRules rules = BasicRules();
+    rules.piece_bytes = kBodyBytes;
+    Meet(rules);
+  }
+
+  void Begin(uint64_t id) {
+    link_->Receive({}, [](auto) {});
+    peer_->Send(Header(id, kBodies * kBodyBytes));
+    Next<GrantFrame>();
+  }
+  void Body(uint64_t id, uint32_t body, char byte, uint32_t attempt = 0) {
+    peer_->SendBody(1, {id, 1, body, attempt}, {kBodyBytes}, /*target=*/true,
+                    byte);
+  }
+  absl::Status End(uint64_t id, std::vector<BodyAttempt> again = {}) {
+    const std::string bytes(kBodies * kBodyBytes, 'x');
+    const uint64_t digest = DigestOfBytes(
+        reinterpret_cast<const std::byte*>(bytes.data()), bytes.size());
+    peer_->Send(TrailerFrame{id, {digest}, std::move(again)});
+    return Next<AckFrame>().status;
+  }
+};
+
+TEST_F(BodiesAndDigestTest, WrongBytesOfAnyBodyAreDataLoss) {
+  for (uint64_t wrong : {0, 1, 2, kBodies - 1, kBodies}) {
+    const uint64_t id = wrong + 1;
+    Begin(id);
+    for (uint32_t i = 0; i < kBodies; ++i) Body(id, i, i == wrong ? 'y' : 'x');
+    EXPECT_EQ(End(id).code(),
+              wrong == kBodies ? StatusCode::kOk : StatusCode::kDataLoss);
+  }
+}
+
+TEST_F(BodiesAndDigestTest, BodyThatComesAgainIsDigestedAsItCameLast) {
+  Begin(1);
+  Body(1, 0, 'y');
+  Body(1, 1, 'x');
+  Body(1, 0, 'x', /*attempt=*/1);
+  Body(1, 2, 'y');
+  Body(1, 3, 'x');
+  Body(1, 2, 'x', /*attempt=*/1);
+  EXPECT_THAT(End(1, {{0, 1}, {2, 1}}), IsOk());
+  Begin(2);
+  for (uint32_t i = 0; i < kBodies; ++i) Body(2, i, 'x');
+  Body(2, 0, 'y', /*attempt=*/1);
+  EXPECT_THAT(End(2, {{0, 1}}), StatusIs(StatusCode::kDataLoss));
 }
 
 TEST_F(LyingPeerTest, EagerBodyBeyondTheWindowEndsTheLink) {

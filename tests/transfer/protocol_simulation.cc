@@ -66,6 +66,8 @@ struct Message {
   int writes = 0;
   bool digesting = false;
   std::map<uint32_t, uint64_t> region, stage;  // body -> content
+  uint32_t digesting_until = 0;                // bodies; 0: none
+  std::vector<uint64_t> digested;              // by body: its content then
   bool memory_gone = false;                    // delivered or dropped
 };
 
@@ -218,6 +220,7 @@ class ProtocolSimulation::World {
     ReceiveMachine::Settings receive;
     receive.limits = limits_;
     receive.body_lanes = body_lanes_;
+    receive.digests = send.digests;
     receiver_.emplace(receive);
     lanes_.resize(body_lanes_ + 1);
     for (int lane = 1; lane <= body_lanes_; ++lane) {
@@ -541,6 +544,14 @@ class ProtocolSimulation::World {
         Receive([&](auto& out) { receiver_->OnAllocated(id, status, out); });
       });
     }
+    if (receiver_runs_ && !arrived_digests_.empty()) {
+      events.push_back([this] {
+        OperationId id = *arrived_digests_.begin();
+        arrived_digests_.erase(arrived_digests_.begin());
+        Digested(messages_[id]);
+        Receive([&](auto& out) { receiver_->OnDigested(id, out); });
+      });
+    }
     if (receiver_runs_ && !deliveries_.empty()) {
       events.push_back([this] {
         auto [id, status] = deliveries_.front();
@@ -656,6 +667,9 @@ class ProtocolSimulation::World {
       case ReceiveAction::Kind::kRead:
         ReadBody(action);
         break;
+      case ReceiveAction::Kind::kDigest:
+        DigestArrived(action, message);
+        break;
       case ReceiveAction::Kind::kDeliver:
         Deliver(action, message);
         break;
@@ -663,6 +677,7 @@ class ProtocolSimulation::World {
         FinishReceive(action.receive, action.status);
         break;
       case ReceiveAction::Kind::kDrop:
+        Expect(message.digesting_until == 0, "memory dropped while digested");
         message.memory_gone = true;
         break;
       case ReceiveAction::Kind::kResetLane:
@@ -693,6 +708,10 @@ class ProtocolSimulation::World {
            "a read from a lane that has ended");
     Expect(lane.description_waits, "a read of nothing");
     lane.description_waits = false;
+    if (action.place == BodyPlace::kRegion) {
+      Expect(action.body >= messages_[action.operation].digesting_until,
+             "a read into what is digested now");
+    }
     if (action.place != BodyPlace::kRegion) {
       Expect(!HoldsStray(lane), "more memory on a lane that holds a stray");
     }
@@ -723,15 +742,44 @@ class ProtocolSimulation::World {
     return reads;
   }
 
+  uint64_t ContentOf(Message& message, uint32_t body) {
+    const bool region = message.region.count(body) != 0;
+    Expect(region || message.stage.count(body) != 0, "use of no body");
+    return region ? message.region[body] : message.stage[body];
+  }
+
+  void DigestArrived(const ReceiveAction& action, Message& message) {
+    Expect(message.digesting_until == 0, "two digests of a message at once");
+    Expect(action.digested < action.body, "digest of nothing");
+    Expect(action.digested == 0 || action.digested == message.digested.size(),
+           "digest that does not go on where the last one ended");
+    message.digested.resize(action.digested);
+    message.digesting_until = action.body;
+    arrived_digests_.insert(action.operation);
+  }
+
+  void Digested(Message& message) {
+    while (message.digested.size() < message.digesting_until) {
+      const auto body = static_cast<uint32_t>(message.digested.size());
+      message.digested.push_back(ContentOf(message, body));
+    }
+    message.digesting_until = 0;
+    ++report_.digests;
+  }
+
   void Deliver(const ReceiveAction& action, Message& message) {
+    Expect(message.digesting_until == 0, "delivery of what is digested now");
+    message.digested.resize(
+        std::min<size_t>(message.digested.size(), action.digested));
+    Expect(message.digested.size() == action.digested,
+           "delivery with digests that were not computed");
     Expect(message.deliveries == 0, "second delivery of a message");
     Expect(RegionReads(action.operation) == 0, "delivery of memory in use");
     for (uint32_t i = 0; i < message.request.body_nbytes.size(); ++i) {
-      bool region = message.region.count(i) != 0;
-      bool stage = message.stage.count(i) != 0;
-      Expect(region || stage, "delivery without a body");
-      uint64_t content = region ? message.region[i] : message.stage[i];
-      Expect(content == action.operation, "delivery of other bytes");
+      Expect(ContentOf(message, i) == action.operation,
+             "delivery of other bytes");
+      Expect(i >= action.digested || message.digested[i] == action.operation,
+             "digest of other bytes");
     }
     ++message.deliveries;
     message.memory_gone = true;
@@ -750,6 +798,8 @@ class ProtocolSimulation::World {
     if (user.operation == 0) return;
     Expect(RegionReads(user.operation) == 0,
            "end of a Receive whose memory is in use");
+    Expect(messages_[user.operation].digesting_until == 0,
+           "end of a Receive whose memory is digested");
     messages_[user.operation].memory_gone = true;
   }
 
@@ -779,7 +829,7 @@ class ProtocolSimulation::World {
   std::deque<WireFrame> to_receiver_, to_sender_;
   std::map<OperationId, Message> messages_;
   std::map<ReceiveId, User> users_;
-  std::set<OperationId> digests_, allocations_;
+  std::set<OperationId> digests_, allocations_, arrived_digests_;
   std::deque<std::pair<OperationId, absl::Status>> deliveries_;
   SimulationReport report_;
 };

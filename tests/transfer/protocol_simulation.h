@@ -14,6 +14,7 @@ struct SimulationReport {
   std::string failure;  // empty: all invariants held
   int sent_ok = 0, sent_failed = 0, received_ok = 0, lanes_ended = 0;
   int aside = 0, again = 0, dropped = 0;  // bodies read to stage, region, sink
+  int digests = 0;                        // while a message arrived
 };
 
 // A sender and a receiver against each other over a network and users that are

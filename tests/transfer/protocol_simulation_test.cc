@@ -29,6 +29,7 @@ TEST(ProtocolSimulationTest, InvariantsHoldForEverySeed) {
     sum.aside += report.aside;
     sum.again += report.again;
     sum.dropped += report.dropped;
+    sum.digests += report.digests;
   }
   RecordProperty("sent_ok", sum.sent_ok);
   if (replay) return;
@@ -40,11 +41,12 @@ TEST(ProtocolSimulationTest, InvariantsHoldForEverySeed) {
   EXPECT_GT(sum.aside, 0);
   EXPECT_GT(sum.again, 0);
   EXPECT_GT(sum.dropped, 0);
+  EXPECT_GT(sum.digests, 0);
   std::printf(
       "sent %d ok, %d not; %d lanes ended; bodies: %d to their place, "
-      "%d aside, %d dropped\n",
+      "%d aside, %d dropped; %d digests before the end\n",
       sum.sent_ok, sum.sent_failed, sum.lanes_ended, sum.again, sum.aside,
-      sum.dropped);
+      sum.dropped, sum.digests);
 }
 
 }  // namespace

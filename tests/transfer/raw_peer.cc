@@ -200,11 +200,12 @@ void RawPeer::SendOn(int lane, const Frame& frame) {
 }
 
 void RawPeer::SendBody(int lane, const BodyTag& tag,
-                       const std::vector<size_t>& piece_nbytes, bool target) {
+                       const std::vector<size_t>& piece_nbytes, bool target,
+                       char byte) {
   auto sent = std::make_shared<Sent>();
   tensorpipe::Message message;
   message.metadata = EncodeBodyTag(tag);
-  for (size_t nbytes : piece_nbytes) sent->pieces.emplace_back(nbytes, 'x');
+  for (size_t nbytes : piece_nbytes) sent->pieces.emplace_back(nbytes, byte);
   for (std::string& piece : sent->pieces) {
     tensorpipe::Message::Tensor tensor;
     tensor.buffer = tensorpipe::CpuBuffer{piece.data()};

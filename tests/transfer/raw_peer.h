@@ -49,7 +49,8 @@ class RawPeer {
   void SendBytes(const std::string& frame_bytes);
   void SendOn(int lane, const Frame& frame);
   void SendBody(int lane, const BodyTag& tag,
-                const std::vector<size_t>& piece_nbytes, bool target = true);
+                const std::vector<size_t>& piece_nbytes, bool target = true,
+                char byte = 'x');
   void SendMessage(int lane, tensorpipe::Message message);
   void CloseLane(int lane);
   // The next frame on lane 0.

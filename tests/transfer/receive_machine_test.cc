@@ -36,7 +36,14 @@ std::string ToString(const ReceiveAction& action) {
                                                               : "sink ",
                           action.operation, ".", action.body, " lane ",
                           action.lane);
+    case Kind::kDigest:
+      return absl::StrCat("digest ", action.operation, ".", action.digested,
+                          " to ", action.body);
     case Kind::kDeliver:
+      if (action.digested != 0) {
+        return absl::StrCat("deliver ", action.operation, " to ",
+                            action.receive, ", ", action.digested, " digested");
+      }
       return absl::StrCat("deliver ", action.operation, " to ", action.receive);
     case Kind::kFinishReceive:
       return absl::StrCat("finish ", action.receive, " ", code());
@@ -52,8 +59,9 @@ std::string ToString(const ReceiveAction& action) {
 
 class ReceiveMachineTest : public ::testing::Test {
  protected:
-  ReceiveMachineTest() {
+  explicit ReceiveMachineTest(bool digests = false) {
     ReceiveMachine::Settings settings;
+    settings.digests = digests;
     settings.body_lanes = 2;
     settings.limits.eager_bytes = 100;
     settings.limits.headers_waiting = 2;
@@ -111,6 +119,9 @@ class ReceiveMachineTest : public ::testing::Test {
     return Did([&](auto& out) {
       machine_->OnBodyRead(lane, id, body, place, ok, out);
     });
+  }
+  std::vector<std::string> Digested(OperationId id) {
+    return Did([&](auto& out) { machine_->OnDigested(id, out); });
   }
   std::vector<std::string> SenderCancels(OperationId id) {
     return Did([&](auto& out) {
@@ -177,6 +188,22 @@ TEST_F(ReceiveMachineTest, BodyWaitsForItsHeader) {
   EXPECT_THAT(Body(1, 1, 0), IsEmpty());
   EXPECT_EQ(machine_->next_deadline(), absl::InfiniteFuture());
   EXPECT_THAT(Header(1, {10}), ElementsAre("stage 1.0 lane 1"));
+}
+
+TEST_F(ReceiveMachineTest, BodyWaitsForMemoryThatIsBeingAllocated) {
+  Receive(1);
+  Header(1, {10, 10});
+  EXPECT_THAT(Body(1, 1, 0), IsEmpty());
+  EXPECT_THAT(Allocated(1), ElementsAre("grant 1", "read 1.0 lane 1"));
+}
+
+TEST_F(ReceiveMachineTest, BodyThatWaitedForMemoryInVainIsDropped) {
+  Receive(1);
+  Header(1, {10, 10});
+  Body(1, 1, 0);
+  EXPECT_THAT(Allocated(1, absl::ResourceExhaustedError("")),
+              ElementsAre("refuse 1 RESOURCE_EXHAUSTED", "sink 1.0 lane 1",
+                          "drop 1", "finish 1 RESOURCE_EXHAUSTED"));
 }
 
 TEST_F(ReceiveMachineTest, SecondCopyWaitsForTheFirstAndTakesItsPlace) {
@@ -345,6 +372,84 @@ TEST_F(ReceiveMachineTest, EndWaitsForTheTransport) {
   EXPECT_THAT(BodyRead(1, 1, 0, BodyPlace::kRegion, false),
               ElementsAre("drop 1", "finish 1 UNAVAILABLE"));
   EXPECT_THAT(Receive(3), ElementsAre("finish 3 UNAVAILABLE"));
+}
+
+class DigestingReceiveMachineTest : public ReceiveMachineTest {
+ protected:
+  DigestingReceiveMachineTest() : ReceiveMachineTest(/*digests=*/true) {}
+
+  // Operation 1 for Receive 1, ready for its bodies on lane 1.
+  void Begin(std::vector<uint64_t> bodies) {
+    Receive(1);
+    Header(1, std::move(bodies));
+    Allocated(1);
+  }
+  std::vector<std::string> Arrive(uint32_t body, uint32_t attempt = 0) {
+    Body(1, 1, body, attempt);
+    return BodyRead(1, 1, body);
+  }
+};
+
+TEST_F(DigestingReceiveMachineTest, BodiesAreDigestedInOrderAsTheyArrive) {
+  Begin({10, 10, 10, 10});
+  EXPECT_THAT(Arrive(1), IsEmpty());
+  EXPECT_THAT(Arrive(0), ElementsAre("digest 1.0 to 2"));
+  EXPECT_THAT(Arrive(2), IsEmpty());  // one at a time
+  EXPECT_THAT(Digested(1), ElementsAre("digest 1.2 to 3"));
+  EXPECT_THAT(Digested(1), IsEmpty());
+  Trailer(1);
+  EXPECT_THAT(Arrive(3), ElementsAre("deliver 1 to 1, 3 digested"));
+}
+
+TEST_F(DigestingReceiveMachineTest, DeliveryWaitsForTheDigestUnderWay) {
+  Begin({10, 10});
+  EXPECT_THAT(Arrive(0), ElementsAre("digest 1.0 to 1"));
+  Arrive(1);
+  EXPECT_THAT(Trailer(1), IsEmpty());
+  EXPECT_THAT(Digested(1), ElementsAre("deliver 1 to 1, 1 digested"));
+}
+
+TEST_F(DigestingReceiveMachineTest, WhatWasTakenAsideIsDigestedToo) {
+  Header(1, {10, 10});
+  Body(1, 1, 0);
+  BodyRead(1, 1, 0, BodyPlace::kStage);
+  Receive(1);
+  EXPECT_THAT(Allocated(1), ElementsAre("grant 1", "digest 1.0 to 1"));
+}
+
+TEST_F(DigestingReceiveMachineTest, BodyThatComesAgainIsDigestedAgain) {
+  Begin({10, 10});
+  EXPECT_THAT(Arrive(0), ElementsAre("digest 1.0 to 1"));
+  EXPECT_THAT(Digested(1), IsEmpty());
+  EXPECT_THAT(Body(1, 1, 0, /*attempt=*/1), ElementsAre("read 1.0 lane 1"));
+  EXPECT_THAT(BodyRead(1, 1, 0), ElementsAre("digest 1.0 to 1"));
+  EXPECT_THAT(Digested(1), IsEmpty());
+  Trailer(1, {{0, 1}});
+  EXPECT_THAT(Arrive(1), ElementsAre("deliver 1 to 1, 1 digested"));
+}
+
+TEST_F(DigestingReceiveMachineTest, NothingIsReadIntoWhatIsBeingDigested) {
+  Begin({10, 10});
+  EXPECT_THAT(Arrive(0), ElementsAre("digest 1.0 to 1"));
+  EXPECT_THAT(Body(1, 1, 0, /*attempt=*/1), IsEmpty());
+  EXPECT_THAT(Body(2, 1, 1), ElementsAre("read 1.1 lane 2"));
+  EXPECT_THAT(Digested(1), ElementsAre("read 1.0 lane 1"));
+}
+
+TEST_F(DigestingReceiveMachineTest, MemoryOfWhatIsOverWaitsForTheDigest) {
+  Begin({10, 10});
+  Arrive(0);
+  EXPECT_THAT(Cancel(1), ElementsAre("ack 1 CANCELLED"));
+  EXPECT_THAT(Digested(1), ElementsAre("drop 1", "finish 1 CANCELLED"));
+}
+
+TEST_F(DigestingReceiveMachineTest, WhatIsOnADeviceIsLeftToTheDelivery) {
+  ReceiveMachine::Header to_device = Describe({10, 10});
+  to_device.may_be_eager = false;
+  Receive(1);
+  Described(1, to_device);
+  Allocated(1);
+  EXPECT_THAT(Arrive(0), IsEmpty());
 }
 
 }  // namespace

@@ -1,0 +1,46 @@
+#ifndef TENSORFERRY_SERIALIZATION_ARRIVAL_DIGEST_H_
+#define TENSORFERRY_SERIALIZATION_ARRIVAL_DIGEST_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "serialization/buffers.h"
+#include "serialization/manifest.h"
+#include "serialization/xxh3.h"
+
+namespace tensorferry {
+
+// What DigestOf computes, of a message in host memory whose bytes come in one
+// after the other: buffer by buffer, in the manifest's order. What was digested
+// must not change any more. Reads bytes as DigestOf does, and belongs there.
+class ArrivalDigest {
+ public:
+  // Both must outlive it. May throw std::bad_alloc.
+  ArrivalDigest(const Manifest& manifest, const std::vector<Region>& regions);
+
+  // The first `nbytes` bytes of `buffer` are there, and all buffers before it.
+  void AdvanceTo(int buffer, uint64_t nbytes);
+  // All are there. Once.
+  std::vector<uint64_t> Finish();
+
+ private:
+  // What one digest is about.
+  struct Run {
+    int buffer;
+    uint64_t begin, nbytes;  // in the buffer
+  };
+  Run RunOf(uint32_t digest) const;
+
+  const Manifest& manifest_;
+  const std::vector<Region>& regions_;
+  std::vector<uint64_t> digests_;
+  std::vector<uint32_t> order_;  // of digests_, as their bytes come in
+  size_t next_ = 0;              // in order_: the first that is not finished
+  uint64_t digested_ = 0;        // bytes of that one, in `stream_`
+  StreamedDigest stream_;
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_SERIALIZATION_ARRIVAL_DIGEST_H_

@@ -1,0 +1,86 @@
+#include "serialization/arrival_digest.h"
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "serialization/allocate.h"
+#include "serialization/digest.h"
+#include "serialization/serialize.h"
+#include "tests/serialization/round_trip.h"
+#include "tests/testing/status_matchers.h"
+
+namespace tensorferry {
+namespace {
+
+using testing::IsOk;
+using testing::NamedMessageOf;
+
+// Small storages, which share a buffer, between large ones that have their own.
+class ArrivalDigestTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    at::Tensor large = at::arange(100000, at::kFloat);
+    TensorMessage message = NamedMessageOf(
+        {at::ones({3}), large, at::arange(77), large.slice(0, 5),
+         at::empty({0}), at::arange(50001, at::kFloat), at::ones({100})});
+    message.payload = "payload";
+    auto sent = Serialize(std::move(message), {});
+    ASSERT_THAT(sent, IsOk());
+    sent_ = *std::move(sent);
+    auto received = Allocate(sent_.manifest(), {});
+    ASSERT_THAT(received, IsOk());
+    received_ = *std::move(received);
+  }
+
+  std::vector<uint64_t> DigestsSent() const {
+    return DigestOf(sent_.manifest(), sent_.regions(), DigestScope::kHost);
+  }
+
+  WriteBuffers sent_;
+  ReadBuffers received_;
+};
+
+TEST_F(ArrivalDigestTest, IsThatOfTheWholeHoweverItComesIn) {
+  for (uint64_t step : {1ull, 63ull, 1000ull, 4096ull, 1ull << 30}) {
+    ArrivalDigest digest(received_.manifest(), received_.regions());
+    testing::CarryRegions(sent_, received_);
+    for (int b = 0; b < received_.manifest().buffer_count(); ++b) {
+      // The first bytes of a long one are as good as all of them.
+      for (uint64_t at = step; at < received_.regions()[b].nbytes / 4;
+           at += step) {
+        digest.AdvanceTo(b, at);
+      }
+      if (b % 2 == 0) digest.AdvanceTo(b, received_.regions()[b].nbytes);
+    }
+    EXPECT_EQ(digest.Finish(), DigestsSent()) << "in steps of " << step;
+  }
+}
+
+TEST_F(ArrivalDigestTest, ReadsNothingThatHasNotCome) {
+  ArrivalDigest digest(received_.manifest(), received_.regions());
+  for (int b = 0; b < received_.manifest().buffer_count(); ++b) {
+    const Region& from = sent_.regions()[b];
+    const Region& to = received_.regions()[b];
+    const uint64_t half = from.nbytes / 2;
+    std::copy_n(from.data, half, to.data);
+    digest.AdvanceTo(b, half);
+    std::copy_n(from.data + half, from.nbytes - half, to.data + half);
+  }
+  EXPECT_EQ(digest.Finish(), DigestsSent());
+}
+
+TEST_F(ArrivalDigestTest, OfAMessageWithoutTensorsIsThatOfItsPayload) {
+  TensorMessage message;
+  message.payload = "payload";
+  FERRY_ASSERT_OK_AND_ASSIGN(WriteBuffers sent,
+                             Serialize(std::move(message), {}));
+  ArrivalDigest digest(sent.manifest(), sent.regions());
+  EXPECT_EQ(digest.Finish(),
+            DigestOf(sent.manifest(), sent.regions(), DigestScope::kHost));
+}
+
+}  // namespace
+}  // namespace tensorferry
