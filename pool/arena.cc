@@ -2,12 +2,16 @@
 
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <mutex>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -74,6 +78,53 @@ absl::Status MakePages(int descriptor, const Mapping& mapping) {
   return absl::OkStatus();
 }
 
+// The arenas of this process, for its children. Their mappings are shared, with
+// the parent too: a child gets private ones in their place before it does
+// anything else.
+class Family {
+ public:
+  // Never destroyed: arenas and forks may be late.
+  static Family& OfProcess() {
+    static auto* const family = new Family;
+    return *family;
+  }
+
+  void Add(const Arena* arena) {
+    std::lock_guard<std::mutex> lock(mu_);
+    arenas_.insert(arena);
+  }
+  void Remove(const Arena* arena) {
+    std::lock_guard<std::mutex> lock(mu_);
+    arenas_.erase(arena);
+  }
+  uint64_t forks() const { return forks_.load(); }
+
+ private:
+  Family() {
+    pthread_atfork([] { OfProcess().BeforeFork(); },
+                   [] { OfProcess().mu_.unlock(); },
+                   [] { OfProcess().GoOnAsChild(); });
+  }
+
+  void BeforeFork() {
+    mu_.lock();
+    forks_.fetch_add(1);
+  }
+  // A failure leaves what the parent has there.
+  void GoOnAsChild() {
+    for (const Arena* arena : arenas_) {
+      mmap(arena->data(), arena->nbytes(), PROT_READ | PROT_WRITE,
+           MAP_PRIVATE | MAP_FIXED, arena->descriptor(), 0);
+    }
+    arenas_.clear();
+    mu_.unlock();
+  }
+
+  std::mutex mu_;
+  std::set<const Arena*> arenas_;
+  std::atomic<uint64_t> forks_ = 0;
+};
+
 }  // namespace
 
 Mapping::Mapping(std::byte* reserved, uint64_t reserved_bytes)
@@ -107,9 +158,6 @@ absl::StatusOr<Mapping> Mapping::Of(int descriptor, uint64_t nbytes) {
            MAP_SHARED | MAP_FIXED, descriptor, 0) == MAP_FAILED) {
     return Refused("mmap", nbytes);
   }
-  // A child that had it would write to its parent's memory, and the parent to
-  // the child's.
-  madvise(mapping.reserved_, reserved_bytes, MADV_DONTFORK);
   return mapping;
 }
 
@@ -130,6 +178,17 @@ absl::StatusOr<std::unique_ptr<Arena>> Arena::Create(uint64_t number,
   return std::unique_ptr<Arena>(
       new Arena(number, std::move(descriptor), std::move(mapping)));
 }
+
+Arena::Arena(uint64_t number, UniqueFd descriptor, Mapping mapping)
+    : number_(number),
+      descriptor_(std::move(descriptor)),
+      mapping_(std::move(mapping)) {
+  Family::OfProcess().Add(this);
+}
+
+Arena::~Arena() { Family::OfProcess().Remove(this); }
+
+uint64_t Arena::Forks() { return Family::OfProcess().forks(); }
 
 absl::StatusOr<std::unique_ptr<PeerArena>> PeerArena::Map(UniqueFd descriptor,
                                                           uint64_t nbytes) {
@@ -157,6 +216,7 @@ absl::StatusOr<std::unique_ptr<PeerArena>> PeerArena::Map(UniqueFd descriptor,
     return NotAnArena(std::string(mapping.status().message()));
   }
   FERRY_RETURN_IF_ERROR(mapping.status());
+  madvise(mapping->data(), nbytes, MADV_DONTFORK);
   return std::unique_ptr<PeerArena>(new PeerArena(*std::move(mapping)));
 }
 

@@ -31,7 +31,7 @@ class Mapping {
  private:
   Mapping(std::byte* reserved, uint64_t reserved_bytes);
 
-  HomeProcess home_;  // a child after fork does not have it
+  HomeProcess home_;  // in a child it stays
   std::byte* reserved_;
   uint64_t reserved_bytes_;
   std::byte* data_ = nullptr;
@@ -41,7 +41,10 @@ class Mapping {
 // Memory that a peer can be given to write into: a memfd, mapped, with all its
 // pages made, huge ones where the system gives them. It is sealed at its size,
 // so that nobody who has the descriptor can make an access here a SIGBUS.
-// Immutable; any thread. A child after fork does not have it.
+// Immutable; any thread.
+//
+// A child after fork reads what is in it, and what it writes there is its own.
+// What the parent writes later may be seen in the child.
 class Arena {
  public:
   // `nbytes` is a multiple of kPageBytes and not 0. Blocks while the system
@@ -51,6 +54,11 @@ class Arena {
   // FAILED_PRECONDITION: the system has no memfd with seals.
   static absl::StatusOr<std::unique_ptr<Arena>> Create(uint64_t number,
                                                        uint64_t nbytes);
+  ~Arena();
+
+  // How often this process has forked since its first arena. What lay in one
+  // then is still read by the child.
+  static uint64_t Forks();
 
   uint64_t number() const { return number_; }  // unique within its pool
   std::byte* data() const { return mapping_.data(); }
@@ -58,10 +66,7 @@ class Arena {
   int descriptor() const { return descriptor_.get(); }  // for the peer
 
  private:
-  Arena(uint64_t number, UniqueFd descriptor, Mapping mapping)
-      : number_(number),
-        descriptor_(std::move(descriptor)),
-        mapping_(std::move(mapping)) {}
+  Arena(uint64_t number, UniqueFd descriptor, Mapping mapping);
 
   const uint64_t number_;
   const UniqueFd descriptor_;

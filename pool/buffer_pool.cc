@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/descriptor_budget.h"
 #include "base/home_process.h"
 #include "base/status_macros.h"
 
@@ -76,6 +77,9 @@ std::optional<BufferPool::Block> BufferPool::TakeFree(uint64_t nbytes) {
 // Not under the lock: others are served while the pages are made.
 absl::StatusOr<std::shared_ptr<Arena>> BufferPool::MakeArena(
     uint64_t for_block) {
+  FERRY_ASSIGN_OR_RETURN(
+      const DescriptorBudget::Claim claim,
+      DescriptorBudget::OfProcess().Take(1, "an arena of the pool"));
   uint64_t number;
   {
     absl::MutexLock lock(&mu_);
@@ -115,18 +119,24 @@ BufferPool::Block BufferPool::Hand(Shelf& shelf, uintptr_t address,
                                    uint64_t nbytes) {
   ++shelf.blocks;
   auto give_back = [home = HomeProcess(), pool = weak_from_this(),
-                    arena = shelf.arena, nbytes](void* data) {
+                    arena = shelf.arena, nbytes,
+                    forks = Arena::Forks()](void* data) {
     if (!home.IsThis()) return;
-    if (auto held = pool.lock()) held->GiveBack(AddressOf(data), nbytes);
+    if (auto held = pool.lock()) {
+      held->GiveBack(AddressOf(data), nbytes, forks != Arena::Forks());
+    }
   };
   auto* const data = reinterpret_cast<std::byte*>(address);
   return {data, std::shared_ptr<void>(data, std::move(give_back))};
 }
 
-void BufferPool::GiveBack(uintptr_t address, uint64_t nbytes) {
+void BufferPool::GiveBack(uintptr_t address, uint64_t nbytes,
+                          bool a_child_has_it) {
   absl::MutexLock lock(&mu_);
   auto found = std::prev(shelves_.upper_bound(address));
   Shelf& shelf = found->second;
+  // The next message must not appear in what the child took with it.
+  if (a_child_has_it) Retire(found->first);
   if (!shelf.retired) free_.Add(address, nbytes);
   if (--shelf.blocks > 0) return;
   shelf.idle_since = options_.clock->Now();
@@ -134,25 +144,28 @@ void BufferPool::GiveBack(uintptr_t address, uint64_t nbytes) {
   if (shelf.retired) shelves_.erase(found);
 }
 
+void BufferPool::Retire(uintptr_t arena) {
+  Shelf& shelf = shelves_.at(arena);
+  shelf.retired = true;
+  free_.Remove(arena, shelf.arena->nbytes());
+}
+
 std::optional<BufferPool::Place> BufferPool::PlaceOf(const void* data,
                                                      uint64_t nbytes) const {
-  const uintptr_t address = AddressOf(data);
   absl::MutexLock lock(&mu_);
-  const auto found = Find(address, nbytes);
+  const auto found = Find(data, nbytes);
   if (found == shelves_.end() || found->second.retired) return std::nullopt;
-  return Place{found->second.arena, address - found->first};
+  return Place{found->second.arena, AddressOf(data) - found->first};
 }
 
 absl::Status BufferPool::Fence(void* data, uint64_t nbytes) {
   std::shared_ptr<Arena> arena;  // has the range as long as this lasts
   {
     absl::MutexLock lock(&mu_);
-    const auto found = Find(AddressOf(data), nbytes);
+    const auto found = Find(data, nbytes);
     if (found == shelves_.end() || nbytes == 0) return absl::OkStatus();
-    Shelf& shelf = shelves_.at(found->first);
-    arena = shelf.arena;
-    shelf.retired = true;
-    free_.Remove(found->first, arena->nbytes());
+    arena = found->second.arena;
+    Retire(found->first);
   }
   return ReplacePages(static_cast<std::byte*>(data), nbytes);
 }
@@ -181,8 +194,9 @@ uint64_t BufferPool::held() const {
   return held;
 }
 
-BufferPool::Shelves::const_iterator BufferPool::Find(uintptr_t address,
+BufferPool::Shelves::const_iterator BufferPool::Find(const void* data,
                                                      uint64_t nbytes) const {
+  const uintptr_t address = AddressOf(data);
   auto found = shelves_.upper_bound(address);
   if (found == shelves_.begin()) return shelves_.end();
   --found;

@@ -33,8 +33,8 @@ struct BufferPoolOptions {
 // which costs more than the copy that fills them. One pool for each session:
 // a peer that was given an arena can write anywhere in it.
 //
-// Any thread. Blocks outlive the pool. In a child after fork there is no block,
-// and giving one back does nothing.
+// Any thread. Blocks outlive the pool. In a child after fork they can be read
+// and written as before (see Arena); there, giving one back does nothing.
 //
 //   absl::StatusOr<BufferPool::Block> block = pool->Take(nbytes);
 //   ... fill block->data, for as long as block->owner lives ...
@@ -98,11 +98,12 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
   Block TakeFrom(std::shared_ptr<Arena> arena, uint64_t nbytes);
   Block Hand(Shelf& shelf, uintptr_t address, uint64_t nbytes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void GiveBack(uintptr_t address, uint64_t nbytes);
+  void GiveBack(uintptr_t address, uint64_t nbytes, bool a_child_has_it);
+  void Retire(uintptr_t arena) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void DropIdle(absl::Time idle_since);
   // The shelf whose arena has all of the range; end(): none.
-  Shelves::const_iterator Find(uintptr_t address, uint64_t nbytes) const
-      ABSL_SHARED_LOCKS_REQUIRED(mu_);
+  Shelves::const_iterator Find(const void* data, uint64_t nbytes) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const BufferPoolOptions options_;
   mutable absl::Mutex mu_;

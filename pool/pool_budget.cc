@@ -12,6 +12,11 @@
 namespace tensorferry {
 namespace {
 
+uint64_t MachineMemory() {
+  return static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) *
+         static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
 // The number in a file; nothing readable, or "max": no limit.
 uint64_t LimitIn(const std::string& file) {
   uint64_t bytes = 0;
@@ -38,10 +43,11 @@ uint64_t ControlGroupLimit() {
 
 }  // namespace
 
-uint64_t PoolBudget::Usual() {
-  const uint64_t machine = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) *
-                           static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-  return std::min(machine, ControlGroupLimit()) / 4;
+std::shared_ptr<PoolBudget> PoolBudget::OfProcess() {
+  // Never destroyed: the last block may come back late.
+  static auto* const of_process = new std::shared_ptr<PoolBudget>(
+      new PoolBudget(std::min(MachineMemory(), ControlGroupLimit()) / 4));
+  return *of_process;
 }
 
 absl::Status PoolBudget::Take(uint64_t bytes) {

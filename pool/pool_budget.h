@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 
 #include "absl/status/status.h"
 
@@ -15,9 +16,10 @@ class PoolBudget {
   PoolBudget(const PoolBudget&) = delete;
   PoolBudget& operator=(const PoolBudget&) = delete;
 
-  // A quarter of the memory that this process may use: of the machine's, or of
-  // its control group's limit.
-  static uint64_t Usual();
+  // That of all who name no number: a quarter of the memory that this process
+  // may use, the machine's or what its control group allows. A child after fork
+  // has what its parent left.
+  static std::shared_ptr<PoolBudget> OfProcess();
 
   // RESOURCE_EXHAUSTED: there are not so many left; with numbers.
   absl::Status Take(uint64_t bytes);
