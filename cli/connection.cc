@@ -26,6 +26,7 @@ absl::StatusOr<std::unique_ptr<Peer>> ConnectingPeer(
       return UsageError(absl::StrCat("--limit: ", std::string(set.message())));
     }
   }
+  FERRY_ASSIGN_OR_RETURN(options.pool_bytes, SizeOf(arguments, "pool_bytes"));
   options.name = absl::StrCat("tensorferry-", getpid());
   options.control = "";
   return Peer::Create(std::move(options));
@@ -52,6 +53,13 @@ void Connection::Close() {
   session_.reset();
 }
 
+Flag PoolFlag() {
+  return {"pool_bytes", "BYTES",
+          "How much memory tensors are received into that is kept for the next "
+          "ones, like 4GiB;\n      what goes beyond is slower. 0: none. "
+          "Default: a quarter of the machine's memory."};
+}
+
 std::vector<Flag> TransferFlags() {
   return {
       {"map", "SRC=DST",
@@ -72,6 +80,7 @@ std::vector<Flag> TransferFlags() {
                     "message_bytes=128GiB:\n      ",
                     LimitNames(), "."),
        true},
+      PoolFlag(),
   };
 }
 

@@ -38,13 +38,16 @@ inline constexpr char kNamesHelp[] =
     "Only tensors whose names match: '*' stands for any run of characters, '?' "
     "for one.";
 
+// How much memory is kept to receive into: of serve, too.
+Flag PoolFlag();
+
 // A peer that only connects to others, with the flags of its security, and
-// --limit if the command has it.
+// --limit and --pool_bytes if the command has them.
 absl::StatusOr<std::unique_ptr<Peer>> ConnectingPeer(
     const Arguments& arguments);
 
 // Flags of all commands that move tensors: --map, --deadline, --digest, --path,
-// --limit.
+// --limit, --pool_bytes.
 std::vector<Flag> TransferFlags();
 
 struct TransferSettings {

@@ -21,6 +21,7 @@
 #include "catalog/safetensors.h"
 #include "cli/bundle_name.h"
 #include "cli/commands.h"
+#include "cli/connection.h"
 #include "cli/inbox.h"
 #include "cli/security_flags.h"
 #include "cli/stop_signal.h"
@@ -148,6 +149,7 @@ absl::StatusOr<PeerOptions> PeerOptionsOf(const Arguments& arguments,
   FERRY_RETURN_IF_ERROR(SetDataAddress(arguments, options));
   options.advertise = arguments.Get("advertise");
   FERRY_RETURN_IF_ERROR(SetLimits(arguments, options, catalog));
+  FERRY_ASSIGN_OR_RETURN(options.pool_bytes, SizeOf(arguments, "pool_bytes"));
   FERRY_ASSIGN_OR_RETURN(options.security, ServerSecurityOf(arguments, output));
   return options;
 }
@@ -308,6 +310,7 @@ Command ServeCommand() {
         "removed at\n      the start and at the end."},
        {"drain", "TIME",
         "How long sessions may take to finish after SIGTERM. Default: 10s."},
+       PoolFlag(),
        {"limit", "NAME=VALUE",
         absl::StrCat("A bound on what others may ask of this peer, like "
                      "sessions=64 or\n      message_bytes=4GiB: sessions, "

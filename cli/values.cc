@@ -92,6 +92,17 @@ absl::StatusOr<std::vector<uint64_t>> SizesOf(const Arguments& arguments,
   return sizes;
 }
 
+absl::StatusOr<std::optional<uint64_t>> SizeOf(const Arguments& arguments,
+                                               const std::string& flag) {
+  if (!arguments.Has(flag)) return std::nullopt;
+  const std::string text = arguments.Get(flag);
+  uint64_t size = 0;
+  if (text != "0" && !ParseSize(text, &size)) {
+    return NotA("size like 4GiB or 0", flag, text);
+  }
+  return size;
+}
+
 absl::StatusOr<std::vector<NamedNumber>> NamedNumbersOf(
     const Arguments& arguments, const std::string& flag) {
   std::vector<NamedNumber> numbers;

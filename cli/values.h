@@ -2,6 +2,7 @@
 #define TENSORFERRY_CLI_VALUES_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,10 @@ absl::StatusOr<Placement> PlacementOf(const Arguments& arguments,
 absl::StatusOr<std::vector<uint64_t>> SizesOf(const Arguments& arguments,
                                               const std::string& flag,
                                               const std::string& otherwise);
+
+// One of them, or "0"; nullopt: the flag was not given.
+absl::StatusOr<std::optional<uint64_t>> SizeOf(const Arguments& arguments,
+                                               const std::string& flag);
 
 // "NAME=VALUE", a number as in SizesOf.
 struct NamedNumber {

@@ -269,7 +269,8 @@ absl::StatusOr<std::unique_ptr<Endpoint>> LivePeer::NewEndpoint() const {
                            .executor = executor_,
                            .clock = options_.clock,
                            .backends = &backends_,
-                           .converters = &converters_});
+                           .converters = &converters_,
+                           .pool_bytes = options_.pool_bytes});
 }
 
 // Where descriptors are scarce, more sessions with fewer lanes.

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -64,6 +65,12 @@ struct PeerOptions {
   // of your own, callbacks that are queued there may run after ~Peer.
   Executor* executor = nullptr;
   Clock* clock = Clock::Real();
+  // Tensors of 256 KiB and more are received into memory that is kept for the
+  // next ones: up to so many bytes, those that users still hold included; what
+  // goes beyond gets libtorch's memory, which is slower. nullopt: a quarter of
+  // the machine's or of the control group's memory, with the other peers of
+  // this process that name no number; 0: none.
+  std::optional<uint64_t> pool_bytes;
   const ConverterRegistry* converters = nullptr;  // null: the global one
   const BackendRegistry* backends = nullptr;      // null: the global one
   // More services for the peer's own server (the catalog's, say). They have to

@@ -10,6 +10,8 @@
 #include "absl/synchronization/mutex.h"
 #include "base/random_bytes.h"
 #include "base/status_macros.h"
+#include "pool/buffer_pool.h"
+#include "pool/pool_budget.h"
 #include "transfer/link_core.h"
 #include "transfer/reaper.h"
 #include "transport/data_address.h"
@@ -20,6 +22,15 @@ namespace {
 
 constexpr absl::Duration kExpectFor = absl::Seconds(10);
 constexpr int kCopyThreads = 2;
+// How often memory that was not used for a while is looked for.
+constexpr absl::Duration kTrimEvery = absl::Seconds(10);
+
+// Null: nothing is kept.
+std::shared_ptr<PoolBudget> BudgetOf(const EndpointOptions& options) {
+  if (options.buffers != nullptr || options.pool_bytes == 0) return nullptr;
+  return options.pool_bytes ? std::make_shared<PoolBudget>(*options.pool_bytes)
+                            : PoolBudget::OfProcess();
+}
 
 // What users hold of a link: the link goes when this does.
 class LinkHandle : public Link {
@@ -52,7 +63,7 @@ class LinkHandle : public Link {
 class TensorpipeEndpoint : public Endpoint {
  public:
   explicit TensorpipeEndpoint(EndpointOptions options)
-      : options_(std::move(options)) {}
+      : options_(std::move(options)), budget_(BudgetOf(options_)) {}
 
   absl::Status Start() {
     FERRY_ASSIGN_OR_RETURN(
@@ -60,6 +71,7 @@ class TensorpipeEndpoint : public Endpoint {
     HubOptions options = options_.data;
     options.loop = loop_.get();
     FERRY_ASSIGN_OR_RETURN(hub_, Hub::Create(std::move(options)));
+    if (budget_ != nullptr) TrimLater();
     return absl::OkStatus();
   }
 
@@ -130,6 +142,10 @@ class TensorpipeEndpoint : public Endpoint {
                                                     : options_.backends;
     options.converters = options_.converters;
     options.buffers = options_.buffers;
+    if (budget_ != nullptr) {
+      options.pool =
+          BufferPool::Create({.budget = budget_, .clock = options_.clock});
+    }
     options.key = std::move(key);
     options.greet_within = options_.data.handshake_timeout;
     options.rules = std::move(rules);
@@ -142,6 +158,16 @@ class TensorpipeEndpoint : public Endpoint {
           Forget(link);
         };
     return std::make_shared<LinkCore>(std::move(options));
+  }
+
+  void TrimLater() {
+    loop_->RunAt(options_.clock->Now() + kTrimEvery, [this] {
+      {
+        absl::MutexLock lock(&mu_);
+        for (auto& [key, link] : links_) link->Trim();
+      }
+      TrimLater();
+    });
   }
 
   absl::Status Keep(const std::shared_ptr<LinkCore>& link) {
@@ -163,6 +189,7 @@ class TensorpipeEndpoint : public Endpoint {
   }
 
   const EndpointOptions options_;
+  const std::shared_ptr<PoolBudget> budget_;  // null: nothing is kept
   absl::Mutex mu_;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::map<LinkCore*, std::shared_ptr<LinkCore>> links_ ABSL_GUARDED_BY(mu_);

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,7 +29,12 @@ struct EndpointOptions {
   Clock* clock = Clock::Real();
   const BackendRegistry* backends = nullptr;      // null: the global one
   const ConverterRegistry* converters = nullptr;  // null: the global one
-  BufferSource* buffers = nullptr;                // null: libtorch's allocator
+  // Where tensors are received into: here if given, else into memory that is
+  // kept for the next ones (pool/buffer_pool.h), of up to `pool_bytes` for all
+  // links of all endpoints that name no number of their own, or of this one;
+  // what goes beyond gets libtorch's memory. 0: all of it does.
+  BufferSource* buffers = nullptr;
+  std::optional<uint64_t> pool_bytes;  // nullopt: PoolBudget::OfProcess
 };
 
 // Whether nothing but this host can reach what `data` listens on.

@@ -284,17 +284,20 @@ AllocateOptions IncomingMessages::TakeOptions(Receiving& receiving,
   return options;
 }
 
-// Ordinary memory, however large, is a call of the system for each tensor. That
-// of a device may take long, but not if the user has it already.
+// Ordinary memory, however large, is a call of the system for each tensor; the
+// pages of a pool's may have to be made first. Memory of a device may take long
+// too, but not if the user has it already.
 LinkHost::Weight IncomingMessages::WeightOfAllocation(
     const Message& message, const Receiving& receiving) const {
   const Manifest& manifest = message.manifest;
-  const bool is_there = AllOnDevices(manifest)
-                            ? !receiving.options.into.tensors.empty()
-                            : host_->buffers == nullptr && AllOnHost(manifest);
-  return is_there && manifest.tensor_count() <= kFewTensors
-             ? LinkHost::Weight::kLight
-             : LinkHost::Weight::kHeavy;
+  const int given = static_cast<int>(receiving.options.into.tensors.size());
+  const int count = manifest.tensor_count();
+  const bool quick =
+      given >= count || manifest.BytesOnWire() <= host_->quick_bytes;
+  const bool is_there =
+      AllOnDevices(manifest) ? given > 0 : quick && AllOnHost(manifest);
+  return is_there && count <= kFewTensors ? LinkHost::Weight::kLight
+                                          : LinkHost::Weight::kHeavy;
 }
 
 // What is heavy is to digest and to copy on the host.
@@ -309,8 +312,10 @@ LinkHost::Weight IncomingMessages::WeightOfDelivery(
   if (!AllOnDevices(manifest)) {
     const bool in_place =
         message.staged.empty() && receiving.options.into.tensors.empty();
-    light = light && host_->buffers == nullptr && AllOnHost(manifest) &&
-            (message.is_inline || in_place);
+    const bool quick = message.is_inline
+                           ? manifest.BytesOnWire() <= host_->quick_bytes
+                           : in_place;
+    light = light && quick && AllOnHost(manifest);
   }
   return light ? LinkHost::Weight::kLight : LinkHost::Weight::kHeavy;
 }

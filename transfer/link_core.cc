@@ -15,6 +15,7 @@ Lanes::Options LanesOptions(LinkCore::Options& options, Lanes::Owner* owner) {
   lanes.loop = options.loop;
   lanes.hub = options.hub;
   lanes.copier = options.copier;
+  lanes.pool = options.pool;
   lanes.backends = options.backends;
   lanes.rules = options.rules;
   lanes.key = options.key;
@@ -31,7 +32,13 @@ LinkHost* Furnish(LinkHost* host, const LinkCore::Options& options,
   host->rules = options.rules;
   host->converters = options.converters;
   host->buffers = options.buffers;
+  host->quick_bytes = options.buffers == nullptr ? UINT64_MAX : 0;
   return host;
+}
+
+std::unique_ptr<PooledMemory> MemoryOf(const LinkCore::Options& options) {
+  if (options.buffers != nullptr || options.pool == nullptr) return nullptr;
+  return std::make_unique<PooledMemory>(options.pool);
 }
 
 // What operations are told of an end that was wished for.
@@ -44,12 +51,17 @@ absl::Status ReasonOf(absl::Status why) {
 LinkCore::LinkCore(Options options)
     : loop_(options.loop),
       executor_(options.executor),
+      memory_(MemoryOf(options)),
       lanes_(LanesOptions(options, this)),
       outgoing_(Furnish(this, options, &lanes_)),
       incoming_(this),
       on_up_(std::move(options.on_up)),
       on_down_(std::move(options.on_down)),
-      on_gone_(std::move(options.on_gone)) {}
+      on_gone_(std::move(options.on_gone)) {
+  if (memory_ == nullptr) return;
+  buffers = memory_.get();
+  quick_bytes = PooledMemory::kSmallestBlock - 1;
+}
 
 // ---- opening
 
@@ -195,6 +207,11 @@ void LinkCore::AnnounceEnd(absl::Status why) {
   PostUnlessGone([this, why = ReasonOf(std::move(why))] {
     if (!announced_) announced_ = why;
   });
+}
+
+void LinkCore::Trim() {
+  if (memory_ == nullptr || memory_->pool()->held() == 0) return;
+  executor_->Run([pool = memory_->pool()] { pool->Trim(); });
 }
 
 void LinkCore::Close(absl::Status why, DoneStatus closed) {
@@ -431,6 +448,8 @@ void LinkCore::MaybeGone() {
       });
     }
     self->closed_.clear();
+    // Giving back much memory takes its time.
+    if (self->memory_) self->Tell([memory = std::move(self->memory_)] {});
     self->on_gone_(self.get(), self->lanes_.TakeContexts());
   });
 }

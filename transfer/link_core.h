@@ -17,6 +17,7 @@
 #include "transfer/link.h"
 #include "transfer/link_host.h"
 #include "transfer/outgoing_messages.h"
+#include "transfer/pooled_memory.h"
 
 namespace tensorferry {
 
@@ -34,7 +35,8 @@ class LinkCore : public LinkHost,
     Executor* copier = nullptr;  // for channels that copy
     const BackendRegistry* backends = nullptr;
     const ConverterRegistry* converters = nullptr;
-    BufferSource* buffers = nullptr;
+    BufferSource* buffers = nullptr;   // the user's; else
+    std::shared_ptr<BufferPool> pool;  // null: libtorch's allocator
     std::string key;
     absl::Duration greet_within;  // see Lanes
     TransferRules rules;
@@ -65,6 +67,9 @@ class LinkCore : public LinkHost,
   void AnnounceEnd(absl::Status why);
   void Close(absl::Status why, DoneStatus closed);
   LinkCounters counters() const;
+
+  // Gives memory back that was not used for a while. On the loop.
+  void Trim();
 
   // LinkHost
   void Work(Weight weight, absl::AnyInvocable<Afterwards() &&> work) override;
@@ -104,6 +109,7 @@ class LinkCore : public LinkHost,
   // Set before the link starts, and not changed.
   Loop* const loop_;
   Executor* const executor_;
+  std::unique_ptr<PooledMemory> memory_;  // until the link is gone
 
   // The loop's.
   Lanes lanes_;

@@ -10,8 +10,9 @@ ALLOWED = {
     "base": set(),
     "serialization": {"base"},
     "transport": {"base"},
-    "channel": {"base"},
-    "transfer": {"base", "serialization", "transport", "channel"},
+    "pool": {"base"},
+    "channel": {"base", "pool"},
+    "transfer": {"base", "serialization", "transport", "channel", "pool"},
     "control": {"base"},
     "session": {"base", "control", "serialization", "transfer"},
     "catalog": {"base", "control", "serialization", "transfer", "session"},
@@ -24,6 +25,7 @@ ALLOWED = {
 # Room -> third-party packages that it must not see directly.
 FORBIDDEN = {
     "base": {"libtorch", "tensorpipe", "grpc", "protobuf"},
+    "pool": {"libtorch", "tensorpipe", "grpc", "protobuf"},
     "serialization": {"grpc"},
     "transport": {"grpc"},
     "channel": {"grpc"},

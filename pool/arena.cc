@@ -1,0 +1,223 @@
+#include "pool/arena.h"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <mutex>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+
+namespace tensorferry {
+namespace {
+
+constexpr uint64_t kHugePageBytes = uint64_t{2} << 20;
+constexpr int kSizeSeals = F_SEAL_SHRINK | F_SEAL_GROW;
+
+// Newer than some C libraries' headers.
+constexpr int kPopulateWrite = 23;  // MADV_POPULATE_WRITE, Linux 5.14
+constexpr int kCollapse = 25;       // MADV_COLLAPSE, Linux 6.1
+
+absl::Status Refused(const char* what, uint64_t nbytes) {
+  const int error = errno;
+  const std::string text = absl::StrCat(
+      "an arena of ", nbytes, " bytes: ", what, ": ", std::strerror(error));
+  switch (error) {
+    case ENOMEM:
+    case ENOSPC:
+    case EMFILE:
+    case ENFILE:
+    case EFAULT:  // how populating says that there are no pages
+      return absl::ResourceExhaustedError(text);
+    default:
+      return absl::FailedPreconditionError(text);
+  }
+}
+
+absl::Status NotAnArena(const std::string& why) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("the peer's arena is refused: ", why));
+}
+
+// One small page each, then what the system makes of it: this works with huge
+// pages of shared memory switched off (shmem_enabled), and takes a third of the
+// time. The first refusal ends it: there are small pages for the rest.
+void MakeHugePages(const Mapping& mapping) {
+  for (uint64_t at = 0; at + kHugePageBytes <= mapping.nbytes();
+       at += kHugePageBytes) {
+    std::byte* const page = mapping.data() + at;
+    if (madvise(page, kPageBytes, kPopulateWrite) != 0 ||
+        madvise(page, kHugePageBytes, kCollapse) != 0) {
+      return;
+    }
+  }
+}
+
+// All pages, without a store that could be a SIGBUS for want of memory.
+absl::Status MakePages(int descriptor, const Mapping& mapping) {
+  MakeHugePages(mapping);
+  if (madvise(mapping.data(), mapping.nbytes(), kPopulateWrite) == 0) {
+    return absl::OkStatus();
+  }
+  if (errno != EINVAL) return Refused("making its pages", mapping.nbytes());
+  if (fallocate(descriptor, 0, 0, mapping.nbytes()) != 0) {
+    return Refused("fallocate", mapping.nbytes());
+  }
+  for (uint64_t at = 0; at < mapping.nbytes(); at += kPageBytes) {
+    static_cast<volatile std::byte*>(mapping.data())[at] = std::byte{0};
+  }
+  return absl::OkStatus();
+}
+
+// The arenas of this process, for its children. Their mappings are shared, with
+// the parent too: a child gets private ones in their place before it does
+// anything else.
+class Family {
+ public:
+  // Never destroyed: arenas and forks may be late.
+  static Family& OfProcess() {
+    static auto* const family = new Family;
+    return *family;
+  }
+
+  void Add(const Arena* arena) {
+    std::lock_guard<std::mutex> lock(mu_);
+    arenas_.insert(arena);
+  }
+  void Remove(const Arena* arena) {
+    std::lock_guard<std::mutex> lock(mu_);
+    arenas_.erase(arena);
+  }
+  uint64_t forks() const { return forks_.load(); }
+
+ private:
+  Family() {
+    pthread_atfork([] { OfProcess().BeforeFork(); },
+                   [] { OfProcess().mu_.unlock(); },
+                   [] { OfProcess().GoOnAsChild(); });
+  }
+
+  void BeforeFork() {
+    mu_.lock();
+    forks_.fetch_add(1);
+  }
+  // A failure leaves what the parent has there.
+  void GoOnAsChild() {
+    for (const Arena* arena : arenas_) {
+      mmap(arena->data(), arena->nbytes(), PROT_READ | PROT_WRITE,
+           MAP_PRIVATE | MAP_FIXED, arena->descriptor(), 0);
+    }
+    arenas_.clear();
+    mu_.unlock();
+  }
+
+  std::mutex mu_;
+  std::set<const Arena*> arenas_;
+  std::atomic<uint64_t> forks_ = 0;
+};
+
+}  // namespace
+
+Mapping::Mapping(std::byte* reserved, uint64_t reserved_bytes)
+    : reserved_(reserved), reserved_bytes_(reserved_bytes) {}
+
+Mapping::Mapping(Mapping&& other) noexcept
+    : home_(other.home_),
+      reserved_(std::exchange(other.reserved_, nullptr)),
+      reserved_bytes_(other.reserved_bytes_),
+      data_(other.data_),
+      nbytes_(other.nbytes_) {}
+
+Mapping::~Mapping() {
+  if (reserved_ != nullptr && home_.IsThis()) {
+    munmap(reserved_, reserved_bytes_);
+  }
+}
+
+absl::StatusOr<Mapping> Mapping::Of(int descriptor, uint64_t nbytes) {
+  const uint64_t reserved_bytes = nbytes + kHugePageBytes;
+  void* const reserved =
+      mmap(nullptr, reserved_bytes, PROT_NONE,
+           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (reserved == MAP_FAILED) return Refused("reserving addresses", nbytes);
+  Mapping mapping(static_cast<std::byte*>(reserved), reserved_bytes);
+  // At least a page of what was reserved is left behind it.
+  const auto address = reinterpret_cast<uintptr_t>(reserved);
+  mapping.data_ = mapping.reserved_ + (-address & (kHugePageBytes - 1));
+  mapping.nbytes_ = nbytes;
+  if (mmap(mapping.data_, nbytes, PROT_READ | PROT_WRITE,
+           MAP_SHARED | MAP_FIXED, descriptor, 0) == MAP_FAILED) {
+    return Refused("mmap", nbytes);
+  }
+  return mapping;
+}
+
+absl::StatusOr<std::unique_ptr<Arena>> Arena::Create(uint64_t number,
+                                                     uint64_t nbytes) {
+  UniqueFd descriptor(
+      memfd_create("tensorferry", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!descriptor.valid()) return Refused("memfd_create", nbytes);
+  if (ftruncate(descriptor.get(), nbytes) != 0) {
+    return Refused("ftruncate", nbytes);
+  }
+  if (fcntl(descriptor.get(), F_ADD_SEALS, kSizeSeals | F_SEAL_SEAL) != 0) {
+    return Refused("F_ADD_SEALS", nbytes);
+  }
+  FERRY_ASSIGN_OR_RETURN(Mapping mapping,
+                         Mapping::Of(descriptor.get(), nbytes));
+  FERRY_RETURN_IF_ERROR(MakePages(descriptor.get(), mapping));
+  return std::unique_ptr<Arena>(
+      new Arena(number, std::move(descriptor), std::move(mapping)));
+}
+
+Arena::Arena(uint64_t number, UniqueFd descriptor, Mapping mapping)
+    : number_(number),
+      descriptor_(std::move(descriptor)),
+      mapping_(std::move(mapping)) {
+  Family::OfProcess().Add(this);
+}
+
+Arena::~Arena() { Family::OfProcess().Remove(this); }
+
+uint64_t Arena::Forks() { return Family::OfProcess().forks(); }
+
+absl::StatusOr<std::unique_ptr<PeerArena>> PeerArena::Map(UniqueFd descriptor,
+                                                          uint64_t nbytes) {
+  struct stat file = {};
+  struct statfs system = {};
+  if (fstat(descriptor.get(), &file) != 0 ||
+      fstatfs(descriptor.get(), &system) != 0) {
+    return NotAnArena(std::strerror(errno));
+  }
+  // Of huge pages that were set aside (hugetlbfs) there may be none left when
+  // it is written to, which would be a SIGBUS.
+  if (system.f_type != TMPFS_MAGIC) return NotAnArena("it is not of a memfd");
+  const int seals = fcntl(descriptor.get(), F_GET_SEALS);
+  if (seals < 0 || (seals & kSizeSeals) != kSizeSeals) {
+    return NotAnArena("it is not sealed against shrinking and growing");
+  }
+  if (nbytes == 0 || nbytes % kPageBytes != 0 ||
+      static_cast<uint64_t>(file.st_size) != nbytes) {
+    return NotAnArena(absl::StrCat("it has ", file.st_size, " bytes, want ",
+                                   nbytes, " in pages of ", kPageBytes));
+  }
+  absl::StatusOr<Mapping> mapping = Mapping::Of(descriptor.get(), nbytes);
+  // Sealed against writing, or not open for it.
+  if (absl::IsFailedPrecondition(mapping.status())) {
+    return NotAnArena(std::string(mapping.status().message()));
+  }
+  FERRY_RETURN_IF_ERROR(mapping.status());
+  madvise(mapping->data(), nbytes, MADV_DONTFORK);
+  return std::unique_ptr<PeerArena>(new PeerArena(*std::move(mapping)));
+}
+
+}  // namespace tensorferry

@@ -1,0 +1,99 @@
+#ifndef TENSORFERRY_POOL_ARENA_H_
+#define TENSORFERRY_POOL_ARENA_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "base/home_process.h"
+#include "base/unique_fd.h"
+
+namespace tensorferry {
+
+// Bytes come and go in pages of this size.
+inline constexpr uint64_t kPageBytes = 4096;
+
+// An address range that ends with its object. Page-aligned, between
+// inaccessible pages: never next to another one.
+class Mapping {
+ public:
+  // Begins at a multiple of 2 MiB, so that huge pages fit. RESOURCE_EXHAUSTED:
+  // no room, or too many mappings.
+  static absl::StatusOr<Mapping> Of(int descriptor, uint64_t nbytes);
+  Mapping(Mapping&& other) noexcept;
+  Mapping& operator=(Mapping&&) = delete;
+  ~Mapping();
+
+  std::byte* data() const { return data_; }
+  uint64_t nbytes() const { return nbytes_; }
+
+ private:
+  Mapping(std::byte* reserved, uint64_t reserved_bytes);
+
+  HomeProcess home_;  // in a child it stays
+  std::byte* reserved_;
+  uint64_t reserved_bytes_;
+  std::byte* data_ = nullptr;
+  uint64_t nbytes_ = 0;
+};
+
+// Memory that a peer can be given to write into: a memfd, mapped, with all its
+// pages made, huge ones where the system gives them. It is sealed at its size,
+// so that nobody who has the descriptor can make an access here a SIGBUS.
+// Immutable; any thread.
+//
+// A child after fork reads what is in it, and what it writes there is its own.
+// What the parent writes later may be seen in the child.
+class Arena {
+ public:
+  // `nbytes` is a multiple of kPageBytes and not 0. Blocks while the system
+  // makes the pages, 0.2 s/GiB; on a machine with several memory nodes they are
+  // those of the calling thread's.
+  // RESOURCE_EXHAUSTED: memory, descriptors or mappings.
+  // FAILED_PRECONDITION: the system has no memfd with seals.
+  static absl::StatusOr<std::unique_ptr<Arena>> Create(uint64_t number,
+                                                       uint64_t nbytes);
+  ~Arena();
+
+  // How often this process has forked since its first arena. What lay in one
+  // then is still read by the child.
+  static uint64_t Forks();
+
+  uint64_t number() const { return number_; }  // unique within its pool
+  std::byte* data() const { return mapping_.data(); }
+  uint64_t nbytes() const { return mapping_.nbytes(); }
+  int descriptor() const { return descriptor_.get(); }  // for the peer
+
+ private:
+  Arena(uint64_t number, UniqueFd descriptor, Mapping mapping);
+
+  const uint64_t number_;
+  const UniqueFd descriptor_;
+  const Mapping mapping_;
+};
+
+// A peer's arena, to be written to. Immutable; any thread. The peer reads and
+// writes it at any time, so nothing that is read here can be relied on. A child
+// after fork does not have it.
+class PeerArena {
+ public:
+  // Makes no pages: the first write to each does.
+  // INVALID_ARGUMENT: what was sent is not memory of `nbytes` that is sealed
+  // against shrinking and growing and may be written.
+  // RESOURCE_EXHAUSTED: no room, or too many mappings.
+  static absl::StatusOr<std::unique_ptr<PeerArena>> Map(UniqueFd descriptor,
+                                                        uint64_t nbytes);
+
+  std::byte* data() const { return mapping_.data(); }
+  uint64_t nbytes() const { return mapping_.nbytes(); }
+
+ private:
+  explicit PeerArena(Mapping mapping) : mapping_(std::move(mapping)) {}
+
+  const Mapping mapping_;
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_POOL_ARENA_H_

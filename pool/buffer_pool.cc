@@ -1,0 +1,208 @@
+#include "pool/buffer_pool.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/descriptor_budget.h"
+#include "base/home_process.h"
+#include "base/status_macros.h"
+
+namespace tensorferry {
+namespace {
+
+constexpr uint64_t kFirstArenaBytes = uint64_t{4} << 20;
+
+uint64_t PageDown(uint64_t at) { return at & ~(kPageBytes - 1); }
+uint64_t PageUp(uint64_t at) { return PageDown(at + kPageBytes - 1); }
+
+uintptr_t AddressOf(const void* data) {
+  return reinterpret_cast<uintptr_t>(data);
+}
+
+// Puts fresh pages in the place of those of [data, data + nbytes), in one step
+// for who looks on.
+absl::Status ReplacePages(std::byte* data, uint64_t nbytes) {
+  std::byte* const first = data - AddressOf(data) % kPageBytes;
+  std::byte* const end = data + nbytes;
+  const uint64_t length = PageUp(end - first);
+  void* const fresh = mmap(nullptr, length, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (fresh != MAP_FAILED) {
+    auto* const copy = static_cast<std::byte*>(fresh);
+    std::memcpy(copy, first, data - first);
+    std::memcpy(copy + (end - first), end, first + length - end);
+    if (mremap(fresh, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, first) !=
+        MAP_FAILED) {
+      return absl::OkStatus();
+    }
+  }
+  const int error = errno;
+  if (fresh != MAP_FAILED) munmap(fresh, length);
+  return absl::ResourceExhaustedError(
+      absl::StrCat("fresh pages for ", nbytes,
+                   " bytes of an arena: ", std::strerror(error)));
+}
+
+}  // namespace
+
+std::shared_ptr<BufferPool> BufferPool::Create(BufferPoolOptions options) {
+  return std::shared_ptr<BufferPool>(new BufferPool(std::move(options)));
+}
+
+absl::StatusOr<BufferPool::Block> BufferPool::Take(uint64_t nbytes) {
+  if (nbytes == 0 || nbytes > PageDown(UINT64_MAX)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a block of ", nbytes, " bytes"));
+  }
+  nbytes = PageUp(nbytes);
+  if (std::optional<Block> block = TakeFree(nbytes)) return *std::move(block);
+  FERRY_ASSIGN_OR_RETURN(std::shared_ptr<Arena> arena, MakeArena(nbytes));
+  return TakeFrom(std::move(arena), nbytes);
+}
+
+std::optional<BufferPool::Block> BufferPool::TakeFree(uint64_t nbytes) {
+  absl::MutexLock lock(&mu_);
+  const std::optional<uint64_t> address = free_.Take(nbytes);
+  if (!address) return std::nullopt;
+  return Hand(std::prev(shelves_.upper_bound(*address))->second, *address,
+              nbytes);
+}
+
+// Not under the lock: others are served while the pages are made.
+absl::StatusOr<std::shared_ptr<Arena>> BufferPool::MakeArena(
+    uint64_t for_block) {
+  FERRY_ASSIGN_OR_RETURN(
+      const DescriptorBudget::Claim claim,
+      DescriptorBudget::OfProcess().Take(1, "an arena of the pool"));
+  uint64_t number;
+  {
+    absl::MutexLock lock(&mu_);
+    number = ++arenas_made_;
+  }
+  uint64_t nbytes = std::max(
+      for_block,
+      std::min(options_.arena_bytes, std::max(held(), kFirstArenaBytes)));
+  if (!options_.budget->Take(nbytes).ok()) {
+    DropIdle(absl::InfiniteFuture());
+    nbytes = for_block;
+    FERRY_RETURN_IF_ERROR(options_.budget->Take(nbytes));
+  }
+  auto give_back = [budget = options_.budget, nbytes](Arena* arena) {
+    delete arena;
+    budget->GiveBack(nbytes);
+  };
+  absl::StatusOr<std::unique_ptr<Arena>> arena = Arena::Create(number, nbytes);
+  if (arena.ok()) return std::shared_ptr<Arena>(arena->release(), give_back);
+  give_back(nullptr);
+  return arena.status();
+}
+
+BufferPool::Block BufferPool::TakeFrom(std::shared_ptr<Arena> arena,
+                                       uint64_t nbytes) {
+  const uintptr_t address = AddressOf(arena->data());
+  absl::MutexLock lock(&mu_);
+  if (arena->nbytes() > nbytes) {
+    free_.Add(address + nbytes, arena->nbytes() - nbytes);
+  }
+  Shelf& shelf = shelves_[address];
+  shelf.arena = std::move(arena);
+  return Hand(shelf, address, nbytes);
+}
+
+BufferPool::Block BufferPool::Hand(Shelf& shelf, uintptr_t address,
+                                   uint64_t nbytes) {
+  ++shelf.blocks;
+  auto give_back = [home = HomeProcess(), pool = weak_from_this(),
+                    arena = shelf.arena, nbytes,
+                    forks = Arena::Forks()](void* data) {
+    if (!home.IsThis()) return;
+    if (auto held = pool.lock()) {
+      held->GiveBack(AddressOf(data), nbytes, forks != Arena::Forks());
+    }
+  };
+  auto* const data = reinterpret_cast<std::byte*>(address);
+  return {data, std::shared_ptr<void>(data, std::move(give_back))};
+}
+
+void BufferPool::GiveBack(uintptr_t address, uint64_t nbytes,
+                          bool a_child_has_it) {
+  absl::MutexLock lock(&mu_);
+  auto found = std::prev(shelves_.upper_bound(address));
+  Shelf& shelf = found->second;
+  // The next message must not appear in what the child took with it.
+  if (a_child_has_it) Retire(found->first);
+  if (!shelf.retired) free_.Add(address, nbytes);
+  if (--shelf.blocks > 0) return;
+  shelf.idle_since = options_.clock->Now();
+  // It goes with the block's own hold on it.
+  if (shelf.retired) shelves_.erase(found);
+}
+
+void BufferPool::Retire(uintptr_t arena) {
+  Shelf& shelf = shelves_.at(arena);
+  shelf.retired = true;
+  free_.Remove(arena, shelf.arena->nbytes());
+}
+
+std::optional<BufferPool::Place> BufferPool::PlaceOf(const void* data,
+                                                     uint64_t nbytes) const {
+  absl::MutexLock lock(&mu_);
+  const auto found = Find(data, nbytes);
+  if (found == shelves_.end() || found->second.retired) return std::nullopt;
+  return Place{found->second.arena, AddressOf(data) - found->first};
+}
+
+absl::Status BufferPool::Fence(void* data, uint64_t nbytes) {
+  std::shared_ptr<Arena> arena;  // has the range as long as this lasts
+  {
+    absl::MutexLock lock(&mu_);
+    const auto found = Find(data, nbytes);
+    if (found == shelves_.end() || nbytes == 0) return absl::OkStatus();
+    arena = found->second.arena;
+    Retire(found->first);
+  }
+  return ReplacePages(static_cast<std::byte*>(data), nbytes);
+}
+
+void BufferPool::Trim() { DropIdle(options_.clock->Now() - options_.idle); }
+
+void BufferPool::DropIdle(absl::Time idle_since) {
+  std::vector<std::shared_ptr<Arena>> dropped;  // go after the lock
+  absl::MutexLock lock(&mu_);
+  for (auto at = shelves_.begin(); at != shelves_.end();) {
+    Shelf& shelf = at->second;
+    if (shelf.blocks > 0 || shelf.idle_since > idle_since) {
+      ++at;
+      continue;
+    }
+    free_.Remove(at->first, shelf.arena->nbytes());
+    dropped.push_back(std::move(shelf.arena));
+    at = shelves_.erase(at);
+  }
+}
+
+uint64_t BufferPool::held() const {
+  absl::MutexLock lock(&mu_);
+  uint64_t held = 0;
+  for (const auto& [address, shelf] : shelves_) held += shelf.arena->nbytes();
+  return held;
+}
+
+BufferPool::Shelves::const_iterator BufferPool::Find(const void* data,
+                                                     uint64_t nbytes) const {
+  const uintptr_t address = AddressOf(data);
+  auto found = shelves_.upper_bound(address);
+  if (found == shelves_.begin()) return shelves_.end();
+  --found;
+  const uint64_t size = found->second.arena->nbytes();
+  const uint64_t offset = address - found->first;
+  return offset <= size && nbytes <= size - offset ? found : shelves_.end();
+}
+
+}  // namespace tensorferry

@@ -1,0 +1,117 @@
+#ifndef TENSORFERRY_POOL_BUFFER_POOL_H_
+#define TENSORFERRY_POOL_BUFFER_POOL_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "base/clock.h"
+#include "pool/arena.h"
+#include "pool/free_spans.h"
+#include "pool/pool_budget.h"
+
+namespace tensorferry {
+
+struct BufferPoolOptions {
+  std::shared_ptr<PoolBudget> budget;  // shared with other pools; required
+  // The largest that several blocks share; a larger block has an arena of its
+  // own, of just its pages. The first arenas are smaller (see Take).
+  uint64_t arena_bytes = uint64_t{64} << 20;
+  // An arena without blocks is kept warm for as long.
+  absl::Duration idle = absl::Seconds(30);
+  const Clock* clock = Clock::Real();
+};
+
+// Memory to receive into, ready to be written to: its pages were made before,
+// which costs more than the copy that fills them. One pool for each session:
+// a peer that was given an arena can write anywhere in it.
+//
+// Any thread. Blocks outlive the pool. In a child after fork they can be read
+// and written as before (see Arena); there, giving one back does nothing.
+//
+//   absl::StatusOr<BufferPool::Block> block = pool->Take(nbytes);
+//   ... fill block->data, for as long as block->owner lives ...
+class BufferPool : public std::enable_shared_from_this<BufferPool> {
+ public:
+  struct Block {
+    std::byte* data = nullptr;    // at a multiple of kPageBytes
+    std::shared_ptr<void> owner;  // the last copy gives the block back
+  };
+
+  // Where bytes lie in an arena.
+  struct Place {
+    std::shared_ptr<const Arena> arena;
+    uint64_t offset = 0;
+  };
+
+  static std::shared_ptr<BufferPool> Create(BufferPoolOptions options);
+  ~BufferPool() = default;
+
+  // A block of as many whole pages as `nbytes` (not 0) need. What it holds is
+  // not specified. May block while an arena is made: 4 MiB at first, then as
+  // much as the pool has already, up to arena_bytes.
+  // RESOURCE_EXHAUSTED: the budget, named, or the system's memory. Others:
+  // those of Arena::Create. Plain memory does as well then.
+  absl::StatusOr<Block> Take(uint64_t nbytes);
+
+  // Where [data, data + nbytes) may be shown to the peer; nullopt: it lies in
+  // no arena, or in one that is retired. Takes well under a microsecond.
+  std::optional<Place> PlaceOf(const void* data, uint64_t nbytes) const;
+
+  // The peer may write to [data, data + nbytes) although it should not any
+  // more: once this returns, what it writes reaches nobody here. The range gets
+  // fresh, private pages, zeroed; bytes beside it in its first and last page
+  // stay as they are, but what the peer writes to them is lost as well. The
+  // arena is retired: no block is taken from it any more, and it goes with its
+  // last one. Does nothing outside of arenas. The range lies in a block.
+  // RESOURCE_EXHAUSTED: the system has no pages or mappings; the arena is
+  // retired all the same.
+  absl::Status Fence(void* data, uint64_t nbytes);
+
+  // Gives arenas back to the system that have been without blocks for as long
+  // as options.idle. Takes milliseconds where much is given back.
+  void Trim();
+
+  // Bytes of all arenas, idle and retired ones included.
+  uint64_t held() const;
+
+ private:
+  struct Shelf {
+    std::shared_ptr<Arena> arena;
+    uint64_t blocks = 0;
+    bool retired = false;
+    absl::Time idle_since;  // with no blocks
+  };
+  using Shelves = std::map<uintptr_t, Shelf>;  // by the arena's address
+
+  explicit BufferPool(BufferPoolOptions options)
+      : options_(std::move(options)) {}
+  std::optional<Block> TakeFree(uint64_t nbytes);
+  absl::StatusOr<std::shared_ptr<Arena>> MakeArena(uint64_t for_block);
+  Block TakeFrom(std::shared_ptr<Arena> arena, uint64_t nbytes);
+  Block Hand(Shelf& shelf, uintptr_t address, uint64_t nbytes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void GiveBack(uintptr_t address, uint64_t nbytes, bool a_child_has_it);
+  void Retire(uintptr_t arena) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void DropIdle(absl::Time idle_since);
+  // The shelf whose arena has all of the range; end(): none.
+  Shelves::const_iterator Find(const void* data, uint64_t nbytes) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  const BufferPoolOptions options_;
+  mutable absl::Mutex mu_;
+  Shelves shelves_ ABSL_GUARDED_BY(mu_);
+  FreeSpans free_ ABSL_GUARDED_BY(mu_);
+  uint64_t arenas_made_ ABSL_GUARDED_BY(mu_) = 0;
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_POOL_BUFFER_POOL_H_

@@ -1,0 +1,40 @@
+#ifndef TENSORFERRY_TRANSFER_POOLED_MEMORY_H_
+#define TENSORFERRY_TRANSFER_POOLED_MEMORY_H_
+
+#include <c10/core/Allocator.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "pool/buffer_pool.h"
+#include "serialization/device_converter.h"
+
+namespace tensorferry {
+
+// A session's pool as what tensors are received into. Small storages, and those
+// for which the pool has no room, get libtorch's memory instead. Thread-safe.
+// What was taken outlives it, and the session.
+class PooledMemory : public BufferSource {
+ public:
+  // What is smaller libtorch's allocator has just as fast: it keeps such memory
+  // and hands it out again.
+  static constexpr uint64_t kSmallestBlock = uint64_t{256} << 10;
+
+  explicit PooledMemory(std::shared_ptr<BufferPool> pool)
+      : pool_(std::move(pool)) {}
+
+  // May block from kSmallestBlock on.
+  absl::StatusOr<c10::DataPtr> Take(size_t nbytes, size_t align) override;
+
+  const std::shared_ptr<BufferPool>& pool() const { return pool_; }
+
+ private:
+  const std::shared_ptr<BufferPool> pool_;
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_TRANSFER_POOLED_MEMORY_H_
