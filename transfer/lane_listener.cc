@@ -25,9 +25,11 @@ void LaneListener::Start(Callbacks callbacks) {
   AcceptNext();
 }
 
-// One accept is always pending: its answer, at the latest the one to close(),
-// is what the end waits for.
+// One accept is always pending: the answer to close() is what the end waits
+// for. It follows at once, not in a later turn, because tensorpipe's listener
+// and a pipe that comes while none is pending hold each other for ever.
 void LaneListener::AcceptNext() {
+  if (broken_ || listener_ == nullptr) return;
   try {
     listener_->accept(
         [self = shared_from_this()](const tensorpipe::Error& error,
@@ -35,6 +37,7 @@ void LaneListener::AcceptNext() {
           self->loop_->Post([self, error, pipe = std::move(pipe)]() mutable {
             self->OnAccept(error, std::move(pipe));
           });
+          if (!error) self->AcceptNext();
         });
   } catch (...) {
     Break(CurrentExceptionStatus("accepting lanes"));
@@ -44,10 +47,11 @@ void LaneListener::AcceptNext() {
 void LaneListener::OnAccept(const tensorpipe::Error& error,
                             std::shared_ptr<tensorpipe::Pipe> pipe) {
   if (broken_) return;
-  if (closing_) return End(absl::CancelledError("closed"));
-  if (error) return End(ToStatus(error, "accepting lanes"));
-  AcceptNext();
-  callbacks_.on_pipe(std::move(pipe));
+  if (error) {
+    return End(closing_ ? absl::CancelledError("closed")
+                        : ToStatus(error, "accepting lanes"));
+  }
+  if (!closing_) callbacks_.on_pipe(std::move(pipe));
 }
 
 void LaneListener::Close() {

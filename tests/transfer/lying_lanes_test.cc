@@ -227,6 +227,18 @@ TEST_F(LyingLanesTest, DialerOverAWireThatIsNoneOfTheSessionIsTurnedAway) {
   ExpectReject(StatusCode::kInvalidArgument, "pigeon");
 }
 
+// A leak is AddressSanitizer's to find.
+TEST_F(LyingLanesTest, PipesThatComeWhileTheirLinkEndsLeaveWithIt) {
+  for (int round = 0; round < 30; ++round) {
+    up_ = StatusOutcome();
+    MeetSilentDialer();
+    for (int pipe = 0; pipe < 8; ++pipe) peer_->OpenLane();
+    link_ = nullptr;
+    endpoint_ = nullptr;
+    peer_ = nullptr;
+  }
+}
+
 // ---- accepters: while the link opens
 
 TEST_F(LyingLanesTest, AnswerForAnotherLaneOrGenerationFailsTheDial) {

@@ -160,6 +160,15 @@ absl::Status RawPeer::AcceptAll() {
 }
 
 RawPeer::~RawPeer() {
+  // A listener of tensorpipe's and the pipes that nobody took from it hold each
+  // other for ever.
+  if (listener_ != nullptr) {
+    OnLoop([this] {
+      for (size_t i = 0; i < lanes_.size(); ++i) {
+        listener_->accept([](const tensorpipe::Error&, Pipe) {});
+      }
+    });
+  }
   context_->close();
   context_->join();
 }
