@@ -2,7 +2,7 @@
 // on its standard input and answers each with one on its standard output;
 // contestant.py is its twin for neighbours of Python. Usage:
 //
-//   contestant NAME sender|receiver READY [LIBRARY]
+//   contestant NAME|plugin:LIBRARY sender|receiver READY
 //
 // READY is the descriptor of a pipe from the receiver to the sender, through
 // which goes a byte when the receiver is ready for a message, so that what it
@@ -33,8 +33,10 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "base/status_macros.h"
 #include "benchmarks/neighbours/limits.h"
 #include "benchmarks/neighbours/neighbour.h"
@@ -46,13 +48,16 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using nlohmann::json;
 
+constexpr absl::string_view kPlugin = "plugin:";
+
 double SecondsSince(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-absl::StatusOr<Neighbour> Find(const std::string& name,
-                               const std::string& library) {
-  if (name == "plugin") return PluginNeighbour(library);
+absl::StatusOr<Neighbour> Find(const std::string& name) {
+  if (absl::StartsWith(name, kPlugin)) {
+    return PluginNeighbour(name.substr(kPlugin.size()));
+  }
   const std::map<std::string, Neighbour> neighbours = {
       {"ferry", FerryNeighbour("unix/local", /*digests=*/true)},
       {"ferry_no_digest", FerryNeighbour("unix/local", /*digests=*/false)},
@@ -212,18 +217,16 @@ int Fail(const absl::Status& status) {
 }
 
 absl::StatusOr<std::unique_ptr<End>> MakeEnd(const std::string& name,
-                                             bool sends, int ready,
-                                             const std::string& library) {
-  FERRY_ASSIGN_OR_RETURN(Neighbour neighbour, Find(name, library));
+                                             bool sends, int ready) {
+  FERRY_ASSIGN_OR_RETURN(Neighbour neighbour, Find(name));
   if (sends) return std::make_unique<SendingEnd>(std::move(neighbour), ready);
   FERRY_ASSIGN_OR_RETURN(auto acceptor, neighbour.listen());
   Say({{"address", acceptor->address()}});
   return std::make_unique<ReceivingEnd>(std::move(acceptor), ready);
 }
 
-int Run(const std::string& name, bool sends, int ready,
-        const std::string& library) {
-  auto end = MakeEnd(name, sends, ready, library);
+int Run(const std::string& name, bool sends, int ready) {
+  auto end = MakeEnd(name, sends, ready);
   if (!end.ok()) return Fail(end.status());
   for (std::string line; std::getline(std::cin, line);) {
     const json command = json::parse(line, nullptr, /*allow_exceptions=*/false);
@@ -245,10 +248,10 @@ int main(int argc, char** argv) {
   int ready = -1;
   if (argc < 4 || !absl::SimpleAtoi(argv[3], &ready)) {
     std::fprintf(stderr,
-                 "usage: contestant NAME sender|receiver READY "
-                 "[LIBRARY]\n");
+                 "usage: contestant NAME|plugin:LIBRARY "
+                 "sender|receiver READY\n");
     return 2;
   }
   return tensorferry::benchmarks::Run(argv[1], std::string(argv[2]) == "sender",
-                                      ready, argc > 4 ? argv[4] : "");
+                                      ready);
 }

@@ -153,7 +153,7 @@ def _command(contestant, program, wheels):
   if kind == "python":
     return [wheels.python, str(environment.FOLDER / "python/contestant.py"),
             name]
-  return [str(program), "plugin", str(wheels.build_plugin(name))]
+  return [str(program), f"plugin:{wheels.build_plugin(name)}"]
 
 
 class Comparison:
