@@ -88,8 +88,8 @@ absl::StatusOr<std::shared_ptr<Arena>> BufferPool::MakeArena(
   uint64_t nbytes = std::max(
       for_block,
       std::min(options_.arena_bytes, std::max(held(), kFirstArenaBytes)));
+  DropIdle(absl::InfiniteFuture(), nbytes);
   if (!options_.budget->Take(nbytes).ok()) {
-    DropIdle(absl::InfiniteFuture());
     nbytes = for_block;
     FERRY_RETURN_IF_ERROR(options_.budget->Take(nbytes));
   }
@@ -170,18 +170,22 @@ absl::Status BufferPool::Fence(void* data, uint64_t nbytes) {
   return ReplacePages(static_cast<std::byte*>(data), nbytes);
 }
 
-void BufferPool::Trim() { DropIdle(options_.clock->Now() - options_.idle); }
+void BufferPool::Trim() {
+  DropIdle(options_.clock->Now() - options_.idle, UINT64_MAX);
+}
 
-void BufferPool::DropIdle(absl::Time idle_since) {
+void BufferPool::DropIdle(absl::Time idle_since, uint64_t nbytes) {
   std::vector<std::shared_ptr<Arena>> dropped;  // go after the lock
   absl::MutexLock lock(&mu_);
-  for (auto at = shelves_.begin(); at != shelves_.end();) {
+  uint64_t sum = 0;
+  for (auto at = shelves_.begin(); at != shelves_.end() && sum < nbytes;) {
     Shelf& shelf = at->second;
     if (shelf.blocks > 0 || shelf.idle_since > idle_since) {
       ++at;
       continue;
     }
     free_.Remove(at->first, shelf.arena->nbytes());
+    sum += shelf.arena->nbytes();
     dropped.push_back(std::move(shelf.arena));
     at = shelves_.erase(at);
   }

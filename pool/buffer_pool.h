@@ -56,7 +56,9 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
 
   // A block of as many whole pages as `nbytes` (not 0) need. What it holds is
   // not specified. May block while an arena is made: 4 MiB at first, then as
-  // much as the pool has already, up to arena_bytes.
+  // much as the pool has already, up to arena_bytes. Arenas without blocks, all
+  // of which are too small then, make room for it: a pool hardly holds more
+  // than was in use at one time.
   // RESOURCE_EXHAUSTED: the budget, named, or the system's memory. Others:
   // those of Arena::Create. Plain memory does as well then.
   absl::StatusOr<Block> Take(uint64_t nbytes);
@@ -100,7 +102,8 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void GiveBack(uintptr_t address, uint64_t nbytes, bool a_child_has_it);
   void Retire(uintptr_t arena) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void DropIdle(absl::Time idle_since);
+  // Those idle since then or longer, until they are as many bytes.
+  void DropIdle(absl::Time idle_since, uint64_t nbytes);
   // The shelf whose arena has all of the range; end(): none.
   Shelves::const_iterator Find(const void* data, uint64_t nbytes) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

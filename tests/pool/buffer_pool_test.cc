@@ -160,6 +160,16 @@ TEST_F(BufferPoolTest, ForWantOfBudgetWhatIsIdleGoesFirst) {
   EXPECT_EQ(budget_->taken(), 64 * kMiB);
 }
 
+TEST_F(BufferPoolTest, WhatIsTooSmallMakesRoomForWhatIsLarger) {
+  auto pool = Pool();
+  const Block kept = Taken(*pool, 10 * kMiB);
+  Block small = Taken(*pool, 12 * kMiB), other = Taken(*pool, 14 * kMiB);
+  small = other = Block();
+  EXPECT_EQ(pool->held(), 36 * kMiB);
+  const Block large = Taken(*pool, 20 * kMiB);
+  EXPECT_EQ(pool->held(), 30 * kMiB);
+}
+
 TEST_F(BufferPoolTest, WhatTheSystemRefusesIsNotCounted) {
   auto pool = Pool();
   rlimit before = {};
@@ -176,9 +186,10 @@ TEST_F(BufferPoolTest, WhatTheSystemRefusesIsNotCounted) {
 TEST_F(BufferPoolTest, TrimGivesBackWhatWasIdleForLong) {
   auto pool = Pool();
   const Block kept = Taken(*pool, 10 * kMiB);
-  Taken(*pool, 11 * kMiB);
+  Block first = Taken(*pool, 11 * kMiB), second = Taken(*pool, 12 * kMiB);
+  first = Block();
   clock_.Advance(absl::Seconds(20));
-  Taken(*pool, 12 * kMiB);
+  second = Block();
   clock_.Advance(absl::Seconds(10));
   pool->Trim();
   EXPECT_EQ(pool->held(), 22 * kMiB);
