@@ -17,11 +17,11 @@ class Witness {
   explicit Witness(RemotePeer& peer);
   // EXPECTs all of it. `more_memory` is what it may have grown by, in bytes.
   void ExpectUnharmed(uint64_t more_memory = uint64_t{4} << 20);
-  void ExpectServed();  // EXPECTs that new sessions are
+  void ExpectServed();       // EXPECTs that new sessions are
+  ProcessView LookAtHeld();  // without memory that is free
 
  private:
   void Rehearse();
-  ProcessView LookAtHeld();  // without memory that is free
 
   RemotePeer& peer_;
   std::unique_ptr<RemotePeer> bystander_;
