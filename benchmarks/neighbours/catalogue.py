@@ -24,6 +24,13 @@ class Contestant:
 
 
 _NO_MANIFEST = "digest, names, dtypes, shapes; the receiver knows the sizes"
+_UCX_LACKS = (_NO_MANIFEST + "; acknowledgement (one byte by hand); sleeping "
+              "while it waits (both sides spin)")
+_ZEROMQ_LACKS = ("digest, names, dtypes, shapes, acknowledgement (one message by "
+                 "hand)")
+_GRPC_LACKS = _NO_MANIFEST + "; acknowledgement (one message by hand)"
+_MULTIPROCESSING_LACKS = ("digest, names, the caller's tensors, acknowledgement "
+                          "(one message by hand)")
 _PYTHON = ("base", "torch")
 
 CONTESTANTS = [
@@ -47,21 +54,20 @@ CONTESTANTS = [
     Contestant("gloo", "torch.distributed, gloo (TCP), Python", "python:gloo",
                _NO_MANIFEST + "; acknowledgement (one byte by hand)", _PYTHON,
                beside="ferry_tcp"),
-    Contestant("multiprocessing", "torch.multiprocessing, copied",
-               "python:multiprocessing:copy",
-               "digest, names, the caller's tensors, acknowledgement (one "
-               "message by hand)", _PYTHON, own=False),
+    Contestant("multiprocessing", "torch.multiprocessing, copied twice",
+               "python:multiprocessing:copy", _MULTIPROCESSING_LACKS, _PYTHON,
+               own=False),
     Contestant("multiprocessing_shared",
                "torch.multiprocessing, in shared memory before",
                "python:multiprocessing:shared",
-               "as above; nothing is copied, both sides see later writes",
+               _MULTIPROCESSING_LACKS +
+               "; nothing is copied, both sides see later writes",
                _PYTHON, own=False),
     Contestant("ucx", "UCX tagged iov, posix + cma", "plugin:ucx_plugin.cc",
-               _NO_MANIFEST + "; acknowledgement (one byte by hand); sleeping "
-               "while it waits (both sides spin)", ("ucx",),
+               _UCX_LACKS, ("ucx",),
                environment={"UCX_TLS": "posix,cma,self"}),
     Contestant("ucx_tcp", "UCX tagged iov, TCP", "plugin:ucx_plugin.cc",
-               "as above", ("ucx",), beside="ferry_tcp",
+               _UCX_LACKS, ("ucx",), beside="ferry_tcp",
                environment={"UCX_TLS": "tcp,self"}),
     Contestant("nixl", "NIXL over UCX, Python", "python:nixl",
                _NO_MANIFEST + "; memory that was not registered before; "
@@ -72,14 +78,13 @@ CONTESTANTS = [
                "telling the receiver", ("base", "mooncake"), fresh=False,
                beside="ferry_tcp"),
     Contestant("zeromq", "ZeroMQ ipc, Python", "python:zeromq:ipc",
-               "digest, names, dtypes, shapes, acknowledgement (one message "
-               "by hand)", ("base", "pyzmq")),
+               _ZEROMQ_LACKS, ("base", "pyzmq")),
     Contestant("zeromq_tcp", "ZeroMQ TCP, Python", "python:zeromq:tcp",
-               "as above", ("base", "pyzmq"), beside="ferry_tcp"),
+               _ZEROMQ_LACKS, ("base", "pyzmq"), beside="ferry_tcp"),
     Contestant("grpc", "gRPC C++ streaming, unix socket", "cpp:grpc",
-               _NO_MANIFEST + "; acknowledgement (one message by hand)"),
+               _GRPC_LACKS),
     Contestant("grpc_tcp", "gRPC C++ streaming, TCP", "cpp:grpc_tcp",
-               "as above", beside="ferry_tcp"),
+               _GRPC_LACKS, beside="ferry_tcp"),
     Contestant("flight", "Arrow Flight DoPut, unix socket, Python",
                "python:flight", "digest, the caller's tensors, "
                "acknowledgement (one message by hand)", ("base", "pyarrow"),

@@ -41,6 +41,7 @@
 #include "benchmarks/neighbours/limits.h"
 #include "benchmarks/neighbours/neighbour.h"
 #include "benchmarks/two_process/process_usage.h"
+#include "benchmarks/two_process/workload.h"
 
 namespace tensorferry::benchmarks {
 namespace {
@@ -174,7 +175,7 @@ class ReceivingEnd : public End {
  private:
   absl::StatusOr<json> Connect(const std::string&) override {
     FERRY_ASSIGN_OR_RETURN(receiver_, acceptor_->Accept());
-    const Contents first = FillSizes({4});
+    const Contents first = LayOut({4});
     receiver_->Arm(first, /*reuse=*/false);
     FERRY_RETURN_IF_ERROR(receiver_->Take().status());
     return json::object();

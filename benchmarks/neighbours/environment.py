@@ -56,6 +56,13 @@ class Environment:
     if self._outcomes[name]:
       raise Unavailable(f"{name}: {self._outcomes[name]}")
 
+  def plot(self, script, path, folder):
+    """Runs a script that plots the results in `path`, by the environment's
+    Python, which has matplotlib."""
+    self.need("base")
+    subprocess.run([self.python, str(script), str(path), str(folder)],
+                   check=True)
+
   def build_plugin(self, source):
     """Builds a plugin against UCX's wheel; returns where it is."""
     ucx = pathlib.Path(_run([

@@ -1,16 +1,16 @@
-#include <ATen/ops/empty_like.h>
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/synchronization/notification.h"
 #include "base/status_macros.h"
 #include "benchmarks/neighbours/neighbour.h"
 #include "benchmarks/neighbours/stream.grpc.pb.h"
+#include "benchmarks/two_process/workload.h"
 
 namespace tensorferry::benchmarks {
 namespace {
@@ -20,10 +20,8 @@ constexpr size_t kPieceBytes = 2 << 20;
 class GrpcSender : public Sender {
  public:
   explicit GrpcSender(const std::string& address) {
-    grpc::ChannelArguments arguments;
-    arguments.SetMaxReceiveMessageSize(-1);
-    stub_ = TensorStream::NewStub(grpc::CreateCustomChannel(
-        address, grpc::InsecureChannelCredentials(), arguments));
+    stub_ = TensorStream::NewStub(
+        grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
     stream_ = stub_->Move(&context_);
   }
   ~GrpcSender() override {
@@ -92,7 +90,9 @@ class Inbox {
       absl::MutexLock lock(&mu_);
       mu_.Await(absl::Condition(
           +[](Inbox* self) { return self->like_ != nullptr; }, this));
-      if (tensors_.empty()) Allocate();
+      if (tensors_.empty()) {
+        tensors_ = reuse_ ? like_->tensors : FreshLike(like_->tensors);
+      }
       for (const Piece& piece : pieces.pieces()) Store(piece);
       if (!pieces.last()) continue;
       like_ = nullptr;
@@ -103,12 +103,6 @@ class Inbox {
   }
 
  private:
-  void Allocate() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    for (const at::Tensor& tensor : like_->tensors) {
-      tensors_.push_back(reuse_ ? tensor : at::empty_like(tensor));
-    }
-  }
-
   // Trusts the other process, as bare tensorpipe's turn does.
   void Store(const Piece& piece) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     auto* data =

@@ -1,6 +1,5 @@
 #include "benchmarks/neighbours/limits.h"
 
-#include <ATen/ops/empty_like.h>
 #include <ATen/ops/from_blob.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +18,11 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "base/socket_ends.h"
 #include "base/status_macros.h"
+#include "base/unique_fd.h"
+#include "benchmarks/neighbours/pieces.h"
+#include "benchmarks/two_process/workload.h"
 
 namespace tensorferry::benchmarks {
 namespace {
@@ -28,17 +31,12 @@ absl::Status SystemError(const char* call) {
   return absl::InternalError(absl::StrCat(call, ": ", std::strerror(errno)));
 }
 
-// A connected socket, closed at the end.
+// A connected socket.
 class Wire {
  public:
-  explicit Wire(int fd) : fd_(fd) {}
-  Wire(Wire&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Wire& operator=(Wire&&) = delete;
-  ~Wire() {
-    if (fd_ >= 0) close(fd_);
-  }
+  explicit Wire(UniqueFd fd) : fd_(std::move(fd)) {}
 
-  int fd() const { return fd_; }
+  int fd() const { return fd_.get(); }
 
   absl::Status Write(const void* data, size_t nbytes) {
     return Move(writev, {{const_cast<void*>(data), nbytes}}, "writev");
@@ -64,7 +62,7 @@ class Wire {
                     std::vector<iovec> pieces, const char* name) {
     for (size_t at = 0; at < pieces.size();) {
       const int count = std::min<size_t>(IOV_MAX, pieces.size() - at);
-      ssize_t moved = call(fd_, &pieces[at], count);
+      ssize_t moved = call(fd(), &pieces[at], count);
       if (moved < 0 && errno == EINTR) continue;
       if (moved < 0) return SystemError(name);
       if (moved == 0) return absl::UnavailableError("the other side is gone");
@@ -80,25 +78,10 @@ class Wire {
     return absl::OkStatus();
   }
 
-  int fd_;
+  UniqueFd fd_;
 };
 
-std::vector<iovec> PiecesOf(const std::vector<at::Tensor>& tensors) {
-  std::vector<iovec> pieces;
-  pieces.reserve(tensors.size());
-  for (const at::Tensor& tensor : tensors) {
-    pieces.push_back(
-        {const_cast<void*>(tensor.const_data_ptr()), tensor.nbytes()});
-  }
-  return pieces;
-}
-
-// ---- a socket with an address that fits on one line
-
-struct Listening {
-  int fd;
-  std::string address;
-};
+// ---- sockets whose address is a port of loopback
 
 sockaddr_in Loopback(int port) {
   sockaddr_in address = {};
@@ -113,16 +96,15 @@ void SetNoDelay(int fd) {
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 }
 
-absl::StatusOr<Listening> Listen() {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address = Loopback(0);
-  socklen_t length = sizeof(address);
-  auto* any = reinterpret_cast<sockaddr*>(&address);
-  if (bind(fd, any, length) != 0 || listen(fd, 1) != 0 ||
-      getsockname(fd, any, &length) != 0) {
+absl::StatusOr<UniqueFd> Listen() {
+  UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const sockaddr_in any = Loopback(0);
+  if (bind(fd.get(), reinterpret_cast<const sockaddr*>(&any), sizeof(any)) !=
+          0 ||
+      listen(fd.get(), 1) != 0) {
     return SystemError("listen");
   }
-  return Listening{fd, absl::StrCat(ntohs(address.sin_port))};
+  return fd;
 }
 
 absl::StatusOr<Wire> ConnectTo(const std::string& port) {
@@ -130,7 +112,7 @@ absl::StatusOr<Wire> ConnectTo(const std::string& port) {
   if (!absl::SimpleAtoi(port, &number)) {
     return absl::InvalidArgumentError(absl::StrCat("what is '", port, "'?"));
   }
-  Wire wire(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  Wire wire(UniqueFd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)));
   const sockaddr_in address = Loopback(number);
   if (connect(wire.fd(), reinterpret_cast<const sockaddr*>(&address),
               sizeof(address)) != 0) {
@@ -166,7 +148,8 @@ class LimitReceiver : public Receiver {
   }
 
   absl::StatusOr<std::vector<at::Tensor>> Take() override {
-    std::vector<at::Tensor> tensors = reuse_ ? like_->tensors : Fresh();
+    std::vector<at::Tensor> tensors =
+        reuse_ ? like_->tensors : FreshLike(like_->tensors);
     FERRY_RETURN_IF_ERROR(Fetch(wire_, PiecesOf(tensors)));
     FERRY_RETURN_IF_ERROR(wire_.Tell());
     return tensors;
@@ -176,14 +159,6 @@ class LimitReceiver : public Receiver {
   virtual absl::Status Fetch(Wire& wire, std::vector<iovec> pieces) = 0;
 
  private:
-  std::vector<at::Tensor> Fresh() const {
-    std::vector<at::Tensor> tensors;
-    for (const at::Tensor& tensor : like_->tensors) {
-      tensors.push_back(at::empty_like(tensor));
-    }
-    return tensors;
-  }
-
   Wire wire_;
   const Contents* like_ = nullptr;
   bool reuse_ = false;
@@ -289,11 +264,9 @@ class MemcpySender : public Sender {
     FERRY_RETURN_IF_ERROR(wire_.Read(&memory, sizeof(memory)));
     const std::string path =
         absl::StrCat("/proc/", memory.pid, "/fd/", memory.fd);
-    const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
-    if (fd < 0) return SystemError(path.c_str());
-    auto mapped = Map(fd, memory.nbytes);
-    close(fd);
-    FERRY_ASSIGN_OR_RETURN(theirs_, std::move(mapped));
+    const UniqueFd fd(open(path.c_str(), O_RDWR | O_CLOEXEC));
+    if (!fd.valid()) return SystemError(path.c_str());
+    FERRY_ASSIGN_OR_RETURN(theirs_, Map(fd.get(), memory.nbytes));
     nbytes_ = nbytes;
     return absl::OkStatus();
   }
@@ -342,18 +315,16 @@ class MemcpyReceiver : public Receiver {
   void Unmap() {
     views_.clear();
     if (nbytes_ > 0) munmap(data_, nbytes_);
-    if (fd_ >= 0) close(fd_);
     nbytes_ = 0;
-    fd_ = -1;
   }
 
   absl::Status Share(const Contents& like) {
     Unmap();
-    fd_ = memfd_create("limit", MFD_CLOEXEC);
-    if (fd_ < 0 || ftruncate(fd_, like.bytes) != 0) {
+    fd_ = UniqueFd(memfd_create("limit", MFD_CLOEXEC));
+    if (!fd_.valid() || ftruncate(fd_.get(), like.bytes) != 0) {
       return SystemError("memfd_create");
     }
-    FERRY_ASSIGN_OR_RETURN(data_, Map(fd_, like.bytes));
+    FERRY_ASSIGN_OR_RETURN(data_, Map(fd_.get(), like.bytes));
     nbytes_ = like.bytes;
     int64_t at = 0;
     for (const at::Tensor& tensor : like.tensors) {
@@ -361,13 +332,14 @@ class MemcpyReceiver : public Receiver {
           at::from_blob(data_ + at, tensor.sizes(), tensor.options()));
       at += tensor.nbytes();
     }
-    const SharedMemory memory = {getpid(), fd_, static_cast<size_t>(nbytes_)};
+    const SharedMemory memory = {getpid(), fd_.get(),
+                                 static_cast<size_t>(nbytes_)};
     return wire_.Write(&memory, sizeof(memory));
   }
 
   Wire wire_;
   absl::Status status_;
-  int fd_ = -1;
+  UniqueFd fd_;
   std::byte* data_ = nullptr;
   int64_t nbytes_ = 0;
   std::vector<at::Tensor> views_;
@@ -378,28 +350,27 @@ class MemcpyReceiver : public Receiver {
 template <class ReceiverType>
 class SocketAcceptor : public Acceptor {
  public:
-  explicit SocketAcceptor(Listening listening)
-      : fd_(listening.fd), address_(std::move(listening.address)) {}
-  ~SocketAcceptor() override { close(fd_); }
+  explicit SocketAcceptor(UniqueFd listening)
+      : fd_(std::move(listening)), address_(absl::StrCat(PortOf(fd_.get()))) {}
 
   const std::string& address() const override { return address_; }
 
   absl::StatusOr<std::unique_ptr<Receiver>> Accept() override {
-    Wire wire(accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC));
+    Wire wire(UniqueFd(accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC)));
     if (wire.fd() < 0) return SystemError("accept4");
     SetNoDelay(wire.fd());
     return std::make_unique<ReceiverType>(std::move(wire));
   }
 
  private:
-  const int fd_;
+  const UniqueFd fd_;
   const std::string address_;
 };
 
 template <class SenderType, class ReceiverType, class... Arguments>
 Neighbour Limit(Arguments... arguments) {
   return {.listen = []() -> absl::StatusOr<std::unique_ptr<Acceptor>> {
-            FERRY_ASSIGN_OR_RETURN(auto listening, Listen());
+            FERRY_ASSIGN_OR_RETURN(UniqueFd listening, Listen());
             return std::make_unique<SocketAcceptor<ReceiverType>>(
                 std::move(listening));
           },

@@ -1,4 +1,3 @@
-#include <ATen/ops/empty_like.h>
 #include <dlfcn.h>
 
 #include <utility>
@@ -6,7 +5,9 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "benchmarks/neighbours/neighbour.h"
+#include "benchmarks/neighbours/pieces.h"
 #include "benchmarks/neighbours/plugin.h"
+#include "benchmarks/two_process/workload.h"
 
 namespace tensorferry::benchmarks {
 namespace {
@@ -49,22 +50,12 @@ absl::StatusOr<Plugin> Load(const std::string& path) {
   return plugin;
 }
 
-std::vector<PluginPiece> PiecesOf(const std::vector<at::Tensor>& tensors) {
-  std::vector<PluginPiece> pieces;
-  pieces.reserve(tensors.size());
-  for (const at::Tensor& tensor : tensors) {
-    pieces.push_back(
-        {const_cast<void*>(tensor.const_data_ptr()), tensor.nbytes()});
-  }
-  return pieces;
-}
-
 class PluginSender : public Sender {
  public:
   PluginSender(Plugin plugin, void* end) : plugin_(plugin), end_(end) {}
 
   absl::Status Send(const Contents& contents) override {
-    const std::vector<PluginPiece> pieces = PiecesOf(contents.tensors);
+    const std::vector<iovec> pieces = PiecesOf(contents.tensors);
     return plugin_.ToStatus(plugin_.send(end_, pieces.data(), pieces.size()) ==
                             0);
   }
@@ -79,11 +70,8 @@ class PluginReceiver : public Receiver {
   PluginReceiver(Plugin plugin, void* end) : plugin_(plugin), end_(end) {}
 
   void Arm(const Contents& like, bool reuse) override {
-    tensors_ = like.tensors;
-    if (!reuse) {
-      for (at::Tensor& tensor : tensors_) tensor = at::empty_like(tensor);
-    }
-    const std::vector<PluginPiece> pieces = PiecesOf(tensors_);
+    tensors_ = reuse ? like.tensors : FreshLike(like.tensors);
+    const std::vector<iovec> pieces = PiecesOf(tensors_);
     armed_ =
         plugin_.ToStatus(plugin_.arm(end_, pieces.data(), pieces.size()) == 0);
   }

@@ -9,11 +9,13 @@ import json
 import pathlib
 import sys
 
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent))
+
+from results.markdown import short, table
+
 try:
   import matplotlib
-  matplotlib.use("Agg")
-  from matplotlib import pyplot
-  matplotlib.rcParams["svg.hashsalt"] = "tensorferry"
+  from results.plots import pyplot, save
 except ImportError:
   pyplot = None
 
@@ -41,23 +43,8 @@ class Result:
                    for workload in self.workloads)]
 
 
-def short(value):
-  """Three digits that matter."""
-  if value is None:
-    return ""
-  if abs(value) >= 100:
-    return f"{value:,.0f}"
-  return f"{value:.2g}" if abs(value) < 0.1 else f"{value:.3g}"
-
-
 def both(values, scale=1):
   return " + ".join(short(value * scale) for value in values)
-
-
-def table(header, rows):
-  lines = ["| " + " | ".join(cells) + " |"
-           for cells in [header, ["---"] * len(header)] + rows]
-  return "\n".join(lines) + "\n"
 
 
 def about(result):
@@ -134,12 +121,6 @@ def write_markdown(result, folder):
 
 
 # ---- plots
-
-
-def save(figure, folder, name):
-  figure.savefig(folder / f"{name}.png", dpi=110)
-  figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
-  pyplot.close(figure)
 
 
 def plot_ratios(result, folder):

@@ -93,7 +93,7 @@ class End {
            ConnectTo(address);
   }
 
-  bool Send(const PluginPiece* pieces, size_t count) {
+  bool Send(const iovec* pieces, size_t count) {
     char byte;
     const ucp_request_param_t plain = {};
     void* answer =
@@ -105,7 +105,7 @@ class End {
            Finish("receive of the answer", answer);
   }
 
-  bool Arm(const PluginPiece* pieces, size_t count) {
+  bool Arm(const iovec* pieces, size_t count) {
     SetPieces(pieces, count);
     const ucp_request_param_t iov = Iov();
     armed_ = ucp_tag_recv_nbx(worker_, iov_.data(), iov_.size(), kMessage,
@@ -125,10 +125,10 @@ class End {
     return param;
   }
 
-  void SetPieces(const PluginPiece* pieces, size_t count) {
+  void SetPieces(const iovec* pieces, size_t count) {
     iov_.resize(count);
     for (size_t i = 0; i < count; ++i) {
-      iov_[i] = {pieces[i].data, pieces[i].nbytes};
+      iov_[i] = {pieces[i].iov_base, pieces[i].iov_len};
     }
   }
 
@@ -184,11 +184,11 @@ void* plugin_connect(const char* address) {
              : nullptr;
 }
 
-int plugin_send(void* end, const PluginPiece* pieces, size_t count) {
+int plugin_send(void* end, const iovec* pieces, size_t count) {
   return Of(end)->Send(pieces, count) ? 0 : -1;
 }
 
-int plugin_arm(void* end, const PluginPiece* pieces, size_t count) {
+int plugin_arm(void* end, const iovec* pieces, size_t count) {
   return Of(end)->Arm(pieces, count) ? 0 : -1;
 }
 

@@ -5,11 +5,9 @@ import json
 import pathlib
 import sys
 
-import matplotlib
-matplotlib.use("Agg")
-from matplotlib import pyplot
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent))
 
-matplotlib.rcParams["svg.hashsalt"] = "tensorferry"
+from results.plots import pyplot, save
 
 
 def main(path, folder):
@@ -38,9 +36,7 @@ def main(path, folder):
     axes.set_title(f"One of many {kind}")
     axes.grid(True, alpha=0.3)
     axes.legend(fontsize=8, title="at the middle size", loc="upper right")
-  for suffix, options in (("png", {"dpi": 110}),
-                          ("svg", {"metadata": {"Date": None}})):
-    figure.savefig(pathlib.Path(folder) / f"scale.{suffix}", **options)
+  save(figure, pathlib.Path(folder), "scale")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 #include "benchmarks/two_process/bare.h"
 
 #include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
 #include <tensorpipe/tensorpipe.h>
 
 #include <cstring>
@@ -173,14 +172,8 @@ class BareReceiver : public Receiver {
       const bool fits = region_.defined() &&
                         static_cast<int64_t>(region_.nbytes()) == like.bytes;
       if (!reuse || !fits) region_ = RegionFor(like);
-    } else if (reuse) {
-      tensors_ = like.tensors;
     } else {
-      tensors_.clear();
-      tensors_.reserve(like.tensors.size());
-      for (const at::Tensor& tensor : like.tensors) {
-        tensors_.push_back(at::empty_like(tensor));
-      }
+      tensors_ = reuse ? like.tensors : FreshLike(like.tensors);
     }
   }
 

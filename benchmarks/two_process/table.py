@@ -6,7 +6,13 @@ RESULT.json is what two_process or serialize_benchmark has written for
 """
 
 import json
+import pathlib
 import sys
+
+sys.dont_write_bytecode = True
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent))
+
+from results.markdown import short, table
 
 # Counter prefix -> what the table calls it, in the order of its rows.
 CONTESTANTS = {
@@ -22,13 +28,6 @@ MESSAGES = {
 }
 HEADER = ["message", "into", "", "GB/s", "p50 ms", "p99 ms",
           "CPU s/GB sender + receiver", "time / bare"]
-
-
-def short(value):
-  """Three digits that matter."""
-  if value >= 100:
-    return f"{value:,.0f}"
-  return f"{value:.2g}" if value < 0.1 else f"{value:.3g}"
 
 
 def message_name(name):
@@ -58,12 +57,7 @@ def rows_of(run):
 
 def print_table(path, runs):
   print(f"### {path}\n")
-  for cells in [HEADER, ["---"] * len(HEADER)]:
-    print("| " + " | ".join(cells) + " |")
-  for run in runs:
-    for cells in rows_of(run):
-      print("| " + " | ".join(cells) + " |")
-  print()
+  print(table(HEADER, [cells for run in runs for cells in rows_of(run)]))
 
 
 def print_items(runs):
@@ -72,11 +66,10 @@ def print_items(runs):
   counts = list(dict.fromkeys(run["name"].split("/")[1] for run in runs))
   each = {tuple(run["name"].split("/")[:2]): 1e9 / run["items_per_second"]
           for run in runs}
-  print("| ns a tensor | " + " | ".join(f"{int(c):,}" for c in counts) + " |")
-  print("| --- |" + " --- |" * len(counts))
-  for name in names:
-    cells = [short(each[name, count]) for count in counts]
-    print(f"| {name.removeprefix('BM_')} | " + " | ".join(cells) + " |")
+  rows = [[name.removeprefix("BM_")] +
+          [short(each[name, count]) for count in counts] for name in names]
+  print(table(["ns a tensor"] + [f"{int(count):,}" for count in counts], rows),
+        end="")
 
 
 def main(result):

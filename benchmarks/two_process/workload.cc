@@ -99,12 +99,17 @@ absl::StatusOr<Contents> Fill(absl::string_view name,
                                         workload->tensor_bytes));
 }
 
-Contents LikeThose(const Contents& contents) {
-  Contents result{{}, contents.names, contents.bytes};
-  for (const at::Tensor& tensor : contents.tensors) {
-    result.tensors.push_back(at::empty_like(tensor));
+std::vector<at::Tensor> FreshLike(const std::vector<at::Tensor>& tensors) {
+  std::vector<at::Tensor> fresh;
+  fresh.reserve(tensors.size());
+  for (const at::Tensor& tensor : tensors) {
+    fresh.push_back(at::empty_like(tensor));
   }
-  return result;
+  return fresh;
+}
+
+Contents LikeThose(const Contents& contents) {
+  return {FreshLike(contents.tensors), contents.names, contents.bytes};
 }
 
 void Scribble(const std::vector<at::Tensor>& tensors, uint8_t byte) {

@@ -41,6 +41,9 @@ Contents LayOut(const std::vector<int64_t>& sizes);
 // safetensors file. NOT_FOUND: no such workload.
 absl::StatusOr<Contents> Fill(absl::string_view name, const std::string& model);
 
+// Tensors of the same sizes and types, neither touched nor filled.
+std::vector<at::Tensor> FreshLike(const std::vector<at::Tensor>& tensors);
+
 // Tensors like those of `contents`, on memory of their own.
 Contents LikeThose(const Contents& contents);
 

@@ -16,13 +16,15 @@ namespace testing {
 // with it; many may be under way:
 //
 //   N connect ADDRESS PATH|any MS     opens a session, called N from then on
-//   N send S COUNT BYTES MS [WINDOW]  messages on session S, WINDOW at a time
+//   N send S COUNT BYTES MS [WINDOW]  messages on session S, WINDOW at a time;
+//                                     an error ends in " after_ms=MS"
 //   N echo S COUNT BYTES MS           calls that bring the tensor back
 //   N churn ADDRESS PATH COUNT BYTES  sessions opened, used and closed
 //   N load ADDRESS+... RATE MS BYTES  sessions of random kinds, RATE a second
 //   N watch BYTES                     answers when so much more has moved
 //   N close S MS
 //   N stats                           what has come in and gone wrong
+//   N trim                            gives free memory back to the system
 //
 // Whatever is received is checked. Events carry the number 0: "0 accepted S",
 // "0 ended S CODE TEXT", "0 lost S CODE TEXT" (a receive that failed).

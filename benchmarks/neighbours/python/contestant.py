@@ -15,7 +15,7 @@ and whose acceptor.accept() gives a receiver with
   .take() -> list    waits for it; of whatever has the buffer interface
 
 Either may have .load(arrays) (sender) or .load(own) (receiver), called when
-there are other arrays, which no time counts.
+there are other arrays. Only the time to connect counts it.
 """
 
 import importlib

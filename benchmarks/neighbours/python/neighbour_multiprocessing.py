@@ -1,6 +1,8 @@
 """torch.multiprocessing: storages move into shared memory, handles travel.
 
-copy: the sender's tensors are ordinary ones, so that each message copies them.
+copy: the sender's tensors are ordinary ones. Handing one over moves it into
+      shared memory for good, so a message is of clones of them: two copies,
+      both of which are timed.
 shared: they lie in shared memory before; a message is handles alone.
 """
 

@@ -5,11 +5,11 @@ the sender, before any time counts. The sender knows of the arrival by the
 state of the transfer, the receiver by the notification that goes with it.
 """
 
-import pickle
 import socket
-import struct
 
 from nixl_cu13._api import nixl_agent, nixl_agent_config
+
+from side import Side
 
 ONLY_OWN = True
 _DONE = b"arrived"
@@ -26,30 +26,6 @@ def descriptors(arrays):
 def register(agent, arrays):
   named = [piece + ("",) for piece in descriptors(arrays)]
   return agent.register_memory(named, mem_type="DRAM")
-
-
-class Side:
-  """A TCP connection beside NIXL, for what is told before a turn."""
-
-  def __init__(self, wire):
-    self.wire = wire
-
-  def tell(self, what):
-    data = pickle.dumps(what)
-    self.wire.sendall(struct.pack("<Q", len(data)) + data)
-
-  def hear(self):
-    length, = struct.unpack("<Q", self._read(8))
-    return pickle.loads(self._read(length))
-
-  def _read(self, length):
-    data = b""
-    while len(data) < length:
-      part = self.wire.recv(length - len(data))
-      if not part:
-        raise EOFError("the other side is gone")
-      data += part
-    return data
 
 
 class Sender:
