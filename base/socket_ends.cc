@@ -18,6 +18,8 @@ sockaddr_storage NameOf(int fd) {
 
 }  // namespace
 
+int FamilyOf(int fd) { return NameOf(fd).ss_family; }
+
 uint16_t PortOf(int fd) {
   const sockaddr_storage name = NameOf(fd);
   if (name.ss_family == AF_INET) {
@@ -32,7 +34,7 @@ uint16_t PortOf(int fd) {
 std::optional<PeerProcess> PeerOfSocket(int fd) {
   ucred peer = {};
   socklen_t length = sizeof(peer);
-  if (NameOf(fd).ss_family != AF_UNIX ||
+  if (FamilyOf(fd) != AF_UNIX ||
       getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) {
     return std::nullopt;
   }

@@ -8,6 +8,9 @@
 
 namespace tensorferry {
 
+// AF_UNIX, AF_INET, ...; AF_UNSPEC: not a socket.
+int FamilyOf(int fd);
+
 // The port of our end of an IPv4 or IPv6 socket; 0: it has none.
 uint16_t PortOf(int fd);
 

@@ -33,15 +33,6 @@ void SetOption(int fd, int level, int option, int value) {
   setsockopt(fd, level, option, &value, sizeof(value));
 }
 
-int FamilyOf(int fd) {
-  sockaddr_storage name{};
-  socklen_t length = sizeof(name);
-  if (getsockname(fd, reinterpret_cast<sockaddr*>(&name), &length) != 0) {
-    return AF_UNSPEC;
-  }
-  return name.ss_family;
-}
-
 SocketAddress UnixAddress(const std::string& path) {
   SocketAddress out;
   auto& address = reinterpret_cast<sockaddr_un&>(out.storage);
