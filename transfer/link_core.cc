@@ -26,13 +26,18 @@ Lanes::Options LanesOptions(LinkCore::Options& options, Lanes::Owner* owner) {
 
 // Fills in what the members that are made next read.
 LinkHost* Furnish(LinkHost* host, const LinkCore::Options& options,
-                  Lanes* lanes) {
+                  PooledMemory* memory, Lanes* lanes) {
   host->lanes = lanes;
   host->clock = options.loop->clock();
   host->rules = options.rules;
   host->converters = options.converters;
-  host->buffers = options.buffers;
-  host->quick_bytes = options.buffers == nullptr ? UINT64_MAX : 0;
+  if (memory != nullptr) {
+    host->buffers = memory;
+    host->quick_bytes = PooledMemory::kSmallestBlock - 1;
+  } else {
+    host->buffers = options.buffers;
+    host->quick_bytes = options.buffers == nullptr ? UINT64_MAX : 0;
+  }
   return host;
 }
 
@@ -53,15 +58,11 @@ LinkCore::LinkCore(Options options)
       executor_(options.executor),
       memory_(MemoryOf(options)),
       lanes_(LanesOptions(options, this)),
-      outgoing_(Furnish(this, options, &lanes_)),
+      outgoing_(Furnish(this, options, memory_.get(), &lanes_)),
       incoming_(this),
       on_up_(std::move(options.on_up)),
       on_down_(std::move(options.on_down)),
-      on_gone_(std::move(options.on_gone)) {
-  if (memory_ == nullptr) return;
-  buffers = memory_.get();
-  quick_bytes = PooledMemory::kSmallestBlock - 1;
-}
+      on_gone_(std::move(options.on_gone)) {}
 
 // ---- opening
 
