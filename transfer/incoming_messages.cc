@@ -536,12 +536,17 @@ void IncomingMessages::DigestArrived(const ReceiveAction& action) {
                                          id = action.operation,
                                          bodies = action.body] {
     Unstage(*staged, *message);
-    if (message->arrived == nullptr) {
-      message->arrived = std::make_unique<ArrivalDigest>(
-          message->described(), message->buffers->regions());
-    }
-    const Piece& last = message->cut.PiecesOf(bodies - 1).back();
-    message->arrived->AdvanceTo(last.buffer, last.offset + last.nbytes);
+    const absl::Status digested = CatchExceptions("digesting", [&] {
+      if (message->arrived == nullptr) {
+        message->arrived = std::make_unique<ArrivalDigest>(
+            message->described(), message->buffers->regions());
+      }
+      const Piece& last = message->cut.PiecesOf(bodies - 1).back();
+      message->arrived->AdvanceTo(last.buffer, last.offset + last.nbytes);
+    });
+    // For want of memory: whoever comes next begins anew, with all that is
+    // there.
+    if (!digested.ok()) message->arrived = nullptr;
     return LinkHost::Afterwards{
         [this, id] { Run([&](auto& out) { machine_.OnDigested(id, out); }); },
         nullptr};
