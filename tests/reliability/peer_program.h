@@ -24,7 +24,8 @@ namespace testing {
 //   N watch BYTES                     answers when so much more has moved
 //   N close S MS
 //   N stats                           what has come in and gone wrong
-//   N trim                            gives free memory back to the system
+//   N trim                            gives free memory back to the system;
+//                                     KiB of heap in use
 //
 // Whatever is received is checked. Events carry the number 0: "0 accepted S",
 // "0 ended S CODE TEXT", "0 lost S CODE TEXT" (a receive that failed).

@@ -315,7 +315,7 @@ bool Soak::IsFlat(const Held& before, const Held& now) {
 }
 
 void Soak::CheckFlat() {
-  samples_.push_back(TakeSample());
+  samples_.emplace_back();
   const Sample& first = samples_.front();
   Sample& last = samples_.back();
   Becomes(
