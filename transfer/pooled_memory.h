@@ -19,8 +19,8 @@ namespace tensorferry {
 // What was taken outlives it, and the session.
 class PooledMemory : public BufferSource {
  public:
-  // What is smaller libtorch's allocator has just as fast: it keeps such memory
-  // and hands it out again.
+  // What is smaller libtorch's allocator mostly has from what was freed before;
+  // where exactly that ends was not measured.
   static constexpr uint64_t kSmallestBlock = uint64_t{256} << 10;
 
   explicit PooledMemory(std::shared_ptr<BufferPool> pool)
