@@ -139,6 +139,11 @@ void Connection::Write(const AbstractNopHolder& packet,
 }
 
 void Connection::Close() {
+  absl::ReleasableMutexLock lock(&mu_);
+  if (over_) return;
+  // The loop is there until this is over. A call that runs at once may come
+  // back to what the lock guards.
+  if (loop_->OnLoopThread()) lock.Release();
   calls_.Run(shared_from_this(), [this] {
     hold_read_errors_ = false;
     Fail(absl::CancelledError("connection closed"));
@@ -255,6 +260,10 @@ bool Connection::Step() {
 }
 
 bool Connection::CallBackFailed() {
+  if (!hold_read_errors_) {
+    absl::MutexLock lock(&mu_);
+    over_ = true;
+  }
   const Error error = ToTensorpipeError(status_);
   bool called = false;
   while (!reads_.empty() && !hold_read_errors_) {

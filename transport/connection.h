@@ -59,6 +59,8 @@ class Connection final : public PollLoop::Watcher,
              Transport::write_callback_fn done);
   void Write(const tensorpipe::AbstractNopHolder& packet,
              Transport::write_callback_fn done);
+  // Does nothing, and the loop may be gone, once its context was closed and
+  // joined: who let go of it late closes it.
   void Close();
   std::optional<PeerProcess> peer() const;
 
@@ -135,6 +137,7 @@ class Connection final : public PollLoop::Watcher,
 
   mutable absl::Mutex mu_;
   std::optional<PeerProcess> peer_ ABSL_GUARDED_BY(mu_);
+  bool over_ ABSL_GUARDED_BY(mu_) = false;  // nothing is left to close
 };
 
 // As tensorpipe holds it; closes it when it lets go.

@@ -243,6 +243,20 @@ TEST_P(ConnectionTest, MayBeDestroyedInItsCallback) {
   EXPECT_FALSE(Read(dialed_, &byte, 1).get().ok());
 }
 
+// As channels do that all sessions share, on threads of their own.
+TEST_P(ConnectionTest, MayBeLetGoOfWhenItsLoopIsGone) {
+  Open();
+  dialing_->join();
+  accepting_->join();
+  listener_ = nullptr;
+  dialing_ = accepting_ = nullptr;
+  hub_ = nullptr;
+  loop_ = nullptr;
+  dialed_->close();
+  dialed_ = nullptr;
+  accepted_ = nullptr;
+}
+
 TEST_P(ConnectionTest, ThePeersEndIsUnavailable) {
   Open();
   dialed_->close();
