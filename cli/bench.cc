@@ -1,5 +1,4 @@
 #include <ATen/ops/zeros.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <vector>
@@ -7,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/clock.h"
+#include "base/machine_memory.h"
 #include "base/status_macros.h"
 #include "catalog/blocking.h"
 #include "cli/commands.h"
@@ -41,8 +41,7 @@ struct Round {
 
 absl::StatusOr<at::Tensor> Zeros(uint64_t nbytes) {
   // A system that promises memory it has not would end this process instead.
-  const uint64_t memory =
-      uint64_t{1} * sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGE_SIZE);
+  const uint64_t memory = MachineMemory();
   if (nbytes > memory) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "a tensor of ", nbytes, " bytes: this machine has ", memory));

@@ -8,9 +8,10 @@
 #include <utility>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "base/descriptor_budget.h"
-#include "base/home_process.h"
+#include "base/exception_status.h"
 #include "base/status_macros.h"
 
 namespace tensorferry {
@@ -67,19 +68,18 @@ absl::StatusOr<BufferPool::Block> BufferPool::Take(uint64_t nbytes) {
 }
 
 std::optional<BufferPool::Block> BufferPool::TakeFree(uint64_t nbytes) {
+  auto loan = std::make_shared<Loan>();
   absl::MutexLock lock(&mu_);
   const std::optional<uint64_t> address = free_.Take(nbytes);
   if (!address) return std::nullopt;
-  return Hand(std::prev(shelves_.upper_bound(*address))->second, *address,
+  return Hand(std::move(loan),
+              std::prev(shelves_.upper_bound(*address))->second, *address,
               nbytes);
 }
 
 // Not under the lock: others are served while the pages are made.
 absl::StatusOr<std::shared_ptr<Arena>> BufferPool::MakeArena(
     uint64_t for_block) {
-  FERRY_ASSIGN_OR_RETURN(
-      const DescriptorBudget::Claim claim,
-      DescriptorBudget::OfProcess().Take(1, "an arena of the pool"));
   uint64_t number;
   {
     absl::MutexLock lock(&mu_);
@@ -93,41 +93,51 @@ absl::StatusOr<std::shared_ptr<Arena>> BufferPool::MakeArena(
     nbytes = for_block;
     FERRY_RETURN_IF_ERROR(options_.budget->Take(nbytes));
   }
-  auto give_back = [budget = options_.budget, nbytes](Arena* arena) {
-    delete arena;
+  absl::Cleanup not_made = [&] { options_.budget->GiveBack(nbytes); };
+  // Counting descriptors may take long: not where there is no memory anyway.
+  FERRY_ASSIGN_OR_RETURN(
+      const DescriptorBudget::Claim claim,
+      DescriptorBudget::OfProcess().Take(1, "an arena of the pool"));
+  FERRY_ASSIGN_OR_RETURN(std::unique_ptr<Arena> arena,
+                         Arena::Create(number, nbytes));
+  auto give_back = [budget = options_.budget, nbytes](Arena* made) {
+    delete made;
     budget->GiveBack(nbytes);
   };
-  absl::StatusOr<std::unique_ptr<Arena>> arena = Arena::Create(number, nbytes);
-  if (arena.ok()) return std::shared_ptr<Arena>(arena->release(), give_back);
-  give_back(nullptr);
-  return arena.status();
+  // What it calls if it finds no memory gives the bytes back.
+  std::move(not_made).Cancel();
+  return std::shared_ptr<Arena>(arena.release(), std::move(give_back));
 }
 
 BufferPool::Block BufferPool::TakeFrom(std::shared_ptr<Arena> arena,
                                        uint64_t nbytes) {
   const uintptr_t address = AddressOf(arena->data());
+  const uint64_t size = arena->nbytes();
+  auto loan = std::make_shared<Loan>();
   absl::MutexLock lock(&mu_);
-  if (arena->nbytes() > nbytes) {
-    free_.Add(address + nbytes, arena->nbytes() - nbytes);
-  }
   Shelf& shelf = shelves_[address];
   shelf.arena = std::move(arena);
-  return Hand(shelf, address, nbytes);
+  if (size > nbytes) free_.Add(address + nbytes, size - nbytes);
+  return Hand(std::move(loan), shelf, address, nbytes);
 }
 
-BufferPool::Block BufferPool::Hand(Shelf& shelf, uintptr_t address,
-                                   uint64_t nbytes) {
+// Takes no memory: what was taken for the block is in the loan already.
+BufferPool::Block BufferPool::Hand(std::shared_ptr<Loan> loan, Shelf& shelf,
+                                   uintptr_t address, uint64_t nbytes) {
   ++shelf.blocks;
-  auto give_back = [home = HomeProcess(), pool = weak_from_this(),
-                    arena = shelf.arena, nbytes,
-                    forks = Arena::Forks()](void* data) {
-    if (!home.IsThis()) return;
-    if (auto held = pool.lock()) {
-      held->GiveBack(AddressOf(data), nbytes, forks != Arena::Forks());
-    }
-  };
-  auto* const data = reinterpret_cast<std::byte*>(address);
-  return {data, std::shared_ptr<void>(data, std::move(give_back))};
+  loan->pool = weak_from_this();
+  loan->arena = shelf.arena;
+  loan->address = address;
+  loan->nbytes = nbytes;
+  loan->forks = Arena::Forks();
+  return {reinterpret_cast<std::byte*>(address), std::move(loan)};
+}
+
+BufferPool::Loan::~Loan() {
+  if (!home.IsThis()) return;
+  if (auto held = pool.lock()) {
+    held->GiveBack(address, nbytes, forks != Arena::Forks());
+  }
 }
 
 void BufferPool::GiveBack(uintptr_t address, uint64_t nbytes,
@@ -137,7 +147,12 @@ void BufferPool::GiveBack(uintptr_t address, uint64_t nbytes,
   Shelf& shelf = found->second;
   // The next message must not appear in what the child took with it.
   if (a_child_has_it) Retire(found->first);
-  if (!shelf.retired) free_.Add(address, nbytes);
+  if (!shelf.retired && !CatchExceptions("a pool", [&] {
+                           mu_.AssertHeld();
+                           free_.Add(address, nbytes);
+                         }).ok()) {
+    Retire(found->first);  // no memory to remember it by
+  }
   if (--shelf.blocks > 0) return;
   shelf.idle_since = options_.clock->Now();
   // It goes with the block's own hold on it.

@@ -13,6 +13,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "base/clock.h"
+#include "base/home_process.h"
 #include "pool/arena.h"
 #include "pool/free_spans.h"
 #include "pool/pool_budget.h"
@@ -95,11 +96,23 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
 
   explicit BufferPool(BufferPoolOptions options)
       : options_(std::move(options)) {}
+  // Holds a block; gives it back at the end.
+  struct Loan {
+    ~Loan();
+
+    HomeProcess home;
+    std::weak_ptr<BufferPool> pool;  // none: nothing was lent yet
+    std::shared_ptr<Arena> arena;
+    uintptr_t address = 0;
+    uint64_t nbytes = 0;
+    uint64_t forks = 0;  // of this process, until then
+  };
+
   std::optional<Block> TakeFree(uint64_t nbytes);
   absl::StatusOr<std::shared_ptr<Arena>> MakeArena(uint64_t for_block);
   Block TakeFrom(std::shared_ptr<Arena> arena, uint64_t nbytes);
-  Block Hand(Shelf& shelf, uintptr_t address, uint64_t nbytes)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Block Hand(std::shared_ptr<Loan> loan, Shelf& shelf, uintptr_t address,
+             uint64_t nbytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void GiveBack(uintptr_t address, uint64_t nbytes, bool a_child_has_it);
   void Retire(uintptr_t arena) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Those idle since then or longer, until they are as many bytes.

@@ -1,21 +1,15 @@
 #include "pool/pool_budget.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <fstream>
 #include <string>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "base/machine_memory.h"
 
 namespace tensorferry {
 namespace {
-
-uint64_t MachineMemory() {
-  return static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) *
-         static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-}
 
 // The number in a file; nothing readable, or "max": no limit.
 uint64_t LimitIn(const std::string& file) {

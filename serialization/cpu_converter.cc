@@ -1,11 +1,11 @@
 #include <c10/core/CPUAllocator.h>
 #include <tensorpipe/common/cpu_buffer.h>
-#include <unistd.h>
 
 #include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/machine_memory.h"
 #include "base/status_macros.h"
 #include "serialization/check_range.h"
 #include "serialization/converter_registry.h"
@@ -73,9 +73,8 @@ class CpuConverter : public DeviceConverter {
 
   std::vector<DeviceInfo> Devices() const override {
     DeviceInfo host;
-    uint64_t page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-    host.total_bytes = page * static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES));
-    host.free_bytes = page * static_cast<uint64_t>(sysconf(_SC_AVPHYS_PAGES));
+    host.total_bytes = MachineMemory();
+    host.free_bytes = FreeMachineMemory();
     return {host};
   }
 };
