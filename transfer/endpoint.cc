@@ -76,16 +76,13 @@ class TensorpipeEndpoint : public Endpoint {
   }
 
   ~TensorpipeEndpoint() override {
-    std::vector<std::shared_ptr<LinkCore>> links;
     {
       absl::MutexLock lock(&mu_);
       stopping_ = true;
-      for (auto& [key, link] : links_) links.push_back(link);
     }
-    for (auto& link : links) {
+    for (const auto& link : Links()) {
       link->Close(absl::CancelledError("the endpoint was closed"), nullptr);
     }
-    links.clear();
     auto none = [this] { return links_.empty(); };
     absl::MutexLock lock(&mu_);
     mu_.Await(absl::Condition(&none));
@@ -162,12 +159,16 @@ class TensorpipeEndpoint : public Endpoint {
 
   void TrimLater() {
     loop_->RunAt(options_.clock->Now() + kTrimEvery, [this] {
-      {
-        absl::MutexLock lock(&mu_);
-        for (auto& [key, link] : links_) link->Trim();
-      }
+      for (const auto& link : Links()) link->Trim();
       TrimLater();
     });
+  }
+
+  std::vector<std::shared_ptr<LinkCore>> Links() {
+    std::vector<std::shared_ptr<LinkCore>> links;
+    absl::MutexLock lock(&mu_);
+    for (const auto& [key, link] : links_) links.push_back(link);
+    return links;
   }
 
   absl::Status Keep(const std::shared_ptr<LinkCore>& link) {

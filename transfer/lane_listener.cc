@@ -22,25 +22,30 @@ LaneListener::LaneListener(Loop* loop,
 
 void LaneListener::Start(Callbacks callbacks) {
   callbacks_ = std::move(callbacks);
-  AcceptNext();
+  AcceptNext(listener_);
 }
 
-// One accept is always pending: the answer to close() is what the end waits
-// for. It follows at once, not in a later turn, because tensorpipe's listener
-// and a pipe that comes while none is pending hold each other for ever.
-void LaneListener::AcceptNext() {
-  if (broken_ || listener_ == nullptr) return;
+// On any thread, so that it touches nothing of the loop's. One accept is always
+// pending: the answer to close() is what the end waits for. It follows at once,
+// not in a later turn, because tensorpipe's listener and a pipe that comes
+// while none is pending hold each other for ever.
+void LaneListener::AcceptNext(std::weak_ptr<tensorpipe::Listener> listener) {
+  const std::shared_ptr<tensorpipe::Listener> open = listener.lock();
+  if (open == nullptr) return;
   try {
-    listener_->accept(
-        [self = shared_from_this()](const tensorpipe::Error& error,
-                                    std::shared_ptr<tensorpipe::Pipe> pipe) {
-          self->loop_->Post([self, error, pipe = std::move(pipe)]() mutable {
-            self->OnAccept(error, std::move(pipe));
-          });
-          if (!error) self->AcceptNext();
-        });
+    open->accept([self = shared_from_this(), listener](
+                     const tensorpipe::Error& error,
+                     std::shared_ptr<tensorpipe::Pipe> pipe) {
+      self->loop_->Post([self, error, pipe = std::move(pipe)]() mutable {
+        self->OnAccept(error, std::move(pipe));
+      });
+      if (!error) self->AcceptNext(listener);
+    });
   } catch (...) {
-    Break(CurrentExceptionStatus("accepting lanes"));
+    loop_->Post([self = shared_from_this(),
+                 why = CurrentExceptionStatus("accepting lanes")]() mutable {
+      self->Break(std::move(why));
+    });
   }
 }
 

@@ -15,9 +15,9 @@
 
 namespace tensorferry {
 
-// Takes the pipes that a session's peer opens: one tensorpipe listener, used
-// from its loop only. As with a Lane, what tensorpipe calls or throws does not
-// get past here.
+// Takes the pipes that a session's peer opens: one tensorpipe listener. Belongs
+// to its loop, but for what tensorpipe calls on a thread of its own. As with a
+// Lane, what tensorpipe calls or throws does not get past here.
 class LaneListener : public std::enable_shared_from_this<LaneListener> {
  public:
   struct Callbacks {
@@ -39,7 +39,7 @@ class LaneListener : public std::enable_shared_from_this<LaneListener> {
  private:
   LaneListener(Loop* loop, std::shared_ptr<tensorpipe::Listener> listener);
 
-  void AcceptNext();
+  void AcceptNext(std::weak_ptr<tensorpipe::Listener> listener);
   void OnAccept(const tensorpipe::Error& error,
                 std::shared_ptr<tensorpipe::Pipe> pipe);
   void End(absl::Status why);
