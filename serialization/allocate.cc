@@ -16,9 +16,7 @@ class Allocator {
  public:
   Allocator(Manifest manifest, const AllocateOptions& options)
       : options_(options),
-        converters_(options.converters != nullptr
-                        ? *options.converters
-                        : ConverterRegistry::Global()) {
+        converters_(ConverterRegistry::OrGlobal(options.converters)) {
     result_.manifest_ = std::move(manifest);
   }
 

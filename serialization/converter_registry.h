@@ -23,6 +23,10 @@ class ConverterRegistry {
   // The registry that FERRY_REGISTER_CONVERTER writes to. The CPU converter is
   // in it when //serialization is linked.
   static ConverterRegistry& Global();
+  // `registry`; the global one for null.
+  static const ConverterRegistry& OrGlobal(const ConverterRegistry* registry) {
+    return registry != nullptr ? *registry : Global();
+  }
 
   // ALREADY_EXISTS: this type has a converter.
   absl::Status Register(c10::DeviceType type,

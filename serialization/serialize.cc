@@ -40,9 +40,7 @@ class Serializer {
  public:
   Serializer(TensorMessage message, const SerializeOptions& options)
       : options_(options),
-        converters_(options.converters != nullptr
-                        ? *options.converters
-                        : ConverterRegistry::Global()),
+        converters_(ConverterRegistry::OrGlobal(options.converters)),
         message_(std::move(message)) {
     for (const PlacementRule& rule : options.placement.rules) {
       places_by_name_ |= rule.kind == PlacementRule::Kind::kName;

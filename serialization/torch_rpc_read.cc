@@ -108,8 +108,9 @@ absl::StatusOr<Place> FindPlace(const tensorpipe::Descriptor::Tensor& tensor,
   DeviceId id{tensor.targetDevice->type, tensor.targetDevice->index};
   FERRY_RETURN_IF_ERROR(ValidateDeviceId(id));
   FERRY_ASSIGN_OR_RETURN(c10::Device device, TorchDeviceOf(id));
-  FERRY_ASSIGN_OR_RETURN(const DeviceConverter* converter,
-                         RegistryOf(options).Find(device.type()));
+  FERRY_ASSIGN_OR_RETURN(
+      const DeviceConverter* converter,
+      ConverterRegistry::OrGlobal(options.converters).Find(device.type()));
   FERRY_ASSIGN_OR_RETURN(c10::Stream stream,
                          StreamForDevice(options.streams, device));
   return Place{tensor.length, stream, converter};

@@ -11,11 +11,6 @@ namespace tensorferry {
 // The payloads of a message, in this order.
 enum TorchRpcPayload { kType, kId, kUser, kPickle, kPayloads };
 
-inline const ConverterRegistry& RegistryOf(const TorchRpcOptions& options) {
-  return options.converters != nullptr ? *options.converters
-                                       : ConverterRegistry::Global();
-}
-
 }  // namespace tensorferry
 
 #endif  // TENSORFERRY_SERIALIZATION_TORCH_RPC_WIRE_H_

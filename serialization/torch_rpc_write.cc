@@ -155,7 +155,8 @@ absl::StatusOr<tensorpipe::Message::Tensor> Prepare(
     const c10::Storage& storage, c10::Device target,
     const TorchRpcOptions& options, Contents* contents) {
   FERRY_ASSIGN_OR_RETURN(const DeviceConverter* converter,
-                         RegistryOf(options).Find(storage.device().type()));
+                         ConverterRegistry::OrGlobal(options.converters)
+                             .Find(storage.device().type()));
   FERRY_ASSIGN_OR_RETURN(c10::Stream stream,
                          StreamForDevice(options.streams, storage.device()));
   FERRY_ASSIGN_OR_RETURN(

@@ -140,9 +140,7 @@ class LivePeer final : public Peer, public SessionHost {
   explicit LivePeer(PeerOptions options)
       : options_(std::move(options)),
         id_{.name = options_.name},
-        converters_(options_.converters != nullptr
-                        ? *options_.converters
-                        : ConverterRegistry::Global()),
+        converters_(ConverterRegistry::OrGlobal(options_.converters)),
         backends_(options_.backends != nullptr ? *options_.backends
                                                : BackendRegistry::Global()),
         address_(options_.control) {}

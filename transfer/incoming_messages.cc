@@ -50,11 +50,6 @@ uint64_t TotalOf(const tensorpipe::Descriptor& descriptor) {
   return total;
 }
 
-const ConverterRegistry& RegistryOf(const LinkHost& host) {
-  return host.converters == nullptr ? ConverterRegistry::Global()
-                                    : *host.converters;
-}
-
 // A region for each device of the tensors to receive into, on the stream that
 // they are filled on. Devices without converter are left out: no message can
 // go there.
@@ -67,8 +62,9 @@ absl::StatusOr<std::vector<Region>> FilledOn(const LinkHost& host,
   for (const at::Tensor& tensor : receiving.options.into.tensors) {
     if (!tensor.defined() || tensor.device().is_cpu()) continue;
     Region region;
-    region.converter =
-        RegistryOf(host).Find(tensor.device().type()).value_or(nullptr);
+    region.converter = ConverterRegistry::OrGlobal(host.converters)
+                           .Find(tensor.device().type())
+                           .value_or(nullptr);
     if (region.converter == nullptr) continue;
     FERRY_ASSIGN_OR_RETURN(region.stream,
                            StreamForDevice(streams, tensor.device()));
@@ -290,14 +286,13 @@ AllocateOptions IncomingMessages::TakeOptions(Receiving& receiving,
 LinkHost::Weight IncomingMessages::WeightOfAllocation(
     const Message& message, const Receiving& receiving) const {
   const Manifest& manifest = message.manifest;
-  const int given = static_cast<int>(receiving.options.into.tensors.size());
-  const int count = manifest.tensor_count();
-  const bool quick =
-      given >= count || manifest.BytesOnWire() <= host_->quick_bytes;
   const bool is_there =
-      AllOnDevices(manifest) ? given > 0 : quick && AllOnHost(manifest);
-  return is_there && count <= kFewTensors ? LinkHost::Weight::kLight
-                                          : LinkHost::Weight::kHeavy;
+      AllOnDevices(manifest)
+          ? !receiving.options.into.tensors.empty()
+          : manifest.BytesOnWire() <= host_->quick_bytes && AllOnHost(manifest);
+  return is_there && manifest.tensor_count() <= kFewTensors
+             ? LinkHost::Weight::kLight
+             : LinkHost::Weight::kHeavy;
 }
 
 // What is heavy is to digest and to copy on the host.
@@ -432,8 +427,9 @@ absl::StatusOr<tensorpipe::Buffer> IncomingMessages::TakeDeviceMemory(
     const tensorpipe::Device& device, uint64_t nbytes, Aside& aside) const {
   try {
     const c10::Device target(device.toString());
-    FERRY_ASSIGN_OR_RETURN(const DeviceConverter* converter,
-                           RegistryOf(*host_).Find(target.type()));
+    FERRY_ASSIGN_OR_RETURN(
+        const DeviceConverter* converter,
+        ConverterRegistry::OrGlobal(host_->converters).Find(target.type()));
     FERRY_ASSIGN_OR_RETURN(
         c10::Stream stream,
         StreamForDevice(host_->rules.receive_streams, target));
@@ -526,16 +522,16 @@ void IncomingMessages::DigestArrived(const ReceiveAction& action) {
   std::shared_ptr<Message> message = messages_.at(action.operation);
   if (action.digested == 0) message->arrived = nullptr;
   // Delivery finds in their place what is digested.
-  auto staged = std::make_shared<StagedBodies>();
-  auto end = message->staged.lower_bound(action.body);
-  for (auto body = message->staged.begin(); body != end; ++body) {
-    staged->insert(std::move(*body));
+  StagedBodies staged;
+  auto& all = message->staged;
+  while (!all.empty() && all.begin()->first < action.body) {
+    staged.insert(all.extract(all.begin()));
   }
-  message->staged.erase(message->staged.begin(), end);
-  host_->Work(LinkHost::Weight::kHeavy, [this, message, staged,
+  host_->Work(LinkHost::Weight::kHeavy, [this, message,
+                                         staged = std::move(staged),
                                          id = action.operation,
                                          bodies = action.body] {
-    Unstage(*staged, *message);
+    Unstage(staged, *message);
     const absl::Status digested = CatchExceptions("digesting", [&] {
       if (message->arrived == nullptr) {
         message->arrived = std::make_unique<ArrivalDigest>(

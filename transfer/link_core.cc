@@ -15,7 +15,6 @@ Lanes::Options LanesOptions(LinkCore::Options& options, Lanes::Owner* owner) {
   lanes.loop = options.loop;
   lanes.hub = options.hub;
   lanes.copier = options.copier;
-  lanes.pool = options.pool;
   lanes.backends = options.backends;
   lanes.rules = options.rules;
   lanes.key = options.key;
