@@ -57,7 +57,8 @@ Flag PoolFlag() {
   return {"pool_bytes", "BYTES",
           "How much memory tensors are received into that is kept for the next "
           "ones, like 4GiB;\n      what goes beyond is slower. 0: none. "
-          "Default: a quarter of the machine's memory."};
+          "Default: a quarter of the machine's memory, or of its control "
+          "group's\n      (version 2) if that has less."};
 }
 
 std::vector<Flag> TransferFlags() {

@@ -14,8 +14,8 @@ namespace tensorferry {
 // Bytes come and go in pages of this size.
 inline constexpr uint64_t kPageBytes = 4096;
 
-// An address range that ends with its object. Page-aligned, between
-// inaccessible pages: never next to another one.
+// An address range that ends with its object. Page-aligned, before an
+// inaccessible page.
 class Mapping {
  public:
   // Begins at a multiple of 2 MiB, so that huge pages fit. RESOURCE_EXHAUSTED:
@@ -40,7 +40,7 @@ class Mapping {
 
 // Memory that a peer can be given to write into: a memfd, mapped, with all its
 // pages made, huge ones where the system gives them. It is sealed at its size,
-// so that nobody who has the descriptor can make an access here a SIGBUS.
+// so that nobody who has the descriptor can cut it short under us.
 // Immutable; any thread.
 //
 // A child after fork reads what is in it, and what it writes there is its own.
