@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <mutex>
 #include <set>
@@ -22,6 +23,10 @@ namespace {
 
 constexpr uint64_t kHugePageBytes = uint64_t{2} << 20;
 constexpr int kSizeSeals = F_SEAL_SHRINK | F_SEAL_GROW;
+
+// What 2 MiB take in small pages, about; and what a slow beginning may cost.
+constexpr std::chrono::microseconds kAsSmallPages(1000);
+constexpr std::chrono::milliseconds kHugePagesHeadStart(10);
 
 // Newer than some C libraries' headers.
 constexpr int kPopulateWrite = 23;  // MADV_POPULATE_WRITE, Linux 5.14
@@ -50,10 +55,16 @@ absl::Status NotAnArena(const std::string& why) {
 
 // One small page each, then what the system makes of it: this works with huge
 // pages of shared memory switched off (shmem_enabled), and takes a third of the
-// time. The first refusal ends it: there are small pages for the rest.
+// time, but many times as long where memory is in pieces that the system has to
+// move together first. So the first refusal ends it, and taking longer than
+// small pages: there are those for the rest.
 void MakeHugePages(const Mapping& mapping) {
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point give_up = Clock::now() + kHugePagesHeadStart;
   for (uint64_t at = 0; at + kHugePageBytes <= mapping.nbytes();
        at += kHugePageBytes) {
+    if (Clock::now() > give_up) return;
+    give_up += kAsSmallPages;
     std::byte* const page = mapping.data() + at;
     if (madvise(page, kPageBytes, kPopulateWrite) != 0 ||
         madvise(page, kHugePageBytes, kCollapse) != 0) {
