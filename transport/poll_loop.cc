@@ -1,10 +1,12 @@
 #include "transport/poll_loop.h"
 
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <mutex>
 #include <utility>
@@ -26,22 +28,23 @@ constexpr uint64_t kWakeEvent = 0;  // no WatchId
 
 class PollLoop::Poller : public Loop::Waiter {
  public:
-  static absl::StatusOr<std::unique_ptr<Poller>> Create(Clock* clock,
-                                                        absl::Duration spin) {
+  static absl::StatusOr<std::unique_ptr<Poller>> Create(
+      Clock* clock, absl::Duration longest_spin) {
     UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
     if (!epoll.valid()) return absl::ErrnoToStatus(errno, "epoll_create1");
     UniqueFd wake(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
     if (!wake.valid()) return absl::ErrnoToStatus(errno, "eventfd");
-    auto poller = std::make_unique<Poller>(clock, spin, std::move(epoll),
-                                           std::move(wake));
+    auto poller = std::make_unique<Poller>(clock, longest_spin,
+                                           std::move(epoll), std::move(wake));
     FERRY_RETURN_IF_ERROR(poller->Control(EPOLL_CTL_ADD, poller->wake_.get(),
                                           EPOLLIN, kWakeEvent));
     return poller;
   }
 
-  Poller(Clock* clock, absl::Duration spin, UniqueFd epoll, UniqueFd wake)
+  Poller(Clock* clock, absl::Duration longest_spin, UniqueFd epoll,
+         UniqueFd wake)
       : clock_(clock),
-        spin_(spin),
+        longest_spin_(longest_spin),
         epoll_(std::move(epoll)),
         wake_(std::move(wake)),
         waker_(clock_->AddWaker([this] { Signal(); })) {}
@@ -49,15 +52,20 @@ class PollLoop::Poller : public Loop::Waiter {
   ~Poller() override { clock_->RemoveWaker(waker_); }
 
   void Wait(std::unique_lock<std::mutex>& lock, absl::Time until) override {
-    if (Spinning()) return Turn(lock, 0);
+    woken_.store(false, std::memory_order_relaxed);
+    const absl::Time since = RealNow();
+    if (spin_ > absl::ZeroDuration() && Spin(lock, since + spin_)) return;
     sleeping_ = true;
     Turn(lock, MillisecondsUntil(until));
+    const absl::Duration waited = RealNow() - since;
+    spin_ = waited < longest_spin_ ? std::min(2 * waited, longest_spin_)
+                                   : spin_ / 2;
   }
 
   void Poll(std::unique_lock<std::mutex>& lock) override { Turn(lock, 0); }
 
   void Wake() override {
-    active_ = true;
+    woken_.store(true, std::memory_order_relaxed);
     // One write is enough, and none while nobody sleeps.
     if (std::exchange(sleeping_, false)) Signal();
   }
@@ -108,13 +116,21 @@ class PollLoop::Poller : public Loop::Waiter {
     [[maybe_unused]] ssize_t written = write(wake_.get(), &one, sizeof(one));
   }
 
-  // Whether there was work a moment ago, so that more may be near.
-  bool Spinning() {
-    if (spin_ <= absl::ZeroDuration()) return false;
-    const absl::Time now = Clock::Real()->Now();
-    if (std::exchange(active_, false)) active_at_ = now;
-    return now - active_at_ < spin_;
+  static absl::Time RealNow() { return Clock::Real()->Now(); }
+
+  // Without the mutex: who posts must not have to fight for it. Whether there
+  // is something to do.
+  bool Spin(std::unique_lock<std::mutex>& lock, absl::Time until) {
+    lock.unlock();
+    bool told = false;
+    while (!(told = TellReady(0)) && !Woken() && RealNow() < until) {
+      sched_yield();
+    }
+    lock.lock();
+    return told || Woken();
   }
+
+  bool Woken() const { return woken_.load(std::memory_order_relaxed); }
 
   int MillisecondsUntil(absl::Time until) const {
     const absl::Duration left = clock_->RealTimeUntil(until);
@@ -129,13 +145,18 @@ class PollLoop::Poller : public Loop::Waiter {
   // vain, once.
   void Turn(std::unique_lock<std::mutex>& lock, int timeout_ms) {
     lock.unlock();
+    TellReady(timeout_ms);
+    lock.lock();
+    sleeping_ = false;
+  }
+
+  // Whether there was an event.
+  bool TellReady(int timeout_ms) {
     epoll_event events[kEventsPerWait];
     const int count =
         epoll_wait(epoll_.get(), events, kEventsPerWait, timeout_ms);
     for (int i = 0; i < count; ++i) Tell(events[i].data.u64, events[i].events);
-    lock.lock();
-    sleeping_ = false;
-    if (count > 0) active_ = true;
+    return count > 0;
   }
 
   // Looked up one by one: a watcher may unwatch those after it.
@@ -153,24 +174,23 @@ class PollLoop::Poller : public Loop::Waiter {
   }
 
   Clock* const clock_;
-  const absl::Duration spin_;
+  const absl::Duration longest_spin_;
   const UniqueFd epoll_;
   const UniqueFd wake_;
   const Clock::WakerId waker_;
 
-  // Under the loop's mutex.
-  bool sleeping_ = false;
-  bool active_ = false;
+  bool sleeping_ = false;           // under the loop's mutex
+  std::atomic<bool> woken_{false};  // since the wait began
 
   // On the loop.
-  absl::Time active_at_ = absl::InfinitePast();
+  absl::Duration spin_;  // before the next sleep
   WatchId next_id_ = kWakeEvent + 1;
   absl::flat_hash_map<WatchId, WatchedFd> watches_;
 };
 
 absl::StatusOr<std::unique_ptr<PollLoop>> PollLoop::Create(
-    Clock* clock, absl::Duration spin) {
-  FERRY_ASSIGN_OR_RETURN(auto poller, Poller::Create(clock, spin));
+    Clock* clock, absl::Duration longest_spin) {
+  FERRY_ASSIGN_OR_RETURN(auto poller, Poller::Create(clock, longest_spin));
   std::unique_ptr<PollLoop> loop;
   FERRY_RETURN_IF_ERROR(CatchExceptions("starting a loop", [&] {
     loop.reset(new PollLoop(clock, std::move(poller)));

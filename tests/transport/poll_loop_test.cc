@@ -7,9 +7,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/synchronization/notification.h"
@@ -190,7 +192,7 @@ TEST(PollLoopTest, TasksDoNotKeepDescriptorsWaiting) {
 class PollLoopClockTest : public ::testing::TestWithParam<absl::Duration> {};
 INSTANTIATE_TEST_SUITE_P(Spins, PollLoopClockTest,
                          ::testing::Values(absl::ZeroDuration(),
-                                           absl::Microseconds(20)));
+                                           PollLoop::kUsualSpin));
 
 TEST_P(PollLoopClockTest, FiresTimersWhenAFakeClockGetsThere) {
   FakeClock clock;
@@ -231,6 +233,32 @@ TEST_P(PollLoopClockTest, FiresOnTheRealClock) {
   loop->RunAt(Clock::Real()->Now() + absl::Milliseconds(1),
               [&] { fired.Notify(); });
   fired.WaitForNotification();
+}
+
+// Of each 300 waits some end before it polls, some meanwhile, some after.
+TEST_P(PollLoopClockTest, HearsOfEverythingHoweverLongItPolls) {
+  auto loop = *PollLoop::Create(Clock::Real(), GetParam());
+  Sockets sockets;
+  std::atomic<int> heard = 0;
+  OnLoop(*loop, [&] {
+    EXPECT_THAT(loop->Watch(sockets.ends[0], EPOLLIN,
+                            std::make_shared<Listening>([&](uint32_t) {
+                              char byte;
+                              while (read(sockets.ends[0], &byte, 1) == 1) {
+                                ++heard;
+                              }
+                            })),
+                IsOk());
+  });
+  for (int i = 0; i < 3000; ++i) {
+    for (int pause = 0; pause < i % 300; ++pause) std::this_thread::yield();
+    if (i % 2 == 0) {
+      OnLoop(*loop, [] {});
+    } else {
+      ASSERT_EQ(write(sockets.ends[1], "x", 1), 1);
+      while (heard < (i + 1) / 2) std::this_thread::yield();
+    }
+  }
 }
 
 TEST_P(PollLoopClockTest, RunsWhatWasPostedBeforeItIsGone) {
