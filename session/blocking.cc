@@ -25,18 +25,21 @@ absl::StatusOr<Explanation> Explain(Peer& peer, const std::string& address,
 
 absl::StatusOr<Receipt> Send(Session& session, TensorMessage message,
                              SendOptions options) {
+  options.done_is_quick = true;
   return Await<Receipt>([&](auto done) {
     session.Send(std::move(message), std::move(options), std::move(done));
   });
 }
 
 absl::StatusOr<Received> Receive(Session& session, ReceiveOptions options) {
+  options.done_is_quick = true;
   return Await<Received>(
       [&](auto done) { session.Receive(std::move(options), std::move(done)); });
 }
 
 absl::StatusOr<Received> Call(Session& session, TensorMessage request,
                               CallOptions options) {
+  options.done_is_quick = true;
   return Await<Received>([&](auto done) {
     session.Call(std::move(request), std::move(options), std::move(done));
   });

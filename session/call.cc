@@ -22,7 +22,8 @@ class PendingCall : public std::enable_shared_from_this<PendingCall> {
                                       .filter = {.reply_to = call},
                                       .into = std::move(options.into),
                                       .ready_on = options.ready_on,
-                                      .streams = options.streams},
+                                      .streams = options.streams,
+                                      .done_is_quick = options.done_is_quick},
                                      [self](absl::StatusOr<Received> reply) {
                                        self->Replied(std::move(reply));
                                      });
@@ -30,7 +31,8 @@ class PendingCall : public std::enable_shared_from_this<PendingCall> {
         std::move(request), {.kind = Envelope::Kind::kRequest, .call = call},
         {.timeout = options.timeout,
          .ready_on = std::move(options.ready_on),
-         .streams = std::move(options.streams)},
+         .streams = std::move(options.streams),
+         .done_is_quick = options.done_is_quick},
         [self](absl::StatusOr<Receipt> sent) { self->Sent(sent.status()); });
     bool failed;
     {

@@ -29,16 +29,17 @@ struct CallOptions {
   Destination into;  // the reply's tensors; after an error it may hold anything
   // As in SendOptions and ReceiveOptions; of both directions.
   StreamSet ready_on, streams;
+  bool done_is_quick = false;  // as in SendOptions
 };
 
 // A plan that is alive: two peers, lanes between them, both directions at once.
 // It lives as long as its control stream. Thread-safe.
 //
-// Callbacks run on the peer's executor, each exactly once; a callback is the
-// fence after which nobody touches its operation's buffers. A session may be
-// destroyed in a callback. What a callback of an operation throws ends the
-// session with INTERNAL (RESOURCE_EXHAUSTED: std::bad_alloc); what one of the
-// end throws is dropped.
+// Callbacks run on the peer's executor (see done_is_quick), each exactly once;
+// a callback is the fence after which nobody touches its operation's buffers. A
+// session may be destroyed in a callback. What a callback of an operation
+// throws ends the session with INTERNAL (RESOURCE_EXHAUSTED: std::bad_alloc);
+// what one of the end throws is dropped.
 //
 //   session->Send({.tensors = {weights}}, {}, [](absl::StatusOr<Receipt> r) {
 //     ...  // OK: the receiver has every byte and verified the digests

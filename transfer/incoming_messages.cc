@@ -687,6 +687,7 @@ LinkHost::Afterwards IncomingMessages::Conclude(Delivery& delivery,
         absl::StrCat("operation ", id, " from ", host_->Whom()), status);
   }
   Done<Received> done = std::move(delivery.receiving->done);
+  const bool quick = delivery.receiving->options.done_is_quick;
   delivery.receiving.reset();
   return {[this, id, status] {
             if (status.ok()) ++messages_received_;
@@ -694,7 +695,8 @@ LinkHost::Afterwards IncomingMessages::Conclude(Delivery& delivery,
           },
           [done = std::move(done), received = std::move(received)]() mutable {
             std::move(done)(std::move(received));
-          }};
+          },
+          quick};
 }
 
 void IncomingMessages::FinishReceive(ReceiveId id, const absl::Status& status) {

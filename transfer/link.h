@@ -31,6 +31,9 @@ struct SendOptions {
   // Whether tensors on devices have digests too, if the plan has any: each side
   // copies them to pinned memory of the host for it.
   bool digest_devices = false;
+  // `done` returns at once, waits for nothing, throws nothing and lets go of
+  // nothing large. So the loop may run it, which saves a change of threads.
+  bool done_is_quick = false;
 };
 
 struct ReceiveOptions {
@@ -46,6 +49,7 @@ struct ReceiveOptions {
   // That tensors on devices are filled on, after a wait for `ready_on`. For
   // other devices: the plan's.
   StreamSet streams;
+  bool done_is_quick = false;  // as in SendOptions
 };
 
 struct Received {
@@ -90,7 +94,8 @@ struct LinkCounters {
 // device, but a callback comes only when all that the operation put on its
 // streams is over. So one on a stream that stands still does not end.
 //
-// Callbacks run on the endpoint's executor, exactly once each. Destroying a
+// Callbacks run on the endpoint's executor (see done_is_quick), exactly once
+// each. Destroying a
 // link closes it; pending callbacks then run with CANCELLED, never inside the
 // destructor.
 class Link {

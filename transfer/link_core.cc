@@ -243,7 +243,9 @@ void LinkCore::Work(Weight weight, absl::AnyInvocable<Afterwards() &&> work) {
       Afterwards afterwards = std::move(work)();
       --work_pending_;
       std::move(afterwards.on_loop)();
-      if (afterwards.for_user) Tell(std::move(afterwards.for_user));
+      if (!afterwards.for_user) return;
+      if (afterwards.quick) return std::move(afterwards.for_user)();
+      Tell(std::move(afterwards.for_user));
     });
   }
   executor_->Run([self = shared_from_this(), work = std::move(work)]() mutable {

@@ -24,6 +24,7 @@ class LinkHost {
   // where the work was done, for the user.
   struct Afterwards {
     Task on_loop, for_user;
+    bool quick = false;  // `for_user` is, see SendOptions::done_is_quick
   };
 
   virtual ~LinkHost() = default;
@@ -31,8 +32,8 @@ class LinkHost {
   // Light work takes some microseconds, less than the way to another thread.
   enum class Weight { kLight, kHeavy };
   // Runs `work`: on the executor if it is heavy, else in the loop's next turn
-  // (and `for_user` on the executor). The link does not close before `on_loop`
-  // has run. Loop only.
+  // (and `for_user` on the executor, if it is not quick). The link does not
+  // close before `on_loop` has run. Loop only.
   virtual void Work(Weight weight,
                     absl::AnyInvocable<Afterwards() &&> work) = 0;
   // Runs `reached` on the loop once the streams that `regions` are on have come

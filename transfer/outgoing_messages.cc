@@ -62,6 +62,7 @@ absl::Status OutgoingMessages::Prepare(const LinkHost& host,
                          Serialize(std::move(message), options));
   const Manifest& manifest = sending.buffers.manifest();
   bool on_host = AllOnHost(manifest);
+  sending.done_is_quick = wishes.done_is_quick;
   if (wishes.digest_devices) sending.digest_scope = DigestScope::kDevicesToo;
   HeaderFrame& header = sending.header;
   header.plan_digest = host.rules.plan_digest;
@@ -322,12 +323,16 @@ void OutgoingMessages::TellOfEnd(OperationId id,
     result = LinkHost::About(absl::StrCat("send ", id, " to ", host_->Whom()),
                              status);
   }
-  host_->Tell(
-      [sending = std::move(sending), result = std::move(result)]() mutable {
-        Done<Receipt> done = std::move(sending->done);
-        sending.reset();  // the tensors are the user's again
-        std::move(done)(std::move(result));
-      });
+  // Giving back the memory of a large message is not quick.
+  const bool quick = sending->done_is_quick &&
+                     sending->buffers.nbytes() <= host_->rules.inline_bytes;
+  Task tell = [sending = std::move(sending),
+               result = std::move(result)]() mutable {
+    Done<Receipt> done = std::move(sending->done);
+    sending.reset();  // the tensors are the user's again
+    std::move(done)(std::move(result));
+  };
+  quick ? std::move(tell)() : host_->Tell(std::move(tell));
 }
 
 Receipt OutgoingMessages::MakeReceipt(OperationId id,

@@ -32,6 +32,7 @@ struct Sending {
   std::string inline_bytes;  // likewise
   std::vector<uint64_t> digests;
   bool may_be_eager = false;
+  bool done_is_quick = false;
   DigestScope digest_scope = DigestScope::kHost;
   absl::Time start, deadline;
   PathTally paths;

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/synchronization/blocking_counter.h"
+#include "absl/synchronization/notification.h"
 #include "channel/local_channel.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/transfer/link_fixture.h"
@@ -33,6 +35,29 @@ TEST_F(LinkTest, SmallMessageGoesInline) {
   ASSERT_EQ(received->receipt.paths.size(), 1u);
   EXPECT_EQ(received->receipt.paths[0].path, "inline");
   EXPECT_EQ(received->receipt.digest.size(), 32u);
+}
+
+TEST_F(LinkTest, QuickCallbacksComeThoughBothThreadsForCallbacksAreBusy) {
+  Connect(BasicRules());
+  absl::Notification go;
+  absl::BlockingCounter busy(2), over(2);
+  const auto hold = [&](const auto&) {
+    busy.DecrementCount();
+    go.WaitForNotification();
+    over.DecrementCount();
+  };
+  callee().Receive({}, hold);
+  caller().Send(PatternMessage(1000, 3), {}, {}, hold);
+  busy.Wait();
+  Outcome<Received> received;
+  Outcome<Receipt> sent;
+  callee().Receive({.done_is_quick = true}, received.done());
+  caller().Send(PatternMessage(1000, 5), {}, {.done_is_quick = true},
+                sent.done());
+  EXPECT_THAT(sent.Wait(), IsOk());
+  EXPECT_THAT(received.Wait(), IsOk());
+  go.Notify();
+  over.Wait();
 }
 
 TEST_F(LinkTest, LargeMessageGoesInBodies) {
