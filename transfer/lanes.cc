@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/synchronization/mutex.h"
+#include "base/exception_status.h"
 #include "base/status_macros.h"
 #include "transfer/lane_frames.h"
 #include "transfer/path_tally.h"
@@ -624,8 +625,13 @@ void Lanes::ReadBody(int lane, tensorpipe::Allocation allocation,
 Lanes::Part Lanes::PartOf(int lane, const tensorpipe::Buffer& buffer,
                           uint64_t nbytes,
                           const tensorpipe::Device& remote) const {
-  const tensorpipe::Device local = buffer.device();
   Part part;
+  // CUDA is asked where the memory is, which throws if its device has failed.
+  // tensorpipe asks too, and then the lane ends.
+  tensorpipe::Device local;
+  const absl::Status known = CatchExceptions(
+      "asking for the device of memory", [&] { local = buffer.device(); });
+  if (!known.ok()) return part;
   part.path = PathTo(lane, DeviceId{local.type, local.index},
                      DeviceId{remote.type, remote.index});
   part.nbytes = nbytes;
