@@ -205,5 +205,34 @@ TEST_F(FailingDeviceTest, OneThatFailsBeforeABodyLeavesIsAStatus) {
   software_gpu::ClearFailures();
 }
 
+// A lane that is opened again would have the same channel, and be lost again.
+TEST_F(FailingDeviceTest, AChannelThatIsLostEndsItsSessionsAndTheNextWorks) {
+  Open("cuda_xth");
+  const CUDAStream stream = getStreamFromPool(false, 0);
+  const at::Tensor tensor = Made(stream, 14);
+  stream.synchronize();
+  software_gpu::FailCall("cudaMemcpyAsync", 1, cudaErrorIllegalAddress);
+  {
+    Ended<Received> received;
+    receiver().Receive({}, received.Callback());
+    const absl::Status sent =
+        blocking::Send(sender(), {.tensors = {tensor}}, {.ready_on = {stream}})
+            .status();
+    const absl::Status there = received.Wait().status();
+    EXPECT_THAT(sent, StatusIs(absl::StatusCode::kUnavailable));
+    EXPECT_THAT(there, StatusIs(absl::StatusCode::kUnavailable));
+    // Who hears of it from the other side knows only that its lane ended.
+    EXPECT_THAT(sent.ToString() + there.ToString(),
+                HasSubstr("cudaErrorIllegalAddress"));
+  }
+  Open("cuda_xth");
+  Ended<Received> received;
+  receiver().Receive({}, received.Callback());
+  EXPECT_THAT(
+      blocking::Send(sender(), {.tensors = {tensor}}, {.ready_on = {stream}}),
+      IsOk());
+  EXPECT_THAT(received.Wait(), IsOk());
+}
+
 }  // namespace
 }  // namespace tensorferry
