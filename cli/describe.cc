@@ -22,6 +22,7 @@ void ShowJson(const Capabilities& can, Json& json) {
   json["epoch"] = Epoch(can.peer);
   json["host_id"] = can.host_id;
   json["user_id"] = can.user_id;
+  json["process_id"] = can.process_id;
   json["wire_versions"] = {can.wire_versions.lowest, can.wire_versions.highest};
   json["devices"] = Json::array();
   for (const DeviceInfo& device : can.devices) {
@@ -38,23 +39,27 @@ void ShowJson(const Capabilities& can, Json& json) {
                              {"from", path.from_type},
                              {"to", path.to_type},
                              {"priority", path.priority},
+                             {"opens_device", path.opens_device},
                              {"unusable", path.unusable}});
   }
 }
 
 std::string ToText(const Capabilities& can) {
   std::string text = absl::StrFormat(
-      "peer      %s (epoch %s)\nhost      %s, user %d\nprotocol  %d to %d\n",
+      "peer      %s (epoch %s)\nhost      %s, user %d, process %d\n"
+      "protocol  %d to %d\n",
       OneLine(can.peer.name), Epoch(can.peer), OneLine(can.host_id),
-      can.user_id, can.wire_versions.lowest, can.wire_versions.highest);
+      can.user_id, can.process_id, can.wire_versions.lowest,
+      can.wire_versions.highest);
   for (const DeviceInfo& device : can.devices) {
     absl::StrAppend(&text, "device    ", ToString(device.id), "   ",
                     ShowDevice(device), "\n");
   }
   for (const PathCapability& path : can.paths) {
     absl::StrAppendFormat(
-        &text, "path      %s   %s to %s%s\n", OneLine(path.name),
+        &text, "path      %s   %s to %s%s%s\n", OneLine(path.name),
         OneLine(path.from_type), OneLine(path.to_type),
+        path.opens_device ? ", opens the other's device" : "",
         path.unusable.empty()
             ? ""
             : absl::StrCat("   not now: ", OneLine(path.unusable)));

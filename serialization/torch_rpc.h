@@ -33,6 +33,11 @@
 // other tensors the whole storage is sent.
 namespace tensorferry {
 
+// Nothing here orders streams, as nothing in libtorch's functions does. What
+// makes the tensors of a device has to come before the stream of
+// TorchRpcOptions that carries them, and that of the receiver before what uses
+// them: by events, which the caller makes. A message is over when the streams
+// have come so far, not when the pipe calls back.
 struct TorchRpcOptions {
   StreamSet streams;  // one for each device other than the CPU in the message
   const ConverterRegistry* converters = nullptr;  // null: the global one

@@ -1,6 +1,7 @@
 #include "session/plan_rules.h"
 
 #include <c10/core/Device.h>
+#include <c10/core/Stream.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/Exception.h>
 
@@ -11,28 +12,32 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "serialization/torch_types.h"
 
 namespace tensorferry {
 namespace {
 
-absl::StatusOr<c10::Stream> MakeStream(const StreamSpec& spec) {
+// Of a type without a guard, or whose guard has no pool: FAILED_PRECONDITION.
+absl::StatusOr<c10::Stream> FromPool(c10::Device device, bool high_priority) {
   try {
-    const c10::Device device(ToString(spec.device));
-    const c10::impl::VirtualGuardImpl guard(device.type());
-    switch (spec.kind) {
-      case StreamKind::kDefault:
-        return guard.getDefaultStream(device);
-      case StreamKind::kPool:
-        return guard.getStreamFromGlobalPool(device);
-      case StreamKind::kHighPriority:
-        return guard.getStreamFromGlobalPool(device, /*isHighPriority=*/true);
-    }
+    return c10::impl::VirtualGuardImpl(device.type())
+        .getStreamFromGlobalPool(device, high_priority);
   } catch (const c10::Error& e) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("no stream on ", ToString(spec.device), ": ",
-                     e.what_without_backtrace()));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "no stream on ", device.str(), ": ", e.what_without_backtrace()));
   }
-  return absl::InternalError("unknown stream kind");
+}
+
+// kPool is what a plan says where nobody has asked for a kind. A type without a
+// pool has all of its work on its default stream.
+absl::StatusOr<c10::Stream> MakeStream(const StreamSpec& spec) {
+  FERRY_ASSIGN_OR_RETURN(const c10::Device device, TorchDeviceOf(spec.device));
+  const c10::Stream only(c10::Stream::DEFAULT, device);
+  if (spec.kind == StreamKind::kDefault) return only;
+  const bool high_priority = spec.kind == StreamKind::kHighPriority;
+  absl::StatusOr<c10::Stream> pooled = FromPool(device, high_priority);
+  if (!pooled.ok() && !high_priority) return only;
+  return pooled;
 }
 
 absl::StatusOr<StreamSet> MakeStreams(const std::vector<StreamSpec>& specs) {

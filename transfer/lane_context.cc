@@ -93,6 +93,12 @@ std::vector<ChannelDescription> LaneContext::Describe() const {
   return all;
 }
 
+bool LaneContext::HasLostAChannel() const {
+  return std::any_of(
+      channels.begin(), channels.end(),
+      [](const Channel& channel) { return !channel.context->isViable(); });
+}
+
 std::string LaneContext::ChannelTo(
     const DeviceId& local, const DeviceId& remote,
     const std::vector<ChannelDescription>& peer) const {

@@ -38,6 +38,8 @@ struct LaneContext {
   // described itself so; empty: it has none, and would throw.
   std::string ChannelTo(const DeviceId& local, const DeviceId& remote,
                         const std::vector<ChannelDescription>& peer) const;
+  // Whether one of the channels works no more, as one that sessions share may.
+  bool HasLostAChannel() const;
   // For one whose tensorpipe threw: closes transport and channels without it.
   // On the loop.
   void Cut();

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/synchronization/mutex.h"
+#include "base/exception_status.h"
 #include "base/status_macros.h"
 #include "transfer/lane_frames.h"
 #include "transfer/path_tally.h"
@@ -462,8 +463,10 @@ void Lanes::OnEnded(Lane* key, absl::Status why) {
   // Lane 0 alone tells: a peer that is up already may have reset any other.
   if (index == 0 && MayDialNext(why)) return GiveUpWire(std::move(why));
   // The accepting side may be up, and end lanes, before the dialing one knows.
-  // No accident makes a peer break the framing.
-  if (index == 0 || (accepts_ && !up_) || absl::IsDataLoss(why)) {
+  // No accident makes a peer break the framing. A lane that is opened again has
+  // the same channels.
+  if (index == 0 || (accepts_ && !up_) || absl::IsDataLoss(why) ||
+      contexts_.back().HasLostAChannel()) {
     return Fail(std::move(why));
   }
   Slot& slot = slots_[index];
@@ -624,8 +627,13 @@ void Lanes::ReadBody(int lane, tensorpipe::Allocation allocation,
 Lanes::Part Lanes::PartOf(int lane, const tensorpipe::Buffer& buffer,
                           uint64_t nbytes,
                           const tensorpipe::Device& remote) const {
-  const tensorpipe::Device local = buffer.device();
   Part part;
+  // CUDA is asked where the memory is, which throws if its device has failed.
+  // tensorpipe asks too, and then the lane ends.
+  tensorpipe::Device local;
+  const absl::Status known = CatchExceptions("asking for the device of memory",
+                                             [&] { local = buffer.device(); });
+  if (!known.ok()) return part;
   part.path = PathTo(lane, DeviceId{local.type, local.index},
                      DeviceId{remote.type, remote.index});
   part.nbytes = nbytes;

@@ -45,7 +45,7 @@ Allocator* TheAllocator() {
 
 REGISTER_ALLOCATOR(c10::DeviceType::PrivateUse1, TheAllocator());
 
-// A session asks for the streams of all devices: there is one.
+// There is one stream, and no pool of them.
 struct Guard final
     : c10::impl::NoOpDeviceGuardImpl<c10::DeviceType::PrivateUse1> {
   c10::Device getDevice() const override { return kDevice; }
@@ -54,9 +54,6 @@ struct Guard final
     return c10::Stream(c10::Stream::DEFAULT, device);
   }
   c10::Stream getDefaultStream(c10::Device device) const override {
-    return getStream(device);
-  }
-  c10::Stream getStreamFromGlobalPool(c10::Device device, bool) const override {
     return getStream(device);
   }
   c10::Stream exchangeStream(c10::Stream stream) const noexcept override {

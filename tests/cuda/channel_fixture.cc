@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "channel/local_channel.h"
+#include "tests/cuda/carry.h"
 #include "tests/software_gpu/torch_fixture.h"
 
 namespace tensorferry {
@@ -175,13 +176,13 @@ absl::StatusOr<at::Tensor> Session::Carry(const at::Tensor& values) {
   const CUDAStream stream = c10::cuda::getStreamFromPool(false, 0);
   const CUDAStream to = c10::cuda::getStreamFromPool(false, 1);
   Side::Arrival arrival = receiver.Receive(to);
-  const at::Tensor tensor = Produce(values, stream);
+  const at::Tensor tensor = testing::MadeOn(stream, values);
   const Carrying sent = sender.Send(tensor, stream, Cuda(1));
   absl::StatusOr<at::Tensor> there = arrival.Wait();
   const absl::Status status = sent.Wait();
   if (!there.ok()) return there;
   if (!status.ok()) return status;
-  return ToHost(*there, to);
+  return testing::ReadOn(to, *there);
 }
 
 tensorpipe::Device Cuda(int index) {
@@ -190,18 +191,6 @@ tensorpipe::Device Cuda(int index) {
 
 at::Tensor Numbers(int64_t count, int first) {
   return at::arange(first, first + count, at::kFloat);
-}
-
-at::Tensor Produce(const at::Tensor& values, CUDAStream stream) {
-  CUDAStreamGuard guard(stream);
-  at::Tensor tensor = at::empty(values.sizes(), OnDevice(0));
-  tensor.copy_(values.pin_memory(), /*non_blocking=*/true);
-  return tensor;
-}
-
-at::Tensor ToHost(const at::Tensor& tensor, CUDAStream stream) {
-  CUDAStreamGuard guard(stream);
-  return tensor.cpu();
 }
 
 }  // namespace tensorferry

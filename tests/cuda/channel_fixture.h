@@ -105,9 +105,6 @@ struct Session {
 
 tensorpipe::Device Cuda(int index);
 at::Tensor Numbers(int64_t count, int first);
-// A tensor on cuda:0 that `stream` makes.
-at::Tensor Produce(const at::Tensor& values, c10::cuda::CUDAStream stream);
-at::Tensor ToHost(const at::Tensor& tensor, c10::cuda::CUDAStream stream);
 
 }  // namespace tensorferry
 

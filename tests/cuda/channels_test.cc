@@ -21,6 +21,7 @@
 #include "absl/time/time.h"
 #include "cuda/devices.h"
 #include "cuda/ipc_packets.h"
+#include "tests/cuda/carry.h"
 #include "tests/cuda/channel_fixture.h"
 #include "tests/cuda/lying_channel.h"
 #include "tests/software_gpu/torch_fixture.h"
@@ -35,7 +36,10 @@ using ::c10::cuda::CUDAStream;
 using ::c10::cuda::getStreamFromPool;
 using ::tensorferry::testing::ChildProcess;
 using ::tensorferry::testing::IsOk;
+using ::tensorferry::testing::MadeOn;
+using ::tensorferry::testing::ReadOn;
 using ::tensorferry::testing::StatusIs;
+using ::tensorferry::testing::WriteLine;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
@@ -100,7 +104,7 @@ TEST_P(OneProcessTest, ClosingASessionLeavesAnotherOnesTransferGoing) {
   EXPECT_THAT(closed->Carry(values), IsOk());
 
   const CUDAStream stream = *NewStream(0), to = *NewStream(1);
-  const at::Tensor tensor = Produce(values, stream);
+  const at::Tensor tensor = MadeOn(stream, values);
   software_gpu::Hold(stream);
   const Carrying sent = kept.sender.Send(tensor, stream, Cuda(1));
   closed.reset();
@@ -109,13 +113,13 @@ TEST_P(OneProcessTest, ClosingASessionLeavesAnotherOnesTransferGoing) {
   const auto there_now = arrival.Wait();
   ASSERT_THAT(there_now, IsOk());
   EXPECT_THAT(sent.Wait(), IsOk());
-  EXPECT_TRUE(at::equal(ToHost(*there_now, to), values));
+  EXPECT_TRUE(at::equal(ReadOn(to, *there_now), values));
 }
 
 TEST_P(OneProcessTest, ClosingEndsWhatNobodyReceives) {
   Session session(here(), there(), "a", "unix/" + GetParam());
   const CUDAStream stream = *NewStream(0);
-  const at::Tensor tensor = Produce(Numbers(kSmall, 1), stream);
+  const at::Tensor tensor = MadeOn(stream, Numbers(kSmall, 1));
   const Carrying sent = session.sender.Send(tensor, stream, Cuda(1));
   session.sender.lanes().context->close();
   session.sender.lanes().context->join();
@@ -132,10 +136,10 @@ TEST_F(ChannelsTest, BasicCarriesBetweenHostAndDevice) {
   const CUDAStream stream = *NewStream(0), to = *NewStream(1);
   Side::Arrival there_now = session.receiver.Receive(to);
   EXPECT_THAT(session.sender.Send(values, stream, Cuda(1)).Wait(), IsOk());
-  EXPECT_TRUE(at::equal(ToHost(*there_now.Wait(), to), values));
+  EXPECT_TRUE(at::equal(ReadOn(to, *there_now.Wait()), values));
 
   Side::Arrival on_host = session.receiver.ReceiveOnHost();
-  const at::Tensor tensor = Produce(values, stream);
+  const at::Tensor tensor = MadeOn(stream, values);
   EXPECT_THAT(session.sender.Send(tensor, stream, {"cpu", 0}).Wait(), IsOk());
   EXPECT_TRUE(at::equal(*on_host.Wait(), values));
 }
@@ -211,8 +215,7 @@ int Echo(const std::string& channel, const std::string& address, int messages) {
     }
     tensorferry::testing::AwaitInputClosed();
   }
-  tensorferry::testing::WriteLine(
-      absl::StrCat(software_gpu::TakeFindings().size()));
+  WriteLine(absl::StrCat(software_gpu::TakeFindings().size()));
   return 0;
 }
 
@@ -227,12 +230,12 @@ TEST_P(TwoProcessTest, TensorsGoFromDeviceToDeviceAndBack) {
   for (const int64_t size : {kSmall, kLarge, kSmall}) {
     const at::Tensor values = Numbers(size, 1);
     const CUDAStream stream = *NewStream(0), back = *NewStream(0);
-    const at::Tensor tensor = Produce(values, stream);
+    const at::Tensor tensor = MadeOn(stream, values);
     Side::Arrival returned = side.Receive(back);
     EXPECT_THAT(side.Send(tensor, stream, Cuda(1)).Wait(), IsOk());
     const auto got = returned.Wait();
     ASSERT_THAT(got, IsOk());
-    EXPECT_TRUE(at::equal(ToHost(*got, back), values));
+    EXPECT_TRUE(at::equal(ReadOn(back, *got), values));
     stream.synchronize();
   }
   child->CloseInput();
@@ -253,7 +256,7 @@ int Lie(const std::string& channel, const std::string& lie,
   Side side(station, "lie", address, {"unix/" + channel}, backends);
   const CUDAStream stream = *NewStream(0);
   for (int i = 0; i < 2; ++i) {
-    const at::Tensor tensor = Produce(Numbers(kSmall, 1), stream);
+    const at::Tensor tensor = MadeOn(stream, Numbers(kSmall, 1));
     if (!side.Send(tensor, stream, Cuda(1)).Wait().ok()) break;
   }
   stream.synchronize();
@@ -299,12 +302,12 @@ TEST_F(ChannelsTest, LiesOfAnIpcSenderEndItsChannelAndNoOther) {
 
     const at::Tensor values = Numbers(kSmall, 3);
     const CUDAStream stream = *NewStream(0), back = *NewStream(0);
-    const at::Tensor tensor = Produce(values, stream);
+    const at::Tensor tensor = MadeOn(stream, values);
     Side::Arrival returned = honest.Receive(back);
     EXPECT_THAT(honest.Send(tensor, stream, Cuda(1)).Wait(), IsOk());
     const auto echoed = returned.Wait();
     ASSERT_THAT(echoed, IsOk());
-    EXPECT_TRUE(at::equal(ToHost(*echoed, back), values));
+    EXPECT_TRUE(at::equal(ReadOn(back, *echoed), values));
   }
 }
 
@@ -334,11 +337,11 @@ int Lose() {
     if (!lost.Carry(Numbers(kSmall, 1)).ok()) std::abort();
     Session bystander(here, there, "b", "unix/cuda_basic");
     const CUDAStream stream = *NewStream(0);
-    const at::Tensor tensor = Produce(Numbers(kSmall, 1), stream);
+    const at::Tensor tensor = MadeOn(stream, Numbers(kSmall, 1));
     // Its copy is enqueued and does not run: no thread of tensorpipe's own is
     // in the channel when the call fails.
     const CUDAStream held = *NewStream(0);
-    const at::Tensor other = Produce(Numbers(kSmall, 2), held);
+    const at::Tensor other = MadeOn(held, Numbers(kSmall, 2));
     held.synchronize();
     software_gpu::Hold(held);
     software_gpu::TakeCalls();
@@ -350,16 +353,16 @@ int Lose() {
     }
     software_gpu::FailCall("cudaMemcpyAsync", 1, cudaErrorIllegalAddress);
     const Carrying sent = lost.sender.Send(tensor, stream, Cuda(1));
-    tensorferry::testing::WriteLine(sent.Wait().ToString());
+    WriteLine(sent.Wait().ToString());
     Side::Arrival arrival = bystander.receiver.Receive(*NewStream(1));
-    tensorferry::testing::WriteLine(arrival.Wait().status().ToString());
+    WriteLine(arrival.Wait().status().ToString());
     software_gpu::Release(held);
     if (!waiting.ended() && !waiting.Wait().ok()) std::abort();
   }
   Session next(here, there, "c", "unix/cuda_basic");
   const at::Tensor values = Numbers(kLarge, 5);
   const auto carried = next.Carry(values);
-  tensorferry::testing::WriteLine(carried.status().ToString());
+  WriteLine(carried.status().ToString());
   return carried.ok() && at::equal(*carried, values) ? 0 : 1;
 }
 
@@ -374,6 +377,41 @@ TEST_F(ChannelsTest, AnErrorOfCudasWithinTensorpipeIsAStatusAndTheNextWorks) {
   EXPECT_EQ(child->Wait(), 0);
 }
 
+// The other process: cuda_xth is lost, again and again. Says each time why it
+// cannot be used now, and then what is taken in its place.
+int LoseAll() {
+  Station here, there;
+  for (int i = 0; i < 5; ++i) {
+    Session lost(here, there, absl::StrCat("s", i), "unix/cuda_xth");
+    const CUDAStream stream = *NewStream(0);
+    const at::Tensor tensor = MadeOn(stream, Numbers(kSmall, 1));
+    stream.synchronize();
+    Side::Arrival arrival = lost.receiver.Receive(*NewStream(1));
+    software_gpu::FailCall("cudaMemcpyAsync", 1, cudaErrorIllegalAddress);
+    lost.sender.Send(tensor, stream, Cuda(1)).Wait().IgnoreError();
+    if (!absl::IsUnavailable(arrival.Wait().status())) return 1;
+    for (const PathInfo& path : Paths(BackendRegistry::Global(), false)) {
+      if (path.name == "unix/cuda_xth") WriteLine(path.unusable);
+    }
+  }
+  const std::vector<std::string> paths = {"unix/cuda_xth", "unix/cuda_basic"};
+  Side receiver(there, "next", paths);
+  Side sender(here, "next", receiver.address(), paths);
+  receiver.Accept();
+  WriteLine(sender.lanes().ChannelTo({"cuda", 0}, {"cuda", 1},
+                                     receiver.lanes().Describe()));
+  return 0;
+}
+
+TEST_F(ChannelsTest, AChannelThatIsLostTheFifthTimeGivesWayToTheNext) {
+  auto child = ChildProcess::Start({"lose_all"});
+  ASSERT_THAT(child, IsOk());
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(child->ReadLine().value(), "");
+  EXPECT_THAT(child->ReadLine().value(), HasSubstr("cudaErrorIllegalAddress"));
+  EXPECT_EQ(child->ReadLine().value(), "cuda_basic");
+  EXPECT_EQ(child->Wait(), 0);
+}
+
 // The other process, which sees the GPUs that its environment says: whether it
 // can talk to a device of a descriptor, in hexadecimal.
 int See(const std::vector<std::string>& descriptors) {
@@ -381,11 +419,10 @@ int See(const std::vector<std::string>& descriptors) {
   Side side(station, "a", {"unix/cuda_ipc"});
   const auto& ipc = *side.lanes().channels.front().context;
   for (const std::string& descriptor : descriptors) {
-    tensorferry::testing::WriteLine(
-        ipc.canCommunicateWithRemote(ipc.deviceDescriptors().at(Cuda(0)),
-                                     absl::HexStringToBytes(descriptor))
-            ? "sees"
-            : "does not see");
+    WriteLine(ipc.canCommunicateWithRemote(ipc.deviceDescriptors().at(Cuda(0)),
+                                           absl::HexStringToBytes(descriptor))
+                  ? "sees"
+                  : "does not see");
   }
   return 0;
 }
@@ -430,7 +467,7 @@ TEST(CudaPathsTest, AreNamedBestFirstAndNoneIsForTwoCpus) {
 int Explain() {
   for (const PathInfo& path : Paths(BackendRegistry::Global(), false)) {
     if (path.from_type == "cpu" && path.to_type == "cpu") continue;
-    tensorferry::testing::WriteLine(path.unusable);
+    WriteLine(path.unusable);
   }
   return 0;
 }
@@ -457,6 +494,7 @@ int main(int argc, char** argv) {
     return tensorferry::Echo(args[1], args[2], std::stoi(args[3]));
   }
   if (mode == "lie") return tensorferry::Lie(args[1], args[2], args[3]);
+  if (mode == "lose_all") return tensorferry::LoseAll();
   if (mode == "lose") return tensorferry::Lose();
   if (mode == "see") return tensorferry::See({args.begin() + 2, args.end()});
   if (mode == "explain") return tensorferry::Explain();

@@ -27,15 +27,18 @@ using software_gpu::OnDevice;
 // well; in software also only without findings and leaks.
 class GpuTest : public GpuTestBase {};
 
-// Needs two; skipped with the reason where there is one.
+// Skips the test with the reason where there is one.
+inline void SkipUnlessThereAreTwoGpus() {
+  int count = 0;
+  cudaGetDeviceCount(&count);
+  if (count < 2) GTEST_SKIP() << "needs 2 GPUs, here is " << count;
+}
+
 class TwoGpuTest : public GpuTest {
  protected:
   void SetUp() override {
     GpuTest::SetUp();
-    if (HasFatalFailure()) return;
-    int count = 0;
-    cudaGetDeviceCount(&count);
-    if (count < 2) GTEST_SKIP() << "needs 2 GPUs, here is " << count;
+    if (!HasFatalFailure()) SkipUnlessThereAreTwoGpus();
   }
 };
 

@@ -1,86 +1,70 @@
 // Each edge of the order between streams that operations of a session have to
 // make. mutation/ proves that each is needed, and found when missing.
-#include <ATen/TensorOperators.h>
 #include <ATen/ops/full.h>
-#include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <memory>
-#include <optional>
 #include <string>
 #include <utility>
 
-#include "cuda/channels.h"
 #include "session/blocking.h"
 #include "tests/cuda/carry.h"
+#include "tests/cuda/device_pair.h"
 #include "tests/cuda/ended.h"
 #include "tests/cuda/lags.h"
-#include "tests/software_gpu/torch_fixture.h"
-#include "tests/testing/peer_pair.h"
 #include "tests/testing/status_matchers.h"
 
 namespace tensorferry {
 namespace {
 
 using ::c10::cuda::CUDAStream;
-using ::c10::cuda::CUDAStreamGuard;
 using ::c10::cuda::getStreamFromPool;
-using ::tensorferry::software_gpu::OnDevice;
-using ::tensorferry::software_gpu::SoftwareGpuTorchTest;
+using ::tensorferry::testing::Becomes;
+using ::tensorferry::testing::DevicePairTest;
 using ::tensorferry::testing::Ended;
 using ::tensorferry::testing::IsOk;
 using ::tensorferry::testing::ReadOn;
 using ::tensorferry::testing::StatusIs;
 
-constexpr int64_t kFloats = 100'000;
 constexpr uint32_t kTensor = 1, kPing = 2;
 
-// From cuda:0 to cuda:1 over cuda_xth, which calls back as soon as a copy is
-// enqueued. A test fails for a race too.
-class SessionFenceTest : public SoftwareGpuTorchTest,
+// Over cuda_xth, which calls back as soon as a copy is enqueued. A test fails
+// for a race too.
+class SessionFenceTest : public DevicePairTest,
                          public ::testing::WithParamInterface<testing::Lag> {
  protected:
   void SetUp() override {
-    SoftwareGpuTorchTest::SetUp();
-    Offer offer;
-    offer.to_callee.rules = {*ParsePlacementRule("cuda:0=cuda:1")};
-    offer.paths = {"unix/basic", "unix/cuda_xth"};
-    FERRY_ASSERT_OK_AND_ASSIGN(pair_, testing::MakePeerPair(offer));
+    DevicePairTest::SetUp();
+    Open("cuda_xth");
     software_gpu::SetSchedule(GetParam().schedule);
   }
   void TearDown() override {
     received_ = Ended<Received>();
-    pair_.reset();
-    CloseCudaChannelsForTesting();
-    SoftwareGpuTorchTest::TearDown();
+    DevicePairTest::TearDown();
   }
 
-  Session& sender() { return *pair_->caller_session; }
-  Session& receiver() { return *pair_->callee_session; }
-
-  static at::Tensor Made(CUDAStream stream, float value) {
-    const CUDAStreamGuard guard(stream);
-    return at::full({kFloats}, value, OnDevice(stream.device_index()));
+  // How many operations wait for their streams before they end. All of what is
+  // enqueued for such an operation is on them.
+  int Fences() {
+    fences_ += software_gpu::TakeCalls()["cudaStreamAddCallback"];
+    return fences_;
   }
-  static void Fill(const at::Tensor& tensor, float value, CUDAStream stream) {
-    const CUDAStreamGuard guard(stream);
-    tensor.fill_(value);
+  // Whether that many do, and none of them has ended.
+  bool Fence(int count) {
+    return Becomes([&] {
+             return Fences() >= count || received_.came() || sent_.came();
+           }) &&
+           !received_.came() && !sent_.came();
   }
-  static at::Tensor Expected(float value) {
-    return at::full({kFloats}, value, at::kFloat);
-  }
-
-  // So many messages that what was sent before and is not held up has ended.
-  void LetOthersPass() {
-    for (int i = 0; i < 30; ++i) {
-      Ended<Received> received;
-      receiver().Receive({.filter = {.type = kPing}}, received.Callback());
-      ASSERT_THAT(blocking::Send(sender(), {.type = kPing, .payload = "ping"}),
-                  IsOk());
-      ASSERT_THAT(received.Wait(), IsOk());
-    }
+  // Both loops have done what they were told before, and the callbacks of it
+  // have come.
+  void Ping() {
+    Ended<Received> received;
+    receiver().Receive({.filter = {.type = kPing}}, received.Callback());
+    ASSERT_THAT(blocking::Send(sender(), {.type = kPing, .payload = "ping"}),
+                IsOk());
+    ASSERT_THAT(received.Wait(), IsOk());
   }
 
   void Receive(ReceiveOptions options = {}) {
@@ -93,21 +77,23 @@ class SessionFenceTest : public SoftwareGpuTorchTest,
                       {.ready_on = {ready_on}}, sent_.Callback());
   }
 
-  std::optional<testing::PeerPair> pair_;
   const CUDAStream maker_ = getStreamFromPool(false, 0);
   const CUDAStream user_ = getStreamFromPool(false, 1);
   Ended<Received> received_;
   Ended<Receipt> sent_;
   Operation receiving_, sending_;
+
+ private:
+  int fences_ = 0;
 };
 
 TEST_P(SessionFenceTest, AMessageEndsAfterTheStreamThatMakesIt) {
   software_gpu::Hold(maker_);
   Receive();
   Send(Made(maker_, 1), maker_);
-  LetOthersPass();
+  EXPECT_TRUE(Fence(1));
+  Ping();
   EXPECT_FALSE(received_.came());
-  EXPECT_FALSE(sent_.came());
   software_gpu::Release(maker_);
   ASSERT_THAT(sent_.Wait(), IsOk());
   ASSERT_THAT(received_.Wait(), IsOk());
@@ -121,8 +107,7 @@ TEST_P(SessionFenceTest, ATensorIsFilledAfterItsLastUse) {
   Fill(into, -2, user_);
   Receive({.into = {{into}, {"a"}}, .ready_on = {user_}});
   Send(Made(maker_, 2), maker_);
-  LetOthersPass();
-  EXPECT_FALSE(received_.came());
+  EXPECT_TRUE(Fence(1));
   software_gpu::Release(user_);
   ASSERT_THAT(received_.Wait(), IsOk());
   ASSERT_THAT(sent_.Wait(), IsOk());
@@ -135,10 +120,9 @@ TEST_P(SessionFenceTest, ACancelledSendEndsAfterItsStream) {
   Fill(tensor, 4, maker_);
   Receive();
   Send(tensor, maker_);
-  LetOthersPass();
+  EXPECT_TRUE(Fence(1));
   sending_.Cancel();
-  LetOthersPass();
-  EXPECT_FALSE(sent_.came());
+  EXPECT_TRUE(Fence(2));
   software_gpu::Release(maker_);
   EXPECT_THAT(sent_.Wait(), StatusIs(absl::StatusCode::kCancelled));
   const CUDAStream other = getStreamFromPool(false, 0);
@@ -155,9 +139,9 @@ TEST_P(SessionFenceTest, AReceiveThatIsCancelledLateEndsAfterItsStream) {
   Fill(tensor, 6, maker_);
   Receive({.into = {{into}, {"a"}}, .ready_on = {user_}});
   Send(tensor, maker_);
-  LetOthersPass();
+  EXPECT_TRUE(Fence(1));
   receiving_.Cancel();
-  LetOthersPass();
+  Ping();
   EXPECT_FALSE(received_.came());
   software_gpu::Release(maker_);
   EXPECT_THAT(received_.Wait(), IsOk());

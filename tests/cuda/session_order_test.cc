@@ -1,25 +1,20 @@
 // The order between streams, and what happens when devices fail or stand still:
 // only the software GPU shows it.
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/arange.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <memory>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "cuda/channels.h"
 #include "session/blocking.h"
 #include "tests/cuda/device_copies.h"
+#include "tests/cuda/device_pair.h"
 #include "tests/cuda/ended.h"
-#include "tests/software_gpu/torch_fixture.h"
 #include "tests/testing/peer_pair.h"
 #include "tests/testing/status_matchers.h"
 
@@ -31,51 +26,27 @@ using ::c10::cuda::CUDAStreamGuard;
 using ::c10::cuda::getStreamFromPool;
 using ::tensorferry::software_gpu::OnDevice;
 using ::tensorferry::software_gpu::Schedule;
-using ::tensorferry::software_gpu::SoftwareGpuTorchTest;
 using ::tensorferry::testing::CopiedTo;
+using ::tensorferry::testing::DevicePairTest;
 using ::tensorferry::testing::Ended;
 using ::tensorferry::testing::IsOk;
 using ::tensorferry::testing::StatusIs;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-constexpr int64_t kFloats = 1'000'000;
-
-// A session from cuda:0 to cuda:1, by the channel of the test.
-class SessionOrderTest : public SoftwareGpuTorchTest,
+// Over the channel of the test.
+class SessionOrderTest : public DevicePairTest,
                          public ::testing::WithParamInterface<std::string> {
  protected:
   void SetUp() override {
-    SoftwareGpuTorchTest::SetUp();
-    Offer offer;
-    offer.to_callee.rules = {*ParsePlacementRule("cuda:0=cuda:1"),
-                             *ParsePlacementRule("cuda:1=cuda:0")};
-    offer.paths = {"unix/basic", "unix/" + GetParam()};
-    FERRY_ASSERT_OK_AND_ASSIGN(pair_, testing::MakePeerPair(offer));
+    DevicePairTest::SetUp();
+    Open(GetParam());
     software_gpu::SetSchedule({.order = Schedule::Order::kNewestFirst});
   }
-  void TearDown() override {
-    pair_.reset();
-    CloseCudaChannelsForTesting();
-    SoftwareGpuTorchTest::TearDown();
-  }
 
-  Session& sender() { return *pair_->caller_session; }
-  Session& receiver() { return *pair_->callee_session; }
-
-  // What `stream` makes: `value` everywhere.
-  static at::Tensor Made(CUDAStream stream, float value) {
-    const CUDAStreamGuard guard(stream);
-    return at::full({kFloats}, value, OnDevice(stream.device_index()));
-  }
   static at::Tensor OnHost(const at::Tensor& tensor) {
     return (*CopiedTo(at::kCPU, {tensor}))[0];
   }
-  static at::Tensor Expected(float value) {
-    return at::full({kFloats}, value, at::kFloat);
-  }
-
-  std::optional<testing::PeerPair> pair_;
 };
 
 TEST_P(SessionOrderTest, SendsWhatTheCurrentStreamMakes) {
@@ -100,10 +71,7 @@ TEST_P(SessionOrderTest, AfterTheCallbackTheTensorMayBeOverwritten) {
       blocking::Send(sender(), {.tensors = {tensor}}, {.ready_on = {stream}}),
       IsOk());
   const CUDAStream other = getStreamFromPool(false, 0);
-  {
-    const CUDAStreamGuard guard(other);
-    tensor.fill_(6);
-  }
+  Fill(tensor, 6, other);
   other.synchronize();
   ASSERT_THAT(received.Wait(), IsOk());
   EXPECT_TRUE(OnHost(received.Wait()->message.tensors[0]).equal(Expected(5)));
@@ -216,6 +184,55 @@ TEST_P(SessionOrderTest, ADeviceThatFailsIsNamedAndOthersGoOn) {
 INSTANTIATE_TEST_SUITE_P(Channels, SessionOrderTest,
                          ::testing::Values("cuda_xth", "cuda_basic"),
                          [](const auto& info) { return info.param; });
+
+using FailingDeviceTest = DevicePairTest;
+
+// After Send has looked at it. On the loop tensorpipe asks it again.
+TEST_F(FailingDeviceTest, OneThatFailsBeforeABodyLeavesIsAStatus) {
+  Open("cuda_xth");
+  const CUDAStream stream = getStreamFromPool(false, 0);
+  const at::Tensor tensor = Made(stream, 12);
+  stream.synchronize();
+  Ended<Receipt> sent;
+  sender().Send({.tensors = {tensor}}, {.ready_on = {stream}}, sent.Callback());
+  software_gpu::FailDevice(stream, cudaErrorIllegalAddress);
+  EXPECT_EQ(cudaStreamSynchronize(stream), cudaErrorIllegalAddress);
+  cudaGetLastError();
+  Ended<Received> received;
+  receiver().Receive({}, received.Callback());
+  EXPECT_FALSE(sent.Wait().ok());
+  EXPECT_FALSE(received.Wait().ok());
+  software_gpu::ClearFailures();
+}
+
+// A lane that is opened again would have the same channel, and be lost again.
+TEST_F(FailingDeviceTest, AChannelThatIsLostEndsItsSessionsAndTheNextWorks) {
+  Open("cuda_xth");
+  const CUDAStream stream = getStreamFromPool(false, 0);
+  const at::Tensor tensor = Made(stream, 14);
+  stream.synchronize();
+  software_gpu::FailCall("cudaMemcpyAsync", 1, cudaErrorIllegalAddress);
+  {
+    Ended<Received> received;
+    receiver().Receive({}, received.Callback());
+    const absl::Status sent =
+        blocking::Send(sender(), {.tensors = {tensor}}, {.ready_on = {stream}})
+            .status();
+    const absl::Status there = received.Wait().status();
+    EXPECT_THAT(sent, StatusIs(absl::StatusCode::kUnavailable));
+    EXPECT_THAT(there, StatusIs(absl::StatusCode::kUnavailable));
+    // Who hears of it from the other side knows only that its lane ended.
+    EXPECT_THAT(sent.ToString() + there.ToString(),
+                HasSubstr("cudaErrorIllegalAddress"));
+  }
+  Open("cuda_xth");
+  Ended<Received> received;
+  receiver().Receive({}, received.Callback());
+  EXPECT_THAT(
+      blocking::Send(sender(), {.tensors = {tensor}}, {.ready_on = {stream}}),
+      IsOk());
+  EXPECT_THAT(received.Wait(), IsOk());
+}
 
 }  // namespace
 }  // namespace tensorferry

@@ -7,23 +7,20 @@
 #include <c10/cuda/CUDAStream.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <signal.h>
 
 #include <memory>
 #include <optional>
-#include <ostream>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
 #include "absl/synchronization/notification.h"
 #include "cuda/channels.h"
 #include "session/blocking.h"
+#include "tests/cuda/child_peer.h"
 #include "tests/cuda/device_copies.h"
 #include "tests/cuda/gpu_fixture.h"
-#include "tests/testing/child_process.h"
+#include "tests/cuda/ways.h"
 #include "tests/testing/peer_pair.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/tensor_matrix.h"
@@ -31,49 +28,19 @@
 namespace tensorferry {
 namespace {
 
-using ::tensorferry::testing::ChildProcess;
+using ::tensorferry::testing::ChildPeer;
 using ::tensorferry::testing::CopiedTo;
 using ::tensorferry::testing::DifferenceOf;
 using ::tensorferry::testing::GpuTest;
+using ::tensorferry::testing::OfferOf;
 using ::tensorferry::testing::OnDevice;
+using ::tensorferry::testing::Way;
 using ::testing::Contains;
 using ::testing::Field;
 using ::testing::StartsWith;
 
 constexpr uint32_t kEcho = 1;
 constexpr int64_t kLarge = 20'000'000;  // 80 MB of floats: many chunks
-
-// How tensors go, and come back.
-struct Way {
-  std::string channel;
-  std::string there;  // "cuda:0=cuda:1"
-  std::string wire = "unix";
-
-  c10::Device source() const {
-    return c10::Device(there.substr(0, there.find('=')));
-  }
-  bool needs_two() const { return there.find('1') != std::string::npos; }
-};
-
-void PrintTo(const Way& way, std::ostream* out) {
-  *out << way.wire << "/" << way.channel << " " << way.there;
-}
-
-std::string NameOf(const ::testing::TestParamInfo<Way>& info) {
-  return absl::StrReplaceAll(
-      absl::StrCat(info.param.wire, "_", info.param.channel, "_",
-                   info.param.there),
-      {{":", ""}, {"=", "_to_"}});
-}
-
-Offer OfferOf(const Way& way, const std::vector<std::string>& rules) {
-  Offer offer;
-  for (const std::string& rule : rules) {
-    offer.to_callee.rules.push_back(*ParsePlacementRule(rule));
-  }
-  offer.paths = {way.wire + "/basic", way.wire + "/" + way.channel};
-  return offer;
-}
 
 // Answers with what came, from the device where it came.
 void Echo(Session& session, Received call) {
@@ -95,11 +62,8 @@ class SessionTest : public GpuTest, public ::testing::WithParamInterface<Way> {
  protected:
   void SetUp() override {
     GpuTest::SetUp();
-    int count = 0;
-    cudaGetDeviceCount(&count);
-    if (GetParam().needs_two() && count < 2) {
-      GTEST_SKIP() << "needs 2 GPUs, here is " << count;
-    }
+    if (GetParam().needs_two()) testing::SkipUnlessThereAreTwoGpus();
+    if (IsSkipped()) return;
     Open({GetParam().there});
   }
 
@@ -156,8 +120,8 @@ TEST_P(OneProcessTest, EveryKindOfTensorComesBackAsItWas) {
 
 TEST_P(OneProcessTest, TensorsOfManyChunksComeBackAsTheyWere) {
   ExpectToComeBack({at::arange(kLarge, at::kInt), at::arange(7, at::kLong)});
-  const std::string path = GetParam().wire + "/" + GetParam().channel;
-  EXPECT_THAT(paths_, Contains(Field(&PathUse::path, StartsWith(path))));
+  EXPECT_THAT(paths_,
+              Contains(Field(&PathUse::path, StartsWith(GetParam().path()))));
 }
 
 TEST_P(OneProcessTest, WhatAnotherStreamStillMakesIsWaitedFor) {
@@ -226,15 +190,12 @@ TEST_P(OneProcessTest, DevicesHaveDigestsOnRequest) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ways, OneProcessTest,
-                         ::testing::Values(Way{"cuda_xth", "cuda:0=cuda:0"},
-                                           Way{"cuda_xth", "cuda:0=cuda:1"},
-                                           Way{"cuda_basic", "cuda:0=cuda:0"},
-                                           Way{"cuda_basic", "cuda:0=cuda:1"},
-                                           Way{"cuda_basic", "cuda:0=cpu"},
-                                           Way{"cuda_basic", "cpu=cuda:0"},
-                                           Way{"cuda_basic", "cuda:0=cuda:0",
+                         ::testing::ValuesIn(testing::WaysInOneProcess()),
+                         testing::NameOf);
+INSTANTIATE_TEST_SUITE_P(OverTcp, OneProcessTest,
+                         ::testing::Values(Way{"cuda_basic", "cuda:0=cuda:0",
                                                "tcp"}),
-                         NameOf);
+                         testing::NameOf);
 
 // Two devices that trade places, and the host, in one message.
 class PermutedDevicesTest : public OneProcessTest {
@@ -269,52 +230,37 @@ TEST_P(PermutedDevicesTest, EachTensorComesToItsPlaceAndBack) {
 INSTANTIATE_TEST_SUITE_P(Ways, PermutedDevicesTest,
                          ::testing::Values(Way{"cuda_xth", "cuda:0=cuda:1"},
                                            Way{"cuda_basic", "cuda:0=cuda:1"}),
-                         NameOf);
+                         testing::NameOf);
 
 // ---- in two processes
 
-// The child: answers until its standard input is closed.
-int RunChild() {
-  auto peer = Peer::Create({.name = "child"});
-  if (!peer.ok()) {
-    testing::WriteLine(peer.status().ToString());
-    return 1;
-  }
-  (*peer)->Accept([](std::shared_ptr<Session> session) {
-    if (!session->Handle(kEcho, Echo).ok()) return;
-    session->OnEnd([session](SessionReport) {});
-  });
-  testing::WriteLine((*peer)->control_address());
-  testing::AwaitInputClosed();
-  return 0;
+// The child.
+void EchoAll(const std::shared_ptr<Session>& session) {
+  if (!session->Handle(kEcho, Echo).ok()) return;
+  session->OnEnd([session](SessionReport) {});
 }
 
 class TwoProcessTest : public SessionTest {
  protected:
   void Open(const std::vector<std::string>& rules) override {
-    FERRY_ASSERT_OK_AND_ASSIGN(auto child, ChildProcess::Start({"--child"}));
-    child_ = std::make_unique<ChildProcess>(std::move(child));
-    FERRY_ASSERT_OK_AND_ASSIGN(std::string address, child_->ReadLine());
+    FERRY_ASSERT_OK_AND_ASSIGN(ChildPeer child, ChildPeer::Start());
+    child_.emplace(std::move(child));
     FERRY_ASSERT_OK_AND_ASSIGN(peer_,
                                Peer::Create({.name = "parent", .control = ""}));
     FERRY_ASSERT_OK_AND_ASSIGN(
-        session_, blocking::Connect(*peer_, address, OfferOf(GetParam(), rules),
-                                    absl::Seconds(30)));
+        session_,
+        blocking::Connect(*peer_, child_->address(), OfferOf(GetParam(), rules),
+                          absl::Seconds(30)));
   }
   void TearDown() override {
     session_ = nullptr;
     peer_ = nullptr;
-    if (child_) {
-      child_->CloseInput();
-      if (!killed_) EXPECT_EQ(child_->Wait(), 0);
-      child_ = nullptr;
-    }
+    child_.reset();
     CloseCudaChannelsForTesting();
     SessionTest::TearDown();
   }
 
-  std::unique_ptr<ChildProcess> child_;
-  bool killed_ = false;
+  std::optional<ChildPeer> child_;
   std::unique_ptr<Peer> peer_;
 };
 
@@ -324,14 +270,13 @@ TEST_P(TwoProcessTest, EveryKindOfTensorComesBackAsItWas) {
 
 TEST_P(TwoProcessTest, TensorsOfManyChunksComeBackAsTheyWere) {
   ExpectToComeBack({at::arange(kLarge, at::kInt), at::arange(7, at::kLong)});
-  const std::string path = GetParam().wire + "/" + GetParam().channel;
-  EXPECT_THAT(paths_, Contains(Field(&PathUse::path, StartsWith(path))));
+  EXPECT_THAT(paths_,
+              Contains(Field(&PathUse::path, StartsWith(GetParam().path()))));
 }
 
 TEST_P(TwoProcessTest, APeerThatDiesIsAnError) {
   ExpectToComeBack({at::arange(1000, at::kFloat)});
-  child_->Signal(SIGKILL);
-  killed_ = true;
+  child_->Kill();
   FERRY_ASSERT_OK_AND_ASSIGN(
       std::vector<at::Tensor> sent,
       CopiedTo(GetParam().source(), {at::arange(kLarge, at::kInt)}));
@@ -341,22 +286,19 @@ TEST_P(TwoProcessTest, APeerThatDiesIsAnError) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ways, TwoProcessTest,
-                         ::testing::Values(Way{"cuda_ipc", "cuda:0=cuda:0"},
-                                           Way{"cuda_ipc", "cuda:0=cuda:1"},
-                                           Way{"cuda_basic", "cuda:0=cuda:0"},
-                                           Way{"cuda_basic", "cuda:0=cuda:1"},
-                                           Way{"cuda_basic", "cuda:0=cpu"},
-                                           Way{"cuda_basic", "cpu=cuda:0"},
-                                           Way{"cuda_basic", "cuda:0=cuda:0",
-                                               "tcp"}),
-                         NameOf);
+                         ::testing::ValuesIn(testing::WaysInTwoProcesses()),
+                         testing::NameOf);
+INSTANTIATE_TEST_SUITE_P(OverTcp, TwoProcessTest,
+                         ::testing::Values(Way{"cuda_basic", "cuda:0=cuda:0",
+                                               "tcp", /*processes=*/2}),
+                         testing::NameOf);
 
 }  // namespace
 }  // namespace tensorferry
 
 int main(int argc, char** argv) {
-  if (argc > 1 && std::string(argv[1]) == "--child") {
-    return tensorferry::RunChild();
+  if (argc > 1 && std::string(argv[1]) == tensorferry::testing::kChildPeer) {
+    return tensorferry::testing::ServeAsChild(tensorferry::EchoAll);
   }
   ::testing::InitGoogleMock(&argc, argv);
   return RUN_ALL_TESTS();

@@ -12,6 +12,16 @@ thread_local int current_device = 0;
 thread_local cudaError_t last_error = cudaSuccess;
 thread_local bool in_host_function = false;
 
+void AwaitRelease(ApiCall& call) {
+  Machine& machine = call.machine;
+  if (!machine.held_functions.contains(call.function)) return;
+  ++machine.held_calls;
+  machine.calls_released.wait(call.lock, [&] {
+    return !machine.held_functions.contains(call.function);
+  });
+  --machine.held_calls;
+}
+
 // What the test asked this call to fail with.
 cudaError_t InjectedError(Machine& machine, const char* function) {
   auto& failures = machine.failures;
@@ -81,6 +91,7 @@ cudaError_t CallApi(const char* function,
                .machine = machine,
                .lock = std::unique_lock<std::mutex>(machine.mutex),
                .device = current_device};
+  AwaitRelease(call);
   ++machine.calls[function];
   const cudaError_t error = ErrorOf(call);
   return SetLastError(error == cudaSuccess ? body(call) : error);

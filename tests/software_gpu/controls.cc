@@ -52,6 +52,25 @@ void SetSchedule(const Schedule& schedule) {
 void Hold(cudaStream_t stream) { SetHeld(stream, true); }
 void Release(cudaStream_t stream) { SetHeld(stream, false); }
 
+void HoldCalls(const std::string& function) {
+  Machine& machine = Machine::Get();
+  std::lock_guard<std::mutex> lock(machine.mutex);
+  machine.held_functions.insert(function);
+}
+
+void ReleaseCalls() {
+  Machine& machine = Machine::Get();
+  std::lock_guard<std::mutex> lock(machine.mutex);
+  machine.held_functions.clear();
+  machine.calls_released.notify_all();
+}
+
+int HeldCalls() {
+  Machine& machine = Machine::Get();
+  std::lock_guard<std::mutex> lock(machine.mutex);
+  return machine.held_calls;
+}
+
 size_t Pending(cudaStream_t handle) {
   Machine& machine = Machine::Get();
   std::lock_guard<std::mutex> lock(machine.mutex);

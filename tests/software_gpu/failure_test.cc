@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <functional>
 #include <string>
@@ -23,10 +24,13 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Pair;
 
+constexpr std::chrono::seconds kPatience(30);
+
 class FailureTest : public SoftwareGpuTest {
  protected:
   void SetUp() override {
     SoftwareGpuTest::SetUp();
+    used_ = MemoryUsed(0);
     ASSERT_EQ(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking),
               cudaSuccess);
   }
@@ -36,6 +40,7 @@ class FailureTest : public SoftwareGpuTest {
     SoftwareGpuTest::TearDown();
   }
   cudaStream_t stream_ = nullptr;
+  size_t used_ = 0;
 };
 
 TEST_F(FailureTest, TheNthCallFailsAndNoOther) {
@@ -50,6 +55,23 @@ TEST_F(FailureTest, TheNthCallFailsAndNoOther) {
   EXPECT_EQ(cudaMalloc(&second, 10), cudaSuccess);
   EXPECT_EQ(cudaFree(first), cudaSuccess);
   EXPECT_EQ(cudaFree(second), cudaSuccess);
+}
+
+TEST_F(FailureTest, ACallThatIsHeldBeginsWhenItIsReleased) {
+  HoldCalls("cudaMalloc");
+  void* memory = nullptr;
+  std::thread caller([&] { EXPECT_EQ(cudaMalloc(&memory, 10), cudaSuccess); });
+  const auto patience = std::chrono::steady_clock::now() + kPatience;
+  while (HeldCalls() == 0 && std::chrono::steady_clock::now() < patience) {
+    std::this_thread::yield();
+  }
+  EXPECT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
+  EXPECT_EQ(MemoryUsed(0), used_);
+  ReleaseCalls();
+  caller.join();
+  EXPECT_EQ(HeldCalls(), 0);
+  EXPECT_GT(MemoryUsed(0), used_);
+  EXPECT_EQ(cudaFree(memory), cudaSuccess);
 }
 
 TEST_F(FailureTest, AnAsynchronousErrorComesWhenItsTurnHasComeAndStays) {

@@ -14,6 +14,7 @@ void SoftwareGpuTest::SetUp() {
 }
 
 void SoftwareGpuTest::TearDown() {
+  ReleaseCalls();
   ReleaseCaches();
   int devices = 0;
   cudaGetDeviceCount(&devices);

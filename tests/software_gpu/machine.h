@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -149,6 +150,11 @@ class Machine {
     cudaError_t error = cudaSuccess;
   };
   std::vector<Failure> failures;
+
+  // Functions whose calls do not begin.
+  std::set<std::string> held_functions;
+  int held_calls = 0;
+  std::condition_variable calls_released;
 
  private:
   Machine();

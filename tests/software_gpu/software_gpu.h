@@ -49,6 +49,13 @@ void Release(cudaStream_t stream);
 // Pieces of work that have not run.
 size_t Pending(cudaStream_t stream);
 
+// From now on calls of this function do not begin, until ReleaseCalls():
+// whoever makes one stands still there.
+void HoldCalls(const std::string& function);
+void ReleaseCalls();
+// How many calls stand still now.
+int HeldCalls();
+
 // ---- Work ----
 
 struct Range {

@@ -1,6 +1,5 @@
 // tensorpipe's CUDA channels on the software GPU, in one process and in two.
 
-#include <ATen/cuda/CUDAEvent.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/equal.h>
@@ -19,6 +18,7 @@
 #include <string>
 #include <utility>
 
+#include "tests/cuda/carry.h"
 #include "tests/software_gpu/torch_fixture.h"
 #include "tests/testing/child_process.h"
 
@@ -29,6 +29,9 @@ using ::c10::cuda::CUDAStream;
 using ::c10::cuda::CUDAStreamGuard;
 using ::c10::cuda::getStreamFromPool;
 using ::tensorferry::testing::ChildProcess;
+using ::tensorferry::testing::MadeOn;
+using ::tensorferry::testing::ReadOn;
+using ::tensorferry::testing::WaitFor;
 using ::testing::Contains;
 
 constexpr int64_t kSmall = 1000;
@@ -141,25 +144,6 @@ at::Tensor Numbers(int64_t count, int first) {
   return at::arange(first, first + count, at::kFloat);
 }
 
-// A tensor on cuda:0 that `stream` makes.
-at::Tensor Produce(const at::Tensor& values, CUDAStream stream) {
-  CUDAStreamGuard guard(stream);
-  at::Tensor tensor = at::empty(values.sizes(), OnDevice(0));
-  tensor.copy_(values.pin_memory(), /*non_blocking=*/true);
-  return tensor;
-}
-
-at::Tensor ToHost(const at::Tensor& tensor, CUDAStream stream) {
-  CUDAStreamGuard guard(stream);
-  return tensor.cpu();
-}
-
-void Order(CUDAStream first, CUDAStream second) {
-  at::cuda::CUDAEvent event;
-  event.record(first);
-  event.block(second);
-}
-
 class OneProcessTest : public SoftwareGpuTorchTest,
                        public ::testing::WithParamInterface<std::string> {
  protected:
@@ -194,8 +178,8 @@ TEST_P(OneProcessTest, TensorsGoFromDeviceToDevice) {
     const at::Tensor values = Numbers(size, 1);
     const CUDAStream stream = getStreamFromPool(false, 0);
     const CUDAStream to = getStreamFromPool(false, 1);
-    const at::Tensor tensor = Produce(values, stream);
-    EXPECT_TRUE(at::equal(ToHost(Carry(tensor, stream, to), to), values));
+    const at::Tensor tensor = MadeOn(stream, values);
+    EXPECT_TRUE(at::equal(ReadOn(to, Carry(tensor, stream, to)), values));
   }
 }
 
@@ -206,10 +190,10 @@ TEST_P(OneProcessTest, AnyScheduleWillDo) {
     const CUDAStream stream = getStreamFromPool(false, 0);
     const CUDAStream to = getStreamFromPool(false, 1);
     const CUDAStream user = getStreamFromPool(false, 1);
-    const at::Tensor tensor = Produce(values, stream);
+    const at::Tensor tensor = MadeOn(stream, values);
     const at::Tensor there = Carry(tensor, stream, to);
-    Order(to, user);
-    EXPECT_TRUE(at::equal(ToHost(there, user), values)) << "seed " << seed;
+    WaitFor(to, user);
+    EXPECT_TRUE(at::equal(ReadOn(user, there), values)) << "seed " << seed;
     stream.synchronize();
   }
 }
@@ -218,7 +202,7 @@ TEST_P(OneProcessTest, SendingWithoutWaitingForTheProducerIsARace) {
   const CUDAStream producer = getStreamFromPool(false, 0);
   const CUDAStream stream = getStreamFromPool(false, 0);
   const CUDAStream to = getStreamFromPool(false, 1);
-  const at::Tensor tensor = Produce(Numbers(kSmall, 1), producer);
+  const at::Tensor tensor = MadeOn(producer, Numbers(kSmall, 1));
   Carry(tensor, stream, to);
   to.synchronize();
   EXPECT_THAT(TakeKinds(), Contains(Finding::Kind::kRace));
@@ -236,9 +220,9 @@ TEST_P(XthTest, UsingAReceivedTensorOnAStreamThatDoesNotWaitIsARace) {
   const CUDAStream to = getStreamFromPool(false, 1);
   const CUDAStream user = getStreamFromPool(false, 1);
   const at::Tensor values = Numbers(kSmall, 1);
-  const at::Tensor tensor = Produce(values, stream);
+  const at::Tensor tensor = MadeOn(stream, values);
   const at::Tensor there = Carry(tensor, stream, to);
-  EXPECT_FALSE(at::equal(ToHost(there, user), values));
+  EXPECT_FALSE(at::equal(ReadOn(user, there), values));
   EXPECT_THAT(TakeKinds(), Contains(Finding::Kind::kRace));
 }
 
@@ -255,10 +239,10 @@ TEST_P(BasicTest, TensorsGoBetweenHostAndDevice) {
       ->Send(values, tensorpipe::CpuBuffer{values.data_ptr()},
              tensorpipe::Device(tensorpipe::kCudaDeviceType, 1))
       .get();
-  EXPECT_TRUE(at::equal(ToHost(there.get(), to), values));
+  EXPECT_TRUE(at::equal(ReadOn(to, there.get()), values));
 
   const CUDAStream stream = getStreamFromPool(false, 0);
-  const at::Tensor tensor = Produce(values, stream);
+  const at::Tensor tensor = MadeOn(stream, values);
   std::future<at::Tensor> here = receiver_->ReceiveOnHost();
   sender_
       ->Send(tensor, tensorpipe::CudaBuffer{tensor.data_ptr(), stream.stream()},
@@ -298,10 +282,10 @@ TEST_P(TwoProcessTest, TensorsGoFromDeviceToDeviceAndBack) {
       const at::Tensor values = Numbers(size, 1);
       const CUDAStream stream = getStreamFromPool(false, 0);
       const CUDAStream back = getStreamFromPool(false, 0);
-      const at::Tensor tensor = Produce(values, stream);
+      const at::Tensor tensor = MadeOn(stream, values);
       std::future<at::Tensor> returned = side.Receive(back);
       side.Send(tensor, stream, 1).get();
-      EXPECT_TRUE(at::equal(ToHost(returned.get(), back), values));
+      EXPECT_TRUE(at::equal(ReadOn(back, returned.get()), values));
       stream.synchronize();
     }
     child->CloseInput();
@@ -320,7 +304,7 @@ int SendAndStall() {
   tensorferry::testing::WriteLine(side.Listen());
   side.Accept();
   const CUDAStream stream = getStreamFromPool(false, 0);
-  const at::Tensor tensor = Produce(Numbers(kSmall, 1), stream);
+  const at::Tensor tensor = MadeOn(stream, Numbers(kSmall, 1));
   side.Send(tensor, stream, 1).get();
   stream.synchronize();
   Hold(stream);

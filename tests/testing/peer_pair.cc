@@ -10,7 +10,7 @@
 namespace tensorferry {
 namespace testing {
 
-absl::StatusOr<PeerPair> MakePeerPair(Offer offer) {
+absl::StatusOr<PeerPair> MakePeerPair(Offer offer, Executor* executor) {
   // Shared with a callback that may outlive this call if Connect fails.
   struct Accepted {
     absl::Notification came;
@@ -18,9 +18,11 @@ absl::StatusOr<PeerPair> MakePeerPair(Offer offer) {
   };
   PeerPair pair;
   auto accepted = std::make_shared<Accepted>();
-  FERRY_ASSIGN_OR_RETURN(pair.callee, Peer::Create({.name = "callee"}));
-  FERRY_ASSIGN_OR_RETURN(pair.caller,
-                         Peer::Create({.name = "caller", .control = ""}));
+  FERRY_ASSIGN_OR_RETURN(
+      pair.callee, Peer::Create({.name = "callee", .executor = executor}));
+  FERRY_ASSIGN_OR_RETURN(
+      pair.caller,
+      Peer::Create({.name = "caller", .control = "", .executor = executor}));
   pair.callee->Accept([accepted](std::shared_ptr<Session> session) {
     if (accepted->came.HasBeenNotified()) return;  // one is all there is
     accepted->session = std::move(session);

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
+#include "base/executor.h"
 #include "session/peer.h"
 #include "session/session.h"
 
@@ -20,9 +21,10 @@ struct PeerPair {
   std::shared_ptr<Session> callee_session, caller_session;  // gone before peers
 };
 
-// Waits until the session is open on both sides. Statuses: those of
-// Peer::Create and Peer::Connect.
-absl::StatusOr<PeerPair> MakePeerPair(Offer offer = {});
+// Waits until the session is open on both sides. `executor`: of both peers, as
+// in PeerOptions. Statuses: those of Peer::Create and Peer::Connect.
+absl::StatusOr<PeerPair> MakePeerPair(Offer offer = {},
+                                      Executor* executor = nullptr);
 
 }  // namespace testing
 }  // namespace tensorferry

@@ -1,0 +1,48 @@
+#ifndef TENSORFERRY_TESTS_CUDA_DEVICE_PAIR_H_
+#define TENSORFERRY_TESTS_CUDA_DEVICE_PAIR_H_
+
+#include <ATen/core/Tensor.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/executor.h"
+#include "session/session.h"
+#include "tests/software_gpu/torch_fixture.h"
+#include "tests/testing/peer_pair.h"
+
+namespace tensorferry {
+namespace testing {
+
+// A session within this process from cuda:0 to cuda:1 over one channel, and
+// from cuda:1 to cuda:0. Callbacks come one by one, in the order of what they
+// tell of.
+class DevicePairTest : public software_gpu::SoftwareGpuTorchTest {
+ protected:
+  static constexpr int64_t kFloats = 1'000'000;  // 4 chunks of cuda_basic
+
+  void Open(const std::string& channel);
+  void TearDown() override;
+
+  Session& sender() { return *pair_->caller_session; }
+  Session& receiver() { return *pair_->callee_session; }
+
+  // What `stream` makes: `value` everywhere.
+  static at::Tensor Made(c10::cuda::CUDAStream stream, float value);
+  static void Fill(const at::Tensor& tensor, float value,
+                   c10::cuda::CUDAStream stream);
+  // The same on the host.
+  static at::Tensor Expected(float value);
+
+ private:
+  std::unique_ptr<ThreadPool> executor_ = std::make_unique<ThreadPool>(1);
+  std::optional<PeerPair> pair_;
+};
+
+}  // namespace testing
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_TESTS_CUDA_DEVICE_PAIR_H_

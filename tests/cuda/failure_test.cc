@@ -1,0 +1,428 @@
+// Operations between devices that do not end well: cancelled, or with a peer
+// that dies, in the middle of a transfer; and what they leave to others. Only
+// the software GPU stands still where a test wants it.
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/full.h>
+#include <c10/cuda/CUDAStream.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/synchronization/notification.h"
+#include "absl/time/time.h"
+#include "cuda/channels.h"
+#include "session/blocking.h"
+#include "session/peer.h"
+#include "tests/cuda/child_peer.h"
+#include "tests/cuda/device_copies.h"
+#include "tests/cuda/ended.h"
+#include "tests/cuda/ways.h"
+#include "tests/software_gpu/torch_fixture.h"
+#include "tests/testing/status_matchers.h"
+
+namespace tensorferry {
+namespace {
+
+using ::c10::cuda::CUDAStream;
+using ::tensorferry::software_gpu::SoftwareGpuTorchTest;
+using ::tensorferry::testing::Becomes;
+using ::tensorferry::testing::ChildPeer;
+using ::tensorferry::testing::CopiedTo;
+using ::tensorferry::testing::Ended;
+using ::tensorferry::testing::IsOk;
+using ::tensorferry::testing::OfferOf;
+using ::tensorferry::testing::StatusIs;
+using ::tensorferry::testing::Way;
+using ::testing::AnyOf;
+using ::testing::StartsWith;
+
+constexpr int64_t kFloats = 3'000'000;  // more than one chunk, of each channel
+constexpr char kCopy[] = "cudaMemcpyAsync";
+constexpr uint32_t kNever = 7;  // a type that nobody sends
+constexpr absl::Duration kPatience = absl::Seconds(60);
+
+at::Tensor Filled(c10::Device device, float value) {
+  return at::full({kFloats}, value,
+                  at::TensorOptions().dtype(at::kFloat).device(device));
+}
+
+// "OK 3": a tensor that is 3 everywhere.
+std::string TextOf(const absl::StatusOr<Received>& received) {
+  if (!received.ok()) return received.status().ToString();
+  auto host = CopiedTo(at::kCPU, received->message.tensors);
+  if (!host.ok()) return host.status().ToString();
+  const at::Tensor& values = (*host)[0];
+  const float first = *values.const_data_ptr<float>();
+  return values.equal(at::full({kFloats}, first, at::kFloat))
+             ? absl::StrCat("OK ", first)
+             : "OK, but torn";
+}
+
+// One end of a session, and what may stand still there.
+class End {
+ public:
+  explicit End(c10::Device device) : device_(device) {
+    if (device.is_cuda()) {
+      stream_ = c10::cuda::getStreamFromPool(false, device.index());
+    }
+  }
+
+  void Take(std::shared_ptr<Session> session) {
+    session_ = std::move(session);
+    taken_.Notify();
+  }
+
+  // Operations are numbered from 0. On the stream that is held, if `held`.
+  void Send(float value, bool held) {
+    const at::Tensor& tensor = tensors_.emplace_back(Filled(device_, value));
+    Ended<Receipt>& sent = sent_.emplace_back();
+    sends_.push_back(session().Send(
+        {.tensors = {tensor}}, {.streams = Streams(held)}, sent.Callback()));
+  }
+  void Receive(bool held) {
+    Ended<Received>& received = received_.emplace_back();
+    receives_.push_back(
+        session().Receive({.streams = Streams(held)}, received.Callback()));
+  }
+  void CancelSend(int i) { sends_[i].Cancel(); }
+  void CancelReceive(int i) { receives_[i].Cancel(); }
+  // Returns when the session has heard of what was asked before.
+  void AwaitLoop() {
+    Ended<Received> none;
+    session().Receive({.filter = {.type = kNever}}, none.Callback()).Cancel();
+    none.Wait().IgnoreError();
+  }
+  absl::Status Sent(int i) { return sent_[i].Wait().status(); }
+  std::string ReceivedText(int i) { return TextOf(received_[i].Wait()); }
+
+  void HoldStream() {
+    software_gpu::Hold(*stream_);
+    software_gpu::TakeCalls();
+  }
+  void ReleaseStream() { software_gpu::Release(*stream_); }
+
+ private:
+  Session& session() {
+    taken_.WaitForNotification();
+    return *session_;
+  }
+  StreamSet Streams(bool held) const {
+    return held && stream_ ? StreamSet{*stream_} : StreamSet{};
+  }
+
+  const c10::Device device_;
+  std::optional<CUDAStream> stream_;
+  std::shared_ptr<Session> session_;
+  absl::Notification taken_;
+  // Over cuda_xth one whose Send was cancelled may still be read.
+  std::vector<at::Tensor> tensors_;
+  std::deque<Ended<Receipt>> sent_;
+  std::deque<Ended<Received>> received_;
+  std::vector<Operation> sends_, receives_;
+};
+
+bool CallsStandStill() {
+  return Becomes([] { return software_gpu::HeldCalls() > 0; });
+}
+// Whether bytes of a body are to be copied, on the stream that is held.
+bool CopiesStandStill() {
+  return Becomes([] { return software_gpu::TakeCalls()[kCopy] > 0; });
+}
+
+// What the other peer is asked, in words.
+std::string Answer(std::unique_ptr<End>& end, const std::string& line) {
+  const std::vector<std::string> words = absl::StrSplit(line, ' ');
+  const std::string& verb = words[0];
+  int number = 0;
+  if (words.size() > 1) absl::SimpleAtoi(words[1], &number);
+  const bool held = words.back() == "held";
+  if (verb == "device") {
+    end = std::make_unique<End>(c10::Device(words[1]));
+  } else if (verb == "receive") {
+    end->Receive(held);
+  } else if (verb == "send") {
+    end->Send(static_cast<float>(number), held);
+  } else if (verb == "cancel") {
+    end->CancelReceive(number);
+  } else if (verb == "await_loop") {
+    end->AwaitLoop();
+  } else if (verb == "received") {
+    return end->ReceivedText(number);
+  } else if (verb == "hold_stream") {
+    end->HoldStream();
+  } else if (verb == "release_stream") {
+    end->ReleaseStream();
+  } else if (verb == "copies_stand_still") {
+    return CopiesStandStill() ? "OK" : "no copy came";
+  } else if (verb == "hold_calls") {
+    software_gpu::HoldCalls(kCopy);
+  } else if (verb == "release_calls") {
+    software_gpu::ReleaseCalls();
+  } else if (verb == "calls_stand_still") {
+    return CallsStandStill() ? "OK" : "no call came";
+  } else {
+    return "unknown: " + line;
+  }
+  return "OK";
+}
+
+// From here to another peer.
+class FailureTest : public SoftwareGpuTorchTest,
+                    public ::testing::WithParamInterface<Way> {
+ protected:
+  void SetUp() override {
+    SoftwareGpuTorchTest::SetUp();
+    Open(OfferOf(GetParam()));
+  }
+  void TearDown() override {
+    Close();
+    CloseCudaChannelsForTesting();
+    SoftwareGpuTorchTest::TearDown();
+  }
+
+  const Way& way() const { return GetParam(); }
+  // A transfer over cuda_ipc stands still in a call of the other process; over
+  // the others on a stream.
+  bool stands_in_a_call() const { return way().channel == "cuda_ipc"; }
+  bool ours_is_the_gpu() const { return way().source().is_cuda(); }
+
+  void Open(const Offer& offer) {
+    near_ = std::make_unique<End>(way().source());
+    FERRY_ASSERT_OK_AND_ASSIGN(near_peer_,
+                               Peer::Create({.name = "near", .control = ""}));
+    std::string address;
+    if (way().processes == 2) {
+      FERRY_ASSERT_OK_AND_ASSIGN(ChildPeer child, ChildPeer::Start());
+      child_.emplace(std::move(child));
+      address = child_->address();
+    } else {
+      FERRY_ASSERT_OK_AND_ASSIGN(far_peer_, Peer::Create({.name = "far"}));
+      address = far_peer_->control_address();
+    }
+    Far(absl::StrCat("device ", way().target().str()));
+    if (far_peer_) {
+      far_peer_->Accept([this](std::shared_ptr<Session> session) {
+        far_->Take(std::move(session));
+      });
+    }
+    FERRY_ASSERT_OK_AND_ASSIGN(
+        std::shared_ptr<Session> session,
+        blocking::Connect(*near_peer_, address, offer, kPatience));
+    near_->Take(std::move(session));
+  }
+  void Close() {
+    near_ = nullptr;
+    near_peer_ = nullptr;
+    far_ = nullptr;
+    far_peer_ = nullptr;
+    child_.reset();
+  }
+
+  std::string Far(const std::string& line) {
+    return child_ ? child_->Ask(line) : Answer(far_, line);
+  }
+
+  // What is sent from now on on held streams stands still in the middle.
+  void Hold() {
+    if (stands_in_a_call()) {
+      EXPECT_EQ(Far("hold_calls"), "OK");
+    } else if (ours_is_the_gpu()) {
+      near_->HoldStream();
+    } else {
+      EXPECT_EQ(Far("hold_stream"), "OK");
+    }
+  }
+  void AwaitStandstill() {
+    if (stands_in_a_call()) {
+      EXPECT_EQ(Far("calls_stand_still"), "OK");
+    } else if (ours_is_the_gpu()) {
+      EXPECT_TRUE(CopiesStandStill());
+    } else {
+      EXPECT_EQ(Far("copies_stand_still"), "OK");
+    }
+  }
+  void Release() {
+    if (stands_in_a_call()) {
+      EXPECT_EQ(Far("release_calls"), "OK");
+    } else if (ours_is_the_gpu()) {
+      near_->ReleaseStream();
+    } else {
+      EXPECT_EQ(Far("release_stream"), "OK");
+    }
+  }
+
+  // Number 0, in the middle.
+  void ExpectSendToBeCancelled() {
+    near_->CancelSend(0);
+    near_->AwaitLoop();
+    Release();
+    EXPECT_THAT(near_->Sent(0), StatusIs(absl::StatusCode::kCancelled));
+    const std::string there = Far("received 0");
+    if (!MayHaveArrived(there)) {
+      EXPECT_THAT(there, StartsWith("CANCELLED"));
+    }
+  }
+  // Whether it was too late to cancel: only cuda_basic, from a GPU, has not
+  // told the other side of what stands still.
+  bool MayHaveArrived(const std::string& there) const {
+    return (way().channel != "cuda_basic" || !ours_is_the_gpu()) &&
+           there == "OK 1";
+  }
+  void ExpectTheNextArrives() {
+    Far("receive");
+    near_->Send(2, /*held=*/false);
+    EXPECT_THAT(near_->Sent(1), IsOk());
+    EXPECT_EQ(Far("received 1"), "OK 2");
+  }
+
+  std::unique_ptr<Peer> near_peer_, far_peer_;
+  std::optional<ChildPeer> child_;
+  std::unique_ptr<End> near_, far_;
+};
+
+TEST_P(FailureTest, ACancelledSendEndsBothSidesAndTheNextArrives) {
+  Hold();
+  Far("receive held");
+  near_->Send(1, /*held=*/true);
+  AwaitStandstill();
+  ExpectSendToBeCancelled();
+  ExpectTheNextArrives();
+}
+
+TEST_P(FailureTest, ACancelledReceiveEndsBothSidesAndTheNextArrives) {
+  Hold();
+  Far("receive held");
+  near_->Send(1, /*held=*/true);
+  AwaitStandstill();
+  EXPECT_EQ(Far("cancel 0"), "OK");
+  if (!stands_in_a_call()) {
+    EXPECT_EQ(Far("await_loop"), "OK");
+  }
+  Release();
+  const std::string there = Far("received 0");
+  if (MayHaveArrived(there)) {
+    EXPECT_THAT(near_->Sent(0), IsOk());
+  } else {
+    EXPECT_THAT(there, StartsWith("CANCELLED"));
+    EXPECT_THAT(near_->Sent(0), StatusIs(absl::StatusCode::kCancelled));
+  }
+  ExpectTheNextArrives();
+}
+
+// Its lane ends with the neighbour, and is opened again.
+TEST_P(FailureTest, WhatSharesALaneWithACancelledSendIsSentAgain) {
+  Close();
+  Offer offer = OfferOf(way());
+  offer.limits = Limits();
+  offer.limits->body_lanes = 1;
+  Open(offer);
+  Hold();
+  Far("receive held");
+  Far("receive");
+  near_->Send(1, /*held=*/true);
+  near_->Send(2, /*held=*/false);
+  AwaitStandstill();
+  ExpectSendToBeCancelled();
+  EXPECT_THAT(near_->Sent(1), IsOk());
+  EXPECT_EQ(Far("received 1"), "OK 2");
+}
+
+INSTANTIATE_TEST_SUITE_P(InOneProcess, FailureTest,
+                         ::testing::ValuesIn(testing::WaysInOneProcess()),
+                         testing::NameOf);
+INSTANTIATE_TEST_SUITE_P(InTwoProcesses, FailureTest,
+                         ::testing::ValuesIn(testing::WaysInTwoProcesses()),
+                         testing::NameOf);
+
+// ---- a peer that dies
+
+class PeerDeathTest : public FailureTest {
+ protected:
+  // With a new child.
+  void ExpectTheNextSessionWorks() {
+    Close();
+    Open(OfferOf(way()));
+    Far("receive");
+    near_->Send(3, /*held=*/false);
+    EXPECT_THAT(near_->Sent(0), IsOk());
+    EXPECT_EQ(Far("received 0"), "OK 3");
+  }
+};
+
+TEST_P(PeerDeathTest, AReceiverThatDiesInTheMiddleIsAnError) {
+  Hold();
+  Far("receive held");
+  near_->Send(1, /*held=*/true);
+  AwaitStandstill();
+  child_->Kill();
+  if (!stands_in_a_call() && ours_is_the_gpu()) Release();
+  EXPECT_THAT(near_->Sent(0), StatusIs(absl::StatusCode::kUnavailable));
+  ExpectTheNextSessionWorks();
+}
+
+TEST_P(PeerDeathTest, AReceiverThatDiesWhileItsDeviceCopiesIsAnError) {
+  if (way().target().is_cpu()) GTEST_SKIP() << "no device over there";
+  Far("hold_stream");
+  Far("receive held");
+  near_->Send(1, /*held=*/false);
+  EXPECT_EQ(Far("copies_stand_still"), "OK");
+  child_->Kill();
+  EXPECT_THAT(near_->Sent(0), StatusIs(absl::StatusCode::kUnavailable));
+  // Over cuda_ipc what the dead process had not copied lies in the staging of
+  // all sessions, and whoever uses that next waits for it.
+  if (way().channel != "cuda_ipc") ExpectTheNextSessionWorks();
+}
+
+TEST_P(PeerDeathTest, ASenderThatDiesWhileItsDeviceCopiesIsAnError) {
+  if (way().target().is_cpu()) GTEST_SKIP() << "no device over there";
+  // The first message over cuda_ipc would wait for the device that stands
+  // still.
+  near_->Receive(/*held=*/false);
+  Far("send 2");
+  EXPECT_EQ(near_->ReceivedText(0), "OK 2");
+  Far("hold_stream");
+  near_->Receive(/*held=*/false);
+  Far("send 1 held");
+  EXPECT_EQ(Far("copies_stand_still"), "OK");
+  child_->Kill();
+  EXPECT_THAT(near_->ReceivedText(1), AnyOf(StartsWith("UNAVAILABLE"),
+                                            StartsWith("FAILED_PRECONDITION")));
+  // The error of what waited for the dead process is whose call asks first; it
+  // is not to be one of tensorpipe's.
+  if (way().channel == "cuda_ipc") cudaDeviceSynchronize();
+  ExpectTheNextSessionWorks();
+}
+
+INSTANTIATE_TEST_SUITE_P(InTwoProcesses, PeerDeathTest,
+                         ::testing::ValuesIn(testing::WaysInTwoProcesses()),
+                         testing::NameOf);
+
+int RunChild() {
+  std::unique_ptr<End> end;
+  const int result = testing::ServeAsChild(
+      [&end](std::shared_ptr<Session> session) {
+        end->Take(std::move(session));
+      },
+      [&end](const std::string& line) { return Answer(end, line); });
+  return software_gpu::TakeFindings().empty() ? result : 1;
+}
+
+}  // namespace
+}  // namespace tensorferry
+
+int main(int argc, char** argv) {
+  if (argc > 1 && std::string(argv[1]) == tensorferry::testing::kChildPeer) {
+    return tensorferry::RunChild();
+  }
+  ::testing::InitGoogleMock(&argc, argv);
+  return RUN_ALL_TESTS();
+}

@@ -1,0 +1,60 @@
+#include "session/plan_rules.h"
+
+#include <c10/core/impl/DeviceGuardImplInterface.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "tests/testing/status_matchers.h"
+
+namespace tensorferry {
+namespace {
+
+using ::tensorferry::testing::StatusIs;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+// A type whose guard has no pool of streams.
+struct GuardWithoutPool final
+    : c10::impl::NoOpDeviceGuardImpl<c10::DeviceType::PrivateUse1> {};
+C10_REGISTER_GUARD_IMPL(PrivateUse1, GuardWithoutPool);
+
+absl::StatusOr<TransferRules> RulesWith(const std::string& device,
+                                        StreamKind kind) {
+  SessionPlan plan;
+  plan.caller_streams = {{*ParseDeviceId(device), kind}};
+  return RulesFor(plan, Side::kCaller, "id");
+}
+
+c10::Stream DefaultOf(const std::string& device) {
+  return c10::Stream(c10::Stream::DEFAULT, c10::Device(device));
+}
+
+TEST(PlanRulesTest, WithoutAPoolADeviceHasItsDefaultStream) {
+  // The other type has no guard at all.
+  for (const std::string device : {"privateuseone:0", "hpu:1"}) {
+    for (StreamKind kind : {StreamKind::kPool, StreamKind::kDefault}) {
+      FERRY_ASSERT_OK_AND_ASSIGN(TransferRules rules, RulesWith(device, kind));
+      EXPECT_THAT(rules.send_streams, ElementsAre(DefaultOf(device)));
+      EXPECT_THAT(rules.receive_streams, ElementsAre(DefaultOf(device)));
+    }
+  }
+}
+
+TEST(PlanRulesTest, AStreamOfHighPriorityThatIsNotThereIsRefused) {
+  for (const std::string device : {"privateuseone:0", "hpu:1"}) {
+    EXPECT_THAT(RulesWith(device, StreamKind::kHighPriority),
+                StatusIs(absl::StatusCode::kFailedPrecondition,
+                         HasSubstr("no stream on " + device)));
+  }
+}
+
+TEST(PlanRulesTest, TheCpuHasNone) {
+  FERRY_ASSERT_OK_AND_ASSIGN(TransferRules rules,
+                             RulesWith("cpu", StreamKind::kPool));
+  EXPECT_THAT(rules.send_streams, ElementsAre());
+}
+
+}  // namespace
+}  // namespace tensorferry
