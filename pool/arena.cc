@@ -104,9 +104,10 @@ class Family {
     std::lock_guard<std::mutex> lock(mu_);
     arenas_.insert(arena);
   }
-  void Remove(const Arena* arena) {
+  // Whether it was one of this process's own.
+  bool Remove(const Arena* arena) {
     std::lock_guard<std::mutex> lock(mu_);
-    arenas_.erase(arena);
+    return arenas_.erase(arena) > 0;
   }
   uint64_t forks() const { return forks_.load(); }
 
@@ -197,7 +198,12 @@ Arena::Arena(uint64_t number, UniqueFd descriptor, Mapping mapping)
   Family::OfProcess().Add(this);
 }
 
-Arena::~Arena() { Family::OfProcess().Remove(this); }
+// A peer that writes there later writes to pages that nobody reads.
+Arena::~Arena() {
+  if (!Family::OfProcess().Remove(this) || forks_ != Forks()) return;
+  fallocate(descriptor(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+            static_cast<off_t>(nbytes()));
+}
 
 uint64_t Arena::Forks() { return Family::OfProcess().forks(); }
 

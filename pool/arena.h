@@ -54,6 +54,8 @@ class Arena {
   // FAILED_PRECONDITION: the system has no memfd with seals.
   static absl::StatusOr<std::unique_ptr<Arena>> Create(uint64_t number,
                                                        uint64_t nbytes);
+  // The pages go back to the system though a peer has them mapped, unless a
+  // child does.
   ~Arena();
 
   // How often this process has forked since its first arena. What lay in one
@@ -69,6 +71,7 @@ class Arena {
   Arena(uint64_t number, UniqueFd descriptor, Mapping mapping);
 
   const uint64_t number_;
+  const uint64_t forks_ = Forks();  // before it
   const UniqueFd descriptor_;
   const Mapping mapping_;
 };
