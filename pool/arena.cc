@@ -23,6 +23,7 @@ namespace {
 
 constexpr uint64_t kHugePageBytes = uint64_t{2} << 20;
 constexpr int kSizeSeals = F_SEAL_SHRINK | F_SEAL_GROW;
+constexpr uint64_t kBlockBytes = 512;  // of st_blocks, always
 
 // What 2 MiB take in small pages, about; and what a slow beginning may cost.
 constexpr std::chrono::microseconds kAsSmallPages(1000);
@@ -226,6 +227,10 @@ absl::StatusOr<std::unique_ptr<PeerArena>> PeerArena::Map(UniqueFd descriptor,
       static_cast<uint64_t>(file.st_size) != nbytes) {
     return NotAnArena(absl::StrCat("it has ", file.st_size, " bytes, want ",
                                    nbytes, " in pages of ", kPageBytes));
+  }
+  // Or this process would be charged for them, at its first write to each.
+  if (static_cast<uint64_t>(file.st_blocks) * kBlockBytes < nbytes) {
+    return NotAnArena("its pages were not made");
   }
   absl::StatusOr<Mapping> mapping = Mapping::Of(descriptor.get(), nbytes);
   // Sealed against writing, or not open for it.

@@ -81,9 +81,9 @@ class Arena {
 // after fork does not have it.
 class PeerArena {
  public:
-  // Makes no pages: the first write to each does.
-  // INVALID_ARGUMENT: what was sent is not memory of `nbytes` that is sealed
-  // against shrinking and growing and may be written.
+  // The first write to each page, or huge page, takes a fault.
+  // INVALID_ARGUMENT: what was sent is not memory of `nbytes` that is there,
+  // sealed against shrinking and growing, and may be written.
   // RESOURCE_EXHAUSTED: no room, or too many mappings.
   static absl::StatusOr<std::unique_ptr<PeerArena>> Map(UniqueFd descriptor,
                                                         uint64_t nbytes);

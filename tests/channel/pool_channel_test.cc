@@ -206,8 +206,8 @@ TEST(PoolChannelTest, MemoryThatIsGivenBackIsFreeThoughThePeerHasItMapped) {
   UniqueFd arena;
   {
     const auto block = pool->Take(5 * kMiB);
-    arena = UniqueFd(
-        dup(pool->PlaceOf(block->data, kMiB)->arena->descriptor()));
+    arena =
+        UniqueFd(dup(pool->PlaceOf(block->data, kMiB)->arena->descriptor()));
     const std::string bytes = Pattern(5 * kMiB, 1);
     Outcome sent, received;
     Send(*pair.near, bytes, sent);
@@ -420,9 +420,10 @@ TEST_F(LyingSenderTest, BytesInTheStreamForAWantedBufferAreDataLoss) {
 
 // ---- the receiver lies
 
-UniqueFd MemoryOf(uint64_t nbytes, int seals) {
+UniqueFd MemoryOf(uint64_t nbytes, int seals, bool made = true) {
   UniqueFd memory(memfd_create("lie", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   EXPECT_EQ(ftruncate(memory.get(), nbytes), 0);
+  if (made) EXPECT_EQ(fallocate(memory.get(), 0, 0, nbytes), 0);
   EXPECT_EQ(fcntl(memory.get(), F_ADD_SEALS, seals), 0);
   return memory;
 }
@@ -559,6 +560,12 @@ TEST_F(LyingReceiverTest, ArenaThatIsSmallerThanItSaysIsNotWritten) {
   HandOver(MemoryOf(kPageBytes, kSealed).get());
   Want(0);
   ExpectCannot("it has 4096 bytes");
+}
+
+TEST_F(LyingReceiverTest, ArenaWithoutPagesIsNotWritten) {
+  HandOver(MemoryOf(kArenaBytes, kSealed, /*made=*/false).get());
+  Want(0);
+  ExpectCannot("not made");
 }
 
 TEST_F(LyingReceiverTest, ArenaThatMayNotBeWrittenIsNot) {
