@@ -73,6 +73,7 @@ absl::Status Lanes::AddContext(
   ChannelEnvironment environment;
   environment.copier = options_.copier;
   environment.loop = loop_;
+  environment.pool = options_.pool;
   environment.on_carried = [self =
                                 std::weak_ptr<Lanes*>(self_)](Carried carried) {
     auto lanes = self.lock();
