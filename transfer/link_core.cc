@@ -32,6 +32,7 @@ LinkHost* Furnish(LinkHost* host, const LinkCore::Options& options,
   host->clock = options.loop->clock();
   host->rules = options.rules;
   host->converters = options.converters;
+  host->unshared_buffers = options.buffers;
   if (memory != nullptr) {
     host->buffers = memory;
     host->quick_bytes = PooledMemory::kSmallestBlock - 1;

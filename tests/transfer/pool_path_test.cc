@@ -110,6 +110,18 @@ TEST_F(PoolPathTest, WithoutAPoolTheyAreRead) {
   ExpectOver("unix/local/vm", 3 * kMiB, 1);
 }
 
+// Whoever has the pool could change them after that.
+TEST_F(PoolPathTest, IndicesThatAreCheckedAreRead) {
+  if (!WhyUnreadable().empty()) GTEST_SKIP() << WhyUnreadable();
+  Connect(Rules());
+  TensorMessage message;
+  message.tensors = {Pattern(3 * kMiB, 1).to_sparse()};
+  absl::StatusOr<Received> received = Transfer(std::move(message));
+  ASSERT_THAT(received, IsOk());
+  ASSERT_EQ(received->receipt.paths.size(), 1u);
+  EXPECT_EQ(received->receipt.paths[0].path, "unix/local/vm");
+}
+
 TEST_F(PoolPathTest, SmallerOnesAreRead) {
   if (!WhyUnreadable().empty()) GTEST_SKIP() << WhyUnreadable();
   Connect(Rules());
