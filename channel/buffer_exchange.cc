@@ -7,6 +7,7 @@
 #include "base/exception_status.h"
 #include "base/status_macros.h"
 #include "channel/channel_error.h"
+#include "channel/streaming_copy.h"
 
 namespace tensorferry {
 namespace {
@@ -30,6 +31,10 @@ absl::StatusOr<PeerMemory> Prove(const std::optional<PeerProcess>& process,
   return PeerMemory::Prove(*process, hello.address, hello.nonce);
 }
 
+uint64_t CopyBytes(const LocalChannelOptions& options) {
+  return std::clamp(options.piece_bytes, uint64_t{1}, kMaxPieceBytes);
+}
+
 }  // namespace
 
 BufferExchange::BufferExchange(
@@ -37,9 +42,8 @@ BufferExchange::BufferExchange(
     std::shared_ptr<tensorpipe::transport::Connection> connection)
     : session_(std::move(session)),
       connection_(std::move(connection)),
-      offered_(kStreamPieceBytes),
-      wanted_(std::clamp(session_->options().piece_bytes, uint64_t{1},
-                         kMaxPieceBytes)) {}
+      offered_(kStreamPieceBytes, CopyBytes(session_->options())),
+      wanted_(CopyBytes(session_->options())) {}
 
 void BufferExchange::Start() {
   const bool open = session_->Enter(shared_from_this());
@@ -71,7 +75,7 @@ void BufferExchange::Receive(void* data, uint64_t length, Callback callback) {
   Post([=, callback = std::move(callback)](BufferExchange& self) {
     self.receives_.callbacks.push_back(callback);
     if (self.failed()) return;
-    self.wanted_.Add(data, length);
+    self.wanted_.Add(data, length, self.MayBePlaced(data, length));
     self.Advance();
   });
 }
@@ -159,9 +163,16 @@ absl::Status BufferExchange::Handle(const LocalFrame& frame) {
       return wanted_.OnOffer(frame);
     case Kind::kDone:
     case Kind::kStream:
+    case Kind::kWant:
       return offered_.OnAnswer(frame);
     case Kind::kData:
       return ReadData(frame);
+    case Kind::kArena:
+      return OnArena(frame);
+    case Kind::kPlaced:
+      return wanted_.OnPlaced(frame);
+    case Kind::kCannot:
+      return OnCannot(frame);
   }
   return absl::OkStatus();
 }
@@ -171,8 +182,11 @@ void BufferExchange::OnHello(const LocalFrame& hello) {
   const LocalChannelOptions& options = session_->options();
   std::optional<PeerProcess> process;
   if (options.peer_of) process = options.peer_of(*connection_);
+  if (options.descriptors.carried_by) {
+    no_pool_ = options.descriptors.carried_by(*connection_);
+  }
   RunOnCopier(
-      [process, hello] { return Prove(process, hello); },
+      reading_, [process, hello] { return Prove(process, hello); },
       [](BufferExchange& self, const auto& proof) { self.OnProof(proof); });
 }
 
@@ -196,30 +210,169 @@ absl::Status BufferExchange::ReadData(const LocalFrame& data) {
 void BufferExchange::Advance() {
   if (failed()) return;
   while (auto piece = offered_.NextPiece()) WritePiece(*piece);
-  if (memory_) {
-    const absl::Status status = TakeSteps();
-    if (!status.ok()) Fail(status);
-  }
+  absl::Status status = PlaceNext();
+  if (status.ok() && memory_) status = TakeSteps();
+  if (!status.ok()) Fail(status);
 }
 
 absl::Status BufferExchange::TakeSteps() {
   while (true) {
     const absl::Status& vm =
         session_->refused().ok() ? memory_->status() : session_->refused();
-    FERRY_ASSIGN_OR_RETURN(WantedBuffers::Step step, wanted_.NextStep(vm));
+    const absl::Status& pool =
+        no_pool_.ok() ? session_->pool_refused() : no_pool_;
+    FERRY_ASSIGN_OR_RETURN(WantedBuffers::Step step,
+                           wanted_.NextStep(pool, vm));
     if (step.empty()) return absl::OkStatus();
+    if (step.want) FERRY_RETURN_IF_ERROR(Want(*step.want));
     if (step.answer) WriteFrame(*step.answer);
     if (step.copy) StartCopy(*step.copy);
   }
 }
 
-// `work` on the copier, `then` with what it yields on the loop. One at a time.
+// ---- the receiver's pool
+
+bool BufferExchange::MayBePlaced(const void* data, uint64_t length) const {
+  const LocalChannelOptions& options = session_->options();
+  return options.pool != nullptr && options.descriptors.write &&
+         length >= options.pool_from_bytes &&
+         options.pool->PlaceOf(data, length).has_value();
+}
+
+absl::Status BufferExchange::Want(const WantedBuffers::Open& buffer) {
+  LocalFrame frame{
+      .kind = Kind::kWant, .number = buffer.number, .length = buffer.length};
+  const auto place =
+      session_->options().pool->PlaceOf(buffer.data, buffer.length);
+  const auto arena = place ? HandOver(place->arena) : std::nullopt;
+  if (!arena) {
+    frame.kind = Kind::kCannot;
+    frame.reason = place
+                       ? absl::StrCat("the peer has all of the ", kMostArenas,
+                                      " arenas that one channel may hand over")
+                       : "the buffer's arena is retired";
+    return wanted_.OnCannot(frame);
+  }
+  frame.arena = *arena;
+  frame.address = place->offset;
+  WriteFrame(frame);
+  return absl::OkStatus();
+}
+
+// Where the peer has it; nullopt: it has no place for one more.
+std::optional<uint8_t> BufferExchange::HandOver(
+    std::shared_ptr<const Arena> arena) {
+  const auto has = [&arena](const std::weak_ptr<const Arena>& other) {
+    return other.lock() == arena;
+  };
+  const auto gone = [](const std::weak_ptr<const Arena>& other) {
+    return other.expired();
+  };
+  auto place = std::find_if(handed_over_.begin(), handed_over_.end(), has);
+  if (place == handed_over_.end()) {
+    place = std::find_if(handed_over_.begin(), handed_over_.end(), gone);
+    if (place == handed_over_.end()) return std::nullopt;
+    *place = arena;
+    auto bytes = std::make_shared<LocalFrameBytes>(EncodeLocalFrame(
+        {.kind = Kind::kArena,
+         .arena = static_cast<uint8_t>(place - handed_over_.begin()),
+         .length = arena->nbytes()}));
+    session_->options().descriptors.write(
+        *connection_, arena->descriptor(), bytes->data(), bytes->size(),
+        OnLoop([bytes, arena](BufferExchange&) {}));
+  }
+  return static_cast<uint8_t>(place - handed_over_.begin());
+}
+
+absl::Status BufferExchange::OnCannot(const LocalFrame& cannot) {
+  FERRY_RETURN_IF_ERROR(wanted_.OnCannot(cannot));
+  session_->RefusePool(absl::FailedPreconditionError(cannot.reason));
+  return absl::OkStatus();
+}
+
+// What the peer may still write to is not the user's any more.
+void BufferExchange::FenceOpenBuffers() {
+  for (const WantedBuffers::Open& buffer : wanted_.OpenToPeer()) {
+    // See MakeLocalChannel.
+    session_->options().pool->Fence(buffer.data, buffer.length).IgnoreError();
+  }
+}
+
+// ---- the peer's pool
+
+absl::Status BufferExchange::OnArena(const LocalFrame& frame) {
+  auto arena = std::make_shared<PeersArena>();
+  arena->nbytes = frame.length;
+  const DescriptorPassing& descriptors = session_->options().descriptors;
+  if (!descriptors.take) {
+    arena->mapped = absl::FailedPreconditionError("it takes no descriptors");
+  } else if (auto descriptor = descriptors.take(*connection_)) {
+    arena->descriptor = *std::move(descriptor);
+  } else {
+    return absl::DataLossError(
+        "local channel: the peer hands over an arena without its descriptor");
+  }
+  Unmap(std::exchange(peers_[frame.arena], std::move(arena)));
+  return absl::OkStatus();
+}
+
+// Milliseconds where pages are small: not on the loop.
+void BufferExchange::Unmap(std::shared_ptr<PeersArena> arena) {
+  if (arena == nullptr) return;
+  session_->options().copier->Run([arena = std::move(arena)] {});
+}
+
+// One piece at a time.
+absl::Status BufferExchange::PlaceNext() {
+  const std::optional<OfferedBuffers::Copy> copy = offered_.NextCopy();
+  if (!copy) return absl::OkStatus();
+  std::shared_ptr<PeersArena> arena = peers_[copy->arena];
+  if (arena == nullptr || copy->offset > arena->nbytes ||
+      copy->length > arena->nbytes - copy->offset) {
+    return absl::DataLossError(
+        absl::StrCat("local channel: the peer wants ", copy->length,
+                     " bytes at ", copy->offset, " of its arena ", copy->arena,
+                     ", which has ", arena == nullptr ? 0 : arena->nbytes));
+  }
+  ++sends_.in_use;
+  TellOfCopy(/*begun=*/true);
+  RunOnCopier(
+      placing_,
+      [arena, arenas = session_->peer_arenas(), copy = *copy] {
+        if (!arena->mapped) {
+          arena->mapped =
+              arenas->Map(std::move(arena->descriptor), arena->nbytes);
+        }
+        if (!arena->mapped->ok()) return arena->mapped->status();
+        StreamingCopy((**arena->mapped)->data() + copy.offset, copy.from,
+                      copy.length);
+        return absl::OkStatus();
+      },
+      [](BufferExchange& self, const auto& placed) { self.OnPlaced(placed); });
+  return absl::OkStatus();
+}
+
+void BufferExchange::OnPlaced(const absl::Status& status) {
+  --sends_.in_use;
+  TellOfCopy(/*begun=*/false);
+  if (failed()) return;
+  if (!status.ok()) {
+    WriteFrame(offered_.OnCannotCopy(status));
+  } else if (auto placed = offered_.OnCopied()) {
+    WriteFrame(*placed);
+  }
+  Advance();
+}
+
+// ---- the copier
+
+// `work` on the copier, `then` with what it yields on the loop.
 template <class Work, class Then>
-void BufferExchange::RunOnCopier(Work work, Then then) {
+void BufferExchange::RunOnCopier(CopierTask& task, Work work, Then then) {
   ++pending_;
-  claimed_ = std::make_shared<std::atomic<bool>>(false);
+  task.claimed = std::make_shared<std::atomic<bool>>(false);
   session_->options().copier->Run(
-      [weak = weak_from_this(), claimed = claimed_, work, then] {
+      [weak = weak_from_this(), claimed = task.claimed, work, then] {
         if (claimed->exchange(true)) return;
         auto self = weak.lock();  // pending_ keeps it
         self->Post([then, yield = work()](BufferExchange& self) {
@@ -229,20 +382,30 @@ void BufferExchange::RunOnCopier(Work work, Then then) {
       });
 }
 
+bool BufferExchange::GiveUp(CopierTask& task) {
+  if (task.claimed->exchange(true)) return false;
+  --pending_;
+  return true;
+}
+
 // What waits in line does not begin any more, and nobody waits for it: a peer
 // can hold up the copier for longer than anything may take.
 void BufferExchange::GiveUpQueued() {
-  if (claimed_->exchange(true)) return;
-  --pending_;
-  if (!memory_) return;  // it was the proof
-  --receives_.in_use;
-  TellOfCopy(/*begun=*/false);
+  if (GiveUp(reading_) && memory_) {  // else it was the proof
+    --receives_.in_use;
+    TellOfCopy(/*begun=*/false);
+  }
+  if (GiveUp(placing_)) {
+    --sends_.in_use;
+    TellOfCopy(/*begun=*/false);
+  }
 }
 
 void BufferExchange::StartCopy(const WantedBuffers::Copy& copy) {
   ++receives_.in_use;
   TellOfCopy(/*begun=*/true);
   RunOnCopier(
+      reading_,
       [memory = **memory_, copy] {
         return memory.Read(copy.from, copy.to, copy.length);
       },
@@ -279,6 +442,7 @@ void BufferExchange::Fail(const tensorpipe::Error& error) {
   error_ = error;
   nonce_.Erase();
   GiveUpQueued();
+  FenceOpenBuffers();
   connection_->close();
 }
 
@@ -289,6 +453,7 @@ void BufferExchange::Settle() {
   CallBack(receives_, wanted_);
   if (!failed() || pending_ > 0 || left_) return;
   left_ = true;
+  for (auto& arena : peers_) Unmap(std::move(arena));
   session_->Leave(this);
 }
 

@@ -1,6 +1,7 @@
 #ifndef TENSORFERRY_CHANNEL_BUFFER_EXCHANGE_H_
 #define TENSORFERRY_CHANNEL_BUFFER_EXCHANGE_H_
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <deque>
@@ -15,6 +16,7 @@
 #include "channel/offered_buffers.h"
 #include "channel/peer_memory.h"
 #include "channel/wanted_buffers.h"
+#include "pool/arena.h"
 #include "third_party/tensorpipe/plugin_interface.h"
 
 namespace tensorferry {
@@ -40,6 +42,19 @@ class BufferExchange : public std::enable_shared_from_this<BufferExchange> {
     std::deque<Callback> callbacks;
     int in_use = 0;  // operations that touch buffers now
   };
+  // One task at a time for the copier.
+  struct CopierTask {
+    // It has begun, or is not to.
+    std::shared_ptr<std::atomic<bool>> claimed =
+        std::make_shared<std::atomic<bool>>(true);
+  };
+  // An arena that the peer handed over. Mapped on the copier, when it is first
+  // copied to.
+  struct PeersArena {
+    UniqueFd descriptor;
+    uint64_t nbytes = 0;
+    std::optional<absl::StatusOr<std::shared_ptr<PeerArena>>> mapped;
+  };
 
   void Post(std::function<void(BufferExchange&)> task);
   Callback OnLoop(std::function<void(BufferExchange&)> then);
@@ -54,11 +69,21 @@ class BufferExchange : public std::enable_shared_from_this<BufferExchange> {
   void OnHello(const LocalFrame& hello);
   void OnProof(const absl::StatusOr<PeerMemory>& proof);
   absl::Status ReadData(const LocalFrame& data);
+  absl::Status OnCannot(const LocalFrame& cannot);
+  absl::Status OnArena(const LocalFrame& frame);
 
   void Advance();
   absl::Status TakeSteps();
+  bool MayBePlaced(const void* data, uint64_t length) const;
+  absl::Status Want(const WantedBuffers::Open& buffer);
+  std::optional<uint8_t> HandOver(std::shared_ptr<const Arena> arena);
+  void Unmap(std::shared_ptr<PeersArena> arena);
+  absl::Status PlaceNext();
+  void OnPlaced(const absl::Status& status);
+  void FenceOpenBuffers();
   template <class Work, class Then>
-  void RunOnCopier(Work work, Then then);
+  void RunOnCopier(CopierTask& task, Work work, Then then);
+  bool GiveUp(CopierTask& task);
   void GiveUpQueued();
   void StartCopy(const WantedBuffers::Copy& copy);
   void TellOfCopy(bool begun);
@@ -86,11 +111,15 @@ class BufferExchange : public std::enable_shared_from_this<BufferExchange> {
   Direction sends_, receives_;
 
   tensorpipe::Error error_;
-  int pending_ = 0;  // callbacks that the connection and the copier owe
-  // Of the last task for the copier: it has begun, or is not to.
-  std::shared_ptr<std::atomic<bool>> claimed_ =
-      std::make_shared<std::atomic<bool>>(true);
+  int pending_ = 0;     // callbacks that the connection and the copier owe
+  CopierTask reading_;  // the proof, then pieces of the peer's memory
+  CopierTask placing_;  // pieces to the peer's arenas
   bool left_ = false;
+
+  absl::Status no_pool_;  // why the connection carries no arenas
+  // By their places: this side's that the peer was given, and the peer's.
+  std::array<std::weak_ptr<const Arena>, kMostArenas> handed_over_;
+  std::array<std::shared_ptr<PeersArena>, kMostArenas> peers_;
 };
 
 }  // namespace tensorferry

@@ -21,6 +21,7 @@ class BufferQueue {
     entries_.push_back(std::move(entry));
     return end() - 1;
   }
+  bool Has(uint64_t number) const { return number >= first_ && number < end(); }
   // `number`: of one that has not left.
   Entry& At(uint64_t number) { return entries_[number - first_]; }
   uint64_t end() const { return first_ + entries_.size(); }

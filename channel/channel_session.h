@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "channel/local_channel.h"
+#include "channel/peer_arenas.h"
 
 namespace tensorferry {
 
@@ -28,6 +29,13 @@ class ChannelSession {
   // peer's memory; OK: that has not happened.
   const absl::Status& refused() const { return refused_; }
   void Refuse(absl::Status why) { refused_ = std::move(why); }
+  // The same for the peer, and to copy into this process's pool.
+  const absl::Status& pool_refused() const { return pool_refused_; }
+  void RefusePool(absl::Status why) { pool_refused_ = std::move(why); }
+
+  const std::shared_ptr<PeerArenas>& peer_arenas() const {
+    return peer_arenas_;
+  }
 
   // Keeps `exchange` alive until Leave. Returns whether the session is open; if
   // not, the exchange has to be closed.
@@ -41,7 +49,9 @@ class ChannelSession {
  private:
   const LocalChannelOptions options_;
   const std::string why_unreadable_;
-  absl::Status refused_;
+  absl::Status refused_, pool_refused_;
+  // Outlives the session where it is being mapped.
+  const std::shared_ptr<PeerArenas> peer_arenas_;
   absl::Mutex mu_;
   bool closed_ ABSL_GUARDED_BY(mu_) = false;
   absl::flat_hash_map<BufferExchange*, std::shared_ptr<BufferExchange>>

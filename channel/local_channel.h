@@ -13,13 +13,30 @@
 #include "absl/status/status.h"
 #include "base/executor.h"
 #include "base/peer_process.h"
+#include "base/unique_fd.h"
 #include "channel/carried.h"
+#include "pool/buffer_pool.h"
 
 namespace tensorpipe::transport {
 class Connection;
 }  // namespace tensorpipe::transport
 
 namespace tensorferry {
+
+// Descriptors beside the bytes of a transport's connections. All or none.
+struct DescriptorPassing {
+  using Connection = tensorpipe::transport::Connection;
+  using Written = std::function<void(const tensorpipe::Error&)>;
+  // Why the connection carries none; OK: it does.
+  std::function<absl::Status(const Connection&)> carried_by;
+  // Connection::write. The peer has `descriptor`, which stays open until then,
+  // no later than the bytes.
+  std::function<void(Connection&, int descriptor, const void* data,
+                     size_t length, Written)>
+      write;
+  // The oldest that came; nullopt: none.
+  std::function<std::optional<UniqueFd>(const Connection&)> take;
+};
 
 struct LocalChannelOptions {
   // Both are required and must outlive the context.
@@ -31,6 +48,15 @@ struct LocalChannelOptions {
       const tensorpipe::transport::Connection&)>
       peer_of;
   uint64_t piece_bytes = uint64_t{32} << 20;  // of one uncancellable copy
+  // Without it neither side's pool is used.
+  DescriptorPassing descriptors;
+  // The session's memory to receive into: where buffers of at least
+  // pool_from_bytes lie in it, the peer copies to them. Null: there is none.
+  std::shared_ptr<BufferPool> pool;
+  uint64_t pool_from_bytes = kPoolFromBytes;
+  static constexpr uint64_t kPoolFromBytes = uint64_t{512} << 10;
+  // Of the peer's arenas at a time; beyond it he is told that this side cannot.
+  uint64_t peer_arena_bytes = uint64_t{1} << 40;
   // On the loop, before the callback of the buffer that it is about; not for
   // those that failed or have no bytes.
   std::function<void(Carried)> on_carried;
@@ -45,17 +71,24 @@ struct LocalChannelOptions {
 };
 
 // A channel of tensorpipe for host memory between two processes of one user on
-// one host. The receiver reads straight from the sender's memory
-// (process_vm_readv) if it can prove that it reads the right process: the
-// kernel names pid and user of the connection's other end, and a nonce that the
-// peer tells is found in that process's memory. Else, or when the system
-// refuses a copy, the bytes go through the connection.
+// one host. Three ways, the first that is possible:
+// - pool: the receiver's buffer lies in its pool, of which the sender is given
+//   the arena; the sender copies straight to it.
+// - vm: the receiver reads straight from the sender's memory (process_vm_readv)
+//   if it can prove that it reads the right process: the kernel names pid and
+//   user of the connection's other end, and a nonce that the peer tells is
+//   found in that process's memory.
+// - stream: through the connection.
 //
 // Any thread; a context belongs to one tensorpipe::Context and costs no thread.
 // Callbacks run in the order of send, and of recv. After close, each pending
 // operation is called back once its copy under way, of one piece at most, has
 // ended (one that the copier has not begun is none); join() and the destructor
-// wait for that and must not run on the loop.
+// wait for that and must not run on the loop. A buffer that the peer may still
+// be copying to is fenced off before (BufferPool::Fence), so that nobody waits
+// for the peer and nothing that it writes later is seen. Should the system lack
+// the pages for that, its arena is retired, but the peer's writes are seen by
+// whoever still looks at the failed buffer.
 //
 // A send that failed, as by a close, may still have been delivered; but never
 // bytes that were read after its callback.
@@ -64,9 +97,10 @@ std::shared_ptr<tensorpipe::channel::Context> MakeLocalChannel(
 
 // The status behind an error that a local channel gave to tensorpipe; nullopt:
 // it comes from elsewhere. DATA_LOSS: the peer broke the channel's protocol, or
-// offered memory that it does not have; UNAVAILABLE: the peer died or closed
-// while its memory was read; RESOURCE_EXHAUSTED: it offered too many buffers;
-// CANCELLED: closed on this side.
+// offered memory that it does not have, or wants it in an arena that it has
+// not; UNAVAILABLE: the peer died or closed while its memory was read;
+// RESOURCE_EXHAUSTED: it offered too many buffers; CANCELLED: closed on this
+// side.
 std::optional<absl::Status> LocalChannelErrorStatus(
     const tensorpipe::Error& error);
 

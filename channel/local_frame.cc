@@ -12,14 +12,15 @@ namespace {
 
 using Kind = LocalFrame::Kind;
 
-// Where fields lie; integers are little-endian, bytes 1 to 7 are zero.
-constexpr size_t kNumberAt = 8, kLengthAt = 16, kAddressAt = 24, kNonceAt = 32,
-                 kReasonAt = 48;
+// Where fields lie; integers are little-endian, bytes 2 to 7 are zero.
+constexpr size_t kArenaAt = 1, kNumberAt = 8, kLengthAt = 16, kAddressAt = 24,
+                 kNonceAt = 32, kReasonAt = 48;
 static_assert(kReasonAt + kLocalReasonBytes == kLocalFrameBytes);
 
 LocalFrame ReadFields(absl::string_view bytes) {
   LocalFrame frame;
   frame.kind = static_cast<Kind>(bytes[0]);
+  frame.arena = static_cast<uint8_t>(bytes[kArenaAt]);
   frame.number = LoadLittleEndian(&bytes[kNumberAt], 8);
   frame.length = LoadLittleEndian(&bytes[kLengthAt], 8);
   frame.address = LoadLittleEndian(&bytes[kAddressAt], 8);
@@ -32,19 +33,25 @@ LocalFrame ReadFields(absl::string_view bytes) {
 // What is wrong with the fields for the frame's kind; empty: nothing.
 std::string WrongField(const LocalFrame& frame) {
   const bool hello = frame.kind == Kind::kHello;
+  const bool arena = frame.kind == Kind::kArena;
   const bool offer = frame.kind == Kind::kOffer;
-  if (frame.kind < Kind::kHello || frame.kind > Kind::kData) {
+  const bool want = frame.kind == Kind::kWant;
+  if (frame.kind < Kind::kHello || frame.kind > Kind::kCannot) {
     return "unknown kind";
   }
-  if (hello ? frame.number != 0 : frame.number == UINT64_MAX) return "number";
+  if (frame.arena >= (arena || want ? kMostArenas : 1)) return "arena";
+  if (hello || arena ? frame.number != 0 : frame.number == UINT64_MAX) {
+    return "number";
+  }
   if (hello != (frame.length == 0)) return "length";
-  if (frame.address != 0 ? !hello && !offer : offer) return "address";
+  if (frame.address != 0 ? !hello && !offer && !want : offer) return "address";
   const uint64_t span = hello ? frame.nonce.size() : frame.length;
   if (frame.address != 0 && span > UINT64_MAX - frame.address) return "address";
   if (frame.nonce != MemoryNonce{} && (!hello || frame.address == 0))
     return "nonce";
-  const bool explains =
-      frame.kind == Kind::kStream || (hello && frame.address == 0);
+  const bool explains = frame.kind == Kind::kStream ||
+                        frame.kind == Kind::kCannot ||
+                        (hello && frame.address == 0);
   if (explains == frame.reason.empty()) return "reason";
   return "";
 }
@@ -54,6 +61,7 @@ std::string WrongField(const LocalFrame& frame) {
 LocalFrameBytes EncodeLocalFrame(const LocalFrame& frame) {
   LocalFrameBytes bytes = {};
   bytes[0] = static_cast<uint8_t>(frame.kind);
+  bytes[kArenaAt] = frame.arena;
   StoreLittleEndian(frame.number, 8, &bytes[kNumberAt]);
   StoreLittleEndian(frame.length, 8, &bytes[kLengthAt]);
   StoreLittleEndian(frame.address, 8, &bytes[kAddressAt]);

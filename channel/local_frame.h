@@ -19,9 +19,13 @@ using MemoryNonce = std::array<uint8_t, 16>;
 //
 //   both:      HELLO, first and once
 //   sender:    OFFER (number, length, where the bytes lie)
-//   receiver:  DONE (it has read them), or STREAM (send them)
+//   receiver:  DONE (it has read them), or STREAM (send them), or WANT (copy
+//              them to that place in one of my arenas)
 //   sender:    after STREAM, DATA (number, length of the piece) and the piece
-//              itself, until all are sent
+//              itself, until all are sent; after WANT, PLACED (they are there),
+//              or CANNOT, and the offer stands as before
+//   receiver:  ARENA (number of its place, length), with its descriptor, before
+//              the first WANT for it. Whatever had that place is gone
 //
 // A further strategy is a further answer to OFFER.
 struct LocalFrame {
@@ -31,15 +35,21 @@ struct LocalFrame {
     kDone = 3,
     kStream = 4,
     kData = 5,
+    kArena = 6,
+    kWant = 7,
+    kPlaced = 8,
+    kCannot = 9,
   };
   Kind kind = Kind::kHello;
-  uint64_t number = 0;  // of the buffer; not HELLO
-  uint64_t length = 0;  // of the buffer, or DATA's piece; at least 1; not HELLO
+  uint8_t arena = 0;    // its place, below kMostArenas; ARENA and WANT
+  uint64_t number = 0;  // of the buffer; not HELLO, not ARENA
+  // Of the buffer, DATA's piece, or the arena; at least 1; not HELLO.
+  uint64_t length = 0;
   // In the memory of who says it. HELLO: of its nonce; 0: it cannot be read.
-  // OFFER: of the buffer.
+  // OFFER: of the buffer. WANT: from the arena's start.
   uint64_t address = 0;
   MemoryNonce nonce = {};  // HELLO with an address
-  // Why not: HELLO without an address, STREAM. Printable ASCII.
+  // Why not: HELLO without an address, STREAM, CANNOT. Printable ASCII.
   std::string reason;
 
   friend bool operator==(const LocalFrame&, const LocalFrame&) = default;
@@ -47,6 +57,7 @@ struct LocalFrame {
 
 constexpr size_t kLocalFrameBytes = 256;
 constexpr size_t kLocalReasonBytes = 208;
+constexpr size_t kMostArenas = 64;  // that a channel's receiver hands over
 
 using LocalFrameBytes = std::array<uint8_t, kLocalFrameBytes>;
 

@@ -20,36 +20,78 @@ std::optional<LocalFrame> OfferedBuffers::Add(const void* data,
 }
 
 absl::Status OfferedBuffers::OnAnswer(const LocalFrame& answer) {
-  open_ = buffers_.FirstWhere(
-      open_, [](const Entry& entry) { return entry.state == State::kOffered; });
-  if (open_ == buffers_.end() || answer.number != open_ ||
-      answer.length != buffers_.At(open_).carried.length) {
-    return absl::DataLossError(absl::StrCat(
-        "local channel: the peer answers buffer ", answer.number, " of ",
-        answer.length, " bytes, which is not the oldest open offer"));
+  if (!buffers_.Has(answer.number) ||
+      buffers_.At(answer.number).state != State::kOffered ||
+      buffers_.At(answer.number).carried.length != answer.length) {
+    return absl::DataLossError(
+        absl::StrCat("local channel: the peer answers buffer ", answer.number,
+                     " of ", answer.length, " bytes, which is no open offer"));
   }
-  Entry& entry = buffers_.At(open_);
-  if (answer.kind == LocalFrame::Kind::kDone) {
-    entry.state = State::kEnded;
-    entry.carried.strategy = "vm";
-  } else {
-    entry.state = State::kStreaming;
-    entry.carried.strategy = "stream";
-    entry.carried.fell_back = absl::FailedPreconditionError(answer.reason);
+  Entry& entry = buffers_.At(answer.number);
+  switch (answer.kind) {
+    case LocalFrame::Kind::kDone:
+      entry.state = State::kEnded;
+      entry.carried.strategy = "vm";
+      break;
+    case LocalFrame::Kind::kWant:
+      entry.state = State::kPlacing;
+      entry.arena = answer.arena;
+      entry.offset = answer.address;
+      to_place_.push_back(answer.number);
+      break;
+    default:
+      entry.state = State::kStreaming;
+      entry.carried.strategy = "stream";
+      entry.carried.not_vm = absl::FailedPreconditionError(answer.reason);
   }
   return absl::OkStatus();
+}
+
+std::optional<OfferedBuffers::Copy> OfferedBuffers::NextCopy() {
+  if (copying_ > 0 || to_place_.empty()) return std::nullopt;
+  const Entry& entry = buffers_.At(to_place_.front());
+  copying_ = std::min(copy_bytes_, entry.carried.length - entry.placed);
+  return Copy{entry.arena, entry.offset + entry.placed,
+              static_cast<const char*>(entry.carried.buffer) + entry.placed,
+              copying_};
+}
+
+std::optional<LocalFrame> OfferedBuffers::OnCopied() {
+  const uint64_t number = to_place_.front();
+  Entry& entry = buffers_.At(number);
+  entry.placed += std::exchange(copying_, 0);
+  if (entry.placed < entry.carried.length) return std::nullopt;
+  to_place_.pop_front();
+  entry.state = State::kEnded;
+  entry.carried.strategy = "pool";
+  return LocalFrame{.kind = LocalFrame::Kind::kPlaced,
+                    .number = number,
+                    .length = entry.carried.length};
+}
+
+LocalFrame OfferedBuffers::OnCannotCopy(const absl::Status& why) {
+  const uint64_t number = to_place_.front();
+  to_place_.pop_front();
+  copying_ = 0;
+  Entry& entry = buffers_.At(number);
+  entry.state = State::kOffered;
+  entry.placed = 0;
+  entry.carried.not_pool = absl::FailedPreconditionError(why.message());
+  return LocalFrame{.kind = LocalFrame::Kind::kCannot,
+                    .number = number,
+                    .length = entry.carried.length,
+                    .reason = std::string(why.message())};
 }
 
 std::optional<OfferedBuffers::Piece> OfferedBuffers::NextPiece() {
   if (pieces_.size() >= kPiecesInTransport) return std::nullopt;
   uncut_ = buffers_.FirstWhere(uncut_, [](const Entry& entry) {
-    return entry.state == State::kOffered ||
-           (entry.state == State::kStreaming &&
-            entry.cut < entry.carried.length);
+    return entry.state == State::kStreaming ? entry.cut < entry.carried.length
+                                            : !entry.ended();
   });
   if (uncut_ == buffers_.end()) return std::nullopt;
   Entry& entry = buffers_.At(uncut_);
-  if (entry.state == State::kOffered) return std::nullopt;
+  if (entry.state != State::kStreaming) return std::nullopt;
   const uint64_t length =
       std::min(piece_bytes_, entry.carried.length - entry.cut);
   Piece piece{

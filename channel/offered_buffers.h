@@ -13,8 +13,9 @@
 namespace tensorferry {
 
 // The sending direction of a local channel: pure, without I/O or threads. Each
-// buffer is offered; the peer reads it, or asks for it in the stream. Buffers
-// end in the order of Add.
+// buffer is offered; the peer reads it, asks for it in the stream, or wants it
+// copied into its pool. Copies run one at a time. Buffers end in the order of
+// Add.
 class OfferedBuffers {
  public:
   static constexpr size_t kPiecesInTransport = 2;
@@ -23,17 +24,31 @@ class OfferedBuffers {
     LocalFrame header;
     const void* data = nullptr;
   };
+  // A piece to copy to `offset` of what has the place `arena`.
+  struct Copy {
+    uint8_t arena = 0;
+    uint64_t offset = 0;
+    const void* from = nullptr;
+    uint64_t length = 0;
+  };
 
   // `piece_bytes`: of one DATA frame at most; answers of the other direction
-  // wait behind so much.
-  explicit OfferedBuffers(uint64_t piece_bytes) : piece_bytes_(piece_bytes) {}
+  // wait behind so much. `copy_bytes`: of one Copy.
+  OfferedBuffers(uint64_t piece_bytes, uint64_t copy_bytes)
+      : piece_bytes_(piece_bytes), copy_bytes_(copy_bytes) {}
 
   // What to tell the peer; nullopt: nothing, it has no bytes.
   std::optional<LocalFrame> Add(const void* data, uint64_t length);
 
-  // DONE or STREAM of the peer. DATA_LOSS: it does not answer the oldest open
-  // offer.
+  // DONE, STREAM or WANT of the peer. DATA_LOSS: it answers no open offer.
   absl::Status OnAnswer(const LocalFrame& answer);
+
+  // What to copy now; nullopt: nothing, or one is under way.
+  std::optional<Copy> NextCopy();
+  // What to tell the peer: PLACED after the last piece.
+  std::optional<LocalFrame> OnCopied();
+  // The same if it was not possible: CANNOT. `why` is not OK.
+  LocalFrame OnCannotCopy(const absl::Status& why);
 
   // The next piece for the stream; nullopt: none now.
   std::optional<Piece> NextPiece();
@@ -45,11 +60,13 @@ class OfferedBuffers {
   std::optional<Carried> TakeEnded() { return buffers_.TakeEnded(); }
 
  private:
-  enum class State { kOffered, kStreaming, kEnded };
+  enum class State { kOffered, kPlacing, kStreaming, kEnded };
   struct Entry {
     Carried carried;
     State state = State::kOffered;
     uint64_t cut = 0, written = 0;  // bytes of the stream
+    uint8_t arena = 0;              // of WANT
+    uint64_t offset = 0, placed = 0;
 
     bool ended() const { return state == State::kEnded; }
   };
@@ -57,11 +74,12 @@ class OfferedBuffers {
     uint64_t number = 0, length = 0;
   };
 
-  const uint64_t piece_bytes_;
+  const uint64_t piece_bytes_, copy_bytes_;
   BufferQueue<Entry> buffers_;
-  uint64_t open_ = 0;   // no earlier one waits for an answer
   uint64_t uncut_ = 0;  // no earlier one has more pieces
   std::deque<InTransport> pieces_;
+  std::deque<uint64_t> to_place_;  // as they were wanted
+  uint64_t copying_ = 0;           // bytes of the first of them
 };
 
 }  // namespace tensorferry

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
 
 namespace tensorferry {
 namespace {
@@ -19,9 +20,10 @@ absl::Status Lie(absl::string_view what, uint64_t number, uint64_t length) {
 
 }  // namespace
 
-void WantedBuffers::Add(void* data, uint64_t length) {
+void WantedBuffers::Add(void* data, uint64_t length, bool in_pool) {
   buffers_.Add({.carried = {.buffer = data, .length = length},
                 .data = data,
+                .in_pool = in_pool,
                 .state = length == 0 ? State::kEnded : State::kWaiting});
 }
 
@@ -40,52 +42,105 @@ absl::Status WantedBuffers::OnOffer(const LocalFrame& offer) {
 }
 
 absl::StatusOr<WantedBuffers::Step> WantedBuffers::NextStep(
-    const absl::Status& vm) {
+    const absl::Status& pool, const absl::Status& vm) {
   undecided_ = buffers_.FirstWhere(undecided_, [](const Entry& entry) {
     return entry.state == State::kWaiting || entry.state == State::kCopying;
   });
-  if (copying_ > 0 || undecided_ == buffers_.end() || offers_.empty())
-    return Step();
+  if (copying_ > 0 || undecided_ == buffers_.end()) return Step();
+  Entry& entry = buffers_.At(undecided_);
+  if (entry.from == 0) {
+    if (offers_.empty()) return Step();
+    FERRY_RETURN_IF_ERROR(TakeOffer(entry));
+  }
+  return StartOrGoOn(pool, vm);
+}
+
+absl::Status WantedBuffers::TakeOffer(Entry& entry) {
   const Offer& offer = offers_.front();
-  const uint64_t wanted = buffers_.At(undecided_).carried.length;
+  const uint64_t wanted = entry.carried.length;
   if (offer.number != undecided_ || offer.length != wanted) {
     return absl::DataLossError(absl::StrCat(
         "local channel: the peer offers buffer ", offer.number, " of ",
         offer.length, " bytes, want ", undecided_, " of ", wanted));
   }
-  return StartOrGoOn(vm);
+  entry.from = offer.address;
+  offers_.pop_front();
+  return absl::OkStatus();
 }
 
-WantedBuffers::Step WantedBuffers::StartOrGoOn(const absl::Status& vm) {
+WantedBuffers::Step WantedBuffers::StartOrGoOn(const absl::Status& pool,
+                                               const absl::Status& vm) {
   Entry& entry = buffers_.At(undecided_);
-  const Offer offer = offers_.front();
+  if (entry.in_pool && pool.ok()) {
+    entry.state = State::kPlacing;
+    return {.want = Open{undecided_, entry.data, entry.carried.length}};
+  }
+  if (entry.in_pool) entry.carried.not_pool = pool;
   if (vm.ok()) {
     entry.state = State::kCopying;
-    copying_ = std::min(piece_bytes_, offer.length - entry.arrived);
+    copied_to_ = undecided_;
+    copying_ = std::min(piece_bytes_, entry.carried.length - entry.arrived);
     return {.copy =
-                Copy{offer.address + entry.arrived,
+                Copy{entry.from + entry.arrived,
                      static_cast<char*>(entry.data) + entry.arrived, copying_}};
   }
-  offers_.pop_front();
   entry.state = State::kStreaming;
   entry.arrived = 0;
   entry.carried.strategy = "stream";
-  entry.carried.fell_back = absl::FailedPreconditionError(vm.message());
+  entry.carried.not_vm = absl::FailedPreconditionError(vm.message());
   return {.answer = LocalFrame{.kind = Kind::kStream,
-                               .number = offer.number,
-                               .length = offer.length,
+                               .number = undecided_,
+                               .length = entry.carried.length,
                                .reason = std::string(vm.message())}};
 }
 
+absl::StatusOr<WantedBuffers::Entry*> WantedBuffers::Placing(
+    const LocalFrame& answer) {
+  if (!buffers_.Has(answer.number) ||
+      buffers_.At(answer.number).state != State::kPlacing ||
+      buffers_.At(answer.number).carried.length != answer.length) {
+    return Lie("was not asked to place", answer.number, answer.length);
+  }
+  return &buffers_.At(answer.number);
+}
+
+absl::Status WantedBuffers::OnPlaced(const LocalFrame& placed) {
+  FERRY_ASSIGN_OR_RETURN(Entry * entry, Placing(placed));
+  entry->state = State::kEnded;
+  entry->carried.strategy = "pool";
+  return absl::OkStatus();
+}
+
+absl::Status WantedBuffers::OnCannot(const LocalFrame& cannot) {
+  FERRY_ASSIGN_OR_RETURN(Entry * entry, Placing(cannot));
+  entry->state = State::kWaiting;
+  entry->in_pool = false;
+  entry->carried.not_pool = absl::FailedPreconditionError(cannot.reason);
+  undecided_ = std::min(undecided_, cannot.number);
+  return absl::OkStatus();
+}
+
+std::vector<WantedBuffers::Open> WantedBuffers::OpenToPeer() {
+  const auto placing = [](const Entry& entry) {
+    return entry.state == State::kPlacing;
+  };
+  std::vector<Open> open;
+  for (uint64_t i = 0; (i = buffers_.FirstWhere(i, placing)) < buffers_.end();
+       ++i) {
+    const Entry& entry = buffers_.At(i);
+    open.push_back({i, entry.data, entry.carried.length});
+  }
+  return open;
+}
+
 std::optional<LocalFrame> WantedBuffers::OnCopied() {
-  Entry& entry = buffers_.At(undecided_);
+  Entry& entry = buffers_.At(copied_to_);
   entry.arrived += std::exchange(copying_, 0);
   if (entry.arrived < entry.carried.length) return std::nullopt;
-  offers_.pop_front();
   entry.state = State::kEnded;
   entry.carried.strategy = "vm";
   return LocalFrame{.kind = Kind::kDone,
-                    .number = undecided_,
+                    .number = copied_to_,
                     .length = entry.carried.length};
 }
 

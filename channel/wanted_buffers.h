@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -15,8 +16,9 @@ namespace tensorferry {
 
 // The receiving direction of a local channel: pure, without I/O or threads.
 // Pairs offers with the buffers that wait for them and decides how the bytes of
-// each come. Copies run one at a time; the stream may be asked for several
-// buffers ahead. Buffers end in the order of Add.
+// each come: those that lie in a pool the peer is asked to copy there. Copies
+// run one at a time; the peer may be asked for several buffers ahead. Buffers
+// end in the order of Add.
 class WantedBuffers {
  public:
   // An honest peer may offer far ahead of what is wanted here, but not without
@@ -29,28 +31,44 @@ class WantedBuffers {
     void* to = nullptr;
     uint64_t length = 0;
   };
+  // A buffer that the peer may write to.
+  struct Open {
+    uint64_t number = 0;
+    void* data = nullptr;
+    uint64_t length = 0;
+  };
   // At most one of them is set.
   struct Step {
+    std::optional<Open> want;          // to say WANT for, else OnCannot
     std::optional<Copy> copy;          // then OnCopied or OnCopyRefused
     std::optional<LocalFrame> answer;  // to write
-    bool empty() const { return !copy && !answer; }
+    bool empty() const { return !want && !copy && !answer; }
   };
 
   explicit WantedBuffers(uint64_t piece_bytes) : piece_bytes_(piece_bytes) {}
 
-  void Add(void* data, uint64_t length);
+  // `in_pool`: the peer could be let write there.
+  void Add(void* data, uint64_t length, bool in_pool = false);
 
   // DATA_LOSS: the offers' numbers do not grow. RESOURCE_EXHAUSTED: too many.
   absl::Status OnOffer(const LocalFrame& offer);
 
-  // What to do now; again until it is empty. `vm`: why the peer's memory is not
-  // read; OK: it may be. DATA_LOSS: an offer is not for the buffer whose turn
-  // it is, or of another length.
-  absl::StatusOr<Step> NextStep(const absl::Status& vm);
+  // What to do now; again until it is empty. `pool`, `vm`: why the peer is not
+  // let write to the pool, its memory is not read; OK: it is. DATA_LOSS: an
+  // offer is not for the buffer whose turn it is, or of another length.
+  absl::StatusOr<Step> NextStep(const absl::Status& pool,
+                                const absl::Status& vm);
   // What to tell the peer: DONE after the last piece.
   std::optional<LocalFrame> OnCopied();
   // The copy counts as not begun.
   void OnCopyRefused();
+
+  // PLACED and CANNOT of the peer, which stopped writing to the buffer.
+  // DATA_LOSS: it was not asked to.
+  absl::Status OnPlaced(const LocalFrame& placed);
+  absl::Status OnCannot(const LocalFrame& cannot);
+  // What the peer was asked to write to and has not said that it is through.
+  std::vector<Open> OpenToPeer();
 
   // Where the piece behind this DATA frame goes; then OnDataRead. DATA_LOSS: it
   // was not asked for, or is longer than what is missing.
@@ -62,11 +80,13 @@ class WantedBuffers {
   std::optional<Carried> TakeEnded() { return buffers_.TakeEnded(); }
 
  private:
-  enum class State { kWaiting, kCopying, kStreaming, kEnded };
+  enum class State { kWaiting, kPlacing, kCopying, kStreaming, kEnded };
   struct Entry {
     Carried carried;
     void* data = nullptr;
+    bool in_pool = false;
     State state = State::kWaiting;
+    uint64_t from = 0;  // of the peer's memory; 0: its offer was not taken yet
     uint64_t arrived = 0;
 
     bool ended() const { return state == State::kEnded; }
@@ -75,7 +95,9 @@ class WantedBuffers {
     uint64_t number = 0, length = 0, address = 0;
   };
 
-  Step StartOrGoOn(const absl::Status& vm);
+  absl::Status TakeOffer(Entry& entry);
+  Step StartOrGoOn(const absl::Status& pool, const absl::Status& vm);
+  absl::StatusOr<Entry*> Placing(const LocalFrame& answer);
 
   const uint64_t piece_bytes_;
   BufferQueue<Entry> buffers_;
@@ -83,8 +105,9 @@ class WantedBuffers {
   uint64_t streaming_ = 0;   // no earlier one waits for DATA
   uint64_t next_offer_ = 0;  // no lower number may be offered
   std::deque<Offer> offers_;
-  uint64_t copying_ = 0;  // bytes being read from the peer's memory
-  uint64_t coming_ = 0;   // bytes being read from the stream
+  uint64_t copying_ = 0;    // bytes being read from the peer's memory
+  uint64_t copied_to_ = 0;  // the buffer that they are for
+  uint64_t coming_ = 0;     // bytes being read from the stream
 };
 
 }  // namespace tensorferry

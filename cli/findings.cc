@@ -135,7 +135,7 @@ Finding ExplainProcessMemory(const ProcessMemory& found) {
                    "; ptrace_scope is ", found.ptrace_scope,
                    found.may_trace ? "; CAP_SYS_PTRACE" : ""),
       "Two processes of one user copy tensors straight from memory to memory: "
-      "path unix/local/vm."};
+      "paths unix/local/pool and unix/local/vm."};
   std::string why = WhyPtraceRefuses(found.ptrace_scope, found.may_trace);
   if (why.empty() && !(found.of_child.ok() && found.of_parent.ok())) {
     why =
@@ -145,8 +145,9 @@ Finding ExplainProcessMemory(const ProcessMemory& found) {
   if (why.empty()) return finding;
   finding.level = Level::kNote;
   finding.meaning = absl::StrCat(
-      "The path unix/local goes through a socket (unix/local/stream), which is "
-      "slower: ",
+      "What the path unix/local does not copy into a pool (unix/local/pool) "
+      "goes "
+      "through a socket (unix/local/stream), which is slower: ",
       why, ".");
   return finding;
 }

@@ -23,6 +23,7 @@ namespace {
 
 constexpr uint64_t kHugePageBytes = uint64_t{2} << 20;
 constexpr int kSizeSeals = F_SEAL_SHRINK | F_SEAL_GROW;
+constexpr uint64_t kBlockBytes = 512;  // of st_blocks, always
 
 // What 2 MiB take in small pages, about; and what a slow beginning may cost.
 constexpr std::chrono::microseconds kAsSmallPages(1000);
@@ -104,9 +105,10 @@ class Family {
     std::lock_guard<std::mutex> lock(mu_);
     arenas_.insert(arena);
   }
-  void Remove(const Arena* arena) {
+  // Whether it was one of this process's own.
+  bool Remove(const Arena* arena) {
     std::lock_guard<std::mutex> lock(mu_);
-    arenas_.erase(arena);
+    return arenas_.erase(arena) > 0;
   }
   uint64_t forks() const { return forks_.load(); }
 
@@ -197,7 +199,12 @@ Arena::Arena(uint64_t number, UniqueFd descriptor, Mapping mapping)
   Family::OfProcess().Add(this);
 }
 
-Arena::~Arena() { Family::OfProcess().Remove(this); }
+// A peer that writes there later writes to pages that nobody reads.
+Arena::~Arena() {
+  if (!Family::OfProcess().Remove(this) || forks_ != Forks()) return;
+  fallocate(descriptor(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+            static_cast<off_t>(nbytes()));
+}
 
 uint64_t Arena::Forks() { return Family::OfProcess().forks(); }
 
@@ -220,6 +227,10 @@ absl::StatusOr<std::unique_ptr<PeerArena>> PeerArena::Map(UniqueFd descriptor,
       static_cast<uint64_t>(file.st_size) != nbytes) {
     return NotAnArena(absl::StrCat("it has ", file.st_size, " bytes, want ",
                                    nbytes, " in pages of ", kPageBytes));
+  }
+  // Or this process would be charged for them, at its first write to each.
+  if (static_cast<uint64_t>(file.st_blocks) * kBlockBytes < nbytes) {
+    return NotAnArena("its pages were not made");
   }
   absl::StatusOr<Mapping> mapping = Mapping::Of(descriptor.get(), nbytes);
   // Sealed against writing, or not open for it.

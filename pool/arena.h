@@ -54,6 +54,8 @@ class Arena {
   // FAILED_PRECONDITION: the system has no memfd with seals.
   static absl::StatusOr<std::unique_ptr<Arena>> Create(uint64_t number,
                                                        uint64_t nbytes);
+  // The pages go back to the system though a peer has them mapped, unless a
+  // child does.
   ~Arena();
 
   // How often this process has forked since its first arena. What lay in one
@@ -69,6 +71,7 @@ class Arena {
   Arena(uint64_t number, UniqueFd descriptor, Mapping mapping);
 
   const uint64_t number_;
+  const uint64_t forks_ = Forks();  // before it
   const UniqueFd descriptor_;
   const Mapping mapping_;
 };
@@ -78,9 +81,9 @@ class Arena {
 // after fork does not have it.
 class PeerArena {
  public:
-  // Makes no pages: the first write to each does.
-  // INVALID_ARGUMENT: what was sent is not memory of `nbytes` that is sealed
-  // against shrinking and growing and may be written.
+  // The first write to each page, or huge page, takes a fault.
+  // INVALID_ARGUMENT: what was sent is not memory of `nbytes` that is there,
+  // sealed against shrinking and growing, and may be written.
   // RESOURCE_EXHAUSTED: no room, or too many mappings.
   static absl::StatusOr<std::unique_ptr<PeerArena>> Map(UniqueFd descriptor,
                                                         uint64_t nbytes);

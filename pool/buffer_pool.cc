@@ -26,22 +26,16 @@ uintptr_t AddressOf(const void* data) {
   return reinterpret_cast<uintptr_t>(data);
 }
 
-// Puts fresh pages in the place of those of [data, data + nbytes), in one step
+// Puts fresh pages in the place of those that begin with `data`, in one step
 // for who looks on.
-absl::Status ReplacePages(std::byte* data, uint64_t nbytes) {
-  std::byte* const first = data - AddressOf(data) % kPageBytes;
-  std::byte* const end = data + nbytes;
-  const uint64_t length = PageUp(end - first);
+absl::Status ReplacePages(void* data, uint64_t nbytes) {
+  const uint64_t length = PageUp(nbytes);
   void* const fresh = mmap(nullptr, length, PROT_READ | PROT_WRITE,
                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (fresh != MAP_FAILED) {
-    auto* const copy = static_cast<std::byte*>(fresh);
-    std::memcpy(copy, first, data - first);
-    std::memcpy(copy + (end - first), end, first + length - end);
-    if (mremap(fresh, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, first) !=
-        MAP_FAILED) {
-      return absl::OkStatus();
-    }
+  if (fresh != MAP_FAILED &&
+      mremap(fresh, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, data) !=
+          MAP_FAILED) {
+    return absl::OkStatus();
   }
   const int error = errno;
   if (fresh != MAP_FAILED) munmap(fresh, length);
@@ -61,20 +55,25 @@ absl::StatusOr<BufferPool::Block> BufferPool::Take(uint64_t nbytes) {
     return absl::InvalidArgumentError(
         absl::StrCat("a block of ", nbytes, " bytes"));
   }
-  nbytes = PageUp(nbytes);
-  if (std::optional<Block> block = TakeFree(nbytes)) return *std::move(block);
-  FERRY_ASSIGN_OR_RETURN(std::shared_ptr<Arena> arena, MakeArena(nbytes));
-  return TakeFrom(std::move(arena), nbytes);
+  Blocks entry;
+  entry.emplace(0, nbytes);
+  auto loan = std::make_shared<Loan>();
+  loan->entry = entry.extract(entry.begin());
+  const uint64_t pages = PageUp(nbytes);
+  if (std::optional<Block> block = TakeFree(loan, pages)) {
+    return *std::move(block);
+  }
+  FERRY_ASSIGN_OR_RETURN(std::shared_ptr<Arena> arena, MakeArena(pages));
+  return TakeFrom(std::move(arena), std::move(loan), pages);
 }
 
-std::optional<BufferPool::Block> BufferPool::TakeFree(uint64_t nbytes) {
-  auto loan = std::make_shared<Loan>();
+std::optional<BufferPool::Block> BufferPool::TakeFree(
+    const std::shared_ptr<Loan>& loan, uint64_t pages) {
   absl::MutexLock lock(&mu_);
-  const std::optional<uint64_t> address = free_.Take(nbytes);
+  const std::optional<uint64_t> address = free_.Take(pages);
   if (!address) return std::nullopt;
-  return Hand(std::move(loan),
-              std::prev(shelves_.upper_bound(*address))->second, *address,
-              nbytes);
+  return Hand(loan, std::prev(shelves_.upper_bound(*address))->second,
+              *address);
 }
 
 // Not under the lock: others are served while the pages are made.
@@ -110,25 +109,25 @@ absl::StatusOr<std::shared_ptr<Arena>> BufferPool::MakeArena(
 }
 
 BufferPool::Block BufferPool::TakeFrom(std::shared_ptr<Arena> arena,
-                                       uint64_t nbytes) {
+                                       std::shared_ptr<Loan> loan,
+                                       uint64_t pages) {
   const uintptr_t address = AddressOf(arena->data());
   const uint64_t size = arena->nbytes();
-  auto loan = std::make_shared<Loan>();
   absl::MutexLock lock(&mu_);
   Shelf& shelf = shelves_[address];
   shelf.arena = std::move(arena);
-  if (size > nbytes) free_.Add(address + nbytes, size - nbytes);
-  return Hand(std::move(loan), shelf, address, nbytes);
+  if (size > pages) free_.Add(address + pages, size - pages);
+  return Hand(std::move(loan), shelf, address);
 }
 
 // Takes no memory: what was taken for the block is in the loan already.
 BufferPool::Block BufferPool::Hand(std::shared_ptr<Loan> loan, Shelf& shelf,
-                                   uintptr_t address, uint64_t nbytes) {
-  ++shelf.blocks;
+                                   uintptr_t address) {
+  loan->entry.key() = address;
+  shelf.blocks.insert(std::move(loan->entry));
   loan->pool = weak_from_this();
   loan->arena = shelf.arena;
   loan->address = address;
-  loan->nbytes = nbytes;
   loan->forks = Arena::Forks();
   return {reinterpret_cast<std::byte*>(address), std::move(loan)};
 }
@@ -136,24 +135,26 @@ BufferPool::Block BufferPool::Hand(std::shared_ptr<Loan> loan, Shelf& shelf,
 BufferPool::Loan::~Loan() {
   if (!home.IsThis()) return;
   if (auto held = pool.lock()) {
-    held->GiveBack(address, nbytes, forks != Arena::Forks());
+    held->GiveBack(address, forks != Arena::Forks());
   }
 }
 
-void BufferPool::GiveBack(uintptr_t address, uint64_t nbytes,
-                          bool a_child_has_it) {
+void BufferPool::GiveBack(uintptr_t address, bool a_child_has_it) {
   absl::MutexLock lock(&mu_);
   auto found = std::prev(shelves_.upper_bound(address));
   Shelf& shelf = found->second;
+  const auto block = shelf.blocks.find(address);
+  const uint64_t pages = PageUp(block->second);
+  shelf.blocks.erase(block);
   // The next message must not appear in what the child took with it.
   if (a_child_has_it) Retire(found->first);
   if (!shelf.retired && !CatchExceptions("a pool", [&] {
                            mu_.AssertHeld();
-                           free_.Add(address, nbytes);
+                           free_.Add(address, pages);
                          }).ok()) {
     Retire(found->first);  // no memory to remember it by
   }
-  if (--shelf.blocks > 0) return;
+  if (!shelf.blocks.empty()) return;
   shelf.idle_since = options_.clock->Now();
   // It goes with the block's own hold on it.
   if (shelf.retired) shelves_.erase(found);
@@ -167,10 +168,20 @@ void BufferPool::Retire(uintptr_t arena) {
 
 std::optional<BufferPool::Place> BufferPool::PlaceOf(const void* data,
                                                      uint64_t nbytes) const {
+  const uintptr_t begin = AddressOf(data);
   absl::MutexLock lock(&mu_);
-  const auto found = Find(data, nbytes);
-  if (found == shelves_.end() || found->second.retired) return std::nullopt;
-  return Place{found->second.arena, AddressOf(data) - found->first};
+  const auto shelf = Find(data, nbytes);
+  if (shelf == shelves_.end() || shelf->second.retired) return std::nullopt;
+  const Blocks& blocks = shelf->second.blocks;
+  auto block = blocks.upper_bound(begin);
+  if (block == blocks.begin()) return std::nullopt;
+  --block;
+  const uintptr_t end = begin + nbytes,
+                  block_end = block->first + block->second;
+  const bool in_whole_pages =
+      begin % kPageBytes == 0 && (end % kPageBytes == 0 || end == block_end);
+  if (end > block_end || !in_whole_pages) return std::nullopt;
+  return Place{shelf->second.arena, begin - shelf->first};
 }
 
 absl::Status BufferPool::Fence(void* data, uint64_t nbytes) {
@@ -182,7 +193,7 @@ absl::Status BufferPool::Fence(void* data, uint64_t nbytes) {
     arena = found->second.arena;
     Retire(found->first);
   }
-  return ReplacePages(static_cast<std::byte*>(data), nbytes);
+  return ReplacePages(data, nbytes);
 }
 
 void BufferPool::Trim() {
@@ -195,7 +206,7 @@ void BufferPool::DropIdle(absl::Time idle_since, uint64_t nbytes) {
   uint64_t sum = 0;
   for (auto at = shelves_.begin(); at != shelves_.end() && sum < nbytes;) {
     Shelf& shelf = at->second;
-    if (shelf.blocks > 0 || shelf.idle_since > idle_since) {
+    if (!shelf.blocks.empty() || shelf.idle_since > idle_since) {
       ++at;
       continue;
     }

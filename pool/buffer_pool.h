@@ -64,16 +64,17 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
   // those of Arena::Create. Plain memory does as well then.
   absl::StatusOr<Block> Take(uint64_t nbytes);
 
-  // Where [data, data + nbytes) may be shown to the peer; nullopt: it lies in
-  // no arena, or in one that is retired. Takes well under a microsecond.
+  // Where the peer may be let write [data, data + nbytes), which a fence can
+  // undo: in whole pages of one block, of which the last may be cut by the
+  // block's end. nullopt: it lies otherwise, in no block, or in an arena that
+  // is retired. Takes well under a microsecond.
   std::optional<Place> PlaceOf(const void* data, uint64_t nbytes) const;
 
   // The peer may write to [data, data + nbytes) although it should not any
-  // more: once this returns, what it writes reaches nobody here. The range gets
-  // fresh, private pages, zeroed; bytes beside it in its first and last page
-  // stay as they are, but what the peer writes to them is lost as well. The
-  // arena is retired: no block is taken from it any more, and it goes with its
-  // last one. Does nothing outside of arenas. The range lies in a block.
+  // more: once this returns, what it writes reaches nobody here. The range,
+  // which had a place, gets fresh, private pages, zeroed. The arena is retired:
+  // no block is taken from it any more, and it goes with its last one. Does
+  // nothing outside of arenas.
   // RESOURCE_EXHAUSTED: the system has no pages or mappings; the arena is
   // retired all the same.
   absl::Status Fence(void* data, uint64_t nbytes);
@@ -86,9 +87,10 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
   uint64_t held() const;
 
  private:
+  using Blocks = std::map<uintptr_t, uint64_t>;  // address -> bytes
   struct Shelf {
     std::shared_ptr<Arena> arena;
-    uint64_t blocks = 0;
+    Blocks blocks;
     bool retired = false;
     absl::Time idle_since;  // with no blocks
   };
@@ -104,16 +106,18 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
     std::weak_ptr<BufferPool> pool;  // none: nothing was lent yet
     std::shared_ptr<Arena> arena;
     uintptr_t address = 0;
-    uint64_t nbytes = 0;
-    uint64_t forks = 0;  // of this process, until then
+    uint64_t forks = 0;       // of this process, until then
+    Blocks::node_type entry;  // until the shelf has it
   };
 
-  std::optional<Block> TakeFree(uint64_t nbytes);
+  std::optional<Block> TakeFree(const std::shared_ptr<Loan>& loan,
+                                uint64_t pages);
   absl::StatusOr<std::shared_ptr<Arena>> MakeArena(uint64_t for_block);
-  Block TakeFrom(std::shared_ptr<Arena> arena, uint64_t nbytes);
-  Block Hand(std::shared_ptr<Loan> loan, Shelf& shelf, uintptr_t address,
-             uint64_t nbytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void GiveBack(uintptr_t address, uint64_t nbytes, bool a_child_has_it);
+  Block TakeFrom(std::shared_ptr<Arena> arena, std::shared_ptr<Loan> loan,
+                 uint64_t pages);
+  Block Hand(std::shared_ptr<Loan> loan, Shelf& shelf, uintptr_t address)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void GiveBack(uintptr_t address, bool a_child_has_it);
   void Retire(uintptr_t arena) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Those idle since then or longer, until they are as many bytes.
   void DropIdle(absl::Time idle_since, uint64_t nbytes);

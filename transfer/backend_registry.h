@@ -16,11 +16,15 @@
 
 namespace tensorferry {
 
+class BufferPool;
+
 // What a channel gets of the session that it is made for. All of it outlives
 // the channel.
 struct ChannelEnvironment {
   Executor* copier = nullptr;  // runs copies of some 32 MiB
   Executor* loop = nullptr;    // where the session lives
+  // The session's memory to receive into; null: it has none of its own.
+  std::shared_ptr<BufferPool> pool;
   // On the loop: how a buffer was moved; that what may touch a buffer begins
   // (a copy on the copier, an operation of a channel that sessions share) or
   // has ended; that tensorpipe threw in a callback.

@@ -3,6 +3,7 @@
 
 #include "channel/local_channel.h"
 #include "transfer/backend_registry.h"
+#include "transport/descriptors.h"
 #include "transport/hub.h"
 
 namespace tensorferry {
@@ -14,6 +15,10 @@ std::shared_ptr<tensorpipe::channel::Context> MakeLocal(
   options.copier = environment.copier;
   options.loop = environment.loop;
   options.peer_of = PeerProcessOf;
+  options.descriptors = {.carried_by = CarriesDescriptors,
+                         .write = WriteWithDescriptor,
+                         .take = TakeDescriptor};
+  options.pool = environment.pool;
   options.on_carried = environment.on_carried;
   options.on_copy = environment.on_copy;
   options.on_wedged = environment.on_wedged;

@@ -275,7 +275,8 @@ AllocateOptions IncomingMessages::TakeOptions(Receiving& receiving,
   options.limits = host_->rules.limits;
   options.streams =
       OrElse(receiving.options.streams, host_->rules.receive_streams);
-  options.source = host_->buffers;
+  options.source = HasCheckedValues(message.manifest) ? host_->unshared_buffers
+                                                      : host_->buffers;
   options.converters = host_->converters;
   return options;
 }

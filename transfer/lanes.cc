@@ -74,6 +74,7 @@ absl::Status Lanes::AddContext(
   ChannelEnvironment environment;
   environment.copier = options_.copier;
   environment.loop = loop_;
+  environment.pool = options_.pool;
   environment.on_carried = [self =
                                 std::weak_ptr<Lanes*>(self_)](Carried carried) {
     auto lanes = self.lock();
@@ -657,8 +658,11 @@ std::vector<PathUse> Lanes::UsesOf(const std::vector<Part>& parts, bool ok) {
     if (found != carried_.end()) {
       const Carried carried = std::move(found->second);
       carried_.erase(found);
-      if (!carried.fell_back.ok()) {
-        tally.Add({absl::StrCat(path, "/vm"), 0, carried.fell_back});
+      if (!carried.not_pool.ok()) {
+        tally.Add({absl::StrCat(path, "/pool"), 0, carried.not_pool});
+      }
+      if (!carried.not_vm.ok()) {
+        tally.Add({absl::StrCat(path, "/vm"), 0, carried.not_vm});
       }
       absl::StrAppend(&path, "/", carried.strategy);
     }

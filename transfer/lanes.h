@@ -30,6 +30,8 @@
 
 namespace tensorferry {
 
+class BufferPool;
+
 // All lanes between two peers: opens and tells them apart, opens the next
 // generation of a body lane that has ended, and carries frames and bodies.
 // Belongs to its loop.
@@ -64,6 +66,7 @@ class Lanes {
     Loop* loop = nullptr;
     Hub* hub = nullptr;
     Executor* copier = nullptr;
+    std::shared_ptr<BufferPool> pool;  // for channels; null: there is none
     const BackendRegistry* backends = nullptr;
     TransferRules rules;
     std::string key;

@@ -10,11 +10,13 @@
 namespace tensorferry {
 namespace {
 
-Lanes::Options LanesOptions(LinkCore::Options& options, Lanes::Owner* owner) {
+Lanes::Options LanesOptions(LinkCore::Options& options,
+                            const PooledMemory* memory, Lanes::Owner* owner) {
   Lanes::Options lanes;
   lanes.loop = options.loop;
   lanes.hub = options.hub;
   lanes.copier = options.copier;
+  if (memory != nullptr) lanes.pool = memory->pool();
   lanes.backends = options.backends;
   lanes.rules = options.rules;
   lanes.key = options.key;
@@ -30,6 +32,7 @@ LinkHost* Furnish(LinkHost* host, const LinkCore::Options& options,
   host->clock = options.loop->clock();
   host->rules = options.rules;
   host->converters = options.converters;
+  host->unshared_buffers = options.buffers;
   if (memory != nullptr) {
     host->buffers = memory;
     host->quick_bytes = PooledMemory::kSmallestBlock - 1;
@@ -56,7 +59,7 @@ LinkCore::LinkCore(Options options)
     : loop_(options.loop),
       executor_(options.executor),
       memory_(MemoryOf(options)),
-      lanes_(LanesOptions(options, this)),
+      lanes_(LanesOptions(options, memory_.get(), this)),
       outgoing_(Furnish(this, options, memory_.get(), &lanes_)),
       incoming_(this),
       on_up_(std::move(options.on_up)),

@@ -56,6 +56,8 @@ class LinkHost {
   TransferRules rules;
   const ConverterRegistry* converters = nullptr;  // null: the global one
   BufferSource* buffers = nullptr;
+  // Of these, or null, what the peer cannot write to once it was received.
+  BufferSource* unshared_buffers = nullptr;
   uint64_t quick_bytes = 0;  // memory for up to so many is had at once
 
   // "peer x, session y", for messages.

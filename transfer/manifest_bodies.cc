@@ -22,6 +22,13 @@ bool AllOnDevices(const Manifest& manifest) {
   return manifest.BytesOnWire() > 0;
 }
 
+bool HasCheckedValues(const Manifest& manifest) {
+  for (int t = 0; t < manifest.tensor_count(); ++t) {
+    if (manifest.kind(t) != TensorKind::kDense) return true;
+  }
+  return false;
+}
+
 BodyCut BodiesOf(const Manifest& manifest, uint64_t body_bytes) {
   std::vector<uint64_t> sizes(manifest.buffer_count());
   for (int i = 0; i < manifest.buffer_count(); ++i) {

@@ -17,6 +17,10 @@ bool AllOnHost(const Manifest& manifest);
 // Whether all bytes go to devices.
 bool AllOnDevices(const Manifest& manifest);
 
+// Whether tensors have parts whose values are checked when they have arrived
+// (the indices of sparse ones), and must not change after that.
+bool HasCheckedValues(const Manifest& manifest);
+
 // The bodies that the bytes are cut into; see CutIntoBodies.
 BodyCut BodiesOf(const Manifest& manifest, uint64_t body_bytes);
 

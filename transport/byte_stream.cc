@@ -17,12 +17,23 @@ class PlainStream final : public ByteStream {
 
   Result Read(const iovec* buffers, int count) override {
     msghdr message = Message(buffers, count);
-    const ssize_t bytes = recvmsg(fd(), &message, MSG_DONTWAIT);
-    if (bytes == 0) return {.state = State::kEnd};
+    Control control;
+    if (takes_descriptors_) control.AddTo(message);
+    const ssize_t bytes =
+        recvmsg(fd(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     Result result = ResultOf("recvmsg", bytes);
+    if (bytes > 0 && message.msg_controllen > 0) {
+      result.descriptors = DescriptorsOf(message);
+    }
+    if (takes_descriptors_ && (message.msg_flags & MSG_CTRUNC) != 0) {
+      return {.state = State::kFailed, .status = TooMany()};
+    }
+    if (bytes == 0) return {.state = State::kEnd};
     size_t room = 0;
     for (int i = 0; i < count; ++i) room += buffers[i].iov_len;
-    result.drained = result.bytes < room;
+    // The system stops behind bytes that a descriptor came with.
+    result.drained = result.bytes < room && result.descriptors.empty() &&
+                     (message.msg_flags & MSG_CTRUNC) == 0;
     return result;
   }
 
@@ -32,6 +43,22 @@ class PlainStream final : public ByteStream {
                     sendmsg(fd(), &message, MSG_DONTWAIT | MSG_NOSIGNAL));
   }
 
+  Result WriteWith(int descriptor, const iovec* buffers, int count) override {
+    msghdr message = Message(buffers, count);
+    Control control;
+    control.AddTo(message);
+    message.msg_controllen = CMSG_SPACE(sizeof(descriptor));
+    cmsghdr* rights = CMSG_FIRSTHDR(&message);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(sizeof(descriptor));
+    std::memcpy(CMSG_DATA(rights), &descriptor, sizeof(descriptor));
+    return ResultOf("sendmsg with a descriptor",
+                    sendmsg(fd(), &message, MSG_DONTWAIT | MSG_NOSIGNAL));
+  }
+
+  void TakeDescriptors() override { takes_descriptors_ = true; }
+
   bool AtEnd() override {
     char byte;
     const ssize_t bytes = recv(fd(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
@@ -39,6 +66,39 @@ class PlainStream final : public ByteStream {
   }
 
  private:
+  // Room for the descriptors of one message.
+  struct Control {
+    void AddTo(msghdr& message) {
+      message.msg_control = bytes;
+      message.msg_controllen = sizeof(bytes);
+    }
+    alignas(cmsghdr) char bytes[CMSG_SPACE(kMostAtOnce * sizeof(int))];
+  };
+
+  static std::vector<UniqueFd> DescriptorsOf(msghdr& message) {
+    std::vector<UniqueFd> all;
+    for (cmsghdr* part = CMSG_FIRSTHDR(&message); part != nullptr;
+         part = CMSG_NXTHDR(&message, part)) {
+      if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) {
+        continue;
+      }
+      const size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+      for (size_t i = 0; i < count; ++i) {
+        int descriptor;
+        std::memcpy(&descriptor, CMSG_DATA(part) + i * sizeof(int),
+                    sizeof(int));
+        all.emplace_back(descriptor);
+      }
+    }
+    return all;
+  }
+
+  static absl::Status TooMany() {
+    return absl::DataLossError(
+        absl::StrCat("the peer sent more than ", kMostAtOnce,
+                     " descriptors at once, or none are left here"));
+  }
+
   static msghdr Message(const iovec* buffers, int count) {
     msghdr message{};
     message.msg_iov = const_cast<iovec*>(buffers);
@@ -54,9 +114,16 @@ class PlainStream final : public ByteStream {
     }
     return {.state = State::kFailed, .status = SocketError(call, errno)};
   }
+
+  bool takes_descriptors_ = false;
 };
 
 }  // namespace
+
+ByteStream::Result ByteStream::WriteWith(int, const iovec*, int) {
+  return {.state = State::kFailed,
+          .status = absl::InternalError("TLS carries no descriptors")};
+}
 
 std::unique_ptr<ByteStream> MakePlainStream(UniqueFd socket) {
   return std::make_unique<PlainStream>(std::move(socket));

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "base/unique_fd.h"
@@ -22,6 +23,8 @@ class ByteStream {
     size_t bytes = 0;      // with kOk: moved, at least one
     bool drained = false;  // with kOk of a Read: there was no more
     absl::Status status;   // with kFailed; UNAUTHENTICATED, UNAVAILABLE
+    // With kOk of a Read: what came along with the bytes or before them.
+    std::vector<UniqueFd> descriptors;
   };
 
   virtual ~ByteStream() = default;
@@ -30,6 +33,15 @@ class ByteStream {
   virtual Result Read(const iovec* buffers, int count) = 0;
   // After kBlocked the next call must start with the same bytes.
   virtual Result Write(const iovec* buffers, int count) = 0;
+
+  // Of unix sockets only. The same with a descriptor, which goes with the first
+  // byte that is taken: after kBlocked it has not gone.
+  virtual Result WriteWith(int descriptor, const iovec* buffers, int count);
+  // From now on descriptors that come are kept: DATA_LOSS if there are more
+  // with one write than kMostAtOnce, or none are left for this process. Before,
+  // the system drops them.
+  virtual void TakeDescriptors() {}
+  static constexpr int kMostAtOnce = 4;
 
   // Whether no Read will give a byte any more: all that came has been read, and
   // the peer has finished or the connection is broken.

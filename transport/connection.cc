@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/exception_status.h"
 #include "base/status_macros.h"
+#include "transport/descriptors.h"
 #include "transport/hub.h"
 #include "transport/hub_error.h"
 
@@ -65,11 +66,23 @@ class Handle final : public tensorpipe::transport::Connection {
   void setId(std::string) override {}
   void close() override { connection_->Close(); }
 
-  const tensorferry::Connection& connection() const { return *connection_; }
+  tensorferry::Connection& connection() const { return *connection_; }
 
  private:
   const std::shared_ptr<tensorferry::Connection> connection_;
 };
+
+absl::Status NoDescriptors() {
+  return absl::FailedPreconditionError(
+      "the connection carries no descriptors: it is no unix socket of a hub's, "
+      "or not connected yet");
+}
+
+// Null: of another transport.
+Connection* Behind(const tensorpipe::transport::Connection& connection) {
+  auto* handle = dynamic_cast<const Handle*>(&connection);
+  return handle == nullptr ? nullptr : &handle->connection();
+}
 
 }  // namespace
 
@@ -110,11 +123,26 @@ void Connection::Read(AbstractNopHolder& packet,
 
 void Connection::Write(const void* data, size_t length,
                        Transport::write_callback_fn done) {
-  calls_.Run(shared_from_this(),
-             [this, data, length, done = std::move(done)]() mutable {
-               if (!failed()) writer_.AddBytes(data, length);
-               AddWrite(std::move(done));
-             });
+  WriteWith(-1, data, length, std::move(done));
+}
+
+void Connection::WriteWith(int descriptor, const void* data, size_t length,
+                           Transport::write_callback_fn done) {
+  calls_.Run(shared_from_this(), [this, descriptor, data, length,
+                                  done = std::move(done)]() mutable {
+    // TCP would send the bytes and drop the descriptor.
+    if (descriptor >= 0 && !peer().has_value()) Fail(NoDescriptors());
+    if (!failed()) writer_.AddBytes(data, length, descriptor);
+    AddWrite(std::move(done));
+  });
+}
+
+std::optional<UniqueFd> Connection::TakeDescriptor() {
+  absl::MutexLock lock(&mu_);
+  if (descriptors_.empty()) return std::nullopt;
+  UniqueFd descriptor = std::move(descriptors_.front());
+  descriptors_.pop_front();
+  return descriptor;
 }
 
 // Serialised here, so that the packet need not outlive the call.
@@ -168,6 +196,8 @@ void Connection::Open(std::unique_ptr<ByteStream> stream,
   hold_read_errors_ = !first_frame.empty();
   stash_ = std::move(first_frame);
   stream_ = std::move(stream);
+  // It is a unix socket, and its other end has proved the key.
+  if (peer.has_value()) stream_->TakeDescriptors();
   // There may be bytes already of which no event tells any more.
   readable_ = writable_ = true;
   auto watch = loop_->Watch(stream_->fd(), kUsualEvents, shared_from_this());
@@ -182,6 +212,10 @@ void Connection::Fail(absl::Status why) {
   if (stream_ != nullptr) loop_->Unwatch(watch_);
   stream_ = nullptr;
   stash_ = {};
+  {
+    absl::MutexLock lock(&mu_);
+    descriptors_.clear();
+  }
   if (auto abandon = std::exchange(abandon_, nullptr)) abandon();
   owner_->OnOver(this);
   Progress();
@@ -289,7 +323,10 @@ bool Connection::Flush() {
   if (failed() || !writable_ || writer_.empty()) return false;
   iovec buffers[kBuffersPerCall];
   const int count = writer_.Next(buffers, kBuffersPerCall);
-  ByteStream::Result sent = stream_->Write(buffers, count);
+  const int descriptor = writer_.NextDescriptor();
+  ByteStream::Result sent =
+      descriptor < 0 ? stream_->Write(buffers, count)
+                     : stream_->WriteWith(descriptor, buffers, count);
   switch (sent.state) {
     case ByteStream::State::kBlocked:
       writable_ = false;
@@ -356,10 +393,17 @@ bool Connection::ReceiveMore() {
       Fail(absl::UnavailableError("the peer closed the connection"));
       return true;
     case ByteStream::State::kFailed:
-      Fail(std::move(got.status));
+      Broken(std::move(got.status));
       return true;
     case ByteStream::State::kOk:
       break;
+  }
+  if (!got.descriptors.empty()) {
+    absl::Status kept = Keep(std::move(got.descriptors));
+    if (!kept.ok()) {
+      Broken(std::move(kept));
+      return true;
+    }
   }
   // The next byte, or the end if it has not come yet, is a new event.
   if (got.drained && !peer_gone_) readable_ = false;
@@ -375,6 +419,17 @@ bool Connection::ReceiveMore() {
   stash_.assign(scratch.begin() + static_cast<ptrdiff_t>(*taken),
                 scratch.begin() + static_cast<ptrdiff_t>(got.bytes));
   return true;
+}
+
+// Before the bytes that they came with are seen.
+absl::Status Connection::Keep(std::vector<UniqueFd> descriptors) {
+  absl::MutexLock lock(&mu_);
+  for (UniqueFd& descriptor : descriptors) {
+    descriptors_.push_back(std::move(descriptor));
+  }
+  if (descriptors_.size() <= kMostDescriptorsWaiting) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat("the peer sent ", descriptors_.size(),
+                                          " descriptors that nobody took"));
 }
 
 // Where nobody reads who would.
@@ -444,9 +499,29 @@ std::shared_ptr<tensorpipe::transport::Connection> MakeHandle(
 
 std::optional<PeerProcess> PeerProcessOf(
     const tensorpipe::transport::Connection& connection) {
-  auto* handle = dynamic_cast<const Handle*>(&connection);
-  if (handle == nullptr) return std::nullopt;
-  return handle->connection().peer();
+  const Connection* ours = Behind(connection);
+  if (ours == nullptr) return std::nullopt;
+  return ours->peer();
+}
+
+absl::Status CarriesDescriptors(
+    const tensorpipe::transport::Connection& connection) {
+  if (PeerProcessOf(connection).has_value()) return absl::OkStatus();
+  return NoDescriptors();
+}
+
+void WriteWithDescriptor(
+    tensorpipe::transport::Connection& connection, int descriptor,
+    const void* data, size_t length,
+    tensorpipe::transport::Connection::write_callback_fn done) {
+  Behind(connection)->WriteWith(descriptor, data, length, std::move(done));
+}
+
+std::optional<UniqueFd> TakeDescriptor(
+    const tensorpipe::transport::Connection& connection) {
+  Connection* ours = Behind(connection);
+  if (ours == nullptr) return std::nullopt;
+  return ours->TakeDescriptor();
 }
 
 }  // namespace tensorferry

@@ -15,6 +15,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "base/peer_process.h"
+#include "base/unique_fd.h"
 #include "third_party/tensorpipe/plugin_interface.h"
 #include "transport/byte_stream.h"
 #include "transport/call_queue.h"
@@ -57,6 +58,10 @@ class Connection final : public PollLoop::Watcher,
             Transport::read_nop_callback_fn done);
   void Write(const void* data, size_t length,
              Transport::write_callback_fn done);
+  // transport/descriptors.h
+  void WriteWith(int descriptor, const void* data, size_t length,
+                 Transport::write_callback_fn done);
+  std::optional<UniqueFd> TakeDescriptor();
   void Write(const tensorpipe::AbstractNopHolder& packet,
              Transport::write_callback_fn done);
   // Does nothing, and the loop may be gone, once its context was closed and
@@ -98,6 +103,7 @@ class Connection final : public PollLoop::Watcher,
   bool Flush();
   bool Receive();
   bool ReceiveMore();
+  absl::Status Keep(std::vector<UniqueFd> descriptors);
   bool TakeStash();
   bool NoticeEnd();
   void Deliver();
@@ -138,6 +144,7 @@ class Connection final : public PollLoop::Watcher,
   mutable absl::Mutex mu_;
   std::optional<PeerProcess> peer_ ABSL_GUARDED_BY(mu_);
   bool over_ ABSL_GUARDED_BY(mu_) = false;  // nothing is left to close
+  std::deque<UniqueFd> descriptors_ ABSL_GUARDED_BY(mu_);  // that came
 };
 
 // As tensorpipe holds it; closes it when it lets go.

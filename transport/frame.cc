@@ -52,8 +52,9 @@ absl::StatusOr<FrameHeader> DecodeFrameHeader(const uint8_t* in) {
   return FrameHeader{.kind = kind, .length = LoadLittleEndian(in, 7)};
 }
 
-void FrameWriter::AddBytes(const void* data, uint64_t length) {
+void FrameWriter::AddBytes(const void* data, uint64_t length, int descriptor) {
   Add(FrameKind::kBytes, data, length, {});
+  frames_.back().descriptor = descriptor;
 }
 
 void FrameWriter::AddPacket(std::vector<uint8_t> packet) {
@@ -76,6 +77,7 @@ int FrameWriter::Next(iovec* out, int capacity) const {
   uint64_t total = 0, done = sent_;
   for (const Frame& frame : frames_) {
     if (count + 2 > capacity || total >= kBytesPerCall) break;
+    if (count > 0 && frame.descriptor >= 0) break;  // in a call of its own
     count += Append(const_cast<uint8_t*>(frame.header),
                     const_cast<uint8_t*>(frame.data), frame.length, done,
                     out + count, total);
@@ -83,6 +85,10 @@ int FrameWriter::Next(iovec* out, int capacity) const {
     done = 0;
   }
   return count;
+}
+
+int FrameWriter::NextDescriptor() const {
+  return frames_.empty() || sent_ > 0 ? -1 : frames_.front().descriptor;
 }
 
 int FrameWriter::Sent(size_t bytes) {

@@ -38,13 +38,16 @@ absl::StatusOr<FrameHeader> DecodeFrameHeader(const uint8_t* in);
 class FrameWriter {
  public:
   // `data` must stay until the frame is through. `length` is at most
-  // FrameHeader::kLongest.
-  void AddBytes(const void* data, uint64_t length);
+  // FrameHeader::kLongest. `descriptor`, if there is one, goes with the frame's
+  // first byte and must stay open until the frame is through.
+  void AddBytes(const void* data, uint64_t length, int descriptor = -1);
   void AddPacket(std::vector<uint8_t> packet);
 
   bool empty() const { return frames_.empty(); }
   // What to send next. Fills at most `capacity` and returns how many.
   int Next(iovec* out, int capacity) const;
+  // What has to go with the first byte of that; -1: none.
+  int NextDescriptor() const;
   // So much was sent. Returns how many frames are through with it.
   int Sent(size_t bytes);
 
@@ -54,6 +57,7 @@ class FrameWriter {
     const uint8_t* data;
     uint64_t length;
     std::vector<uint8_t> packet;
+    int descriptor = -1;
   };
   void Add(FrameKind kind, const void* data, uint64_t length,
            std::vector<uint8_t> packet);

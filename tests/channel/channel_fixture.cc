@@ -4,7 +4,8 @@
 
 #include <utility>
 
-#include "transport/hub.h"
+#include "tests/transport/hello.h"
+#include "transport/descriptors.h"
 
 namespace tensorferry {
 namespace testing {
@@ -64,6 +65,43 @@ UvConnections::~UvConnections() {
   context_->join();
 }
 
+UnixConnections::UnixConnections() {
+  HubOptions options;
+  options.loop = loop_.get();
+  hub_ = *Hub::Create(options);
+  const SessionKey key{"channel test", std::string(16, 'k')};
+  Hub::Expected expected =
+      *hub_->Expect(key, {Wire::kUnix}, absl::InfiniteFuture(), {});
+  accepting_ = expected.context;
+  dialing_ = *hub_->Dial(key, expected.addresses.at(0), {});
+  listener_ = accepting_->listen(expected.listen);
+  absl::Notification came, greeted;
+  listener_->accept(
+      [&](const tensorpipe::Error&, std::shared_ptr<Connection> connection) {
+        accepted = std::move(connection);
+        came.Notify();
+      });
+  Hello hello;
+  dialed = dialing_->connect("");
+  dialed->write(hello, [](const tensorpipe::Error&) {});
+  came.WaitForNotification();
+  accepted->read(hello, [&](const tensorpipe::Error&) { greeted.Notify(); });
+  greeted.WaitForNotification();
+}
+
+UnixConnections::~UnixConnections() {
+  dialed = accepted = nullptr;
+  listener_ = nullptr;
+  dialing_->join();
+  accepting_->join();
+}
+
+DescriptorPassing HubDescriptors() {
+  return {.carried_by = CarriesDescriptors,
+          .write = WriteWithDescriptor,
+          .take = TakeDescriptor};
+}
+
 Side::Side(LocalChannelOptions options)
     : context_(MakeLocalChannel(Complete(std::move(options)))) {}
 
@@ -121,6 +159,17 @@ void RawPeer::Write(std::string bytes) {
   auto kept = std::make_shared<std::string>(std::move(bytes));
   connection_->write(kept->data(), kept->size(),
                      [kept](const tensorpipe::Error&) {});
+}
+
+void RawPeer::WriteWith(int descriptor, const LocalFrame& frame) {
+  auto kept = std::make_shared<std::pair<LocalFrameBytes, UniqueFd>>(
+      EncodeLocalFrame(frame), UniqueFd(dup(descriptor)));
+  WriteWithDescriptor(*connection_, kept->second.get(), kept->first.data(),
+                      kept->first.size(), [kept](const tensorpipe::Error&) {});
+}
+
+std::optional<UniqueFd> RawPeer::TakeDescriptor() {
+  return tensorferry::TakeDescriptor(*connection_);
 }
 
 absl::StatusOr<LocalFrame> RawPeer::Read() {

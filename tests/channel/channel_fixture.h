@@ -4,6 +4,7 @@
 #include <tensorpipe/tensorpipe.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,9 +14,12 @@
 #include "absl/synchronization/notification.h"
 #include "base/executor.h"
 #include "base/loop.h"
+#include "base/unique_fd.h"
 #include "channel/local_channel.h"
 #include "channel/local_frame.h"
 #include "third_party/tensorpipe/plugin_interface.h"
+#include "transport/hub.h"
+#include "transport/poll_loop.h"
 
 namespace tensorferry {
 namespace testing {
@@ -57,6 +61,23 @@ class UvConnections {
   std::shared_ptr<tensorpipe::transport::Context> context_;
   std::shared_ptr<tensorpipe::transport::Listener> listener_;
 };
+
+// Two ends of a unix socket of a hub's, which carries descriptors.
+class UnixConnections {
+ public:
+  UnixConnections();
+  ~UnixConnections();
+  std::shared_ptr<Connection> dialed, accepted;
+
+ private:
+  std::unique_ptr<PollLoop> loop_ = *PollLoop::Create();
+  std::unique_ptr<Hub> hub_;
+  std::shared_ptr<tensorpipe::transport::Context> accepting_, dialing_;
+  std::shared_ptr<tensorpipe::transport::Listener> listener_;
+};
+
+// Of hubs' connections.
+DescriptorPassing HubDescriptors();
 
 // A context of the local channel with what it needs and was not given.
 class Side {
@@ -101,6 +122,9 @@ class RawPeer {
       : connection_(std::move(connection)) {}
   void Write(const LocalFrame& frame);
   void Write(std::string bytes);
+  void WriteWith(int descriptor, const LocalFrame& frame);
+  // With the next frame that is read: the descriptor that came.
+  std::optional<UniqueFd> TakeDescriptor();
   // DATA_LOSS: no frame. UNAVAILABLE: the connection ended.
   absl::StatusOr<LocalFrame> Read();
   // Waits until the other side has closed.

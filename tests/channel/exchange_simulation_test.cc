@@ -31,11 +31,12 @@ class Simulation {
       got_.emplace_back(sent_.back().size(), '\0');
     }
     if (random_() % 4 == 0) vm_ = absl::FailedPreconditionError("not proved");
+    if (random_() % 4 == 0) pool_ = absl::FailedPreconditionError("none");
   }
 
   void Run() {
     for (int step = 0; step < 100'000 && !Ended(); ++step) {
-      Act(random_() % 7);
+      Act(random_() % 8);
       if (::testing::Test::HasFatalFailure()) return;
       while (auto ended = offered_.TakeEnded()) sender_.push_back(*ended);
       while (auto ended = wanted_.TakeEnded()) receiver_.push_back(*ended);
@@ -46,7 +47,10 @@ class Simulation {
       EXPECT_EQ(sender_[i].buffer, sent_[i].data());
       EXPECT_EQ(receiver_[i].buffer, got_[i].data());
       EXPECT_EQ(sender_[i].strategy, receiver_[i].strategy);
-      EXPECT_EQ(sender_[i].fell_back, receiver_[i].fell_back);
+      EXPECT_EQ(sender_[i].not_vm, receiver_[i].not_vm);
+      if (!sender_[i].not_pool.ok()) {
+        EXPECT_EQ(sender_[i].not_pool, receiver_[i].not_pool);
+      }
     }
   }
 
@@ -61,16 +65,14 @@ class Simulation {
         return AddToSend();
       case 1:
         if (wanted_count_ == got_.size()) return;
-        wanted_.Add(got_[wanted_count_].data(), got_[wanted_count_].size());
+        wanted_.Add(got_[wanted_count_].data(), got_[wanted_count_].size(),
+                    /*in_pool=*/random_() % 2 == 0);
         ++wanted_count_;
         return TakeSteps();
       case 2:
         return HearAtReceiver();
       case 3:
-        if (to_sender_.empty()) return;
-        ASSERT_THAT(offered_.OnAnswer(to_sender_.front()), IsOk());
-        to_sender_.pop_front();
-        return WritePieces();
+        return HearAtSender();
       case 4:
         return EndCopy();
       case 5:
@@ -78,11 +80,39 @@ class Simulation {
         --unwritten_;
         offered_.OnPieceWritten();
         return WritePieces();
+      case 6:
+        return EndPlacing();
       default:
         if (random_() % 20 == 0) {
           vm_ = absl::FailedPreconditionError("refused");
         }
     }
+  }
+
+  void HearAtSender() {
+    if (to_sender_.empty()) return;
+    ASSERT_THAT(offered_.OnAnswer(to_sender_.front()), IsOk());
+    to_sender_.pop_front();
+    if (!placing_) placing_ = offered_.NextCopy();
+    WritePieces();
+  }
+
+  // As the system lets it: the bytes are there, or cannot be copied.
+  void EndPlacing() {
+    if (!placing_) return;
+    if (random_() % 6 == 0) {
+      to_receiver_.push_back(
+          {offered_.OnCannotCopy(absl::FailedPreconditionError("cannot")),
+           nullptr});
+    } else {
+      std::memcpy(got_[placing_->arena].data() + placing_->offset,
+                  placing_->from, placing_->length);
+      if (auto placed = offered_.OnCopied()) {
+        to_receiver_.push_back({*placed, nullptr});
+      }
+    }
+    placing_ = offered_.NextCopy();
+    WritePieces();
   }
 
   void AddToSend() {
@@ -106,6 +136,10 @@ class Simulation {
     to_receiver_.pop_front();
     if (next.header.kind == LocalFrame::Kind::kOffer) {
       ASSERT_THAT(wanted_.OnOffer(next.header), IsOk());
+    } else if (next.header.kind == LocalFrame::Kind::kPlaced) {
+      ASSERT_THAT(wanted_.OnPlaced(next.header), IsOk());
+    } else if (next.header.kind == LocalFrame::Kind::kCannot) {
+      ASSERT_THAT(wanted_.OnCannot(next.header), IsOk());
     } else {
       const absl::StatusOr<void*> to = wanted_.OnData(next.header);
       ASSERT_THAT(to, IsOk());
@@ -117,8 +151,16 @@ class Simulation {
 
   void TakeSteps() {
     while (true) {
-      const absl::StatusOr<WantedBuffers::Step> step = wanted_.NextStep(vm_);
+      const absl::StatusOr<WantedBuffers::Step> step =
+          wanted_.NextStep(pool_, vm_);
       ASSERT_THAT(step, IsOk());
+      if (step->want) {
+        // Each buffer is an arena of its own.
+        to_sender_.push_back({.kind = LocalFrame::Kind::kWant,
+                              .arena = static_cast<uint8_t>(step->want->number),
+                              .number = step->want->number,
+                              .length = step->want->length});
+      }
       if (step->answer) to_sender_.push_back(*step->answer);
       if (step->copy) copy_ = step->copy;
       if (step->empty()) return;
@@ -142,12 +184,13 @@ class Simulation {
   std::mt19937 random_;
   std::vector<std::string> sent_, got_;
   size_t sent_count_ = 0, wanted_count_ = 0;
-  OfferedBuffers offered_{kPieceBytes};
+  OfferedBuffers offered_{kPieceBytes, kPieceBytes};
   WantedBuffers wanted_{kPieceBytes};
-  absl::Status vm_;
+  absl::Status pool_, vm_;
   std::deque<OfferedBuffers::Piece> to_receiver_;
   std::deque<LocalFrame> to_sender_;
   std::optional<WantedBuffers::Copy> copy_;
+  std::optional<OfferedBuffers::Copy> placing_;
   int unwritten_ = 0;
   std::vector<Carried> sender_, receiver_;
 };

@@ -69,9 +69,9 @@ void ExpectCarried(const std::vector<Carried>& carried, size_t count,
   EXPECT_THAT(carried, SizeIs(count));
   EXPECT_THAT(carried, Each(Field(&Carried::strategy, strategy)));
   if (reason.empty()) {
-    EXPECT_THAT(carried, Each(Field(&Carried::fell_back, IsOk())));
+    EXPECT_THAT(carried, Each(Field(&Carried::not_vm, IsOk())));
   } else {
-    EXPECT_THAT(carried, Each(Field(&Carried::fell_back,
+    EXPECT_THAT(carried, Each(Field(&Carried::not_vm,
                                     StatusIs(StatusCode::kFailedPrecondition,
                                              HasSubstr(reason)))));
   }

@@ -29,6 +29,11 @@ std::vector<LocalFrame> Samples() {
       {.kind = Kind::kDone, .number = uint64_t{1} << 60, .length = 100},
       {.kind = Kind::kStream, .length = 3, .reason = std::string(208, 'r')},
       {.kind = Kind::kData, .number = 2, .length = 1 << 20},
+      {.kind = Kind::kArena, .arena = 63, .length = 4096},
+      {.kind = Kind::kWant, .arena = 5, .number = 8, .length = 7},
+      {.kind = Kind::kWant, .number = 8, .length = 7, .address = 4096},
+      {.kind = Kind::kPlaced, .number = 8, .length = 7},
+      {.kind = Kind::kCannot, .number = 8, .length = 7, .reason = "no room"},
   };
 }
 
@@ -43,7 +48,7 @@ TEST(LocalFrameTest, EveryKindIsReadBackAsItWasWritten) {
   }
 }
 
-TEST(LocalFrameTest, BytesAreThoseOfVersion1) {
+TEST(LocalFrameTest, BytesAreThoseOfVersion2) {
   const LocalFrame frame{
       .kind = Kind::kOffer, .number = 7, .length = 0x0102, .address = 9};
   std::string want(256, '\0');
@@ -53,6 +58,14 @@ TEST(LocalFrameTest, BytesAreThoseOfVersion1) {
   want[17] = 1;
   want[24] = 9;
   EXPECT_EQ(Encode(frame), want);
+  want[0] = 7;
+  want[1] = 5;
+  EXPECT_EQ(Encode({.kind = Kind::kWant,
+                    .arena = 5,
+                    .number = 7,
+                    .length = 0x0102,
+                    .address = 9}),
+            want);
   std::string hello(256, '\0');
   hello[0] = 1;
   hello.replace(48, 9, "not today");
@@ -80,9 +93,10 @@ TEST(LocalFrameTest, AnotherLengthIsRefused) {
 
 TEST(LocalFrameTest, FieldThatTheKindDoesNotHaveIsRefused) {
   LocalFrame hello = Samples()[0], offer = Samples()[2], done = Samples()[3];
-  std::vector<LocalFrame> wrong(12, done);
+  LocalFrame arena = Samples()[6], want = Samples()[8], cannot = Samples()[10];
+  std::vector<LocalFrame> wrong(19, done);
   wrong[0].kind = static_cast<Kind>(0);
-  wrong[1].kind = static_cast<Kind>(6);
+  wrong[1].kind = static_cast<Kind>(10);
   wrong[2].length = 0;
   wrong[3].address = 1;
   wrong[4].reason = "why";
@@ -98,6 +112,19 @@ TEST(LocalFrameTest, FieldThatTheKindDoesNotHaveIsRefused) {
   wrong[10] = offer;
   wrong[10].address = UINT64_MAX;
   wrong[11].number = UINT64_MAX;
+  wrong[12].arena = 1;
+  wrong[13] = arena;
+  wrong[13].arena = kMostArenas;
+  wrong[14] = arena;
+  wrong[14].number = 1;
+  wrong[15] = arena;
+  wrong[15].address = 1;
+  wrong[16] = want;
+  wrong[16].arena = 255;
+  wrong[17] = want;
+  wrong[17].address = UINT64_MAX;
+  wrong[18] = cannot;
+  wrong[18].reason = "";
   for (size_t i = 0; i < wrong.size(); ++i) {
     EXPECT_THAT(DecodeLocalFrame(Encode(wrong[i])),
                 StatusIs(absl::StatusCode::kDataLoss))

@@ -108,8 +108,7 @@ class PipeEnd {
   std::string carried() {
     const std::vector<Carried> all = side_.carried();
     if (all.empty()) return "none";
-    return absl::StrCat(all.back().strategy, " ",
-                        all.back().fell_back.ToString());
+    return absl::StrCat(all.back().strategy, " ", all.back().not_vm.ToString());
   }
   void Flush() { side_.Flush(); }
 

@@ -24,14 +24,26 @@ LocalFrame Offer(uint64_t number, uint64_t length, uint64_t address = 0x5000) {
           .address = address};
 }
 
+LocalFrame Placed(uint64_t number, uint64_t length) {
+  return {.kind = Kind::kPlaced, .number = number, .length = length};
+}
+
+LocalFrame Cannot(uint64_t number, uint64_t length) {
+  return {.kind = Kind::kCannot,
+          .number = number,
+          .length = length,
+          .reason = "cannot"};
+}
+
 LocalFrame Data(uint64_t number, uint64_t length) {
   return {.kind = Kind::kData, .number = number, .length = length};
 }
 
 class WantedBuffersTest : public ::testing::Test {
  protected:
-  WantedBuffers::Step Next(absl::Status vm = absl::OkStatus()) {
-    absl::StatusOr<WantedBuffers::Step> step = wanted_.NextStep(vm);
+  WantedBuffers::Step Next(absl::Status vm = absl::OkStatus(),
+                           absl::Status pool = absl::OkStatus()) {
+    absl::StatusOr<WantedBuffers::Step> step = wanted_.NextStep(pool, vm);
     EXPECT_THAT(step, IsOk());
     return step.value_or(WantedBuffers::Step());
   }
@@ -53,7 +65,22 @@ class WantedBuffersTest : public ::testing::Test {
     EXPECT_EQ(step.answer->reason, "refused");
   }
 
+  // Of `count` buffers of 5 bytes in the pool, which are offered.
+  void ExpectWanted(int count) {
+    for (int i = 0; i < count; ++i) {
+      wanted_.Add(kMemory + 5 * i, 5, /*in_pool=*/true);
+      ASSERT_THAT(wanted_.OnOffer(Offer(i, 5, 0x5000 + i)), IsOk());
+      const WantedBuffers::Step step = Next();
+      ASSERT_TRUE(step.want);
+      EXPECT_EQ(step.want->number, i);
+      EXPECT_EQ(step.want->data, kMemory + 5 * i);
+      EXPECT_EQ(step.want->length, 5u);
+    }
+    EXPECT_TRUE(Next().empty());
+  }
+
   const absl::Status no_vm_ = absl::FailedPreconditionError("refused");
+  const absl::Status no_pool_ = absl::FailedPreconditionError("no pool");
   WantedBuffers wanted_{10};
 };
 
@@ -107,7 +134,7 @@ TEST_F(WantedBuffersTest, RefusedCopyBeginsAnewInTheStream) {
   const auto ended = wanted_.TakeEnded();
   ASSERT_TRUE(ended);
   EXPECT_EQ(ended->strategy, "stream");
-  EXPECT_THAT(ended->fell_back,
+  EXPECT_THAT(ended->not_vm,
               StatusIs(StatusCode::kFailedPrecondition, "refused"));
 }
 
@@ -132,9 +159,10 @@ TEST_F(WantedBuffersTest, OfferOfAnotherLengthOrBufferIsALie) {
     WantedBuffers wanted(10);
     wanted.Add(kMemory, 25);
     ASSERT_THAT(wanted.OnOffer(lie), IsOk());
-    EXPECT_THAT(wanted.NextStep(absl::OkStatus()),
+    EXPECT_THAT(wanted.NextStep(absl::OkStatus(), absl::OkStatus()),
                 StatusIs(StatusCode::kDataLoss));
-    EXPECT_THAT(wanted.NextStep(no_vm_), StatusIs(StatusCode::kDataLoss));
+    EXPECT_THAT(wanted.NextStep(no_pool_, no_vm_),
+                StatusIs(StatusCode::kDataLoss));
   }
 }
 
@@ -155,6 +183,76 @@ TEST_F(WantedBuffersTest, BytesForABufferBeingCopiedAreLies) {
   wanted_.Add(kMemory, 25);
   ASSERT_THAT(wanted_.OnOffer(Offer(0, 25)), IsOk());
   ExpectCopy(0x5000, kMemory, 10);
+  EXPECT_THAT(wanted_.OnData(Data(0, 1)), StatusIs(StatusCode::kDataLoss));
+}
+
+TEST_F(WantedBuffersTest, BuffersInThePoolAreWantedAheadAndEndInOrder) {
+  ExpectWanted(3);
+  EXPECT_EQ(wanted_.OpenToPeer().size(), 3u);
+  ASSERT_THAT(wanted_.OnPlaced(Placed(1, 5)), IsOk());
+  EXPECT_FALSE(wanted_.TakeEnded());
+  ASSERT_THAT(wanted_.OnPlaced(Placed(0, 5)), IsOk());
+  EXPECT_EQ(wanted_.TakeEnded()->strategy, "pool");
+  EXPECT_EQ(wanted_.TakeEnded()->buffer, kMemory + 5);
+  EXPECT_FALSE(wanted_.TakeEnded());
+  const auto open = wanted_.OpenToPeer();
+  ASSERT_EQ(open.size(), 1u);
+  EXPECT_EQ(open[0].number, 2u);
+  EXPECT_EQ(open[0].data, kMemory + 10);
+}
+
+TEST_F(WantedBuffersTest, WhatThePeerCannotPlaceIsRead) {
+  ExpectWanted(2);
+  // A later one is being read when the peer says so.
+  wanted_.Add(kMemory + 20, 7);
+  ASSERT_THAT(wanted_.OnOffer(Offer(2, 7, 0x6000)), IsOk());
+  ExpectCopy(0x6000, kMemory + 20, 7);
+  ASSERT_THAT(wanted_.OnCannot(Cannot(1, 5)), IsOk());
+  ASSERT_THAT(wanted_.OnCannot(Cannot(0, 5)), IsOk());
+  EXPECT_TRUE(wanted_.OpenToPeer().empty());
+  EXPECT_EQ(wanted_.OnCopied(),
+            (LocalFrame{.kind = Kind::kDone, .number = 2, .length = 7}));
+  ExpectCopy(0x5000, kMemory, 5);
+  EXPECT_EQ(wanted_.OnCopied()->number, 0u);
+  ExpectCopy(0x5001, kMemory + 5, 5);
+  EXPECT_EQ(wanted_.OnCopied()->number, 1u);
+  const auto ended = wanted_.TakeEnded();
+  EXPECT_EQ(ended->strategy, "vm");
+  EXPECT_THAT(ended->not_pool,
+              StatusIs(StatusCode::kFailedPrecondition, "cannot"));
+  EXPECT_THAT(ended->not_vm, IsOk());
+}
+
+TEST_F(WantedBuffersTest, WithoutThePoolItSaysWhy) {
+  wanted_.Add(kMemory, 5, /*in_pool=*/true);
+  wanted_.Add(kMemory, 5);
+  ASSERT_THAT(wanted_.OnOffer(Offer(0, 5)), IsOk());
+  ASSERT_THAT(wanted_.OnOffer(Offer(1, 5)), IsOk());
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(Next(absl::OkStatus(), no_pool_).copy);
+    EXPECT_TRUE(wanted_.OnCopied());
+  }
+  EXPECT_THAT(wanted_.TakeEnded()->not_pool,
+              StatusIs(StatusCode::kFailedPrecondition, "no pool"));
+  EXPECT_THAT(wanted_.TakeEnded()->not_pool, IsOk());
+}
+
+TEST_F(WantedBuffersTest, PlacingWhatWasNotWantedIsALie) {
+  EXPECT_THAT(wanted_.OnPlaced(Placed(0, 5)), StatusIs(StatusCode::kDataLoss));
+  ExpectWanted(1);
+  wanted_.Add(kMemory, 5);
+  for (const LocalFrame& lie : {Placed(0, 4), Placed(1, 5), Placed(2, 5)}) {
+    EXPECT_THAT(wanted_.OnPlaced(lie), StatusIs(StatusCode::kDataLoss));
+    EXPECT_THAT(wanted_.OnCannot(lie), StatusIs(StatusCode::kDataLoss));
+  }
+  ASSERT_THAT(wanted_.OnPlaced(Placed(0, 5)), IsOk());
+  EXPECT_THAT(wanted_.OnCannot(Cannot(0, 5)), StatusIs(StatusCode::kDataLoss));
+  EXPECT_TRUE(wanted_.TakeEnded());
+  EXPECT_THAT(wanted_.OnPlaced(Placed(0, 5)), StatusIs(StatusCode::kDataLoss));
+}
+
+TEST_F(WantedBuffersTest, BytesForABufferBeingPlacedAreLies) {
+  ExpectWanted(1);
   EXPECT_THAT(wanted_.OnData(Data(0, 1)), StatusIs(StatusCode::kDataLoss));
 }
 

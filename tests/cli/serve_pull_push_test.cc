@@ -111,6 +111,16 @@ TEST_F(ServePullPushTest, AModelIsListedPulledAndTheSameFile) {
   EXPECT_EQ(again["digest"], pulled["digest"]);
 }
 
+TEST_F(ServePullPushTest, WithoutAPoolNothingIsCopiedIntoOne) {
+  Serve({"--publish", Path("model.safetensors")});
+  const Words pull = {"pull", address_, "--out", Path("copy.safetensors")};
+  EXPECT_EQ(RunJson(pull)["path"], "unix/local/pool");
+  Words without = pull;
+  without.insert(without.end(), {"--pool_bytes", "0"});
+  EXPECT_THAT(RunJson(without)["path"].get<std::string>(),
+              AllOf(HasSubstr("unix/local/"), Not(HasSubstr("pool"))));
+}
+
 TEST_F(ServePullPushTest, APullIsToldToPeopleToo) {
   Serve({"--publish", Path("model.safetensors")});
   Program pull({"pull", address_, "--out", Path("copy.safetensors"), "--digest",

@@ -11,7 +11,7 @@ ALLOWED = {
     "serialization": {"base"},
     "transport": {"base"},
     "pool": {"base"},
-    "channel": {"base"},
+    "channel": {"base", "pool"},
     "transfer": {"base", "serialization", "transport", "channel", "pool"},
     "control": {"base"},
     "session": {"base", "control", "serialization", "transfer"},

@@ -52,6 +52,7 @@ UniqueFd Memory(uint64_t nbytes, int seals, unsigned flags = 0) {
       fcntl(descriptor.get(), F_ADD_SEALS, seals) != 0) {
     return UniqueFd();
   }
+  if (flags == 0) EXPECT_EQ(fallocate(descriptor.get(), 0, 0, nbytes), 0);
   return descriptor;
 }
 
@@ -152,6 +153,15 @@ TEST(PeerArenaTest, RefusesWhatCouldShrinkOrGrow) {
                 StatusIs(kRefused, HasSubstr("not sealed")));
   }
   EXPECT_THAT(PeerArena::Map(Memory(kMiB, kSizeSeals), kMiB), IsOk());
+}
+
+TEST(PeerArenaTest, RefusesPagesThatWereNotMade) {
+  const UniqueFd memory = Memory(kMiB, kSizeSeals);
+  ASSERT_EQ(fallocate(memory.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                      kPageBytes, kPageBytes),
+            0);
+  EXPECT_THAT(PeerArena::Map(CopyOf(memory.get()), kMiB),
+              StatusIs(kRefused, HasSubstr("not made")));
 }
 
 TEST(PeerArenaTest, RefusesWhatMustNotBeWritten) {

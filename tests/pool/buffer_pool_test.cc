@@ -111,12 +111,27 @@ TEST_F(BufferPoolTest, ThePlaceOfABlockIsItsArenaAndOffset) {
   auto pool = Pool();
   const Block first = Taken(*pool, kMiB);
   const Block second = Taken(*pool, kMiB);
-  auto place = pool->PlaceOf(second.data + 5, kMiB - 5);
+  auto place = pool->PlaceOf(second.data + kPageBytes, kMiB - kPageBytes);
   ASSERT_TRUE(place);
-  EXPECT_EQ(place->arena->data() + place->offset, second.data + 5);
-  EXPECT_EQ(place->arena, pool->PlaceOf(first.data, 1)->arena);
-  EXPECT_NE(place->arena->number(),
-            pool->PlaceOf(Taken(*pool, 9 * kMiB).data, 1)->arena->number());
+  EXPECT_EQ(place->arena->data() + place->offset, second.data + kPageBytes);
+  EXPECT_EQ(place->arena, pool->PlaceOf(first.data, kMiB)->arena);
+  EXPECT_NE(
+      place->arena->number(),
+      pool->PlaceOf(Taken(*pool, 9 * kMiB).data, 9 * kMiB)->arena->number());
+}
+
+TEST_F(BufferPoolTest, WhatSharesItsPagesHasNoPlace) {
+  auto pool = Pool();
+  const uint64_t length = 3 * kPageBytes + 7;
+  const Block block = Taken(*pool, length);
+  const Block beside = Taken(*pool, length);
+  EXPECT_TRUE(pool->PlaceOf(block.data, length));
+  EXPECT_TRUE(pool->PlaceOf(block.data, kPageBytes));
+  EXPECT_TRUE(pool->PlaceOf(block.data + 3 * kPageBytes, 7));
+  EXPECT_FALSE(pool->PlaceOf(block.data, length - 1));
+  EXPECT_FALSE(pool->PlaceOf(block.data + 1, length - 1));
+  EXPECT_FALSE(pool->PlaceOf(block.data, 4 * kPageBytes)) << "beyond its end";
+  EXPECT_FALSE(pool->PlaceOf(block.data, 5 * kPageBytes)) << "two blocks";
 }
 
 TEST_F(BufferPoolTest, OtherMemoryHasNoPlace) {
@@ -127,7 +142,7 @@ TEST_F(BufferPoolTest, OtherMemoryHasNoPlace) {
   EXPECT_FALSE(pool->PlaceOf(block.data, 4 * kMiB + 1));
   EXPECT_FALSE(pool->PlaceOf(block.data - 1, 2));
   EXPECT_FALSE(pool->PlaceOf(block.data + 1, UINT64_MAX));
-  EXPECT_FALSE(Pool()->PlaceOf(block.data, 1));
+  EXPECT_FALSE(Pool()->PlaceOf(block.data, 4 * kMiB));
 }
 
 TEST_F(BufferPoolTest, BeyondTheBudgetIsRefusedByName) {
@@ -238,16 +253,17 @@ TEST_F(BufferPoolTest, AFenceRetiresTheArenaUntilItsLastBlockIsBack) {
 
 TEST_F(BufferPoolTest, AFenceLeavesWhatIsBesideItsRange) {
   auto pool = Pool();
-  const Block block = Taken(*pool, kMiB);
-  std::memset(block.data, 1, kMiB);
-  EXPECT_THAT(pool->Fence(block.data + 5000, 10000), IsOk());
-  EXPECT_THAT(pool->Fence(block.data + 20000, 3), IsOk());
-  for (uint64_t i = 0; i < kMiB; ++i) {
-    const bool fenced = (i >= 5000 && i < 15000) || (i >= 20000 && i < 20003);
+  const Block block = Taken(*pool, kMiB + 3);
+  std::memset(block.data, 1, kMiB + 3);
+  const uint64_t first = 2 * kPageBytes, last = kMiB;
+  EXPECT_THAT(pool->Fence(block.data + first, kPageBytes), IsOk());
+  EXPECT_THAT(pool->Fence(block.data + last, 3), IsOk());
+  for (uint64_t i = 0; i < kMiB + 3; ++i) {
+    const bool fenced = i / kPageBytes == 2 || i >= last;
     ASSERT_EQ(block.data[i], std::byte{fenced ? uint8_t{0} : uint8_t{1}}) << i;
   }
   std::memset(block.data, 2, kMiB);
-  EXPECT_EQ(block.data[6000], std::byte{2});
+  EXPECT_EQ(block.data[first], std::byte{2});
 }
 
 TEST_F(BufferPoolTest, AFenceOfOtherMemoryDoesNothing) {

@@ -103,6 +103,9 @@ PeerOptions OptionsOf(const Arguments& arguments) {
   options.max_sessions =
       static_cast<int>(Number(arguments, "sessions", options.max_sessions));
   options.lease = absl::Seconds(Number(arguments, "lease", 15));
+  if (const int64_t pool = Number(arguments, "pool_bytes", -1); pool >= 0) {
+    options.pool_bytes = pool;
+  }
   if (Number(arguments, "insecure", 0) != 0) AllowInsecure(options);
   options.heartbeat = std::min(options.heartbeat, options.lease / 4);
   return options;

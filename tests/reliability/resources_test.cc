@@ -124,8 +124,9 @@ class NoReadingTest
 
 TEST_P(NoReadingTest, TransfersTakeAnotherWay) {
   const auto [of_server, of_client] = GetParam();
-  START_OR_SKIP(server, {"user=65534", of_server});
-  START_OR_SKIP(client, {"user=65534", "control=none", of_client});
+  START_OR_SKIP(server, {"user=65534", of_server, "pool_bytes=0"});
+  START_OR_SKIP(client,
+                {"user=65534", "control=none", of_client, "pool_bytes=0"});
   auto session = client->Ask("connect", server->address(), "any", 30000);
   ASSERT_THAT(session.status(), IsOk());
   // Either way, so that each side has to read.

@@ -9,12 +9,14 @@
 
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_replace.h"
 #include "absl/synchronization/notification.h"
+#include "channel/local_channel.h"
 #include "session/blocking.h"
 #include "session/peer.h"
 #include "tests/testing/child_process.h"
@@ -34,24 +36,42 @@ using ::testing::StartsWith;
 constexpr absl::Duration kPatience = absl::Seconds(60);
 constexpr uint32_t kEcho = 1;   // replies with what came
 constexpr uint32_t kWrite = 2;  // writes 42 through the first, replies with all
+constexpr uint32_t kPath = 3;   // echoes; the payload says how it came
+constexpr int64_t kLargeBytes = 1 << 20;
+
+// What carried a message's large tensor.
+std::string PathOf(const Receipt& receipt) {
+  for (const PathUse& use : receipt.paths) {
+    if (use.bytes >= kLargeBytes) return use.path;
+  }
+  return "none";
+}
 
 void ServeCall(Session& session, Received call) {
   if (call.message.type == kWrite) call.message.tensors.at(0).fill_(42);
   TensorMessage reply{.tensors = std::move(call.message.tensors),
                       .names = std::move(call.message.names)};
+  if (call.message.type == kPath) reply.payload = PathOf(call.receipt);
   session.Reply(call.envelope, std::move(reply), {},
                 [](absl::StatusOr<Receipt>) {});
 }
 
+std::optional<uint64_t> PoolBytes(const std::string& text) {
+  if (text.empty()) return std::nullopt;
+  return std::stoull(text);
+}
+
 // The child: serves at `control` until its standard input closes.
-int RunChild(const std::string& control) {
-  auto peer = Peer::Create({.name = "child", .control = control});
+int RunChild(const std::string& control, const std::string& pool_bytes) {
+  auto peer = Peer::Create({.name = "child",
+                            .control = control,
+                            .pool_bytes = PoolBytes(pool_bytes)});
   if (!peer.ok()) {
     testing::WriteLine(peer.status().ToString());
     return 1;
   }
   (*peer)->Accept([](std::shared_ptr<Session> session) {
-    for (uint32_t type : {kEcho, kWrite}) {
+    for (uint32_t type : {kEcho, kWrite, kPath}) {
       if (!session->Handle(type, ServeCall).ok()) return;
     }
     session->OnEnd([session](SessionReport) {});
@@ -61,15 +81,19 @@ int RunChild(const std::string& control) {
   return 0;
 }
 
-class TwoProcessTest : public ::testing::TestWithParam<std::string> {
+class WithChild : public ::testing::Test {
  protected:
-  void SetUp() override {
-    FERRY_ASSERT_OK_AND_ASSIGN(auto child,
-                               ChildProcess::Start({"--child", "127.0.0.1:0"}));
+  // `pool_bytes`: of both.
+  void Start(const std::string& pool_bytes = "") {
+    FERRY_ASSERT_OK_AND_ASSIGN(
+        auto child,
+        ChildProcess::Start({"--child", "127.0.0.1:0", pool_bytes}));
     child_ = std::make_unique<ChildProcess>(std::move(child));
     FERRY_ASSERT_OK_AND_ASSIGN(address_, child_->ReadLine());
-    FERRY_ASSERT_OK_AND_ASSIGN(peer_,
-                               Peer::Create({.name = "parent", .control = ""}));
+    FERRY_ASSERT_OK_AND_ASSIGN(
+        peer_, Peer::Create({.name = "parent",
+                             .control = "",
+                             .pool_bytes = PoolBytes(pool_bytes)}));
   }
 
   absl::StatusOr<std::shared_ptr<Session>> Connect(Offer offer = {}) {
@@ -79,6 +103,12 @@ class TwoProcessTest : public ::testing::TestWithParam<std::string> {
   std::unique_ptr<ChildProcess> child_;
   std::string address_;
   std::unique_ptr<Peer> peer_;
+};
+
+class TwoProcessTest : public WithChild,
+                       public ::testing::WithParamInterface<std::string> {
+ protected:
+  void SetUp() override { Start(); }
 };
 
 TEST_P(TwoProcessTest, EveryKindOfTensorComesBackAsItWas) {
@@ -166,7 +196,7 @@ TEST_P(TwoProcessTest, AKilledPeerIsUnavailableAndItsSuccessorIsAnother) {
               StatusIs(absl::StatusCode::kUnavailable, HasSubstr("child")));
 
   FERRY_ASSERT_OK_AND_ASSIGN(auto successor,
-                             ChildProcess::Start({"--child", address_}));
+                             ChildProcess::Start({"--child", address_, ""}));
   FERRY_ASSERT_OK_AND_ASSIGN(std::string address, successor.ReadLine());
   ASSERT_EQ(address, address_);
   Offer offer;
@@ -175,6 +205,53 @@ TEST_P(TwoProcessTest, AKilledPeerIsUnavailableAndItsSuccessorIsAnother) {
                                        HasSubstr("epoch")));
   FERRY_ASSERT_OK_AND_ASSIGN(auto again, Connect());
   EXPECT_THAT(blocking::Call(*again, {.type = kEcho}), IsOk());
+}
+
+// What carries a large tensor between two processes of one user.
+class LocalPathTest : public WithChild {
+ protected:
+  void ExpectPath(const std::string& there, const std::string& back,
+                  CallOptions options = {}) {
+    FERRY_ASSERT_OK_AND_ASSIGN(auto session,
+                               Connect({.paths = {"unix/local"}}));
+    const at::Tensor tensor = at::arange(kLargeBytes / 4, at::kInt);
+    FERRY_ASSERT_OK_AND_ASSIGN(
+        Received reply,
+        blocking::Call(*session,
+                       {.type = kPath, .tensors = {tensor}, .names = {"large"}},
+                       std::move(options)));
+    EXPECT_TRUE(at::equal(reply.message.tensors.at(0), tensor));
+    EXPECT_EQ(reply.message.payload, there);
+    EXPECT_EQ(PathOf(reply.receipt), back);
+  }
+
+  const std::string pool_ = "unix/local/pool";
+  // Where the system refuses to read a process's memory there is another way.
+  const std::string no_pool_ =
+      WhyUnreadable().empty() ? "unix/local/vm" : "unix/local/stream";
+};
+
+TEST_F(LocalPathTest, TheSenderCopiesIntoTheReceiversPool) {
+  Start();
+  ExpectPath(pool_, pool_);
+}
+
+TEST_F(LocalPathTest, NotIntoTensorsThatTheUserMade) {
+  Start();
+  CallOptions options;
+  options.into.tensors = {at::full({kLargeBytes / 4}, 0, at::kInt)};
+  options.into.names = {"large"};
+  ExpectPath(pool_, no_pool_, std::move(options));
+}
+
+TEST_F(LocalPathTest, NotWithoutAPool) {
+  Start(/*pool_bytes=*/"0");
+  ExpectPath(no_pool_, no_pool_);
+}
+
+TEST_F(LocalPathTest, NotBeyondThePoolsLimit) {
+  Start(/*pool_bytes=*/"1000000");
+  ExpectPath(no_pool_, no_pool_);
 }
 
 INSTANTIATE_TEST_SUITE_P(Paths, TwoProcessTest,
@@ -188,8 +265,8 @@ INSTANTIATE_TEST_SUITE_P(Paths, TwoProcessTest,
 }  // namespace tensorferry
 
 int main(int argc, char** argv) {
-  if (argc == 3 && std::strcmp(argv[1], "--child") == 0) {
-    return tensorferry::RunChild(argv[2]);
+  if (argc == 4 && std::strcmp(argv[1], "--child") == 0) {
+    return tensorferry::RunChild(argv[2], argv[3]);
   }
   ::testing::InitGoogleMock(&argc, argv);
   return RUN_ALL_TESTS();

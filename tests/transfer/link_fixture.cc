@@ -51,10 +51,12 @@ TransferRules BasicRules() {
   return rules;
 }
 
-void LinkTest::Connect(TransferRules rules, Clock* clock) {
+void LinkTest::Connect(TransferRules rules, Clock* clock,
+                       std::optional<uint64_t> pool_bytes) {
   EndpointOptions options;
   options.executor = &executor_;
   options.clock = clock;
+  options.pool_bytes = pool_bytes;
   absl::StatusOr<InProcessPair> pair =
       MakeInProcessPair(options, options, rules, rules);
   ASSERT_TRUE(pair.ok()) << pair.status();

@@ -9,6 +9,7 @@
 #include <functional>
 #include <future>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -70,7 +71,8 @@ TransferRules BasicRules();
 // Two linked endpoints in this process.
 class LinkTest : public ::testing::Test {
  protected:
-  void Connect(TransferRules rules, Clock* clock = Clock::Real());
+  void Connect(TransferRules rules, Clock* clock = Clock::Real(),
+               std::optional<uint64_t> pool_bytes = std::nullopt);
   // The other way round: what `callee` sends, `caller` receives.
   Link& caller() { return *pair_->caller; }
   Link& callee() { return *pair_->callee; }

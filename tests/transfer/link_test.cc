@@ -233,7 +233,7 @@ TEST_F(LinkTest, LocalChannelReadsFromTheSendersMemory) {
   if (!WhyUnreadable().empty()) GTEST_SKIP() << WhyUnreadable();
   TransferRules rules = BasicRules();
   rules.paths = {"unix/local", "unix/basic"};
-  Connect(rules);
+  Connect(rules, Clock::Real(), /*pool_bytes=*/0);
   int64_t nbytes = 3 << 20;
   absl::StatusOr<Received> received = Transfer(PatternMessage(nbytes, 8));
   ASSERT_TRUE(received.ok()) << received.status();

@@ -31,7 +31,7 @@ TEST_F(VmRefusedTest, TransferGoesOnThroughTheStreamAndSaysWhy) {
   if (!WhyUnreadable().empty()) GTEST_SKIP() << WhyUnreadable();
   TransferRules rules = BasicRules();
   rules.paths = {"unix/local"};
-  Connect(rules);
+  Connect(rules, Clock::Real(), /*pool_bytes=*/0);
   absl::StatusOr<Received> before = Transfer(PatternMessage(3 << 20, 1));
   ASSERT_THAT(before, IsOk());
   ASSERT_EQ(before->receipt.paths[0].path, "unix/local/vm");

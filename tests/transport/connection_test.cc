@@ -28,6 +28,7 @@
 #include "absl/time/clock.h"
 #include "base/unique_fd.h"
 #include "tests/testing/status_matchers.h"
+#include "tests/transport/connection_fixture.h"
 #include "tests/transport/pipe_fixture.h"
 #include "tests/transport/raw_peer.h"
 #include "tests/transport/system_calls.h"
@@ -41,108 +42,11 @@ namespace {
 
 using testing::IsOk;
 using testing::StatusIs;
-using ConnectionPtr = std::shared_ptr<tensorpipe::transport::Connection>;
 
-// One of tensorpipe's packets: the hello of a connection.
-class Hello final : public tensorpipe::AbstractNopHolder {
- public:
-  size_t getSize() const override { return SpontaneousHello().size(); }
-  nop::Status<void> write(tensorpipe::NopWriter& writer) const override {
-    const std::string bytes = SpontaneousHello();
-    std::copy(bytes.begin(), bytes.end(), writer.ptr1);
-    writer.ptr1 += bytes.size();
-    writer.len1 -= bytes.size();
-    return {};
-  }
-  nop::Status<void> read(tensorpipe::NopReader& reader) override {
-    reader.ptr1 += reader.len1;
-    reader.len1 = 0;
-    return {};
-  }
-};
-
-// So often that the loop has looked at its descriptors.
-void Turn(PollLoop& loop) {
-  for (int i = 0; i < 100; ++i) {
-    std::promise<void> turned;
-    loop.Post([&] { turned.set_value(); });
-    turned.get_future().wait();
-  }
-}
-
-class ConnectionTest : public ::testing::TestWithParam<Wire> {
+class ConnectionTest : public ConnectionFixture,
+                       public ::testing::WithParamInterface<Wire> {
  protected:
-  ConnectionTest() { Start({}); }
-  ~ConnectionTest() override {
-    if (dialing_ != nullptr) dialing_->join();
-    if (accepting_ != nullptr) accepting_->join();
-  }
-
-  void Start(HubOptions options) {
-    options.loop = loop_.get();
-    hub_ = *Hub::Create(std::move(options));
-  }
-
-  void Open() {
-    auto expected = hub_->Expect(
-        key_, {GetParam()}, absl::InfiniteFuture(),
-        {.on_wedged = [this](absl::Status why) { wedged_.set_value(why); }});
-    ASSERT_THAT(expected, IsOk());
-    accepting_ = expected->context;
-    listener_ = accepting_->listen(expected->listen);
-    auto dialing = hub_->Dial(key_, expected->addresses[0], {});
-    ASSERT_THAT(dialing, IsOk());
-    dialing_ = *dialing;
-    Connect(dialed_, accepted_);
-  }
-
-  void Connect(ConnectionPtr& dialed, ConnectionPtr& accepted) {
-    std::promise<ConnectionPtr> came;
-    listener_->accept([&](const tensorpipe::Error&, ConnectionPtr connection) {
-      came.set_value(std::move(connection));
-    });
-    dialed = dialing_->connect("anything");
-    dialed->write(hello_, [](const tensorpipe::Error&) {});
-    accepted = came.get_future().get();
-    ASSERT_NE(accepted, nullptr);
-    std::promise<void> read;
-    accepted->read(hello_, [&](const tensorpipe::Error& error) {
-      EXPECT_FALSE(error) << error.what();
-      read.set_value();
-    });
-    read.get_future().wait();
-  }
-
-  // Whether one more connection is let in.
-  bool ConnectsAgain() {
-    auto connection = dialing_->connect("anything");
-    std::promise<bool> written;
-    connection->write(hello_, [&](const tensorpipe::Error& error) {
-      written.set_value(!error);
-    });
-    return written.get_future().get();
-  }
-
-  static std::future<absl::Status> Read(ConnectionPtr& connection, void* data,
-                                        size_t size) {
-    auto done = std::make_shared<std::promise<absl::Status>>();
-    connection->read(
-        data, size,
-        [done](const tensorpipe::Error& error, const void*, size_t) {
-          done->set_value(error ? HubErrorStatus(error.what())
-                                : absl::OkStatus());
-        });
-    return done->get_future();
-  }
-
-  const SessionKey key_ = RandomSession();
-  Hello hello_;
-  std::unique_ptr<PollLoop> loop_ = *PollLoop::Create();
-  std::unique_ptr<Hub> hub_;
-  std::shared_ptr<tensorpipe::transport::Context> accepting_, dialing_;
-  std::shared_ptr<tensorpipe::transport::Listener> listener_;
-  ConnectionPtr dialed_, accepted_;
-  std::promise<absl::Status> wedged_;
+  void Open() { ConnectionFixture::Open(GetParam()); }
 };
 
 INSTANTIATE_TEST_SUITE_P(Wires, ConnectionTest,

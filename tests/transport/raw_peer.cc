@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 
 #include <cerrno>
 #include <cstdio>
@@ -79,6 +80,26 @@ bool RawSocket::Send(absl::string_view bytes) {
     bytes.remove_prefix(static_cast<size_t>(sent));
   }
   return true;
+}
+
+bool RawSocket::SendWith(const std::vector<int>& descriptors,
+                         absl::string_view bytes) {
+  const size_t room = descriptors.size() * sizeof(int);
+  std::vector<char> control(CMSG_SPACE(room));
+  iovec buffer{const_cast<char*>(bytes.data()), bytes.size()};
+  msghdr message{};
+  message.msg_iov = &buffer;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  cmsghdr* rights = CMSG_FIRSTHDR(&message);
+  rights->cmsg_level = SOL_SOCKET;
+  rights->cmsg_type = SCM_RIGHTS;
+  rights->cmsg_len = CMSG_LEN(room);
+  std::memcpy(CMSG_DATA(rights), descriptors.data(), room);
+  const ssize_t sent = sendmsg(fd_.get(), &message, MSG_NOSIGNAL);
+  if (sent <= 0) return false;
+  return Send(bytes.substr(static_cast<size_t>(sent)));
 }
 
 std::string RawSocket::Read(size_t size) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 #include "base/unique_fd.h"
@@ -19,6 +20,8 @@ class RawSocket {
   explicit RawSocket(UniqueFd fd);
 
   bool Send(absl::string_view bytes);
+  // Of a unix socket: all of them go with the first byte.
+  bool SendWith(const std::vector<int>& descriptors, absl::string_view bytes);
   // What comes until `size` bytes are there, or the other end closes.
   std::string Read(size_t size);
   // Whether the other end closes or resets.

@@ -51,13 +51,22 @@ class Script {
 
 class Receiver {
  public:
-  void Add(size_t length) {
+  void Add(size_t length, bool in_pool) {
     buffers_.push_back(std::make_unique<std::vector<char>>(length));
-    wanted_.Add(buffers_.back()->data(), length);
+    wanted_.Add(buffers_.back()->data(), length, in_pool);
     Go();
   }
   bool Hear(const LocalFrame& frame) {
     if (frame.kind == Kind::kOffer) return wanted_.OnOffer(frame).ok() && Go();
+    if (frame.kind == Kind::kPlaced) {
+      // What an honest peer has written by now.
+      for (const WantedBuffers::Open& open : wanted_.OpenToPeer()) {
+        std::memset(open.data, 1, open.length);
+      }
+      return wanted_.OnPlaced(frame).ok() && Go();
+    }
+    if (frame.kind == Kind::kCannot)
+      return wanted_.OnCannot(frame).ok() && Go();
     absl::StatusOr<void*> to = wanted_.OnData(frame);
     if (!to.ok()) return false;
     // What the stream would write: AddressSanitizer watches.
@@ -70,7 +79,8 @@ class Receiver {
  private:
   bool Go() {
     while (true) {
-      absl::StatusOr<WantedBuffers::Step> step = wanted_.NextStep(vm_);
+      absl::StatusOr<WantedBuffers::Step> step =
+          wanted_.NextStep(absl::OkStatus(), vm_);
       if (!step.ok()) return false;
       if (step->empty()) break;
       if (!step->copy) continue;
@@ -106,7 +116,19 @@ class Sender {
   }
 
  private:
+  static constexpr uint8_t kNotMapped = 9;
+
   bool Go() {
+    while (auto copy = offered_.NextCopy()) {
+      Require(copy->length <= 7);
+      std::vector<char> placed(copy->length);
+      std::memcpy(placed.data(), copy->from, placed.size());
+      if (copy->arena == kNotMapped) {
+        offered_.OnCannotCopy(absl::FailedPreconditionError("not mapped"));
+      } else {
+        offered_.OnCopied();
+      }
+    }
     while (auto piece = offered_.NextPiece()) {
       Require(piece->header.length <= 7);
       std::vector<char> copy(piece->header.length);
@@ -120,7 +142,7 @@ class Sender {
     return true;
   }
 
-  OfferedBuffers offered_{7};
+  OfferedBuffers offered_{7, 7};
   std::vector<std::unique_ptr<std::vector<char>>> buffers_;
   size_t ended_ = 0;
 };
@@ -131,7 +153,7 @@ void Run(Script script) {
   while (!script.empty()) {
     const uint8_t what = script.Byte();
     if (what < 64) {
-      receiver.Add(what);
+      receiver.Add(what, /*in_pool=*/what % 2 == 1);
     } else if (what < 128) {
       sender.Add(what - 64);
     } else if (what == 128) {
@@ -142,9 +164,10 @@ void Run(Script script) {
           {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
       if (!frame.ok()) return;
       Require(EncodeLocalFrame(*frame) == bytes);
-      const bool answer =
-          frame->kind == Kind::kDone || frame->kind == Kind::kStream;
-      if (frame->kind == Kind::kHello) continue;
+      const bool answer = frame->kind == Kind::kDone ||
+                          frame->kind == Kind::kStream ||
+                          frame->kind == Kind::kWant;
+      if (frame->kind == Kind::kHello || frame->kind == Kind::kArena) continue;
       if (!(answer ? sender.Hear(*frame) : receiver.Hear(*frame))) return;
     }
   }

@@ -1,0 +1,622 @@
+// The sender copies into the receiver's pool: honest ends, and liars at either.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <filesystem>
+#include <iterator>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/time/clock.h"
+#include "channel/local_channel.h"
+#include "channel/peer_memory.h"
+#include "pool/arena.h"
+#include "pool/buffer_pool.h"
+#include "pool/pool_budget.h"
+#include "tests/channel/channel_fixture.h"
+#include "tests/testing/held_executor.h"
+#include "tests/testing/status_matchers.h"
+
+namespace tensorferry {
+namespace testing {
+namespace {
+
+using absl::StatusCode;
+using ::testing::Each;
+using ::testing::Field;
+using ::testing::HasSubstr;
+using ::testing::SizeIs;
+using Kind = LocalFrame::Kind;
+
+constexpr size_t kMiB = 1 << 20;
+
+std::shared_ptr<BufferPool> NewPool() {
+  return BufferPool::Create({.budget = std::make_shared<PoolBudget>(512 * kMiB),
+                             .idle = absl::ZeroDuration()});
+}
+
+// Of a side that knows its peer; with a pool of its own if it has one.
+LocalChannelOptions Options(std::shared_ptr<BufferPool> pool = nullptr) {
+  LocalChannelOptions options;
+  options.peer_of = ThisProcess;
+  options.descriptors = HubDescriptors();
+  options.pool = std::move(pool);
+  options.pool_from_bytes = 1;
+  return options;
+}
+
+int OpenDescriptors() {
+  return static_cast<int>(
+      std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}));
+}
+
+// Two channels that talk to each other over `Wire`.
+template <class Wire = UnixConnections>
+struct Pair {
+  Pair(LocalChannelOptions near_options, LocalChannelOptions far_options)
+      : near_side(std::move(near_options)), far_side(std::move(far_options)) {
+    near = near_side.Open(wire.dialed);
+    far = far_side.Open(wire.accepted);
+  }
+  ~Pair() {
+    near->close();
+    far->close();
+  }
+
+  Wire wire;
+  Side near_side, far_side;
+  std::shared_ptr<tensorpipe::channel::Channel> near, far;
+};
+
+void Receive(tensorpipe::channel::Channel& channel,
+             const BufferPool::Block& into, size_t length, Outcome& outcome) {
+  channel.recv(tensorpipe::CpuBuffer{into.data}, length, outcome.done());
+}
+
+// From near to far, into a block of `pool`.
+template <class Pair>
+void Transfer(Pair& pair, BufferPool& pool, size_t length, int line) {
+  SCOPED_TRACE(line);
+  const std::string bytes = Pattern(length, 1);
+  const auto block = pool.Take(length);
+  ASSERT_THAT(block, IsOk());
+  Outcome sent, received;
+  Send(*pair.near, bytes, sent);
+  Receive(*pair.far, *block, length, received);
+  EXPECT_THAT(received.Wait(), IsOk());
+  EXPECT_THAT(sent.Wait(), IsOk());
+  EXPECT_EQ(std::memcmp(block->data, bytes.data(), length), 0);
+}
+
+void ExpectCarried(const std::vector<Carried>& carried, size_t count,
+                   const std::string& strategy, const std::string& not_pool) {
+  EXPECT_THAT(carried, SizeIs(count));
+  EXPECT_THAT(carried, Each(Field(&Carried::strategy, strategy)));
+  if (not_pool.empty()) {
+    EXPECT_THAT(carried, Each(Field(&Carried::not_pool, IsOk())));
+  } else {
+    EXPECT_THAT(carried, Each(Field(&Carried::not_pool,
+                                    StatusIs(StatusCode::kFailedPrecondition,
+                                             HasSubstr(not_pool)))));
+  }
+}
+
+TEST(PoolChannelTest, SenderCopiesStraightIntoTheReceiversPool) {
+  const auto pool = NewPool();
+  Pair pair(Options(), Options(pool));
+  for (const size_t size : {size_t{1}, size_t{4096}, kMiB + 1, 80 * kMiB}) {
+    Transfer(pair, *pool, size, __LINE__);
+  }
+  ExpectCarried(pair.near_side.carried(), 4, "pool", "");
+  ExpectCarried(pair.far_side.carried(), 4, "pool", "");
+}
+
+TEST(PoolChannelTest, MemoryOutsideOfThePoolIsNotWrittenByThePeer) {
+  Pair pair(Options(), Options(NewPool()));
+  const std::string bytes = Pattern(kMiB, 1);
+  std::string into(kMiB, '\0');
+  Outcome sent, received;
+  Send(*pair.near, bytes, sent);
+  testing::Receive(*pair.far, into, received);
+  EXPECT_THAT(received.Wait(), IsOk());
+  EXPECT_THAT(sent.Wait(), IsOk());
+  EXPECT_TRUE(into == bytes);
+  ExpectCarried(pair.far_side.carried(), 1, "vm", "");
+}
+
+TEST(PoolChannelTest, SmallBuffersAreRead) {
+  const auto pool = NewPool();
+  LocalChannelOptions options = Options(pool);
+  options.pool_from_bytes = 5000;
+  Pair pair(Options(), options);
+  Transfer(pair, *pool, 4999, __LINE__);
+  ExpectCarried(pair.far_side.carried(), 1, "vm", "");
+}
+
+// One direction into the pool, the other not; some buffers in it, some not.
+TEST(PoolChannelTest, ManyAreCarriedBothWaysInOrder) {
+  const auto pool = NewPool();
+  Pair pair(Options(), Options(pool));
+  constexpr int kCount = 100;
+  std::vector<std::string> out, back, in(kCount), home(kCount);
+  std::vector<BufferPool::Block> blocks;
+  for (int i = 0; i < kCount; ++i) {
+    const size_t size = i % 7 == 0 ? 0 : (i % 5) * 300'000 + i;
+    out.push_back(Pattern(size, i));
+    back.push_back(Pattern(size / 2, i + 1000));
+    in[i].resize(out[i].size());
+    home[i].resize(back[i].size());
+    blocks.push_back(*pool->Take(size + 1));
+  }
+  std::vector<Outcome> outcomes(4 * kCount);
+  for (int i = 0; i < kCount; ++i) {
+    Send(*pair.near, out[i], outcomes[i]);
+    Send(*pair.far, back[i], outcomes[kCount + i]);
+    testing::Receive(*pair.near, home[i], outcomes[2 * kCount + i]);
+    if (i % 3 == 0) {
+      testing::Receive(*pair.far, in[i], outcomes[3 * kCount + i]);
+    } else {
+      Receive(*pair.far, blocks[i], out[i].size(), outcomes[3 * kCount + i]);
+    }
+  }
+  for (Outcome& outcome : outcomes) ASSERT_THAT(outcome.Wait(), IsOk());
+  EXPECT_EQ(home, back);
+  for (int i = 0; i < kCount; ++i) {
+    const void* got =
+        i % 3 == 0 ? static_cast<const void*>(in[i].data()) : blocks[i].data;
+    EXPECT_EQ(std::memcmp(got, out[i].data(), out[i].size()), 0) << i;
+  }
+}
+
+TEST(PoolChannelTest, DescriptorsAndMappingsAreGoneWithTheChannels) {
+  const int before = OpenDescriptors();
+  {
+    const auto pool = NewPool();
+    Pair pair(Options(), Options(pool));
+    Transfer(pair, *pool, 80 * kMiB, __LINE__);
+    Transfer(pair, *pool, 3 * kMiB, __LINE__);
+    pool->Trim();
+  }
+  EXPECT_EQ(OpenDescriptors(), before);
+}
+
+TEST(PoolChannelTest, ArenasThatAreGoneMakeRoomForOthers) {
+  const auto pool =
+      BufferPool::Create({.budget = std::make_shared<PoolBudget>(64 * kMiB),
+                          .arena_bytes = kPageBytes,
+                          .idle = absl::ZeroDuration()});
+  Pair pair(Options(), Options(pool));
+  for (size_t i = 0; i < 3 * kMostArenas; ++i) {
+    Transfer(pair, *pool, 5 * kMiB, __LINE__);
+    pool->Trim();
+  }
+  ExpectCarried(pair.far_side.carried(), 3 * kMostArenas, "pool", "");
+}
+
+TEST(PoolChannelTest, MemoryThatIsGivenBackIsFreeThoughThePeerHasItMapped) {
+  const auto pool = NewPool();
+  Pair pair(Options(), Options(pool));
+  UniqueFd arena;
+  {
+    const auto block = pool->Take(5 * kMiB);
+    arena =
+        UniqueFd(dup(pool->PlaceOf(block->data, kMiB)->arena->descriptor()));
+    const std::string bytes = Pattern(5 * kMiB, 1);
+    Outcome sent, received;
+    Send(*pair.near, bytes, sent);
+    Receive(*pair.far, *block, bytes.size(), received);
+    EXPECT_THAT(received.Wait(), IsOk());
+    EXPECT_THAT(sent.Wait(), IsOk());
+  }
+  struct stat file = {};
+  ASSERT_EQ(fstat(arena.get(), &file), 0);
+  EXPECT_GT(file.st_blocks, 0);
+  pool->Trim();
+  ASSERT_EQ(fstat(arena.get(), &file), 0);
+  EXPECT_EQ(file.st_blocks, 0);
+}
+
+TEST(PoolChannelTest, SenderThatTakesNoDescriptorsIsRead) {
+  const auto pool = NewPool();
+  LocalChannelOptions sender = Options();
+  sender.descriptors = {};
+  Pair pair(sender, Options(pool));
+  for (int i = 0; i < 3; ++i) Transfer(pair, *pool, kMiB, __LINE__);
+  ExpectCarried(pair.far_side.carried(), 3, "vm", "takes no descriptors");
+}
+
+TEST(PoolChannelTest, ConnectionThatCarriesNoDescriptorsIsRead) {
+  const auto pool = NewPool();
+  Pair<UvConnections> pair(Options(), Options(pool));
+  Transfer(pair, *pool, kMiB, __LINE__);
+  ExpectCarried(pair.far_side.carried(), 1, "vm", "carries no descriptors");
+}
+
+TEST(PoolChannelTest, WithoutPoolAndMemoryItIsTheStream) {
+  const auto pool = NewPool();
+  LocalChannelOptions sender = Options(), receiver = Options(pool);
+  sender.peer_arena_bytes = kPageBytes;
+  receiver.peer_of = nullptr;
+  Pair pair(sender, receiver);
+  Transfer(pair, *pool, 5 * kMiB, __LINE__);
+  ExpectCarried(pair.far_side.carried(), 1, "stream", "are mapped");
+  ExpectCarried(pair.near_side.carried(), 1, "stream", "are mapped");
+}
+
+TEST(PoolChannelTest, PoolWorksWhereMemoryCannotBeRead) {
+  const auto pool = NewPool();
+  LocalChannelOptions receiver = Options(pool);
+  receiver.peer_of = nullptr;
+  Pair pair(Options(), receiver);
+  Transfer(pair, *pool, 5 * kMiB, __LINE__);
+  ExpectCarried(pair.far_side.carried(), 1, "pool", "");
+}
+
+TEST(PoolChannelTest, SenderThatClosesReadsNothingMore) {
+  const auto pool = NewPool();
+  HeldExecutor copier;
+  LocalChannelOptions sender = Options();
+  sender.copier = &copier;
+  sender.piece_bytes = 4096;
+  Pair pair(sender, Options(pool));
+  const std::string bytes = Pattern(3 * 4096, 1);
+  const auto block = pool->Take(bytes.size());
+  std::memset(block->data, 0, bytes.size());
+  Outcome sent, received;
+  Send(*pair.near, bytes, sent);
+  Receive(*pair.far, *block, bytes.size(), received);
+  ASSERT_TRUE(copier.RunOne());  // the proof
+  ASSERT_TRUE(copier.RunOne());  // the first piece
+  ASSERT_TRUE(copier.AwaitOne());
+  pair.near->close();
+  EXPECT_THAT(sent.Wait(), StatusIs(StatusCode::kCancelled));
+  EXPECT_THAT(received.Wait(), StatusIs(StatusCode::kUnavailable));
+  copier.RunAll();
+  EXPECT_EQ(std::string(reinterpret_cast<char*>(block->data), bytes.size()),
+            std::string(bytes.size(), '\0'))
+      << "fresh pages";
+}
+
+// ---- the sender lies
+
+class LyingSenderTest : public ::testing::Test {
+ protected:
+  LyingSenderTest() : side_(Options(pool_)) {
+    channel_ = side_.Open(wire_.accepted);
+    peer_.Write({.kind = Kind::kHello,
+                 .address = nonce_.address(),
+                 .nonce = nonce_.value()});
+    EXPECT_EQ(peer_.Read()->kind, Kind::kHello);
+  }
+  ~LyingSenderTest() override { channel_->close(); }
+
+  // The receive of a block that is offered, up to its WANT; `arena_` is mapped.
+  void AwaitWant(uint64_t number = 0) {
+    std::memset(block_.data, 0, kLength);
+    Receive(*channel_, block_, kLength, received_);
+    peer_.Write({.kind = Kind::kOffer,
+                 .number = number,
+                 .length = kLength,
+                 .address = reinterpret_cast<uint64_t>(bytes_.data())});
+    const auto arena = peer_.Read();
+    ASSERT_THAT(arena, IsOk());
+    ASSERT_EQ(arena->kind, Kind::kArena);
+    auto descriptor = peer_.TakeDescriptor();
+    ASSERT_TRUE(descriptor.has_value());
+    auto mapped = PeerArena::Map(*std::move(descriptor), arena->length);
+    ASSERT_THAT(mapped, IsOk());
+    arena_ = *std::move(mapped);
+    const auto want = peer_.Read();
+    ASSERT_THAT(want, IsOk());
+    ASSERT_EQ(want->kind, Kind::kWant);
+    ASSERT_EQ(want->number, number);
+    ASSERT_EQ(want->length, kLength);
+    to_ = arena_->data() + want->address;
+  }
+
+  std::string Block() {
+    return std::string(reinterpret_cast<char*>(block_.data), kLength);
+  }
+
+  static constexpr size_t kLength = 5000;
+  const std::string bytes_ = Pattern(kLength, 1);
+  const std::shared_ptr<BufferPool> pool_ = NewPool();
+  BufferPool::Block block_ = *pool_->Take(kLength);
+  UnixConnections wire_;
+  PlacedNonce nonce_;
+  Side side_;
+  std::shared_ptr<tensorpipe::channel::Channel> channel_;
+  RawPeer peer_{wire_.dialed};
+  Outcome received_;
+  std::unique_ptr<PeerArena> arena_;
+  std::byte* to_ = nullptr;
+};
+
+TEST_F(LyingSenderTest, HonestHandIsServed) {
+  AwaitWant();
+  std::memcpy(to_, bytes_.data(), kLength);
+  peer_.Write({.kind = Kind::kPlaced, .number = 0, .length = kLength});
+  EXPECT_THAT(received_.Wait(), IsOk());
+  EXPECT_EQ(Block(), bytes_);
+  EXPECT_EQ(side_.carried().at(0).strategy, "pool");
+}
+
+TEST_F(LyingSenderTest, WhatItWritesAfterTheCloseReachesNobody) {
+  AwaitWant();
+  std::memcpy(to_, bytes_.data(), kLength / 2);
+  channel_->close();
+  // It has not said that it stopped, and nobody waits for that.
+  EXPECT_THAT(received_.Wait(), StatusIs(StatusCode::kCancelled));
+  const std::string at_callback = Block();
+  std::memcpy(to_, bytes_.data(), kLength);
+  EXPECT_EQ(Block(), at_callback);
+  EXPECT_FALSE(pool_->PlaceOf(block_.data, kLength).has_value()) << "retired";
+}
+
+TEST_F(LyingSenderTest, OneThatDiesIsUnavailable) {
+  AwaitWant();
+  wire_.dialed->close();
+  EXPECT_THAT(received_.Wait(), StatusIs(StatusCode::kUnavailable));
+  std::memcpy(to_, bytes_.data(), kLength);
+  EXPECT_EQ(Block(), std::string(kLength, '\0'));
+}
+
+TEST_F(LyingSenderTest, PlacingWhatWasNotWantedIsDataLoss) {
+  AwaitWant();
+  peer_.Write({.kind = Kind::kPlaced, .number = 1, .length = kLength});
+  EXPECT_THAT(received_.Wait(), StatusIs(StatusCode::kDataLoss));
+  EXPECT_TRUE(peer_.AwaitEnd());
+}
+
+TEST_F(LyingSenderTest, PlacingAnotherLengthIsDataLoss) {
+  AwaitWant();
+  peer_.Write({.kind = Kind::kPlaced, .number = 0, .length = kLength - 1});
+  EXPECT_THAT(received_.Wait(), StatusIs(StatusCode::kDataLoss));
+}
+
+TEST_F(LyingSenderTest, CannotAfterPlacedIsDataLoss) {
+  AwaitWant();
+  peer_.Write({.kind = Kind::kPlaced, .number = 0, .length = kLength});
+  peer_.Write({.kind = Kind::kCannot,
+               .number = 0,
+               .length = kLength,
+               .reason = "changed my mind"});
+  EXPECT_THAT(received_.Wait(), IsOk());
+  EXPECT_TRUE(peer_.AwaitEnd());
+}
+
+TEST_F(LyingSenderTest, OneThatCannotIsReadAndNotAskedAgain) {
+  AwaitWant();
+  peer_.Write({.kind = Kind::kCannot,
+               .number = 0,
+               .length = kLength,
+               .reason = "not today"});
+  EXPECT_THAT(received_.Wait(), IsOk());
+  EXPECT_EQ(Block(), bytes_);
+  EXPECT_EQ(peer_.Read()->kind, Kind::kDone);
+  Outcome again;
+  Receive(*channel_, block_, kLength, again);
+  peer_.Write({.kind = Kind::kOffer,
+               .number = 1,
+               .length = kLength,
+               .address = reinterpret_cast<uint64_t>(bytes_.data())});
+  EXPECT_EQ(peer_.Read()->kind, Kind::kDone);
+  EXPECT_THAT(again.Wait(), IsOk());
+  ExpectCarried(side_.carried(), 2, "vm", "not today");
+}
+
+TEST_F(LyingSenderTest, BytesInTheStreamForAWantedBufferAreDataLoss) {
+  AwaitWant();
+  peer_.Write({.kind = Kind::kData, .number = 0, .length = kLength});
+  EXPECT_THAT(received_.Wait(), StatusIs(StatusCode::kDataLoss));
+}
+
+// ---- the receiver lies
+
+UniqueFd MemoryOf(uint64_t nbytes, int seals, bool made = true) {
+  UniqueFd memory(memfd_create("lie", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  EXPECT_EQ(ftruncate(memory.get(), nbytes), 0);
+  if (made) EXPECT_EQ(fallocate(memory.get(), 0, 0, nbytes), 0);
+  EXPECT_EQ(fcntl(memory.get(), F_ADD_SEALS, seals), 0);
+  return memory;
+}
+
+class LyingReceiverTest : public ::testing::Test {
+ protected:
+  static constexpr int kSealed = F_SEAL_SHRINK | F_SEAL_GROW;
+  static constexpr uint64_t kArenaBytes = 16 * kPageBytes;
+
+  LyingReceiverTest() : side_(SenderOptions()) {
+    channel_ = side_.Open(wire_.accepted);
+    peer_.Write({.kind = Kind::kHello, .reason = "no memory of mine"});
+    EXPECT_EQ(peer_.Read()->kind, Kind::kHello);
+    Send(*channel_, bytes_, sent_);
+    const auto offer = peer_.Read();
+    EXPECT_EQ(offer->kind, Kind::kOffer);
+    EXPECT_EQ(offer->number, 0u);
+  }
+  ~LyingReceiverTest() override { channel_->close(); }
+
+  static LocalChannelOptions SenderOptions() {
+    LocalChannelOptions options = Options();
+    options.peer_arena_bytes = 4 * kArenaBytes;
+    return options;
+  }
+
+  void HandOver(int descriptor, uint64_t nbytes = kArenaBytes,
+                uint8_t arena = 0) {
+    peer_.WriteWith(descriptor,
+                    {.kind = Kind::kArena, .arena = arena, .length = nbytes});
+  }
+  void Want(uint64_t offset, uint8_t arena = 0, uint64_t number = 0,
+            uint64_t length = kLength) {
+    peer_.Write({.kind = Kind::kWant,
+                 .arena = arena,
+                 .number = number,
+                 .length = length,
+                 .address = offset});
+  }
+
+  void ExpectPlacedIn(const UniqueFd& memory, uint64_t offset) {
+    const auto placed = peer_.Read();
+    ASSERT_THAT(placed, IsOk());
+    EXPECT_EQ(placed->kind, Kind::kPlaced) << placed->reason;
+    std::string got(kLength, '\0');
+    EXPECT_EQ(pread(memory.get(), got.data(), kLength, offset),
+              static_cast<ssize_t>(kLength));
+    EXPECT_EQ(got, bytes_);
+    EXPECT_THAT(sent_.Wait(), IsOk());
+  }
+
+  // The sender says CANNOT, and the buffer goes by vm.
+  void ExpectCannot(const std::string& why) {
+    const auto cannot = peer_.Read();
+    ASSERT_THAT(cannot, IsOk());
+    EXPECT_EQ(cannot->kind, Kind::kCannot);
+    EXPECT_THAT(cannot->reason, HasSubstr(why));
+    EXPECT_FALSE(sent_.ended());
+    peer_.Write({.kind = Kind::kDone, .number = 0, .length = kLength});
+    EXPECT_THAT(sent_.Wait(), IsOk());
+    ExpectCarried(side_.carried(), 1, "vm", why);
+  }
+
+  void ExpectDataLoss() {
+    EXPECT_THAT(sent_.Wait(), StatusIs(StatusCode::kDataLoss));
+    EXPECT_TRUE(peer_.AwaitEnd());
+  }
+
+  static constexpr size_t kLength = 5000;
+  const std::string bytes_ = Pattern(kLength, 1);
+  UnixConnections wire_;
+  Side side_;
+  std::shared_ptr<tensorpipe::channel::Channel> channel_;
+  RawPeer peer_{wire_.dialed};
+  Outcome sent_;
+};
+
+TEST_F(LyingReceiverTest, HonestHandIsServed) {
+  const UniqueFd memory = MemoryOf(kArenaBytes, kSealed);
+  HandOver(memory.get(), kArenaBytes, 63);
+  Want(7, 63);
+  ExpectPlacedIn(memory, 7);
+}
+
+TEST_F(LyingReceiverTest, ArenaThatWasNotHandedOverIsDataLoss) {
+  Want(0);
+  ExpectDataLoss();
+}
+
+TEST_F(LyingReceiverTest, PlaceBeyondTheArenaIsDataLoss) {
+  HandOver(MemoryOf(kArenaBytes, kSealed).get());
+  Want(kArenaBytes - kLength + 1);
+  ExpectDataLoss();
+}
+
+TEST_F(LyingReceiverTest, PlaceFarBeyondTheArenaIsDataLoss) {
+  HandOver(MemoryOf(kArenaBytes, kSealed).get());
+  Want(UINT64_MAX - kLength);
+  ExpectDataLoss();
+}
+
+TEST_F(LyingReceiverTest, AnotherLengthIsDataLoss) {
+  HandOver(MemoryOf(kArenaBytes, kSealed).get());
+  Want(0, 0, 0, kLength + 1);
+  ExpectDataLoss();
+}
+
+TEST_F(LyingReceiverTest, AnotherBufferIsDataLoss) {
+  HandOver(MemoryOf(kArenaBytes, kSealed).get());
+  Want(0, 0, 1);
+  ExpectDataLoss();
+}
+
+TEST_F(LyingReceiverTest, WantingTwiceIsDataLossAndNoCrash) {
+  HandOver(MemoryOf(kArenaBytes, kSealed).get());
+  Want(0);
+  Want(0);
+  EXPECT_TRUE(peer_.AwaitEnd());
+  sent_.Wait().IgnoreError();  // as the two come
+}
+
+TEST_F(LyingReceiverTest, ArenaWithoutItsDescriptorIsDataLoss) {
+  peer_.Write({.kind = Kind::kArena, .length = kArenaBytes});
+  ExpectDataLoss();
+}
+
+TEST_F(LyingReceiverTest, ArenaThatCouldShrinkIsNotWritten) {
+  HandOver(MemoryOf(kArenaBytes, F_SEAL_GROW).get());
+  Want(0);
+  ExpectCannot("not sealed");
+}
+
+TEST_F(LyingReceiverTest, ArenaThatIsSmallerThanItSaysIsNotWritten) {
+  HandOver(MemoryOf(kPageBytes, kSealed).get());
+  Want(0);
+  ExpectCannot("it has 4096 bytes");
+}
+
+TEST_F(LyingReceiverTest, ArenaWithoutPagesIsNotWritten) {
+  HandOver(MemoryOf(kArenaBytes, kSealed, /*made=*/false).get());
+  Want(0);
+  ExpectCannot("not made");
+}
+
+TEST_F(LyingReceiverTest, ArenaThatMayNotBeWrittenIsNot) {
+  HandOver(MemoryOf(kArenaBytes, kSealed | F_SEAL_WRITE).get());
+  Want(0);
+  ExpectCannot("refused");
+}
+
+TEST_F(LyingReceiverTest, DescriptorOfAnotherKindIsNotWritten) {
+  const UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
+  HandOver(epoll.get());
+  Want(0);
+  ExpectCannot("refused");
+}
+
+TEST_F(LyingReceiverTest, FileIsNotWritten) {
+  const UniqueFd file(open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+  HandOver(file.get());
+  Want(0);
+  ExpectCannot("refused");
+}
+
+TEST_F(LyingReceiverTest, MoreBytesThanAreMappedAtATimeAreNot) {
+  const UniqueFd memory = MemoryOf(5 * kArenaBytes, kSealed);
+  HandOver(memory.get(), 5 * kArenaBytes);
+  Want(0);
+  ExpectCannot("are mapped");
+}
+
+TEST_F(LyingReceiverTest, SecondArenaInAPlaceTakesIt) {
+  const UniqueFd first = MemoryOf(kArenaBytes, kSealed),
+                 second = MemoryOf(2 * kArenaBytes, kSealed);
+  HandOver(first.get());
+  HandOver(second.get(), 2 * kArenaBytes);
+  Want(kArenaBytes);
+  ExpectPlacedIn(second, kArenaBytes);
+}
+
+TEST_F(LyingReceiverTest, ArenasWithoutEndLeaveNothingOpen) {
+  const UniqueFd memory = MemoryOf(kArenaBytes, kSealed);
+  const int before = OpenDescriptors();
+  for (int i = 0; i < 500; ++i) {
+    HandOver(memory.get(), kArenaBytes, i % kMostArenas);
+  }
+  Want(0);
+  ExpectPlacedIn(memory, 0);
+  EXPECT_LE(OpenDescriptors(), before + static_cast<int>(kMostArenas));
+  channel_->close();
+  side_.context().join();
+}
+
+}  // namespace
+}  // namespace testing
+}  // namespace tensorferry

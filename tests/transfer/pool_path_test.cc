@@ -1,0 +1,243 @@
+// Large tensors are copied by the sender into the receiver's pool.
+#include <ATen/ops/zeros.h>
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <iterator>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "channel/local_channel.h"
+#include "tests/testing/status_matchers.h"
+#include "tests/transfer/link_fixture.h"
+#include "transport/descriptors.h"
+#include "transport/hub.h"
+
+namespace tensorferry {
+namespace {
+
+using ::tensorferry::testing::IsOk;
+using ::tensorferry::testing::StatusIs;
+
+constexpr int64_t kMiB = 1 << 20;
+
+TransferRules Rules(const std::string& path = "unix/local") {
+  TransferRules rules = BasicRules();
+  rules.paths = {path};
+  return rules;
+}
+
+int OpenDescriptors() {
+  return static_cast<int>(
+      std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}));
+}
+
+// Without a payload, which would be a small buffer of its own.
+TensorMessage Message(int64_t nbytes, uint8_t seed) {
+  TensorMessage message = PatternMessage(nbytes, seed);
+  message.payload.clear();
+  return message;
+}
+
+class PoolPathTest : public LinkTest {
+ protected:
+  // A message of `nbytes` comes whole, over `path` only. Returns its tensor.
+  at::Tensor ExpectOver(const std::string& path, int64_t nbytes, uint8_t seed,
+                        at::Tensor into = {}) {
+    ReceiveOptions options;
+    if (into.defined()) {
+      options.into.tensors = {into};
+      options.into.names = {"data"};
+    }
+    absl::StatusOr<Received> received =
+        Transfer(Message(nbytes, seed), std::move(options));
+    EXPECT_THAT(received, IsOk());
+    if (!received.ok()) return {};
+    const at::Tensor tensor = received->message.tensors[0];
+    EXPECT_TRUE(SameBytes(tensor, Pattern(nbytes, seed)));
+    EXPECT_EQ(received->receipt.paths.size(), 1u);
+    EXPECT_EQ(received->receipt.paths.at(0).path, path);
+    EXPECT_THAT(received->receipt.paths.at(0).status, IsOk());
+    return tensor;
+  }
+};
+
+TEST_F(PoolPathTest, LargeTensorsGoStraightIntoThePool) {
+  Connect(Rules());
+  for (uint8_t seed = 0; seed < 4; ++seed) {
+    ExpectOver("unix/local/pool", 80 * kMiB, seed);
+  }
+  Outcome<Received> received;
+  Outcome<Receipt> sent;
+  caller().Receive({}, received.done());
+  callee().Send(Message(3 * kMiB, 9), {}, {}, sent.done());
+  absl::StatusOr<Receipt> receipt = sent.Wait();
+  ASSERT_THAT(receipt, IsOk());
+  EXPECT_EQ(receipt->paths[0].path, "unix/local/pool");
+  EXPECT_THAT(received.Wait(), IsOk());
+}
+
+TEST_F(PoolPathTest, ThoseThatFillNoWholePagesGoThereToo) {
+  Connect(Rules());
+  ExpectOver("unix/local/pool", 3 * kMiB + 5, 1);
+}
+
+TEST_F(PoolPathTest, IntoTheUsersOwnTensorsTheyAreRead) {
+  if (!WhyUnreadable().empty()) GTEST_SKIP() << WhyUnreadable();
+  Connect(Rules());
+  const at::Tensor into = at::zeros({3 * kMiB}, at::kByte);
+  ExpectOver("unix/local/vm", 3 * kMiB, 1, into);
+}
+
+TEST_F(PoolPathTest, IntoTensorsThatCameThatWayTheyGoThatWay) {
+  if (!WhyUnreadable().empty()) GTEST_SKIP() << WhyUnreadable();
+  Connect(Rules());
+  const at::Tensor came = ExpectOver("unix/local/pool", 3 * kMiB, 1);
+  ExpectOver("unix/local/pool", 3 * kMiB, 2, came);
+  // But for a part that shares a page with another.
+  ExpectOver("unix/local/vm", 2 * kMiB, 3, came.narrow(0, 1, 2 * kMiB));
+  EXPECT_TRUE(SameBytes(came.narrow(0, 0, 1), Pattern(1, 2)));
+}
+
+TEST_F(PoolPathTest, WithoutAPoolTheyAreRead) {
+  if (!WhyUnreadable().empty()) GTEST_SKIP() << WhyUnreadable();
+  Connect(Rules(), Clock::Real(), /*pool_bytes=*/0);
+  ExpectOver("unix/local/vm", 3 * kMiB, 1);
+}
+
+// Whoever has the pool could change them after that.
+TEST_F(PoolPathTest, IndicesThatAreCheckedAreRead) {
+  if (!WhyUnreadable().empty()) GTEST_SKIP() << WhyUnreadable();
+  Connect(Rules());
+  TensorMessage message;
+  message.tensors = {Pattern(3 * kMiB, 1).to_sparse()};
+  absl::StatusOr<Received> received = Transfer(std::move(message));
+  ASSERT_THAT(received, IsOk());
+  ASSERT_EQ(received->receipt.paths.size(), 1u);
+  EXPECT_EQ(received->receipt.paths[0].path, "unix/local/vm");
+}
+
+TEST_F(PoolPathTest, SmallerOnesAreRead) {
+  if (!WhyUnreadable().empty()) GTEST_SKIP() << WhyUnreadable();
+  Connect(Rules());
+  ExpectOver("unix/local/vm", kMiB / 3, 1);
+}
+
+TEST_F(PoolPathTest, WithoutRoomInThePoolTheyAreRead) {
+  if (!WhyUnreadable().empty()) GTEST_SKIP() << WhyUnreadable();
+  Connect(Rules(), Clock::Real(), /*pool_bytes=*/2 * kMiB);
+  ExpectOver("unix/local/vm", 3 * kMiB, 1);
+}
+
+TEST_F(PoolPathTest, OtherPathsAreAsBefore) {
+  for (const char* path : {"unix/basic", "tcp/basic"}) {
+    Connect(Rules(path));
+    ExpectOver(path, 3 * kMiB, 1);
+  }
+}
+
+TEST_F(PoolPathTest, WhatIsCancelledInTheMiddleLeavesNothingBehind) {
+  TransferRules rules = Rules();
+  rules.piece_bytes = 8 * kMiB;
+  rules.limits.eager_bytes = 0;
+  Connect(rules);
+  ExpectOver("unix/local/pool", 3 * kMiB, 1);
+  for (int i = 0; i < 3; ++i) {
+    const uint64_t before = callee().counters().bytes_received;
+    Outcome<Received> received;
+    Outcome<Receipt> sent;
+    callee().Receive({}, received.done());
+    Operation operation =
+        caller().Send(Message(256 * kMiB, 1), {}, {}, sent.done());
+    ASSERT_TRUE(
+        Becomes([&] { return callee().counters().bytes_received != before; }));
+    operation.Cancel();
+    // Or it was through just before.
+    sent.Wait().status().IgnoreError();
+    received.Wait().status().IgnoreError();
+    absl::StatusOr<Received> next = Transfer(Message(3 * kMiB, 7));
+    ASSERT_THAT(next, IsOk());
+    EXPECT_TRUE(SameBytes(next->message.tensors[0], Pattern(3 * kMiB, 7)));
+  }
+}
+
+TEST_F(PoolPathTest, DescriptorsAreGoneWithTheEndpoints) {
+  Connect(Rules());
+  ExpectOver("unix/local/pool", 3 * kMiB, 1);
+  pair_.reset();
+  const int before = OpenDescriptors();
+  for (uint8_t i = 0; i < 3; ++i) {
+    Connect(Rules());
+    ExpectOver("unix/local/pool", 40 * kMiB, i);
+    pair_.reset();
+  }
+  EXPECT_EQ(OpenDescriptors(), before);
+}
+
+// Takes what it is told as if it were its own, and puts the bytes elsewhere.
+class LyingSenderTest : public PoolPathTest {
+ protected:
+  LyingSenderTest() {
+    ChannelBackend backend;
+    backend.name = "local";
+    backend.only_on_unix = true;
+    backend.make = [](const ChannelEnvironment& environment) {
+      LocalChannelOptions options;
+      options.copier = environment.copier;
+      options.loop = environment.loop;
+      options.descriptors = {.carried_by = CarriesDescriptors,
+                             .write = WriteWithDescriptor,
+                             .take = TakeAnother};
+      return MakeLocalChannel(std::move(options));
+    };
+    EXPECT_THAT(registry_.Register(std::move(backend)), IsOk());
+  }
+
+  void Connect(bool digests) {
+    TransferRules rules = Rules();
+    rules.digests = digests;
+    EndpointOptions sends, receives;
+    sends.executor = receives.executor = &executor_;
+    sends.backends = &registry_;
+    absl::StatusOr<InProcessPair> pair =
+        MakeInProcessPair(sends, receives, rules, rules);
+    ASSERT_THAT(pair, IsOk());
+    pair_ = std::make_unique<InProcessPair>(*std::move(pair));
+  }
+
+  // Memory as large as the peer's, and sealed as that is.
+  static std::optional<UniqueFd> TakeAnother(
+      const tensorpipe::transport::Connection& connection) {
+    const std::optional<UniqueFd> peers = TakeDescriptor(connection);
+    struct stat file = {};
+    if (!peers || fstat(peers->get(), &file) != 0) return std::nullopt;
+    UniqueFd other(memfd_create("another", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    EXPECT_EQ(fallocate(other.get(), 0, 0, file.st_size), 0);
+    EXPECT_EQ(fcntl(other.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW), 0);
+    return other;
+  }
+
+  BackendRegistry registry_;
+};
+
+TEST_F(LyingSenderTest, IsFoundOutByTheDigest) {
+  Connect(/*digests=*/true);
+  EXPECT_THAT(Transfer(Message(3 * kMiB, 1)),
+              StatusIs(absl::StatusCode::kDataLoss));
+}
+
+TEST_F(LyingSenderTest, IsBelievedWithoutDigests) {
+  Connect(/*digests=*/false);
+  absl::StatusOr<Received> received = Transfer(Message(3 * kMiB, 1));
+  ASSERT_THAT(received, IsOk());
+  EXPECT_EQ(received->receipt.paths.at(0).path, "unix/local/pool");
+  EXPECT_FALSE(SameBytes(received->message.tensors[0], Pattern(3 * kMiB, 1)));
+}
+
+}  // namespace
+}  // namespace tensorferry

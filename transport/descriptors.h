@@ -1,0 +1,42 @@
+#ifndef TENSORFERRY_TRANSPORT_DESCRIPTORS_H_
+#define TENSORFERRY_TRANSPORT_DESCRIPTORS_H_
+
+#include <cstddef>
+#include <optional>
+
+#include "absl/status/status.h"
+#include "base/unique_fd.h"
+#include "third_party/tensorpipe/plugin_interface.h"
+
+namespace tensorferry {
+
+// File descriptors beside the bytes of a hub's connection. Only unix sockets
+// carry them, and only after both ends have proved the session's key: what a
+// stranger sends the system drops. Any thread.
+
+// So many that came may wait to be taken. With more, or more than
+// ByteStream::kMostAtOnce of them at once, the connection ends with DATA_LOSS,
+// and closes them.
+inline constexpr size_t kMostDescriptorsWaiting = 8;
+
+// FAILED_PRECONDITION: not over TCP or TLS, not before it is connected, not on
+// a connection of another transport.
+absl::Status CarriesDescriptors(
+    const tensorpipe::transport::Connection& connection);
+
+// Connection::write, of a connection that carries descriptors. The peer has
+// `descriptor` no later than the first of the bytes. It must stay open until
+// `done`; the peer's is one of its own.
+void WriteWithDescriptor(
+    tensorpipe::transport::Connection& connection, int descriptor,
+    const void* data, size_t length,
+    tensorpipe::transport::Connection::write_callback_fn done);
+
+// The oldest of those that came; nullopt: none. It may be of any kind, and is
+// closed on exec.
+std::optional<UniqueFd> TakeDescriptor(
+    const tensorpipe::transport::Connection& connection);
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_TRANSPORT_DESCRIPTORS_H_
