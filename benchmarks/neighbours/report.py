@@ -202,17 +202,18 @@ def plot_many(result, folder):
 
 
 def plot_cpu(result, folder):
-  """CPU of both sides and peak memory, of the largest message of one tensor
-  that all are good at."""
-  workload = next((w for w in result.workloads if w["name"] == "256MiB"),
-                  result.workloads[-1])
+  """CPU of both sides and peak memory, at 256 MiB or else the largest of one
+  tensor."""
+  single = [w for w in result.workloads if w["tensors"] == 1]
+  workload = next((w for w in single if w["name"] == "256MiB"),
+                  max(single or result.workloads, key=lambda w: w["bytes"]))
   figure, (cpu, memory) = pyplot.subplots(1, 2, figsize=(15, 9),
                                           layout="constrained")
+  figure.suptitle(f"{workload['title']}: sender (dark) and receiver")
   bars(cpu, result, workload, lambda cell: cell["cpu_s_per_gb"])
-  cpu.set_title(f"CPU seconds per GB, {workload['title']}: sender + receiver")
+  cpu.set_title("CPU seconds per GB")
   bars(memory, result, workload, lambda cell: cell["peak_over_payload"])
-  memory.set_title(
-      f"peak memory over payload, {workload['title']}: sender + receiver")
+  memory.set_title("peak memory over payload")
   save(figure, folder, "neighbours_cost")
 
 

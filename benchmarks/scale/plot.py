@@ -30,12 +30,13 @@ def main(path, folder):
     axes.set_xticks(counts, [f"{count:,}" for count in counts])
     axes.minorticks_off()
     axes.set_yscale("log")
+    axes.set_ylim(top=max(2, axes.get_ylim()[1]))
     axes.set_xlabel({"sessions": "sessions of two processes",
                      "tensors": "tensors of a message"}[kind])
     axes.set_ylabel("cost per unit over that at the middle size")
     axes.set_title(f"One of many {kind}")
     axes.grid(True, alpha=0.3)
-    axes.legend(fontsize=8, title="at the middle size", loc="upper right")
+    axes.legend(fontsize=8, title="at the middle size", loc="best")
   save(figure, pathlib.Path(folder), "scale")
 
 
