@@ -21,7 +21,7 @@ class BufferPool;
 // What a channel gets of the session that it is made for. All of it outlives
 // the channel.
 struct ChannelEnvironment {
-  Executor* copier = nullptr;  // runs copies of some 32 MiB
+  Executor* copier = nullptr;  // runs copies of some MiB
   Executor* loop = nullptr;    // where the session lives
   // The session's memory to receive into; null: it has none of its own.
   std::shared_ptr<BufferPool> pool;

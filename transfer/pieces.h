@@ -13,7 +13,7 @@ namespace tensorferry {
 inline constexpr size_t kMaxPiecesInBody = 64;
 
 // Nor is one longer, unless a test wants it shorter.
-inline constexpr uint64_t kPieceBytes = uint64_t{32} << 20;
+inline constexpr uint64_t kPieceBytes = uint64_t{8} << 20;
 
 // Part of a buffer in one step of a transfer.
 struct Piece {
