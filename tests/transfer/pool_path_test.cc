@@ -125,7 +125,7 @@ TEST_F(PoolPathTest, IndicesThatAreCheckedAreRead) {
 TEST_F(PoolPathTest, SmallerOnesAreRead) {
   if (!WhyUnreadable().empty()) GTEST_SKIP() << WhyUnreadable();
   Connect(Rules());
-  ExpectOver("unix/local/vm", kMiB / 3, 1);
+  ExpectOver("unix/local/vm", kMiB / 5, 1);
 }
 
 TEST_F(PoolPathTest, WithoutRoomInThePoolTheyAreRead) {
