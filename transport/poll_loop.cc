@@ -54,15 +54,24 @@ class PollLoop::Poller : public Loop::Waiter {
   void Wait(std::unique_lock<std::mutex>& lock, absl::Time until) override {
     woken_.store(false, std::memory_order_relaxed);
     const absl::Time since = RealNow();
-    if (spin_ > absl::ZeroDuration() && Spin(lock, since + spin_)) return;
+    const absl::Duration spin = std::min(spin_, clock_->RealTimeUntil(until));
+    if (spin > absl::ZeroDuration() && Spin(lock, since + spin)) return;
+    // It stays set if the wait ends by itself: then a Wake writes in vain,
+    // once.
     sleeping_ = true;
-    Turn(lock, MillisecondsUntil(until));
-    const absl::Duration waited = RealNow() - since;
-    spin_ = waited < longest_spin_ ? std::min(2 * waited, longest_spin_)
-                                   : spin_ / 2;
+    lock.unlock();
+    const Events events = Await(MillisecondsUntil(until));
+    Learn(RealNow() - since);
+    Tell(events);
+    lock.lock();
+    sleeping_ = false;
   }
 
-  void Poll(std::unique_lock<std::mutex>& lock) override { Turn(lock, 0); }
+  void Poll(std::unique_lock<std::mutex>& lock) override {
+    lock.unlock();
+    Tell(Await(0));
+    lock.lock();
+  }
 
   void Wake() override {
     woken_.store(true, std::memory_order_relaxed);
@@ -96,6 +105,10 @@ class PollLoop::Poller : public Loop::Waiter {
   }
 
  private:
+  struct Events {
+    int count = 0;
+    epoll_event all[kEventsPerWait];
+  };
   struct WatchedFd {
     int fd;
     std::shared_ptr<Watcher> watcher;
@@ -122,12 +135,19 @@ class PollLoop::Poller : public Loop::Waiter {
   // is something to do.
   bool Spin(std::unique_lock<std::mutex>& lock, absl::Time until) {
     lock.unlock();
-    bool told = false;
-    while (!(told = TellReady(0)) && !Woken() && RealNow() < until) {
+    Events events = Await(0);
+    while (events.count <= 0 && !Woken() && RealNow() < until) {
       sched_yield();
+      events = Await(0);
     }
+    Tell(events);
     lock.lock();
-    return told || Woken();
+    return events.count > 0 || Woken();
+  }
+
+  void Learn(absl::Duration waited) {
+    spin_ = waited < longest_spin_ ? std::min(2 * waited, longest_spin_)
+                                   : spin_ / 2;
   }
 
   bool Woken() const { return woken_.load(std::memory_order_relaxed); }
@@ -141,26 +161,21 @@ class PollLoop::Poller : public Loop::Waiter {
         absl::ToInt64Milliseconds(absl::Ceil(left, absl::Milliseconds(1))));
   }
 
-  // `sleeping_` stays set if the wait ends by itself: then a Wake writes in
-  // vain, once.
-  void Turn(std::unique_lock<std::mutex>& lock, int timeout_ms) {
-    lock.unlock();
-    TellReady(timeout_ms);
-    lock.lock();
-    sleeping_ = false;
+  Events Await(int timeout_ms) {
+    Events events;
+    events.count =
+        epoll_wait(epoll_.get(), events.all, kEventsPerWait, timeout_ms);
+    return events;
   }
 
-  // Whether there was an event.
-  bool TellReady(int timeout_ms) {
-    epoll_event events[kEventsPerWait];
-    const int count =
-        epoll_wait(epoll_.get(), events, kEventsPerWait, timeout_ms);
-    for (int i = 0; i < count; ++i) Tell(events[i].data.u64, events[i].events);
-    return count > 0;
+  void Tell(const Events& events) {
+    for (int i = 0; i < events.count; ++i) {
+      TellOf(events.all[i].data.u64, events.all[i].events);
+    }
   }
 
   // Looked up one by one: a watcher may unwatch those after it.
-  void Tell(uint64_t id, uint32_t events) {
+  void TellOf(uint64_t id, uint32_t events) {
     if (id == kWakeEvent) {
       uint64_t signals;
       [[maybe_unused]] ssize_t taken =

@@ -235,7 +235,7 @@ TEST_P(PollLoopClockTest, FiresOnTheRealClock) {
   fired.WaitForNotification();
 }
 
-// Of each 300 waits some end before it polls, some meanwhile, some after.
+// After pauses of 0 to some 100 us. What it misses is waited for in vain.
 TEST_P(PollLoopClockTest, HearsOfEverythingHoweverLongItPolls) {
   auto loop = *PollLoop::Create(Clock::Real(), GetParam());
   Sockets sockets;
@@ -255,10 +255,11 @@ TEST_P(PollLoopClockTest, HearsOfEverythingHoweverLongItPolls) {
     if (i % 2 == 0) {
       OnLoop(*loop, [] {});
     } else {
-      ASSERT_EQ(write(sockets.ends[1], "x", 1), 1);
+      EXPECT_EQ(write(sockets.ends[1], "x", 1), 1);
       while (heard < (i + 1) / 2) std::this_thread::yield();
     }
   }
+  OnLoop(*loop, [] {});  // it reads no more
 }
 
 TEST_P(PollLoopClockTest, RunsWhatWasPostedBeforeItIsGone) {
