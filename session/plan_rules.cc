@@ -17,27 +17,33 @@
 namespace tensorferry {
 namespace {
 
-// Of a type without a guard, or whose guard has no pool: FAILED_PRECONDITION.
+absl::Status NoStream(c10::Device device, const c10::Error& error) {
+  return absl::FailedPreconditionError(absl::StrCat(
+      "no stream on ", device.str(), ": ", error.what_without_backtrace()));
+}
+
+// kPool is what a plan says where nobody has asked for a kind. A type without a
+// guard, or whose guard has no pool, has all of its work on its default stream.
+// FAILED_PRECONDITION: the device has failed; the type has none of high
+// priority.
 absl::StatusOr<c10::Stream> FromPool(c10::Device device, bool high_priority) {
   try {
     return c10::impl::VirtualGuardImpl(device.type())
         .getStreamFromGlobalPool(device, high_priority);
+  } catch (const c10::AcceleratorError& e) {
+    return NoStream(device, e);
   } catch (const c10::Error& e) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "no stream on ", device.str(), ": ", e.what_without_backtrace()));
+    if (high_priority) return NoStream(device, e);
+    return c10::Stream(c10::Stream::DEFAULT, device);
   }
 }
 
-// kPool is what a plan says where nobody has asked for a kind. A type without a
-// pool has all of its work on its default stream.
 absl::StatusOr<c10::Stream> MakeStream(const StreamSpec& spec) {
   FERRY_ASSIGN_OR_RETURN(const c10::Device device, TorchDeviceOf(spec.device));
-  const c10::Stream only(c10::Stream::DEFAULT, device);
-  if (spec.kind == StreamKind::kDefault) return only;
-  const bool high_priority = spec.kind == StreamKind::kHighPriority;
-  absl::StatusOr<c10::Stream> pooled = FromPool(device, high_priority);
-  if (!pooled.ok() && !high_priority) return only;
-  return pooled;
+  if (spec.kind == StreamKind::kDefault) {
+    return c10::Stream(c10::Stream::DEFAULT, device);
+  }
+  return FromPool(device, spec.kind == StreamKind::kHighPriority);
 }
 
 absl::StatusOr<StreamSet> MakeStreams(const std::vector<StreamSpec>& specs) {

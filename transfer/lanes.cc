@@ -466,9 +466,13 @@ void Lanes::OnEnded(Lane* key, absl::Status why) {
   // The accepting side may be up, and end lanes, before the dialing one knows.
   // No accident makes a peer break the framing. A lane that is opened again has
   // the same channels.
-  if (index == 0 || (accepts_ && !up_) || absl::IsDataLoss(why) ||
-      contexts_.back().HasLostAChannel()) {
+  if (index == 0 || (accepts_ && !up_) || absl::IsDataLoss(why)) {
     return Fail(std::move(why));
+  }
+  if (contexts_.back().HasLostAChannel()) {
+    return Fail(absl::UnavailableError(
+        absl::StrCat("a channel of all lanes is lost; lane ", index,
+                     " ended with: ", why.message())));
   }
   Slot& slot = slots_[index];
   slot.ended_with = std::move(why);
@@ -593,8 +597,10 @@ void Lanes::SendFrame(const Frame& frame, std::string inline_bytes) {
 void Lanes::WriteBody(int lane, tensorpipe::Message message, BodyDone done) {
   std::vector<Part> parts;
   for (const auto& tensor : message.tensors) {
-    parts.push_back(PartOf(lane, tensor.buffer, tensor.length,
-                           tensor.targetDevice.value()));
+    auto part =
+        PartOf(lane, tensor.buffer, tensor.length, tensor.targetDevice.value());
+    if (!part.ok()) return FailBody(part.status(), std::move(done));
+    parts.push_back(*std::move(part));
   }
   Lane::Written written = Tallied(std::move(parts), std::move(done));
   Lane* to = slots_[lane].lane;
@@ -613,8 +619,10 @@ void Lanes::ReadBody(int lane, tensorpipe::Allocation allocation,
   std::vector<Part> parts;
   for (size_t i = 0; slot.described && i < allocation.tensors.size(); ++i) {
     const auto& tensor = slot.described->tensors[i];
-    parts.push_back(PartOf(lane, allocation.tensors[i].buffer, tensor.length,
-                           tensor.sourceDevice));
+    auto part = PartOf(lane, allocation.tensors[i].buffer, tensor.length,
+                       tensor.sourceDevice);
+    if (!part.ok()) return FailBody(part.status(), std::move(done));
+    parts.push_back(*std::move(part));
   }
   slot.described.reset();
   Lane::Written read = Tallied(std::move(parts), std::move(done));
@@ -625,16 +633,22 @@ void Lanes::ReadBody(int lane, tensorpipe::Allocation allocation,
   loop_->Post([read = std::move(read)]() mutable { std::move(read)(false); });
 }
 
-Lanes::Part Lanes::PartOf(int lane, const tensorpipe::Buffer& buffer,
-                          uint64_t nbytes,
-                          const tensorpipe::Device& remote) const {
+// tensorpipe would not survive it.
+void Lanes::FailBody(absl::Status why, BodyDone done) {
+  Fail(std::move(why));
+  loop_->Post(
+      [done = std::move(done)]() mutable { std::move(done)(false, {}); });
+}
+
+absl::StatusOr<Lanes::Part> Lanes::PartOf(
+    int lane, const tensorpipe::Buffer& buffer, uint64_t nbytes,
+    const tensorpipe::Device& remote) const {
   Part part;
   // CUDA is asked where the memory is, which throws if its device has failed.
-  // tensorpipe asks too, and then the lane ends.
   tensorpipe::Device local;
   const absl::Status known = CatchExceptions("asking for the device of memory",
                                              [&] { local = buffer.device(); });
-  if (!known.ok()) return part;
+  if (!known.ok()) return absl::FailedPreconditionError(known.message());
   part.path = PathTo(lane, DeviceId{local.type, local.index},
                      DeviceId{remote.type, remote.index});
   part.nbytes = nbytes;

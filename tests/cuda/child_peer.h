@@ -40,7 +40,7 @@ class ChildPeer {
 int ServeAsChild(
     const std::function<void(std::shared_ptr<Session>)>& on_session,
     const std::function<std::string(const std::string& line)>& answer =
-        nullptr);
+        [](const std::string& line) { return "unknown: " + line; });
 
 }  // namespace testing
 }  // namespace tensorferry

@@ -19,7 +19,7 @@ namespace testing {
 
 // A session within this process from cuda:0 to cuda:1 over one channel, and
 // from cuda:1 to cuda:0. Callbacks come one by one, in the order of what they
-// tell of.
+// tell of, but for those of blocking calls, which are quick.
 class DevicePairTest : public software_gpu::SoftwareGpuTorchTest {
  protected:
   static constexpr int64_t kFloats = 1'000'000;  // 4 chunks of cuda_basic

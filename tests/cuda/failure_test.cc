@@ -329,8 +329,8 @@ TEST_P(FailureTest, WhatSharesALaneWithACancelledSendIsSentAgain) {
   Far("receive held");
   Far("receive");
   near_->Send(1, /*held=*/true);
-  near_->Send(2, /*held=*/false);
   AwaitStandstill();
+  near_->Send(2, /*held=*/false);
   ExpectSendToBeCancelled();
   EXPECT_THAT(near_->Sent(1), IsOk());
   EXPECT_EQ(Far("received 1"), "OK 2");

@@ -94,6 +94,7 @@ TEST_P(SessionFenceTest, AMessageEndsAfterTheStreamThatMakesIt) {
   EXPECT_TRUE(Fence(1));
   Ping();
   EXPECT_FALSE(received_.came());
+  EXPECT_FALSE(sent_.came());
   software_gpu::Release(maker_);
   ASSERT_THAT(sent_.Wait(), IsOk());
   ASSERT_THAT(received_.Wait(), IsOk());

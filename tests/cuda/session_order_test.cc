@@ -200,7 +200,9 @@ TEST_F(FailingDeviceTest, OneThatFailsBeforeABodyLeavesIsAStatus) {
   cudaGetLastError();
   Ended<Received> received;
   receiver().Receive({}, received.Callback());
-  EXPECT_FALSE(sent.Wait().ok());
+  EXPECT_THAT(sent.Wait().status(),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("cudaErrorIllegalAddress")));
   EXPECT_FALSE(received.Wait().ok());
   software_gpu::ClearFailures();
 }
