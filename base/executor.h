@@ -3,6 +3,7 @@
 
 #include <deque>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -19,6 +20,8 @@ class Executor {
  public:
   virtual ~Executor() = default;
   virtual void Run(Task task) = 0;
+  // The same before it returns, on the calling thread.
+  virtual void RunHere(Task task) { std::move(task)(); }
 
   static Executor* Inline();  // runs tasks on the calling thread
 };

@@ -40,6 +40,9 @@ class WriteBuffers {
   const std::vector<Region>& regions() const { return regions_; }
   uint64_t nbytes() const { return manifest_.BytesOnWire(); }
 
+  // What is left is the manifest: the caller's tensors are let go of.
+  void DropBytes();
+
  private:
   friend class Serializer;
   Manifest manifest_;

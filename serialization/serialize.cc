@@ -544,6 +544,14 @@ absl::Status Serializer::PreparePayload() {
   return absl::OkStatus();
 }
 
+void WriteBuffers::DropBytes() {
+  regions_.clear();
+  tensors_.clear();
+  prepared_.clear();
+  packed_.clear();
+  payload_ = nullptr;
+}
+
 absl::StatusOr<WriteBuffers> Serialize(TensorMessage message,
                                        const SerializeOptions& options) {
   return CatchTorchErrors(

@@ -12,8 +12,8 @@
 namespace tensorferry::blocking {
 
 // Twins of the asynchronous calls that wait for their end, for tests, examples
-// and commands. Never call them from a callback: the executor's threads are
-// what they wait for. Each ends by its operation's own timeout.
+// and commands. Never call them from a callback: the executor's threads and the
+// loop are what they wait for. Each ends by its operation's own timeout.
 absl::StatusOr<std::shared_ptr<Session>> Connect(Peer& peer,
                                                  const std::string& address,
                                                  Offer offer,

@@ -10,6 +10,12 @@ namespace {
 
 thread_local int depth = 0;  // of user code on this thread
 
+void Contain(Task& task) {
+  RunUserCode("a callback", [&] { std::move(task)(); }).IgnoreError();
+  // What the task holds may be the user's, too.
+  RunUserCode("a callback", [&] { task = nullptr; }).IgnoreError();
+}
+
 }  // namespace
 
 absl::Status RunUserCode(absl::string_view what,
@@ -22,11 +28,9 @@ absl::Status RunUserCode(absl::string_view what,
 bool InUserCode() { return depth > 0; }
 
 void UserExecutor::Run(Task task) {
-  executor_->Run([task = std::move(task)]() mutable {
-    RunUserCode("a callback", [&] { std::move(task)(); }).IgnoreError();
-    // What the task holds may be the user's, too.
-    RunUserCode("a callback", [&] { task = nullptr; }).IgnoreError();
-  });
+  executor_->Run([task = std::move(task)]() mutable { Contain(task); });
 }
+
+void UserExecutor::RunHere(Task task) { Contain(task); }
 
 }  // namespace tensorferry

@@ -23,6 +23,7 @@ class UserExecutor final : public Executor {
   // `executor` must outlive this; tasks do not need this any more.
   explicit UserExecutor(Executor* executor) : executor_(executor) {}
   void Run(Task task) override;
+  void RunHere(Task task) override;
 
  private:
   Executor* const executor_;

@@ -663,13 +663,13 @@ void IncomingMessages::VerifyAndTell(std::shared_ptr<Delivery> delivery) {
     delivery->message.reset();
     if (delivery->streams.empty()) return Conclude(*delivery, absl::OkStatus());
     return {[this, delivery] {
-              host_->WhenReached(delivery->streams,
-                                 [this, delivery](const absl::Status& reached) {
-                                   LinkHost::Afterwards rest =
-                                       Conclude(*delivery, reached);
-                                   std::move(rest.on_loop)();
-                                   host_->Tell(std::move(rest.for_user));
-                                 });
+              host_->WhenReached(
+                  delivery->streams,
+                  [this, delivery](const absl::Status& reached) {
+                    LinkHost::Afterwards rest = Conclude(*delivery, reached);
+                    std::move(rest.on_loop)();
+                    host_->Tell(std::move(rest.for_user), rest.quick);
+                  });
             },
             nullptr};
   });

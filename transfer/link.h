@@ -31,8 +31,9 @@ struct SendOptions {
   // Whether tensors on devices have digests too, if the plan has any: each side
   // copies them to pinned memory of the host for it.
   bool digest_devices = false;
-  // `done` returns at once, waits for nothing, throws nothing and lets go of
-  // nothing large. So the loop may run it, which saves a change of threads.
+  // `done` returns at once, waits for nothing (for no operation either), throws
+  // nothing, and drops no tensor's last copy. So the loop may run it, ahead of
+  // callbacks that wait for a thread, which saves a change of threads.
   bool done_is_quick = false;
 };
 
@@ -95,9 +96,8 @@ struct LinkCounters {
 // streams is over. So one on a stream that stands still does not end.
 //
 // Callbacks run on the endpoint's executor (see done_is_quick), exactly once
-// each. Destroying a
-// link closes it; pending callbacks then run with CANCELLED, never inside the
-// destructor.
+// each. Destroying a link closes it; pending callbacks then run with CANCELLED,
+// never inside the destructor.
 class Link {
  public:
   virtual ~Link() = default;

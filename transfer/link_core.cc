@@ -247,8 +247,7 @@ void LinkCore::Work(Weight weight, absl::AnyInvocable<Afterwards() &&> work) {
       --work_pending_;
       std::move(afterwards.on_loop)();
       if (!afterwards.for_user) return;
-      if (afterwards.quick) return std::move(afterwards.for_user)();
-      Tell(std::move(afterwards.for_user));
+      Tell(std::move(afterwards.for_user), afterwards.quick);
     });
   }
   executor_->Run([self = shared_from_this(), work = std::move(work)]() mutable {
@@ -281,7 +280,10 @@ void LinkCore::WhenReached(const std::vector<Region>& regions,
       });
 }
 
-void LinkCore::Tell(Task task) { executor_->Run(std::move(task)); }
+void LinkCore::Tell(Task task, bool quick) {
+  if (quick) return executor_->RunHere(std::move(task));
+  executor_->Run(std::move(task));
+}
 
 void LinkCore::Later(Task task) {
   loop_->Post([self = shared_from_this(), task = std::move(task)]() mutable {

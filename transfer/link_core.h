@@ -75,7 +75,7 @@ class LinkCore : public LinkHost,
   void Work(Weight weight, absl::AnyInvocable<Afterwards() &&> work) override;
   void WhenReached(const std::vector<Region>& regions,
                    DoneStatus reached) override;
-  void Tell(Task task) override;
+  void Tell(Task task, bool quick = false) override;
   void Later(Task task) override;
   void EndSoon(absl::Status why) override;
   void AfterEvent() override;

@@ -20,20 +20,19 @@ namespace tensorferry {
 // What the two directions of a link share, and what they ask of the link.
 class LinkHost {
  public:
-  // What is left to do after work on the executor: first on the loop, then,
-  // where the work was done, for the user.
+  // What is left to do after work: first on the loop, then for the user.
   struct Afterwards {
     Task on_loop, for_user;
-    bool quick = false;  // `for_user` is, see SendOptions::done_is_quick
+    bool quick = false;  // `for_user` is
   };
 
   virtual ~LinkHost() = default;
 
   // Light work takes some microseconds, less than the way to another thread.
   enum class Weight { kLight, kHeavy };
-  // Runs `work`: on the executor if it is heavy, else in the loop's next turn
-  // (and `for_user` on the executor, if it is not quick). The link does not
-  // close before `on_loop` has run. Loop only.
+  // Runs `work`: on the executor if it is heavy, and `for_user` after it there;
+  // else in the loop's next turn, and tells the user as Tell does. The link
+  // does not close before `on_loop` has run. Loop only.
   virtual void Work(Weight weight,
                     absl::AnyInvocable<Afterwards() &&> work) = 0;
   // Runs `reached` on the loop once the streams that `regions` are on have come
@@ -42,8 +41,9 @@ class LinkHost {
   // only.
   virtual void WhenReached(const std::vector<Region>& regions,
                            DoneStatus reached) = 0;
-  // Tells a user. Any thread.
-  virtual void Tell(Task task) = 0;
+  // Tells a user: on the executor, or, if it is quick (see
+  // SendOptions::done_is_quick), at once. Any thread.
+  virtual void Tell(Task task, bool quick = false) = 0;
   // Runs `task` on the loop in a later turn.
   virtual void Later(Task task) = 0;
   // Ends the link from the loop's next turn on.

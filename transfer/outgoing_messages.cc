@@ -83,6 +83,7 @@ absl::Status OutgoingMessages::Prepare(const LinkHost& host,
         DigestOf(manifest, sending.buffers.regions(), DigestScope::kHost);
     sending.digests = header.digests;
   }
+  sending.buffers.DropBytes();
   return absl::OkStatus();
 }
 
@@ -323,16 +324,16 @@ void OutgoingMessages::TellOfEnd(OperationId id,
     result = LinkHost::About(absl::StrCat("send ", id, " to ", host_->Whom()),
                              status);
   }
-  // Giving back the memory of a large message is not quick.
-  const bool quick = sending->done_is_quick &&
-                     sending->buffers.nbytes() <= host_->rules.inline_bytes;
-  Task tell = [sending = std::move(sending),
-               result = std::move(result)]() mutable {
-    Done<Receipt> done = std::move(sending->done);
-    sending.reset();  // the tensors are the user's again
-    std::move(done)(std::move(result));
-  };
-  quick ? std::move(tell)() : host_->Tell(std::move(tell));
+  // To let go of the user's tensors may take its time.
+  const bool quick =
+      sending->done_is_quick && sending->buffers.regions().empty();
+  host_->Tell(
+      [sending = std::move(sending), result = std::move(result)]() mutable {
+        Done<Receipt> done = std::move(sending->done);
+        sending.reset();  // the tensors are the user's again
+        std::move(done)(std::move(result));
+      },
+      quick);
 }
 
 Receipt OutgoingMessages::MakeReceipt(OperationId id,

@@ -54,10 +54,26 @@ TEST_F(LinkTest, QuickCallbacksComeThoughBothThreadsForCallbacksAreBusy) {
   callee().Receive({.done_is_quick = true}, received.done());
   caller().Send(PatternMessage(1000, 5), {}, {.done_is_quick = true},
                 sent.done());
+  EXPECT_TRUE(sent.ComesWithin(std::chrono::seconds(30)));
+  EXPECT_TRUE(received.ComesWithin(std::chrono::seconds(30)));
+  go.Notify();
   EXPECT_THAT(sent.Wait(), IsOk());
   EXPECT_THAT(received.Wait(), IsOk());
-  go.Notify();
   over.Wait();
+}
+
+// They would be let go of on the loop.
+TEST_F(LinkTest, ASmallMessageHoldsNoTensorOnceSendReturns) {
+  Connect(BasicRules());
+  at::Tensor tensor = Pattern(1000, 3);
+  TensorMessage message = {.tensors = {tensor}};
+  Outcome<Receipt> sent;
+  caller().Send(std::move(message), {}, {}, sent.done());
+  EXPECT_EQ(tensor.use_count(), 1u);
+  Outcome<Received> received;
+  callee().Receive({}, received.done());
+  EXPECT_THAT(sent.Wait(), IsOk());
+  ASSERT_TRUE(SameBytes(received.Wait()->message.tensors[0], tensor));
 }
 
 TEST_F(LinkTest, LargeMessageGoesInBodies) {
