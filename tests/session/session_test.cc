@@ -429,6 +429,21 @@ TEST_F(SessionTest, APeerMayBeDestroyedInItsOwnCallback) {
   ended.WaitForNotification();
 }
 
+// By what its callback holds, on the loop.
+TEST_F(SessionTest, APeerMayGoWithAQuickCallback) {
+  FERRY_ASSERT_OK_AND_ASSIGN(auto ours, Connect());
+  auto theirs = Accepted(0);
+  ASSERT_NE(theirs, nullptr);
+  absl::Notification ended;
+  theirs->OnEnd([&](SessionReport) { ended.Notify(); });
+  Session& session = *ours;
+  session.Send({.payload = "last words"}, {.done_is_quick = true},
+               [peer = std::move(caller_),
+                ours = std::move(ours)](absl::StatusOr<Receipt>) {});
+  ASSERT_THAT(blocking::Receive(*theirs), IsOk());
+  ended.WaitForNotification();
+}
+
 // Those of threads that nobody has joined count, too.
 int ThreadStacks() {
   pthread_attr_t defaults;
