@@ -1,5 +1,6 @@
 """The two processes of one contestant, told by lines of JSON what to do."""
 
+import contextlib
 import json
 import os
 import select
@@ -80,7 +81,9 @@ class _Process:
 
   def end(self):
     self.signal(signal.SIGCONT)
-    self._process.stdin.close()
+    # One that has died leaves what it was told.
+    with contextlib.suppress(BrokenPipeError):
+      self._process.stdin.close()
     try:
       self._process.wait(timeout=5)
     except subprocess.TimeoutExpired:
