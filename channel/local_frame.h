@@ -23,7 +23,7 @@ using MemoryNonce = std::array<uint8_t, 16>;
 //              them to that place in one of my arenas)
 //   sender:    after STREAM, DATA (number, length of the piece) and the piece
 //              itself, until all are sent; after WANT, PLACED (they are there),
-//              or CANNOT, and the offer stands as before
+//              or CANNOT, and the offer stands as before, but for WANT
 //   receiver:  ARENA (number of its place, length), with its descriptor, before
 //              the first WANT for it. Whatever had that place is gone
 //
