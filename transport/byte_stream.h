@@ -38,8 +38,9 @@ class ByteStream {
   // byte that is taken: after kBlocked it has not gone.
   virtual Result WriteWith(int descriptor, const iovec* buffers, int count);
   // From now on descriptors that come are kept: DATA_LOSS if there are more
-  // with one write than kMostAtOnce, or none are left for this process. Before,
-  // the system drops them.
+  // with one write than kMostAtOnce, or one that is no memory of a memfd's,
+  // sealed at its size. Where this process may not have one more, an invalid
+  // one stands for those that did not come. Before, they are dropped.
   virtual void TakeDescriptors() {}
   static constexpr int kMostAtOnce = 4;
 
@@ -51,6 +52,7 @@ class ByteStream {
 
  protected:
   explicit ByteStream(UniqueFd fd) : fd_(std::move(fd)) {}
+  UniqueFd TakeSocket() { return std::move(fd_); }  // to close it
 
  private:
   UniqueFd fd_;

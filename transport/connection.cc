@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/exception_status.h"
 #include "base/status_macros.h"
+#include "transport/close_elsewhere.h"
 #include "transport/descriptors.h"
 #include "transport/hub.h"
 #include "transport/hub_error.h"
@@ -212,9 +213,13 @@ void Connection::Fail(absl::Status why) {
   if (stream_ != nullptr) loop_->Unwatch(watch_);
   stream_ = nullptr;
   stash_ = {};
+  std::deque<UniqueFd> nobody_took;
   {
     absl::MutexLock lock(&mu_);
-    descriptors_.clear();
+    nobody_took.swap(descriptors_);
+  }
+  for (UniqueFd& descriptor : nobody_took) {
+    CloseElsewhere(std::move(descriptor));
   }
   if (auto abandon = std::exchange(abandon_, nullptr)) abandon();
   owner_->OnOver(this);

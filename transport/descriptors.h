@@ -12,11 +12,12 @@ namespace tensorferry {
 
 // File descriptors beside the bytes of a hub's connection. Only unix sockets
 // carry them, and only after both ends have proved the session's key: what a
-// stranger sends the system drops. Any thread.
+// stranger sends is dropped. They are of memory of a memfd's that is sealed
+// against shrinking and growing: to close others may block. Any thread.
 
 // So many that came may wait to be taken. With more, or more than
-// ByteStream::kMostAtOnce of them at once, the connection ends with DATA_LOSS,
-// and closes them.
+// ByteStream::kMostAtOnce of them at once, or one of another kind, the
+// connection ends with DATA_LOSS, and they are closed.
 inline constexpr size_t kMostDescriptorsWaiting = 8;
 
 // FAILED_PRECONDITION: not over TCP or TLS, not before it is connected, not on
@@ -32,8 +33,8 @@ void WriteWithDescriptor(
     const void* data, size_t length,
     tensorpipe::transport::Connection::write_callback_fn done);
 
-// The oldest of those that came; nullopt: none. It may be of any kind, and is
-// closed on exec.
+// The oldest of those that came; nullopt: none. It is closed on exec. Invalid:
+// it could not come, most likely since this process has as many open as it may.
 std::optional<UniqueFd> TakeDescriptor(
     const tensorpipe::transport::Connection& connection);
 
