@@ -274,13 +274,16 @@ std::optional<uint8_t> BufferExchange::HandOver(
     place = std::find_if(handed_over_.begin(), handed_over_.end(), gone);
     if (place == handed_over_.end()) return std::nullopt;
     *place = arena;
-    auto bytes = std::make_shared<LocalFrameBytes>(EncodeLocalFrame(
-        {.kind = Kind::kArena,
-         .arena = static_cast<uint8_t>(place - handed_over_.begin()),
-         .length = arena->nbytes()}));
+    LocalFrame frame{
+        .kind = Kind::kArena,
+        .arena = static_cast<uint8_t>(place - handed_over_.begin()),
+        .length = arena->nbytes()};
+    auto with = std::make_shared<LocalFrameBytes>(EncodeLocalFrame(frame));
+    frame.reason = "the receiver's system does not let the descriptor go";
+    auto without = std::make_shared<LocalFrameBytes>(EncodeLocalFrame(frame));
     session_->options().descriptors.write(
-        *connection_, arena->descriptor(), bytes->data(), bytes->size(),
-        OnLoop([bytes, arena](BufferExchange&) {}));
+        *connection_, arena->descriptor(), with->data(), without->data(),
+        with->size(), OnLoop([with, without, arena](BufferExchange&) {}));
   }
   return static_cast<uint8_t>(place - handed_over_.begin());
 }
@@ -309,6 +312,11 @@ absl::Status BufferExchange::OnArena(const LocalFrame& frame) {
   LetGo(place);
   if (!descriptors.take) {
     place = absl::FailedPreconditionError("it takes no descriptors");
+    ReadFrame();
+    return absl::OkStatus();
+  }
+  if (!frame.reason.empty()) {
+    place = absl::FailedPreconditionError(frame.reason);
     ReadFrame();
     return absl::OkStatus();
   }

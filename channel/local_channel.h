@@ -30,9 +30,9 @@ struct DescriptorPassing {
   // Why the connection carries none; OK: it does.
   std::function<absl::Status(const Connection&)> carried_by;
   // Connection::write. The peer has `descriptor`, which stays open until then,
-  // no later than the bytes.
+  // no later than the bytes. If it cannot go, `without` does, in their place.
   std::function<void(Connection&, int descriptor, const void* data,
-                     size_t length, Written)>
+                     const void* without, size_t length, Written)>
       write;
   // The oldest that came; nullopt: none.
   std::function<std::optional<UniqueFd>(const Connection&)> take;

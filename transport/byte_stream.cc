@@ -76,8 +76,13 @@ class PlainStream final : public ByteStream {
     rights->cmsg_type = SCM_RIGHTS;
     rights->cmsg_len = CMSG_LEN(sizeof(descriptor));
     std::memcpy(CMSG_DATA(rights), &descriptor, sizeof(descriptor));
-    return ResultOf("sendmsg with a descriptor",
-                    sendmsg(fd(), &message, MSG_DONTWAIT | MSG_NOSIGNAL));
+    const ssize_t bytes = sendmsg(fd(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    // Too many that nobody has received (of this user), or a security module.
+    if (bytes < 0 &&
+        (errno == ETOOMANYREFS || errno == EPERM || errno == EACCES)) {
+      return {.state = State::kNoDescriptor};
+    }
+    return ResultOf("sendmsg with a descriptor", bytes);
   }
 
   void TakeDescriptors() override { takes_descriptors_ = true; }

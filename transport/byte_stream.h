@@ -17,7 +17,7 @@ namespace tensorferry {
 // raises SIGPIPE.
 class ByteStream {
  public:
-  enum class State { kOk, kBlocked, kEnd, kFailed };
+  enum class State { kOk, kBlocked, kEnd, kFailed, kNoDescriptor };
   struct Result {
     State state = State::kOk;
     size_t bytes = 0;      // with kOk: moved, at least one
@@ -35,7 +35,8 @@ class ByteStream {
   virtual Result Write(const iovec* buffers, int count) = 0;
 
   // Of unix sockets only. The same with a descriptor, which goes with the first
-  // byte that is taken: after kBlocked it has not gone.
+  // byte that is taken: after kBlocked it has not gone. kNoDescriptor: nothing
+  // has, since the system does not let this process send one.
   virtual Result WriteWith(int descriptor, const iovec* buffers, int count);
   // From now on descriptors that come are kept: DATA_LOSS if there are more
   // with one write than kMostAtOnce, or one that is no memory of a memfd's,

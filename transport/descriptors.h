@@ -27,10 +27,11 @@ absl::Status CarriesDescriptors(
 
 // Connection::write, of a connection that carries descriptors. The peer has
 // `descriptor` no later than the first of the bytes. It must stay open until
-// `done`; the peer's is one of its own.
+// `done`; the peer's is one of its own. `without` is as long as `data`, and is
+// written instead where the system does not let the descriptor go.
 void WriteWithDescriptor(
     tensorpipe::transport::Connection& connection, int descriptor,
-    const void* data, size_t length,
+    const void* data, const void* without, size_t length,
     tensorpipe::transport::Connection::write_callback_fn done);
 
 // The oldest of those that came; nullopt: none. It is closed on exec. Invalid:

@@ -249,6 +249,19 @@ TEST(PoolChannelTest, SenderThatTakesNoDescriptorsIsRead) {
   ExpectCarried(pair.far_side.carried(), 3, "vm", "takes no descriptors");
 }
 
+TEST(PoolChannelTest, WhereNoDescriptorMayGoItIsRead) {
+  const auto pool = NewPool();
+  LocalChannelOptions receiver = Options(pool);
+  receiver.descriptors.write = [](Connection& connection, int, const void*,
+                                  const void* without, size_t length,
+                                  DescriptorPassing::Written written) {
+    connection.write(without, length, std::move(written));
+  };
+  Pair pair(Options(), receiver);
+  for (int i = 0; i < 3; ++i) Transfer(pair, *pool, kMiB, __LINE__);
+  ExpectCarried(pair.far_side.carried(), 3, "vm", "does not let");
+}
+
 TEST(PoolChannelTest, ConnectionThatCarriesNoDescriptorsIsRead) {
   const auto pool = NewPool();
   Pair<UvConnections> pair(Options(), Options(pool));
@@ -615,8 +628,8 @@ TEST_F(LyingReceiverTest, ArenaThatNoDescriptorIsLeftForIsNotWritten) {
   rlimit none = before;
   none.rlim_cur = UniqueFd(dup(memory.get())).get();
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
-  WriteWithDescriptor(*wire_.dialed, memory.get(), arena.data(), arena.size(),
-                      [](const tensorpipe::Error&) {});
+  WriteWithDescriptor(*wire_.dialed, memory.get(), arena.data(), arena.data(),
+                      arena.size(), [](const tensorpipe::Error&) {});
   Want(0);
   ExpectCannot("ulimit");
   setrlimit(RLIMIT_NOFILE, &before);

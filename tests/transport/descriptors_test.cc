@@ -12,6 +12,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <filesystem>
 #include <future>
 #include <iterator>
@@ -24,6 +25,7 @@
 #include "absl/time/clock.h"
 #include "tests/testing/child_process.h"
 #include "tests/transport/connection_fixture.h"
+#include "tests/transport/system_calls.h"
 
 namespace tensorferry {
 namespace {
@@ -141,7 +143,8 @@ class DescriptorsTest : public ConnectionFixture {
       const std::string& bytes) {
     auto done = std::make_shared<std::promise<absl::Status>>();
     WriteWithDescriptor(connection, descriptor.get(), bytes.data(),
-                        bytes.size(), [done](const tensorpipe::Error& error) {
+                        bytes.data(), bytes.size(),
+                        [done](const tensorpipe::Error& error) {
                           done->set_value(error ? HubErrorStatus(error.what())
                                                 : absl::OkStatus());
                         });
@@ -199,6 +202,23 @@ TEST_F(DescriptorsTest, ComesNoLaterThanItsBytesAndIsClosedOnExec) {
   EXPECT_EQ(TextOf(came), "hello");
   EXPECT_NE(fcntl(came->get(), F_GETFD) & FD_CLOEXEC, 0);
   EXPECT_FALSE(TakeDescriptor(*accepted_).has_value());
+}
+
+TEST_F(DescriptorsTest, WhereItMayNotGoOtherBytesCome) {
+  Open(Wire::kUnix);
+  const UniqueFd file = FileOf("hello");
+  const std::string bytes = "x", without = "y";
+  for (const int error : {ETOOMANYREFS, EPERM, EACCES, 0}) {
+    FailSendingDescriptors(error);
+    std::promise<bool> written;
+    WriteWithDescriptor(
+        *dialed_, file.get(), bytes.data(), without.data(), 1,
+        [&](const tensorpipe::Error& error) { written.set_value(!error); });
+    ASSERT_THAT(ReadByte(), IsOk());
+    EXPECT_TRUE(written.get_future().get());
+    EXPECT_EQ(byte_, error == 0 ? 'x' : 'y');
+    EXPECT_EQ(TakeDescriptor(*accepted_).has_value(), error == 0);
+  }
 }
 
 // Both larger and smaller than what a socket takes at once, many in one turn.
