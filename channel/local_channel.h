@@ -34,7 +34,7 @@ struct DescriptorPassing {
   std::function<void(Connection&, int descriptor, const void* data,
                      const void* without, size_t length, Written)>
       write;
-  // The oldest that came; nullopt: none.
+  // The oldest that came; nullopt: none; invalid: it could not come.
   std::function<std::optional<UniqueFd>(const Connection&)> take;
 };
 
