@@ -146,7 +146,8 @@ void BufferExchange::OnFrame() {
       {reinterpret_cast<const char*>(incoming_.data()), incoming_.size()});
   absl::Status status = frame.ok() ? Handle(*frame) : frame.status();
   if (!status.ok()) return Fail(status);
-  ReadFrame();  // of DATA: behind the piece
+  // Of DATA: behind the piece. ARENA has to be mapped first.
+  if (frame->kind != Kind::kArena) ReadFrame();
   Advance();
 }
 
@@ -273,13 +274,16 @@ std::optional<uint8_t> BufferExchange::HandOver(
     place = std::find_if(handed_over_.begin(), handed_over_.end(), gone);
     if (place == handed_over_.end()) return std::nullopt;
     *place = arena;
-    auto bytes = std::make_shared<LocalFrameBytes>(EncodeLocalFrame(
-        {.kind = Kind::kArena,
-         .arena = static_cast<uint8_t>(place - handed_over_.begin()),
-         .length = arena->nbytes()}));
+    LocalFrame frame{
+        .kind = Kind::kArena,
+        .arena = static_cast<uint8_t>(place - handed_over_.begin()),
+        .length = arena->nbytes()};
+    auto with = std::make_shared<LocalFrameBytes>(EncodeLocalFrame(frame));
+    frame.reason = "the receiver's system does not let the descriptor go";
+    auto without = std::make_shared<LocalFrameBytes>(EncodeLocalFrame(frame));
     session_->options().descriptors.write(
-        *connection_, arena->descriptor(), bytes->data(), bytes->size(),
-        OnLoop([bytes, arena](BufferExchange&) {}));
+        *connection_, arena->descriptor(), with->data(), without->data(),
+        with->size(), OnLoop([with, without, arena](BufferExchange&) {}));
   }
   return static_cast<uint8_t>(place - handed_over_.begin());
 }
@@ -292,64 +296,103 @@ absl::Status BufferExchange::OnCannot(const LocalFrame& cannot) {
 
 // What the peer may still write to is not the user's any more.
 void BufferExchange::FenceOpenBuffers() {
-  for (const WantedBuffers::Open& buffer : wanted_.OpenToPeer()) {
+  wanted_.ForEachOpenToPeer([this](const WantedBuffers::Open& buffer) {
     // See MakeLocalChannel.
     session_->options().pool->Fence(buffer.data, buffer.length).IgnoreError();
-  }
+  });
 }
 
 // ---- the peer's pool
 
+// The next frame is read when this one's descriptor is mapped and closed: a
+// peer cannot have more of them open here than wait in the connection.
 absl::Status BufferExchange::OnArena(const LocalFrame& frame) {
-  auto arena = std::make_shared<PeersArena>();
-  arena->nbytes = frame.length;
   const DescriptorPassing& descriptors = session_->options().descriptors;
+  ArenaPlace& place = places_[frame.arena];
+  LetGo(place);
   if (!descriptors.take) {
-    arena->mapped = absl::FailedPreconditionError("it takes no descriptors");
-  } else if (auto descriptor = descriptors.take(*connection_)) {
-    arena->descriptor = *std::move(descriptor);
-  } else {
+    place = absl::FailedPreconditionError("it takes no descriptors");
+    ReadFrame();
+    return absl::OkStatus();
+  }
+  if (!frame.reason.empty()) {
+    place = absl::FailedPreconditionError(frame.reason);
+    ReadFrame();
+    return absl::OkStatus();
+  }
+  std::optional<UniqueFd> descriptor = descriptors.take(*connection_);
+  if (!descriptor) {
     return absl::DataLossError(
         "local channel: the peer hands over an arena without its descriptor");
   }
-  Unmap(std::exchange(peers_[frame.arena], std::move(arena)));
+  if (descriptor->valid()) {
+    MapArena(*std::move(descriptor), frame);
+    return absl::OkStatus();
+  }
+  place = absl::ResourceExhaustedError(
+      "the arena's descriptor could not come: the process has as many open as "
+      "it may (ulimit -n), or the system refuses it");
+  ReadFrame();
   return absl::OkStatus();
 }
 
+// Blocks: not on the loop.
+void BufferExchange::MapArena(UniqueFd descriptor, const LocalFrame& frame) {
+  RunOnCopier(
+      mapping_,
+      [descriptor = std::move(descriptor), nbytes = frame.length,
+       arenas = session_->mapped_arenas()]() mutable {
+        return arenas->Map(std::move(descriptor), nbytes);
+      },
+      [arena = frame.arena](BufferExchange& self, const auto& mapped) {
+        self.places_[arena] = mapped;
+        if (self.failed()) return;
+        self.ReadFrame();
+        self.Advance();
+      });
+}
+
 // Milliseconds where pages are small: not on the loop.
-void BufferExchange::Unmap(std::shared_ptr<PeersArena> arena) {
-  if (arena == nullptr) return;
-  session_->options().copier->Run([arena = std::move(arena)] {});
+void BufferExchange::LetGo(ArenaPlace& place) {
+  if (!place || !place->ok()) return;
+  session_->options().copier->Run([arena = **std::move(place)] {});
+  place.reset();
 }
 
 // One piece at a time.
 absl::Status BufferExchange::PlaceNext() {
-  const std::optional<OfferedBuffers::Copy> copy = offered_.NextCopy();
-  if (!copy) return absl::OkStatus();
-  std::shared_ptr<PeersArena> arena = peers_[copy->arena];
-  if (arena == nullptr || copy->offset > arena->nbytes ||
-      copy->length > arena->nbytes - copy->offset) {
-    return absl::DataLossError(
-        absl::StrCat("local channel: the peer wants ", copy->length,
-                     " bytes at ", copy->offset, " of its arena ", copy->arena,
-                     ", which has ", arena == nullptr ? 0 : arena->nbytes));
+  while (const auto copy = offered_.NextCopy()) {
+    const ArenaPlace& place = places_[copy->arena];
+    if (place && !place->ok()) {
+      WriteFrame(offered_.OnCannotCopy(place->status()));
+      continue;
+    }
+    FERRY_RETURN_IF_ERROR(CheckPlace(*copy));
+    ++sends_.in_use;
+    TellOfCopy(/*begun=*/true);
+    RunOnCopier(
+        placing_,
+        [arena = **place, copy = *copy] {
+          StreamingCopy(arena->data() + copy.offset, copy.from, copy.length);
+          return absl::OkStatus();
+        },
+        [](BufferExchange& self, const auto& placed) {
+          self.OnPlaced(placed);
+        });
   }
-  ++sends_.in_use;
-  TellOfCopy(/*begun=*/true);
-  RunOnCopier(
-      placing_,
-      [arena, arenas = session_->peer_arenas(), copy = *copy] {
-        if (!arena->mapped) {
-          arena->mapped =
-              arenas->Map(std::move(arena->descriptor), arena->nbytes);
-        }
-        if (!arena->mapped->ok()) return arena->mapped->status();
-        StreamingCopy((**arena->mapped)->data() + copy.offset, copy.from,
-                      copy.length);
-        return absl::OkStatus();
-      },
-      [](BufferExchange& self, const auto& placed) { self.OnPlaced(placed); });
   return absl::OkStatus();
+}
+
+absl::Status BufferExchange::CheckPlace(
+    const OfferedBuffers::Copy& copy) const {
+  const ArenaPlace& place = places_[copy.arena];
+  const uint64_t nbytes = place ? (**place)->nbytes() : 0;
+  if (copy.offset <= nbytes && copy.length <= nbytes - copy.offset) {
+    return absl::OkStatus();
+  }
+  return absl::DataLossError(absl::StrCat(
+      "local channel: the peer wants ", copy.length, " bytes at ", copy.offset,
+      " of its arena ", copy.arena, ", which has ", nbytes));
 }
 
 void BufferExchange::OnPlaced(const absl::Status& status) {
@@ -366,20 +409,26 @@ void BufferExchange::OnPlaced(const absl::Status& status) {
 
 // ---- the copier
 
-// `work` on the copier, `then` with what it yields on the loop.
+// `work` on the copier, `then` with what it yields on the loop. What `work`
+// holds is let go of on the copier, too.
 template <class Work, class Then>
 void BufferExchange::RunOnCopier(CopierTask& task, Work work, Then then) {
   ++pending_;
   task.claimed = std::make_shared<std::atomic<bool>>(false);
-  session_->options().copier->Run(
-      [weak = weak_from_this(), claimed = task.claimed, work, then] {
-        if (claimed->exchange(true)) return;
-        auto self = weak.lock();  // pending_ keeps it
-        self->Post([then, yield = work()](BufferExchange& self) {
-          --self.pending_;
-          then(self, yield);
-        });
-      });
+  session_->options().copier->Run([weak = weak_from_this(),
+                                   claimed = task.claimed,
+                                   work = std::move(work), then]() mutable {
+    if (claimed->exchange(true)) return;
+    auto self = weak.lock();  // pending_ keeps it
+    decltype(work()) yield;
+    absl::Status thrown =
+        CatchExceptions("local channel: the copier", [&] { yield = work(); });
+    if (!thrown.ok()) yield = std::move(thrown);
+    self->Post([then, yield = std::move(yield)](BufferExchange& self) {
+      --self.pending_;
+      then(self, yield);
+    });
+  });
 }
 
 bool BufferExchange::GiveUp(CopierTask& task) {
@@ -399,6 +448,7 @@ void BufferExchange::GiveUpQueued() {
     --sends_.in_use;
     TellOfCopy(/*begun=*/false);
   }
+  GiveUp(mapping_);
 }
 
 void BufferExchange::StartCopy(const WantedBuffers::Copy& copy) {
@@ -453,7 +503,7 @@ void BufferExchange::Settle() {
   CallBack(receives_, wanted_);
   if (!failed() || pending_ > 0 || left_) return;
   left_ = true;
-  for (auto& arena : peers_) Unmap(std::move(arena));
+  for (ArenaPlace& place : places_) LetGo(place);
   session_->Leave(this);
 }
 

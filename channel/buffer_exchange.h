@@ -48,13 +48,9 @@ class BufferExchange : public std::enable_shared_from_this<BufferExchange> {
     std::shared_ptr<std::atomic<bool>> claimed =
         std::make_shared<std::atomic<bool>>(true);
   };
-  // An arena that the peer handed over. Mapped on the copier, when it is first
-  // copied to.
-  struct PeersArena {
-    UniqueFd descriptor;
-    uint64_t nbytes = 0;
-    std::optional<absl::StatusOr<std::shared_ptr<PeerArena>>> mapped;
-  };
+  // Has what the peer handed over for it, or why that cannot be written to;
+  // nullopt: nothing was.
+  using ArenaPlace = std::optional<absl::StatusOr<std::shared_ptr<PeerArena>>>;
 
   void Post(std::function<void(BufferExchange&)> task);
   Callback OnLoop(std::function<void(BufferExchange&)> then);
@@ -77,8 +73,10 @@ class BufferExchange : public std::enable_shared_from_this<BufferExchange> {
   bool MayBePlaced(const void* data, uint64_t length) const;
   absl::Status Want(const WantedBuffers::Open& buffer);
   std::optional<uint8_t> HandOver(std::shared_ptr<const Arena> arena);
-  void Unmap(std::shared_ptr<PeersArena> arena);
+  void MapArena(UniqueFd descriptor, const LocalFrame& frame);
+  void LetGo(ArenaPlace& place);
   absl::Status PlaceNext();
+  absl::Status CheckPlace(const OfferedBuffers::Copy& copy) const;
   void OnPlaced(const absl::Status& status);
   void FenceOpenBuffers();
   template <class Work, class Then>
@@ -114,12 +112,13 @@ class BufferExchange : public std::enable_shared_from_this<BufferExchange> {
   int pending_ = 0;     // callbacks that the connection and the copier owe
   CopierTask reading_;  // the proof, then pieces of the peer's memory
   CopierTask placing_;  // pieces to the peer's arenas
+  CopierTask mapping_;  // an arena of the peer's; no frame is read meanwhile
   bool left_ = false;
 
   absl::Status no_pool_;  // why the connection carries no arenas
   // By their places: this side's that the peer was given, and the peer's.
   std::array<std::weak_ptr<const Arena>, kMostArenas> handed_over_;
-  std::array<std::shared_ptr<PeersArena>, kMostArenas> peers_;
+  std::array<ArenaPlace, kMostArenas> places_;
 };
 
 }  // namespace tensorferry

@@ -11,7 +11,8 @@ namespace tensorferry {
 ChannelSession::ChannelSession(LocalChannelOptions options)
     : options_(std::move(options)),
       why_unreadable_(WhyOthersAreRefused()),
-      peer_arenas_(std::make_shared<PeerArenas>(options_.peer_arena_bytes)) {}
+      mapped_arenas_(
+          std::make_shared<MappedArenas>(options_.peer_arena_bytes)) {}
 
 bool ChannelSession::Enter(std::shared_ptr<BufferExchange> exchange) {
   absl::MutexLock lock(&mu_);

@@ -10,7 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "channel/local_channel.h"
-#include "channel/peer_arenas.h"
+#include "channel/mapped_arenas.h"
 
 namespace tensorferry {
 
@@ -33,8 +33,8 @@ class ChannelSession {
   const absl::Status& pool_refused() const { return pool_refused_; }
   void RefusePool(absl::Status why) { pool_refused_ = std::move(why); }
 
-  const std::shared_ptr<PeerArenas>& peer_arenas() const {
-    return peer_arenas_;
+  const std::shared_ptr<MappedArenas>& mapped_arenas() const {
+    return mapped_arenas_;
   }
 
   // Keeps `exchange` alive until Leave. Returns whether the session is open; if
@@ -51,7 +51,7 @@ class ChannelSession {
   const std::string why_unreadable_;
   absl::Status refused_, pool_refused_;
   // Outlives the session where it is being mapped.
-  const std::shared_ptr<PeerArenas> peer_arenas_;
+  const std::shared_ptr<MappedArenas> mapped_arenas_;
   absl::Mutex mu_;
   bool closed_ ABSL_GUARDED_BY(mu_) = false;
   absl::flat_hash_map<BufferExchange*, std::shared_ptr<BufferExchange>>

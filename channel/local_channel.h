@@ -30,11 +30,11 @@ struct DescriptorPassing {
   // Why the connection carries none; OK: it does.
   std::function<absl::Status(const Connection&)> carried_by;
   // Connection::write. The peer has `descriptor`, which stays open until then,
-  // no later than the bytes.
+  // no later than the bytes. If it cannot go, `without` does, in their place.
   std::function<void(Connection&, int descriptor, const void* data,
-                     size_t length, Written)>
+                     const void* without, size_t length, Written)>
       write;
-  // The oldest that came; nullopt: none.
+  // The oldest that came; nullopt: none; invalid: it could not come.
   std::function<std::optional<UniqueFd>(const Connection&)> take;
 };
 
@@ -62,10 +62,12 @@ struct LocalChannelOptions {
   // On the loop, before the callback of the buffer that it is about; not for
   // those that failed or have no bytes.
   std::function<void(Carried)> on_carried;
-  // On the loop: a copy into a buffer was handed to the copier; it has ended or
-  // never will begin. While there is none nobody writes to a buffer but the
-  // connections, and the peer where it was asked to, until close(). After
-  // close() on the loop none is begun from the loop's next turn on.
+  // On the loop: a copy into or out of a buffer was handed to the copier; it
+  // has ended or never will begin. While there is none, this side touches no
+  // buffer but by the connections; the peer may at any time write to those in
+  // the pool that it was asked to, until it is through or they are fenced off:
+  // nobody tells of that. After close() on the loop none is begun from the
+  // loop's next turn on.
   std::function<void(bool begun)> on_copy;
   // On the loop: a callback threw, as tensorpipe does at what it takes for
   // impossible. Its context is in an unknown state and must not be joined.

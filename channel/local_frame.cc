@@ -52,7 +52,7 @@ std::string WrongField(const LocalFrame& frame) {
   const bool explains = frame.kind == Kind::kStream ||
                         frame.kind == Kind::kCannot ||
                         (hello && frame.address == 0);
-  if (explains == frame.reason.empty()) return "reason";
+  if (!arena && explains == frame.reason.empty()) return "reason";
   return "";
 }
 

@@ -23,9 +23,10 @@ using MemoryNonce = std::array<uint8_t, 16>;
 //              them to that place in one of my arenas)
 //   sender:    after STREAM, DATA (number, length of the piece) and the piece
 //              itself, until all are sent; after WANT, PLACED (they are there),
-//              or CANNOT, and the offer stands as before
-//   receiver:  ARENA (number of its place, length), with its descriptor, before
-//              the first WANT for it. Whatever had that place is gone
+//              or CANNOT, and the offer stands as before, but for WANT
+//   receiver:  ARENA (number of its place, length), with its descriptor or why
+//              it has none, before the first WANT for it. Whatever had that
+//              place is gone
 //
 // A further strategy is a further answer to OFFER.
 struct LocalFrame {
@@ -49,7 +50,8 @@ struct LocalFrame {
   // OFFER: of the buffer. WANT: from the arena's start.
   uint64_t address = 0;
   MemoryNonce nonce = {};  // HELLO with an address
-  // Why not: HELLO without an address, STREAM, CANNOT. Printable ASCII.
+  // Why not: HELLO without an address, STREAM, CANNOT, ARENA without its
+  // descriptor. Printable ASCII.
   std::string reason;
 
   friend bool operator==(const LocalFrame&, const LocalFrame&) = default;

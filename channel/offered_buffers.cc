@@ -28,6 +28,12 @@ absl::Status OfferedBuffers::OnAnswer(const LocalFrame& answer) {
                      " of ", answer.length, " bytes, which is no open offer"));
   }
   Entry& entry = buffers_.At(answer.number);
+  // The two could go on like this without end.
+  if (answer.kind == LocalFrame::Kind::kWant && !entry.carried.not_pool.ok()) {
+    return absl::DataLossError(absl::StrCat(
+        "local channel: the peer wants buffer ", answer.number,
+        " again, to which it was told: ", entry.carried.not_pool.message()));
+  }
   switch (answer.kind) {
     case LocalFrame::Kind::kDone:
       entry.state = State::kEnded;

@@ -40,7 +40,8 @@ class OfferedBuffers {
   // What to tell the peer; nullopt: nothing, it has no bytes.
   std::optional<LocalFrame> Add(const void* data, uint64_t length);
 
-  // DONE, STREAM or WANT of the peer. DATA_LOSS: it answers no open offer.
+  // DONE, STREAM or WANT of the peer. DATA_LOSS: it answers no open offer, or
+  // wants what it was told CANNOT about.
   absl::Status OnAnswer(const LocalFrame& answer);
 
   // What to copy now; nullopt: nothing, or one is under way.

@@ -120,17 +120,16 @@ absl::Status WantedBuffers::OnCannot(const LocalFrame& cannot) {
   return absl::OkStatus();
 }
 
-std::vector<WantedBuffers::Open> WantedBuffers::OpenToPeer() {
+void WantedBuffers::ForEachOpenToPeer(
+    absl::FunctionRef<void(const Open&)> call) {
   const auto placing = [](const Entry& entry) {
     return entry.state == State::kPlacing;
   };
-  std::vector<Open> open;
   for (uint64_t i = 0; (i = buffers_.FirstWhere(i, placing)) < buffers_.end();
        ++i) {
     const Entry& entry = buffers_.At(i);
-    open.push_back({i, entry.data, entry.carried.length});
+    call({i, entry.data, entry.carried.length});
   }
-  return open;
 }
 
 std::optional<LocalFrame> WantedBuffers::OnCopied() {

@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
-#include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "channel/buffer_queue.h"
@@ -67,8 +67,9 @@ class WantedBuffers {
   // DATA_LOSS: it was not asked to.
   absl::Status OnPlaced(const LocalFrame& placed);
   absl::Status OnCannot(const LocalFrame& cannot);
-  // What the peer was asked to write to and has not said that it is through.
-  std::vector<Open> OpenToPeer();
+  // Calls with what the peer was asked to write to and has not said that it is
+  // through. Takes no memory.
+  void ForEachOpenToPeer(absl::FunctionRef<void(const Open&)> call);
 
   // Where the piece behind this DATA frame goes; then OnDataRead. DATA_LOSS: it
   // was not asked for, or is longer than what is missing.

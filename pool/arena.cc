@@ -201,9 +201,13 @@ Arena::Arena(uint64_t number, UniqueFd descriptor, Mapping mapping)
 
 // A peer that writes there later writes to pages that nobody reads.
 Arena::~Arena() {
-  if (!Family::OfProcess().Remove(this) || forks_ != Forks()) return;
-  fallocate(descriptor(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
-            static_cast<off_t>(nbytes()));
+  if (Family::OfProcess().Remove(this)) GiveBackPages(0, nbytes());
+}
+
+bool Arena::GiveBackPages(uint64_t offset, uint64_t nbytes) const {
+  return forks_ == Forks() &&
+         fallocate(descriptor(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                   static_cast<off_t>(offset), static_cast<off_t>(nbytes)) == 0;
 }
 
 uint64_t Arena::Forks() { return Family::OfProcess().forks(); }
@@ -228,7 +232,8 @@ absl::StatusOr<std::unique_ptr<PeerArena>> PeerArena::Map(UniqueFd descriptor,
     return NotAnArena(absl::StrCat("it has ", file.st_size, " bytes, want ",
                                    nbytes, " in pages of ", kPageBytes));
   }
-  // Or this process would be charged for them, at its first write to each.
+  // Or this process would be charged for them, at its first write to each. That
+  // they stay the peer does not promise: see the header.
   if (static_cast<uint64_t>(file.st_blocks) * kBlockBytes < nbytes) {
     return NotAnArena("its pages were not made");
   }

@@ -44,7 +44,9 @@ class Mapping {
 // Immutable; any thread.
 //
 // A child after fork reads what is in it, and what it writes there is its own.
-// What the parent writes later may be seen in the child.
+// What the parent or a peer writes later may be seen in the child, and where
+// the parent has a fence (BufferPool::Fence) the child has what the peer
+// writes.
 class Arena {
  public:
   // `nbytes` is a multiple of kPageBytes and not 0. Blocks while the system
@@ -54,9 +56,12 @@ class Arena {
   // FAILED_PRECONDITION: the system has no memfd with seals.
   static absl::StatusOr<std::unique_ptr<Arena>> Create(uint64_t number,
                                                        uint64_t nbytes);
-  // The pages go back to the system though a peer has them mapped, unless a
-  // child does.
+  // The pages go back to the system though a peer has them mapped, unless this
+  // process has forked since Create: a child may read them.
   ~Arena();
+
+  // The same for whole pages that nobody here reads any more; says whether.
+  bool GiveBackPages(uint64_t offset, uint64_t nbytes) const;
 
   // How often this process has forked since its first arena. What lay in one
   // then is still read by the child.
@@ -81,7 +86,9 @@ class Arena {
 // after fork does not have it.
 class PeerArena {
  public:
-  // The first write to each page, or huge page, takes a fault.
+  // The first write to each page, or huge page, takes a fault. A peer may take
+  // pages away at any time (a hole); writing makes them again, which can end
+  // this process where memory is counted strictly (SECURITY.md).
   // INVALID_ARGUMENT: what was sent is not memory of `nbytes` that is there,
   // sealed against shrinking and growing, and may be written.
   // RESOURCE_EXHAUSTED: no room, or too many mappings.

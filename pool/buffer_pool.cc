@@ -8,7 +8,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "base/descriptor_budget.h"
 #include "base/exception_status.h"
@@ -63,8 +62,8 @@ absl::StatusOr<BufferPool::Block> BufferPool::Take(uint64_t nbytes) {
   if (std::optional<Block> block = TakeFree(loan, pages)) {
     return *std::move(block);
   }
-  FERRY_ASSIGN_OR_RETURN(std::shared_ptr<Arena> arena, MakeArena(pages));
-  return TakeFrom(std::move(arena), std::move(loan), pages);
+  FERRY_ASSIGN_OR_RETURN(Shelf made, MakeArena(pages));
+  return TakeFrom(std::move(made), std::move(loan), pages);
 }
 
 std::optional<BufferPool::Block> BufferPool::TakeFree(
@@ -77,8 +76,7 @@ std::optional<BufferPool::Block> BufferPool::TakeFree(
 }
 
 // Not under the lock: others are served while the pages are made.
-absl::StatusOr<std::shared_ptr<Arena>> BufferPool::MakeArena(
-    uint64_t for_block) {
+absl::StatusOr<BufferPool::Shelf> BufferPool::MakeArena(uint64_t for_block) {
   uint64_t number;
   {
     absl::MutexLock lock(&mu_);
@@ -88,34 +86,34 @@ absl::StatusOr<std::shared_ptr<Arena>> BufferPool::MakeArena(
       for_block,
       std::min(options_.arena_bytes, std::max(held(), kFirstArenaBytes)));
   DropIdle(absl::InfiniteFuture(), nbytes);
-  if (!options_.budget->Take(nbytes).ok()) {
+  auto charge = std::make_shared<Charge>(options_.budget);
+  if (!charge->Take(nbytes).ok()) {
     nbytes = for_block;
-    FERRY_RETURN_IF_ERROR(options_.budget->Take(nbytes));
+    FERRY_RETURN_IF_ERROR(charge->Take(nbytes));
   }
-  absl::Cleanup not_made = [&] { options_.budget->GiveBack(nbytes); };
   // Counting descriptors may take long: not where there is no memory anyway.
   FERRY_ASSIGN_OR_RETURN(
       const DescriptorBudget::Claim claim,
       DescriptorBudget::OfProcess().Take(1, "an arena of the pool"));
   FERRY_ASSIGN_OR_RETURN(std::unique_ptr<Arena> arena,
                          Arena::Create(number, nbytes));
-  auto give_back = [budget = options_.budget, nbytes](Arena* made) {
+  // Blocks hold the arena, and it its charge.
+  auto give_back = [charge](Arena* made) mutable {
     delete made;
-    budget->GiveBack(nbytes);
+    charge = nullptr;
   };
-  // What it calls if it finds no memory gives the bytes back.
-  std::move(not_made).Cancel();
-  return std::shared_ptr<Arena>(arena.release(), std::move(give_back));
+  Shelf made;
+  made.arena = std::shared_ptr<Arena>(arena.release(), std::move(give_back));
+  made.charge = std::move(charge);
+  return made;
 }
 
-BufferPool::Block BufferPool::TakeFrom(std::shared_ptr<Arena> arena,
-                                       std::shared_ptr<Loan> loan,
+BufferPool::Block BufferPool::TakeFrom(Shelf made, std::shared_ptr<Loan> loan,
                                        uint64_t pages) {
-  const uintptr_t address = AddressOf(arena->data());
-  const uint64_t size = arena->nbytes();
+  const uintptr_t address = AddressOf(made.arena->data());
+  const uint64_t size = made.arena->nbytes();
   absl::MutexLock lock(&mu_);
-  Shelf& shelf = shelves_[address];
-  shelf.arena = std::move(arena);
+  Shelf& shelf = shelves_[address] = std::move(made);
   if (size > pages) free_.Add(address + pages, size - pages);
   return Hand(std::move(loan), shelf, address);
 }
@@ -140,30 +138,59 @@ BufferPool::Loan::~Loan() {
 }
 
 void BufferPool::GiveBack(uintptr_t address, bool a_child_has_it) {
-  absl::MutexLock lock(&mu_);
-  auto found = std::prev(shelves_.upper_bound(address));
-  Shelf& shelf = found->second;
-  const auto block = shelf.blocks.find(address);
-  const uint64_t pages = PageUp(block->second);
-  shelf.blocks.erase(block);
-  // The next message must not appear in what the child took with it.
-  if (a_child_has_it) Retire(found->first);
-  if (!shelf.retired && !CatchExceptions("a pool", [&] {
-                           mu_.AssertHeld();
-                           free_.Add(address, pages);
-                         }).ok()) {
-    Retire(found->first);  // no memory to remember it by
+  UnusedPages unused;
+  {
+    absl::MutexLock lock(&mu_);
+    auto found = std::prev(shelves_.upper_bound(address));
+    Shelf& shelf = found->second;
+    auto block = shelf.blocks.extract(address);
+    block.mapped() = PageUp(block.mapped());
+    // The next message must not appear in what the child took with it.
+    if (shelf.retired || a_child_has_it) {
+      unused = Retire(found->first);
+      unused.spans.insert(std::move(block));
+    } else if (!CatchExceptions("a pool", [&] {
+                  mu_.AssertHeld();
+                  free_.Add(address, block.mapped());
+                }).ok()) {
+      unused = Retire(found->first);  // no memory to remember it by
+    }
+    if (shelf.blocks.empty()) {
+      shelf.idle_since = options_.clock->Now();
+      unused = {};
+      // It goes with the block's own hold on it.
+      if (shelf.retired) shelves_.erase(found);
+    }
   }
-  if (!shelf.blocks.empty()) return;
-  shelf.idle_since = options_.clock->Now();
-  // It goes with the block's own hold on it.
-  if (shelf.retired) shelves_.erase(found);
+  Drop(unused);
 }
 
-void BufferPool::Retire(uintptr_t arena) {
+BufferPool::UnusedPages BufferPool::Retire(uintptr_t arena) {
   Shelf& shelf = shelves_.at(arena);
   shelf.retired = true;
-  free_.Remove(arena, shelf.arena->nbytes());
+  return {shelf.arena, shelf.charge,
+          free_.Remove(arena, shelf.arena->nbytes())};
+}
+
+void BufferPool::Drop(const UnusedPages& pages) {
+  for (const auto& [begin, nbytes] : pages.spans) {
+    void* const data = reinterpret_cast<void*>(begin);
+    const uint64_t offset = begin - AddressOf(pages.arena->data());
+    if (!pages.arena->GiveBackPages(offset, nbytes)) continue;
+    madvise(data, nbytes, MADV_DONTNEED);  // what a fence put there
+    pages.charge->GiveBack(nbytes);
+  }
+}
+
+absl::Status BufferPool::Charge::Take(uint64_t bytes) {
+  FERRY_RETURN_IF_ERROR(budget_->Take(bytes));
+  bytes_.fetch_add(bytes);
+  return absl::OkStatus();
+}
+
+void BufferPool::Charge::GiveBack(uint64_t bytes) {
+  bytes_.fetch_sub(bytes);
+  budget_->GiveBack(bytes);
 }
 
 std::optional<BufferPool::Place> BufferPool::PlaceOf(const void* data,
@@ -185,15 +212,16 @@ std::optional<BufferPool::Place> BufferPool::PlaceOf(const void* data,
 }
 
 absl::Status BufferPool::Fence(void* data, uint64_t nbytes) {
-  std::shared_ptr<Arena> arena;  // has the range as long as this lasts
+  UnusedPages unused;  // and has the arena as long as this lasts
   {
     absl::MutexLock lock(&mu_);
     const auto found = Find(data, nbytes);
     if (found == shelves_.end() || nbytes == 0) return absl::OkStatus();
-    arena = found->second.arena;
-    Retire(found->first);
+    unused = Retire(found->first);
   }
-  return ReplacePages(data, nbytes);
+  absl::Status replaced = ReplacePages(data, nbytes);
+  Drop(unused);
+  return replaced;
 }
 
 void BufferPool::Trim() {
@@ -220,7 +248,7 @@ void BufferPool::DropIdle(absl::Time idle_since, uint64_t nbytes) {
 uint64_t BufferPool::held() const {
   absl::MutexLock lock(&mu_);
   uint64_t held = 0;
-  for (const auto& [address, shelf] : shelves_) held += shelf.arena->nbytes();
+  for (const auto& [address, shelf] : shelves_) held += shelf.charge->bytes();
   return held;
 }
 

@@ -1,11 +1,13 @@
 #ifndef TENSORFERRY_POOL_BUFFER_POOL_H_
 #define TENSORFERRY_POOL_BUFFER_POOL_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -73,8 +75,9 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
   // The peer may write to [data, data + nbytes) although it should not any
   // more: once this returns, what it writes reaches nobody here. The range,
   // which had a place, gets fresh, private pages, zeroed. The arena is retired:
-  // no block is taken from it any more, and it goes with its last one. Does
-  // nothing outside of arenas.
+  // no block is taken from it any more, the pages without one go back to the
+  // system, and it goes with its last one. Takes milliseconds where it has many
+  // such pages. Does nothing outside of arenas.
   // RESOURCE_EXHAUSTED: the system has no pages or mappings; the arena is
   // retired all the same.
   absl::Status Fence(void* data, uint64_t nbytes);
@@ -83,18 +86,40 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
   // as options.idle. Takes milliseconds where much is given back.
   void Trim();
 
-  // Bytes of all arenas, idle and retired ones included.
+  // Bytes of all arenas, idle ones included; of retired ones those of blocks.
   uint64_t held() const;
 
  private:
   using Blocks = std::map<uintptr_t, uint64_t>;  // address -> bytes
+  // What an arena takes of the budget. Any thread.
+  class Charge {
+   public:
+    explicit Charge(std::shared_ptr<PoolBudget> budget)
+        : budget_(std::move(budget)) {}
+    ~Charge() { budget_->GiveBack(bytes_); }
+
+    absl::Status Take(uint64_t bytes);
+    void GiveBack(uint64_t bytes);
+    uint64_t bytes() const { return bytes_; }
+
+   private:
+    const std::shared_ptr<PoolBudget> budget_;
+    std::atomic<uint64_t> bytes_ = 0;
+  };
   struct Shelf {
     std::shared_ptr<Arena> arena;
+    std::shared_ptr<Charge> charge;
     Blocks blocks;
     bool retired = false;
     absl::Time idle_since;  // with no blocks
   };
   using Shelves = std::map<uintptr_t, Shelf>;  // by the arena's address
+  // Those of a retired arena that no block has any more.
+  struct UnusedPages {
+    std::shared_ptr<Arena> arena;
+    std::shared_ptr<Charge> charge;
+    FreeSpans::Spans spans;
+  };
 
   explicit BufferPool(BufferPoolOptions options)
       : options_(std::move(options)) {}
@@ -112,13 +137,14 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
 
   std::optional<Block> TakeFree(const std::shared_ptr<Loan>& loan,
                                 uint64_t pages);
-  absl::StatusOr<std::shared_ptr<Arena>> MakeArena(uint64_t for_block);
-  Block TakeFrom(std::shared_ptr<Arena> arena, std::shared_ptr<Loan> loan,
-                 uint64_t pages);
+  absl::StatusOr<Shelf> MakeArena(uint64_t for_block);
+  Block TakeFrom(Shelf made, std::shared_ptr<Loan> loan, uint64_t pages);
   Block Hand(std::shared_ptr<Loan> loan, Shelf& shelf, uintptr_t address)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void GiveBack(uintptr_t address, bool a_child_has_it);
-  void Retire(uintptr_t arena) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // What it returns has to go to Drop, after the lock.
+  UnusedPages Retire(uintptr_t arena) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  static void Drop(const UnusedPages& pages);
   // Those idle since then or longer, until they are as many bytes.
   void DropIdle(absl::Time idle_since, uint64_t nbytes);
   // The shelf whose arena has all of the range; end(): none.

@@ -14,6 +14,8 @@ namespace tensorferry {
 // back. Each call is O(log n) in the number of ranges.
 class FreeSpans {
  public:
+  using Spans = std::map<uint64_t, uint64_t>;  // begin -> size
+
   // Where; nullopt: no range has as many.
   std::optional<uint64_t> Take(uint64_t nbytes) {
     auto found = by_size_.lower_bound({nbytes, 0});
@@ -42,17 +44,20 @@ class FreeSpans {
     Insert(begin, nbytes);
   }
 
-  // Whatever of [begin, begin + nbytes) is free is so no more. No free range
-  // goes beyond it.
-  void Remove(uint64_t begin, uint64_t nbytes) {
+  // Whatever of [begin, begin + nbytes) is free is so no more, and returned. No
+  // free range goes beyond it. Takes no memory.
+  Spans Remove(uint64_t begin, uint64_t nbytes) {
+    Spans removed;
     auto at = by_begin_.lower_bound(begin);
-    while (at != by_begin_.end() && at->first < begin + nbytes) at = Erase(at);
+    while (at != by_begin_.end() && at->first < begin + nbytes) {
+      by_size_.erase({at->second, at->first});
+      removed.insert(by_begin_.extract(at++));
+    }
+    return removed;
   }
 
  private:
-  using ByBegin = std::map<uint64_t, uint64_t>;  // -> size
-
-  ByBegin::iterator Erase(ByBegin::iterator span) {
+  Spans::iterator Erase(Spans::iterator span) {
     by_size_.erase({span->second, span->first});
     return by_begin_.erase(span);
   }
@@ -61,7 +66,7 @@ class FreeSpans {
     by_size_.emplace(nbytes, begin);
   }
 
-  ByBegin by_begin_;
+  Spans by_begin_;
   std::set<std::pair<uint64_t, uint64_t>> by_size_;  // size, begin
 };
 

@@ -27,7 +27,8 @@ struct ChannelEnvironment {
   std::shared_ptr<BufferPool> pool;
   // On the loop: how a buffer was moved; that what may touch a buffer begins
   // (a copy on the copier, an operation of a channel that sessions share) or
-  // has ended; that tensorpipe threw in a callback.
+  // has ended, but for a peer that was asked to write to the pool, which is
+  // fenced off instead; that tensorpipe threw in a callback.
   std::function<void(Carried)> on_carried;
   std::function<void(bool begun)> on_copy;
   std::function<void(absl::Status why)> on_wedged;

@@ -1,5 +1,6 @@
 #include "transport/byte_stream.h"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -7,33 +8,55 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "transport/close_elsewhere.h"
 
 namespace tensorferry {
 namespace {
 
+// SCM_MAX_FD: the system carries no more with one message.
+constexpr int kMostOfSystem = 253;
+
+// Looking at what a descriptor is of must not block, as a stat of a file could.
+absl::Status CheckIsSealed(const UniqueFd& descriptor) {
+  constexpr int kSizeSeals = F_SEAL_SHRINK | F_SEAL_GROW;
+  const int seals = fcntl(descriptor.get(), F_GET_SEALS);
+  if (seals >= 0 && (seals & kSizeSeals) == kSizeSeals) return absl::OkStatus();
+  return absl::DataLossError(
+      "the peer sent a descriptor that is not of memory (memfd) which is "
+      "sealed against shrinking and growing");
+}
+
 class PlainStream final : public ByteStream {
  public:
   explicit PlainStream(UniqueFd fd) : ByteStream(std::move(fd)) {}
+  ~PlainStream() override { CloseSocket(TakeSocket()); }
 
+  // There is room for all descriptors that can come with one message, wanted or
+  // not: the system would close the others within the call.
   Result Read(const iovec* buffers, int count) override {
     msghdr message = Message(buffers, count);
     Control control;
-    if (takes_descriptors_) control.AddTo(message);
+    control.AddTo(message);
     const ssize_t bytes =
         recvmsg(fd(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    Result result = ResultOf("recvmsg", bytes);
-    if (bytes > 0 && message.msg_controllen > 0) {
-      result.descriptors = DescriptorsOf(message);
-    }
-    if (takes_descriptors_ && (message.msg_flags & MSG_CTRUNC) != 0) {
-      return {.state = State::kFailed, .status = TooMany()};
-    }
     if (bytes == 0) return {.state = State::kEnd};
+    Result result = ResultOf("recvmsg", bytes);
+    if (bytes < 0) return result;
+    std::vector<UniqueFd> came = DescriptorsOf(message);
+    const bool some_did_not = (message.msg_flags & MSG_CTRUNC) != 0;
     size_t room = 0;
     for (int i = 0; i < count; ++i) room += buffers[i].iov_len;
     // The system stops behind bytes that a descriptor came with.
-    result.drained = result.bytes < room && result.descriptors.empty() &&
-                     (message.msg_flags & MSG_CTRUNC) == 0;
+    result.drained = result.bytes < room && came.empty() && !some_did_not;
+    absl::Status status = Check(came);
+    if (!takes_descriptors_ || !status.ok()) {
+      for (UniqueFd& descriptor : came) CloseElsewhere(std::move(descriptor));
+      if (!takes_descriptors_) return result;
+      return {.state = State::kFailed, .status = std::move(status)};
+    }
+    if (some_did_not) came.emplace_back();
+    result.descriptors = std::move(came);
     return result;
   }
 
@@ -53,8 +76,13 @@ class PlainStream final : public ByteStream {
     rights->cmsg_type = SCM_RIGHTS;
     rights->cmsg_len = CMSG_LEN(sizeof(descriptor));
     std::memcpy(CMSG_DATA(rights), &descriptor, sizeof(descriptor));
-    return ResultOf("sendmsg with a descriptor",
-                    sendmsg(fd(), &message, MSG_DONTWAIT | MSG_NOSIGNAL));
+    const ssize_t bytes = sendmsg(fd(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    // Too many that nobody has received (of this user), or a security module.
+    if (bytes < 0 &&
+        (errno == ETOOMANYREFS || errno == EPERM || errno == EACCES)) {
+      return {.state = State::kNoDescriptor};
+    }
+    return ResultOf("sendmsg with a descriptor", bytes);
   }
 
   void TakeDescriptors() override { takes_descriptors_ = true; }
@@ -72,7 +100,7 @@ class PlainStream final : public ByteStream {
       message.msg_control = bytes;
       message.msg_controllen = sizeof(bytes);
     }
-    alignas(cmsghdr) char bytes[CMSG_SPACE(kMostAtOnce * sizeof(int))];
+    alignas(cmsghdr) char bytes[CMSG_SPACE(kMostOfSystem * sizeof(int))];
   };
 
   static std::vector<UniqueFd> DescriptorsOf(msghdr& message) {
@@ -93,10 +121,16 @@ class PlainStream final : public ByteStream {
     return all;
   }
 
-  static absl::Status TooMany() {
-    return absl::DataLossError(
-        absl::StrCat("the peer sent more than ", kMostAtOnce,
-                     " descriptors at once, or none are left here"));
+  static absl::Status Check(const std::vector<UniqueFd>& came) {
+    if (came.size() > kMostAtOnce) {
+      return absl::DataLossError(absl::StrCat("the peer sent ", came.size(),
+                                              " descriptors at once, at most ",
+                                              kMostAtOnce));
+    }
+    for (const UniqueFd& descriptor : came) {
+      FERRY_RETURN_IF_ERROR(CheckIsSealed(descriptor));
+    }
+    return absl::OkStatus();
   }
 
   static msghdr Message(const iovec* buffers, int count) {

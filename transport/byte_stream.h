@@ -17,7 +17,7 @@ namespace tensorferry {
 // raises SIGPIPE.
 class ByteStream {
  public:
-  enum class State { kOk, kBlocked, kEnd, kFailed };
+  enum class State { kOk, kBlocked, kEnd, kFailed, kNoDescriptor };
   struct Result {
     State state = State::kOk;
     size_t bytes = 0;      // with kOk: moved, at least one
@@ -35,11 +35,13 @@ class ByteStream {
   virtual Result Write(const iovec* buffers, int count) = 0;
 
   // Of unix sockets only. The same with a descriptor, which goes with the first
-  // byte that is taken: after kBlocked it has not gone.
+  // byte that is taken: after kBlocked it has not gone. kNoDescriptor: nothing
+  // has, since the system does not let this process send one.
   virtual Result WriteWith(int descriptor, const iovec* buffers, int count);
   // From now on descriptors that come are kept: DATA_LOSS if there are more
-  // with one write than kMostAtOnce, or none are left for this process. Before,
-  // the system drops them.
+  // with one write than kMostAtOnce, or one that is no memory of a memfd's,
+  // sealed at its size. Where this process may not have one more, an invalid
+  // one stands for those that did not come. Before, they are dropped.
   virtual void TakeDescriptors() {}
   static constexpr int kMostAtOnce = 4;
 
@@ -51,6 +53,7 @@ class ByteStream {
 
  protected:
   explicit ByteStream(UniqueFd fd) : fd_(std::move(fd)) {}
+  UniqueFd TakeSocket() { return std::move(fd_); }  // to close it
 
  private:
   UniqueFd fd_;

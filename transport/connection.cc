@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/exception_status.h"
 #include "base/status_macros.h"
+#include "transport/close_elsewhere.h"
 #include "transport/descriptors.h"
 #include "transport/hub.h"
 #include "transport/hub_error.h"
@@ -123,16 +124,21 @@ void Connection::Read(AbstractNopHolder& packet,
 
 void Connection::Write(const void* data, size_t length,
                        Transport::write_callback_fn done) {
-  WriteWith(-1, data, length, std::move(done));
+  calls_.Run(shared_from_this(),
+             [this, data, length, done = std::move(done)]() mutable {
+               if (!failed()) writer_.AddBytes(data, length);
+               AddWrite(std::move(done));
+             });
 }
 
-void Connection::WriteWith(int descriptor, const void* data, size_t length,
+void Connection::WriteWith(int descriptor, const void* data,
+                           const void* without, size_t length,
                            Transport::write_callback_fn done) {
-  calls_.Run(shared_from_this(), [this, descriptor, data, length,
+  calls_.Run(shared_from_this(), [this, descriptor, data, without, length,
                                   done = std::move(done)]() mutable {
     // TCP would send the bytes and drop the descriptor.
-    if (descriptor >= 0 && !peer().has_value()) Fail(NoDescriptors());
-    if (!failed()) writer_.AddBytes(data, length, descriptor);
+    if (!peer().has_value()) Fail(NoDescriptors());
+    if (!failed()) writer_.AddBytesWith(descriptor, data, without, length);
     AddWrite(std::move(done));
   });
 }
@@ -212,9 +218,13 @@ void Connection::Fail(absl::Status why) {
   if (stream_ != nullptr) loop_->Unwatch(watch_);
   stream_ = nullptr;
   stash_ = {};
+  std::deque<UniqueFd> nobody_took;
   {
     absl::MutexLock lock(&mu_);
-    descriptors_.clear();
+    nobody_took.swap(descriptors_);
+  }
+  for (UniqueFd& descriptor : nobody_took) {
+    CloseElsewhere(std::move(descriptor));
   }
   if (auto abandon = std::exchange(abandon_, nullptr)) abandon();
   owner_->OnOver(this);
@@ -336,6 +346,9 @@ bool Connection::Flush() {
     case ByteStream::State::kFailed:
       Fail(std::move(sent.status));
       return true;
+    case ByteStream::State::kNoDescriptor:
+      writer_.DropDescriptor();
+      return true;
     case ByteStream::State::kOk:
       break;
   }
@@ -393,6 +406,7 @@ bool Connection::ReceiveMore() {
       Fail(absl::UnavailableError("the peer closed the connection"));
       return true;
     case ByteStream::State::kFailed:
+    case ByteStream::State::kNoDescriptor:  // only of writing
       Broken(std::move(got.status));
       return true;
     case ByteStream::State::kOk:
@@ -512,9 +526,10 @@ absl::Status CarriesDescriptors(
 
 void WriteWithDescriptor(
     tensorpipe::transport::Connection& connection, int descriptor,
-    const void* data, size_t length,
+    const void* data, const void* without, size_t length,
     tensorpipe::transport::Connection::write_callback_fn done) {
-  Behind(connection)->WriteWith(descriptor, data, length, std::move(done));
+  Behind(connection)
+      ->WriteWith(descriptor, data, without, length, std::move(done));
 }
 
 std::optional<UniqueFd> TakeDescriptor(

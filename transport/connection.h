@@ -59,8 +59,8 @@ class Connection final : public PollLoop::Watcher,
   void Write(const void* data, size_t length,
              Transport::write_callback_fn done);
   // transport/descriptors.h
-  void WriteWith(int descriptor, const void* data, size_t length,
-                 Transport::write_callback_fn done);
+  void WriteWith(int descriptor, const void* data, const void* without,
+                 size_t length, Transport::write_callback_fn done);
   std::optional<UniqueFd> TakeDescriptor();
   void Write(const tensorpipe::AbstractNopHolder& packet,
              Transport::write_callback_fn done);

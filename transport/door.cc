@@ -15,6 +15,7 @@
 #include "base/random_bytes.h"
 #include "base/socket_ends.h"
 #include "base/status_macros.h"
+#include "transport/close_elsewhere.h"
 #include "transport/tls_stream.h"
 
 namespace tensorferry {
@@ -245,7 +246,7 @@ bool Door::DropOneForLackOfDescriptors(Socket& socket) {
   spare_.Reset();
   UniqueFd dropped(accept4(socket.fd.get(), nullptr, nullptr, SOCK_CLOEXEC));
   const bool taken = dropped.valid();
-  dropped.Reset();
+  CloseSocket(std::move(dropped));
   spare_ = OpenSpare();
   if (taken) ++hub_->refused;
   return taken;
@@ -299,7 +300,7 @@ void Door::Admit(Socket& socket, UniqueFd fd) {
     origin.peer = PeerOfSocket(fd.get());
     if (!origin.peer.has_value() || origin.peer->uid != geteuid()) {
       ++hub_->refused;
-      return;
+      return CloseSocket(std::move(fd));
     }
   } else {
     TuneConnection(fd.get());

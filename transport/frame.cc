@@ -52,9 +52,15 @@ absl::StatusOr<FrameHeader> DecodeFrameHeader(const uint8_t* in) {
   return FrameHeader{.kind = kind, .length = LoadLittleEndian(in, 7)};
 }
 
-void FrameWriter::AddBytes(const void* data, uint64_t length, int descriptor) {
+void FrameWriter::AddBytes(const void* data, uint64_t length) {
   Add(FrameKind::kBytes, data, length, {});
+}
+
+void FrameWriter::AddBytesWith(int descriptor, const void* data,
+                               const void* without, uint64_t length) {
+  AddBytes(data, length);
   frames_.back().descriptor = descriptor;
+  frames_.back().without = static_cast<const uint8_t*>(without);
 }
 
 void FrameWriter::AddPacket(std::vector<uint8_t> packet) {
@@ -89,6 +95,11 @@ int FrameWriter::Next(iovec* out, int capacity) const {
 
 int FrameWriter::NextDescriptor() const {
   return frames_.empty() || sent_ > 0 ? -1 : frames_.front().descriptor;
+}
+
+void FrameWriter::DropDescriptor() {
+  frames_.front().descriptor = -1;
+  frames_.front().data = frames_.front().without;
 }
 
 int FrameWriter::Sent(size_t bytes) {

@@ -38,9 +38,13 @@ absl::StatusOr<FrameHeader> DecodeFrameHeader(const uint8_t* in);
 class FrameWriter {
  public:
   // `data` must stay until the frame is through. `length` is at most
-  // FrameHeader::kLongest. `descriptor`, if there is one, goes with the frame's
-  // first byte and must stay open until the frame is through.
-  void AddBytes(const void* data, uint64_t length, int descriptor = -1);
+  // FrameHeader::kLongest.
+  void AddBytes(const void* data, uint64_t length);
+  // The same with a descriptor, which goes with the frame's first byte and must
+  // stay open until the frame is through. `without`: what is sent instead of
+  // `data`, and is as long, if it cannot go.
+  void AddBytesWith(int descriptor, const void* data, const void* without,
+                    uint64_t length);
   void AddPacket(std::vector<uint8_t> packet);
 
   bool empty() const { return frames_.empty(); }
@@ -48,6 +52,8 @@ class FrameWriter {
   int Next(iovec* out, int capacity) const;
   // What has to go with the first byte of that; -1: none.
   int NextDescriptor() const;
+  // That cannot go.
+  void DropDescriptor();
   // So much was sent. Returns how many frames are through with it.
   int Sent(size_t bytes);
 
@@ -58,6 +64,7 @@ class FrameWriter {
     uint64_t length;
     std::vector<uint8_t> packet;
     int descriptor = -1;
+    const uint8_t* without = nullptr;
   };
   void Add(FrameKind kind, const void* data, uint64_t length,
            std::vector<uint8_t> packet);

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "transport/close_elsewhere.h"
 #include "transport/handshake_io.h"
 #include "transport/packets.h"
 
@@ -62,7 +63,7 @@ void Incoming::Stop() {
   if (watch_ != 0) loop_->Unwatch(std::exchange(watch_, 0));
   loop_->CancelTimer(deadline_);
   stream_ = nullptr;
-  fd_.Reset();
+  CloseSocket(std::move(fd_));
 }
 
 void Incoming::OnReady(uint32_t) {

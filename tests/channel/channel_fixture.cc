@@ -165,7 +165,8 @@ void RawPeer::WriteWith(int descriptor, const LocalFrame& frame) {
   auto kept = std::make_shared<std::pair<LocalFrameBytes, UniqueFd>>(
       EncodeLocalFrame(frame), UniqueFd(dup(descriptor)));
   WriteWithDescriptor(*connection_, kept->second.get(), kept->first.data(),
-                      kept->first.size(), [kept](const tensorpipe::Error&) {});
+                      kept->first.data(), kept->first.size(),
+                      [kept](const tensorpipe::Error&) {});
 }
 
 std::optional<UniqueFd> RawPeer::TakeDescriptor() {

@@ -30,6 +30,7 @@ std::vector<LocalFrame> Samples() {
       {.kind = Kind::kStream, .length = 3, .reason = std::string(208, 'r')},
       {.kind = Kind::kData, .number = 2, .length = 1 << 20},
       {.kind = Kind::kArena, .arena = 63, .length = 4096},
+      {.kind = Kind::kArena, .length = 4096, .reason = "may not go"},
       {.kind = Kind::kWant, .arena = 5, .number = 8, .length = 7},
       {.kind = Kind::kWant, .number = 8, .length = 7, .address = 4096},
       {.kind = Kind::kPlaced, .number = 8, .length = 7},
@@ -93,7 +94,7 @@ TEST(LocalFrameTest, AnotherLengthIsRefused) {
 
 TEST(LocalFrameTest, FieldThatTheKindDoesNotHaveIsRefused) {
   LocalFrame hello = Samples()[0], offer = Samples()[2], done = Samples()[3];
-  LocalFrame arena = Samples()[6], want = Samples()[8], cannot = Samples()[10];
+  LocalFrame arena = Samples()[6], want = Samples()[9], cannot = Samples()[11];
   std::vector<LocalFrame> wrong(19, done);
   wrong[0].kind = static_cast<Kind>(0);
   wrong[1].kind = static_cast<Kind>(10);

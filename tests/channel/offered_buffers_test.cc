@@ -175,6 +175,9 @@ TEST(OfferedBuffersTest, WhatCannotBeCopiedIsOfferedAsBefore) {
                                 .length = 15,
                                 .reason = "too many"}));
   EXPECT_FALSE(offered.NextCopy());
+  EXPECT_THAT(offered.OnAnswer(Want(0, 15, 0)),
+              StatusIs(absl::StatusCode::kDataLoss))
+      << "without end";
   ASSERT_THAT(offered.OnAnswer(Done(0, 15)), IsOk());
   const auto ended = offered.TakeEnded();
   ASSERT_TRUE(ended);

@@ -8,8 +8,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
+#include <cstring>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -19,6 +22,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
+#include "pool/buffer_pool.h"
+#include "pool/pool_budget.h"
 #include "tests/channel/channel_fixture.h"
 #include "tests/testing/child_process.h"
 #include "tests/testing/forbid_call.h"
@@ -45,7 +50,9 @@ constexpr char kWires[] = "wires";
 // basic.
 class PipeEnd {
  public:
-  explicit PipeEnd(Executor* copier) : side_(Options(copier)) {
+  // `pool`: to receive into; null: none.
+  explicit PipeEnd(Executor* copier, std::shared_ptr<BufferPool> pool = nullptr)
+      : side_(Options(copier, std::move(pool))) {
     HubOptions options;
     options.loop = loop_.get();
     hub_ = *Hub::Create(options);
@@ -92,16 +99,15 @@ class PipeEnd {
     pipe_->write(std::move(message), outcome.done());
   }
   void Receive(std::string& into, Outcome& outcome) {
-    pipe_->readDescriptor(
-        [this, &into, done = outcome.done()](
-            const tensorpipe::Error& error, tensorpipe::Descriptor descriptor) {
-          if (error) return done(error);
-          into.resize(descriptor.tensors.at(0).length);
-          tensorpipe::Allocation allocation;
-          allocation.tensors.resize(1);
-          allocation.tensors[0].buffer = tensorpipe::CpuBuffer{into.data()};
-          pipe_->read(std::move(allocation), done);
-        });
+    ReceiveTo(
+        [&into](size_t length) {
+          into.resize(length);
+          return into.data();
+        },
+        outcome);
+  }
+  void Receive(const BufferPool::Block& into, Outcome& outcome) {
+    ReceiveTo([data = into.data](size_t) { return data; }, outcome);
   }
 
   // The last buffer's strategy and why not the better one; "none" before.
@@ -115,13 +121,29 @@ class PipeEnd {
  private:
   static SessionKey Key() { return {"channel test", std::string(16, 'k')}; }
 
-  LocalChannelOptions Options(Executor* copier) {
+  void ReceiveTo(std::function<void*(size_t length)> memory, Outcome& outcome) {
+    pipe_->readDescriptor(
+        [this, memory = std::move(memory), done = outcome.done()](
+            const tensorpipe::Error& error, tensorpipe::Descriptor descriptor) {
+          if (error) return done(error);
+          tensorpipe::Allocation allocation;
+          allocation.tensors.resize(1);
+          allocation.tensors[0].buffer =
+              tensorpipe::CpuBuffer{memory(descriptor.tensors.at(0).length)};
+          pipe_->read(std::move(allocation), done);
+        });
+  }
+
+  LocalChannelOptions Options(Executor* copier,
+                              std::shared_ptr<BufferPool> pool) {
     held_ = dynamic_cast<HeldExecutor*>(copier);
     LocalChannelOptions options;
     options.loop = loop_.get();
     options.copier = copier;
     options.piece_bytes = kMiB;
     options.peer_of = PeerProcessOf;
+    options.descriptors = HubDescriptors();
+    options.pool = std::move(pool);
     return options;
   }
 
@@ -175,10 +197,9 @@ class Child {
         (setgroups(0, nullptr) != 0 || setuid(kNobody) != 0)) {
       return 1;
     }
-    HeldExecutor held;
     ThreadPool pool(1);
     Executor* copier = &pool;
-    if (how == "held") copier = &held;
+    if (how == "held") copier = &held_;
     PipeEnd end(copier);
     end.Connect(address);
     for (std::string line; ReadLine(line);) WriteLine(Obey(end, line));
@@ -193,8 +214,9 @@ class Child {
   }
 
   // "send MIB SEED", "start MIB SEED" (and do not wait), "receive MIB SEED",
-  // "forbid", "why" (its memory cannot be read), "burst"
+  // "forbid", "why" (its memory cannot be read), "burst", "copy" (held, one)
   std::string Obey(PipeEnd& end, const std::string& line) {
+    if (line == "copy") return held_.RunOne() ? "copied" : "nothing came";
     if (line == "why") return absl::StrCat("why: ", WhyUnreadable());
     if (line == "burst") {
       const std::string wrong = Burst(end, 40, 2000, 1000);
@@ -227,6 +249,7 @@ class Child {
     return end.carried();
   }
 
+  HeldExecutor held_;
   std::string kept_;
 };
 
@@ -234,8 +257,9 @@ class TwoProcessTest : public ::testing::Test {
  protected:
   // `copier`: of this side; null: a thread.
   void Meet(const std::string& how, Executor* copier = nullptr,
-            Wire wire = Wire::kUnix) {
-    end_ = std::make_unique<PipeEnd>(copier ? copier : &pool_);
+            Wire wire = Wire::kUnix,
+            std::shared_ptr<BufferPool> pool = nullptr) {
+    end_ = std::make_unique<PipeEnd>(copier ? copier : &pool_, std::move(pool));
     auto child = ChildProcess::Start({"--child", how, end_->Listen(wire)});
     ASSERT_THAT(child, IsOk());
     child_ = std::make_unique<ChildProcess>(*std::move(child));
@@ -366,6 +390,32 @@ TEST_F(TwoProcessTest, SenderKilledWhileItsMemoryIsReadIsAnError) {
   child_->Wait();
   ASSERT_TRUE(held_.RunOne());
   EXPECT_THAT(received.Wait(), StatusIs(StatusCode::kUnavailable));
+}
+
+TEST_F(TwoProcessTest, SenderKilledWhileItWritesToThePoolIsAnError) {
+  const auto pool =
+      BufferPool::Create({.budget = std::make_shared<PoolBudget>(64 * kMiB)});
+  Meet("held", nullptr, Wire::kUnix, pool);
+  const size_t length = 4 * kMiB + 1;
+  const auto block = pool->Take(length);
+  ASSERT_THAT(block, IsOk());
+  std::memset(block->data, 0, length);
+  Outcome received;
+  end_->Receive(*block, received);
+  Tell("start 4 1");
+  ASSERT_EQ(Answer(), "started");
+  for (const char* what : {"the proof", "mapping the arena", "one piece"}) {
+    Tell("copy");
+    ASSERT_EQ(Answer(), "copied") << what;
+  }
+  const auto is_zero = [&] {
+    return std::all_of(block->data, block->data + length,
+                       [](std::byte b) { return b == std::byte{0}; });
+  };
+  ASSERT_FALSE(is_zero()) << "it is being written";
+  child_->Signal(SIGKILL);
+  EXPECT_THAT(received.Wait(), StatusIs(StatusCode::kUnavailable));
+  EXPECT_TRUE(is_zero()) << "fresh pages";
 }
 
 TEST_F(TwoProcessTest, KilledReceiverIsAnError) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cstring>
@@ -246,9 +247,32 @@ TEST_F(BufferPoolTest, AFenceRetiresTheArenaUntilItsLastBlockIsBack) {
   fenced = Block();
   const Block next = Taken(*pool, kMiB);
   EXPECT_TRUE(next.data < was || next.data >= was + 4 * kMiB);
-  EXPECT_EQ(budget_->taken(), 8 * kMiB);
+  EXPECT_EQ(budget_->taken(), 5 * kMiB);
   beside = Block();
   EXPECT_EQ(budget_->taken(), 4 * kMiB);
+}
+
+TEST_F(BufferPoolTest, ARetiredArenaKeepsThePagesOfItsBlocksOnly) {
+  auto pool = Pool();
+  Block fenced = Taken(*pool, kMiB);
+  const Block beside = Taken(*pool, kMiB);
+  std::memset(beside.data, 7, kMiB);
+  const auto arena = pool->PlaceOf(fenced.data, kMiB)->arena;
+  const auto has = [&arena] {
+    struct stat file = {};
+    EXPECT_EQ(fstat(arena->descriptor(), &file), 0);
+    return static_cast<uint64_t>(file.st_blocks) * 512;
+  };
+  EXPECT_EQ(has(), 4 * kMiB);
+  EXPECT_THAT(pool->Fence(fenced.data, kMiB), IsOk());
+  EXPECT_EQ(has(), 2 * kMiB);
+  EXPECT_EQ(budget_->taken(), 2 * kMiB);
+  EXPECT_EQ(pool->held(), 2 * kMiB);
+  fenced = Block();
+  EXPECT_EQ(has(), kMiB);
+  EXPECT_EQ(budget_->taken(), kMiB);
+  EXPECT_TRUE(std::all_of(beside.data, beside.data + kMiB,
+                          [](std::byte b) { return b == std::byte{7}; }));
 }
 
 TEST_F(BufferPoolTest, AFenceLeavesWhatIsBesideItsRange) {

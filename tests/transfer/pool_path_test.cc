@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include <atomic>
 #include <filesystem>
 #include <iterator>
 #include <optional>
@@ -13,6 +14,7 @@
 #include <utility>
 
 #include "channel/local_channel.h"
+#include "tests/testing/held_executor.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/transfer/link_fixture.h"
 #include "transport/descriptors.h"
@@ -177,6 +179,60 @@ TEST_F(PoolPathTest, DescriptorsAreGoneWithTheEndpoints) {
     pair_.reset();
   }
   EXPECT_EQ(OpenDescriptors(), before);
+}
+
+// Its copies begin when the test says so.
+class HeldSenderTest : public PoolPathTest {
+ protected:
+  HeldSenderTest() {
+    ChannelBackend backend;
+    backend.name = "local";
+    backend.only_on_unix = true;
+    backend.make = [this](const ChannelEnvironment& environment) {
+      LocalChannelOptions options;
+      options.copier = &copier_;
+      options.loop = environment.loop;
+      options.descriptors = {.carried_by = CarriesDescriptors,
+                             .write = WriteWithDescriptor,
+                             .take = TakeDescriptor};
+      options.on_copy = [this, tell = environment.on_copy](bool begun) {
+        if (begun) copying_ = true;
+        tell(begun);
+      };
+      return MakeLocalChannel(std::move(options));
+    };
+    EXPECT_THAT(registry_.Register(std::move(backend)), IsOk());
+    EndpointOptions sends, receives;
+    sends.executor = receives.executor = &executor_;
+    sends.backends = &registry_;
+    absl::StatusOr<InProcessPair> pair =
+        MakeInProcessPair(sends, receives, Rules(), Rules());
+    EXPECT_THAT(pair, IsOk());
+    pair_ = std::make_unique<InProcessPair>(*std::move(pair));
+  }
+  ~HeldSenderTest() override { pair_.reset(); }
+
+  // Up to the first piece, which the peer has asked for.
+  bool AwaitCopy() {
+    while (copier_.AwaitOne() && !copying_) copier_.RunOne();
+    return copying_;
+  }
+
+  testing::HeldExecutor copier_;
+  std::atomic<bool> copying_ = false;
+  BackendRegistry registry_;
+};
+
+TEST_F(HeldSenderTest, WhatIsCancelledWhileItIsWantedIsCancelled) {
+  Outcome<Received> received;
+  Outcome<Receipt> sent;
+  callee().Receive({}, received.done());
+  Operation operation =
+      caller().Send(Message(8 * kMiB, 1), {}, {}, sent.done());
+  ASSERT_TRUE(AwaitCopy());
+  operation.Cancel();
+  EXPECT_THAT(sent.Wait(), StatusIs(absl::StatusCode::kCancelled));
+  EXPECT_FALSE(received.Wait().ok());
 }
 
 // Takes what it is told as if it were its own, and puts the bytes elsewhere.

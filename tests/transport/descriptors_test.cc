@@ -4,12 +4,15 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
+#include <sys/time.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <filesystem>
 #include <future>
 #include <iterator>
@@ -22,6 +25,7 @@
 #include "absl/time/clock.h"
 #include "tests/testing/child_process.h"
 #include "tests/transport/connection_fixture.h"
+#include "tests/transport/system_calls.h"
 
 namespace tensorferry {
 namespace {
@@ -31,13 +35,81 @@ using ::testing::HasSubstr;
 using testing::IsOk;
 using testing::StatusIs;
 
+constexpr int kSizeSeals = F_SEAL_SHRINK | F_SEAL_GROW;
+
 // A file in memory that holds `text`.
-UniqueFd FileOf(const std::string& text) {
-  UniqueFd file(memfd_create("descriptors_test", MFD_CLOEXEC));
+UniqueFd FileOf(const std::string& text, int seals = kSizeSeals) {
+  UniqueFd file(
+      memfd_create("descriptors_test", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   EXPECT_EQ(write(file.get(), text.data(), text.size()),
             static_cast<ssize_t>(text.size()));
+  EXPECT_EQ(fcntl(file.get(), F_ADD_SEALS, seals), 0);
   return file;
 }
+
+// To close its last descriptor takes an hour, or until the far end reads.
+class SlowToClose {
+ public:
+  SlowToClose() {
+    const UniqueFd listener(socket(AF_INET, SOCK_STREAM, 0));
+    sockaddr_in address = {.sin_family = AF_INET};
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof(address);
+    auto* const any = reinterpret_cast<sockaddr*>(&address);
+    EXPECT_EQ(bind(listener.get(), any, size), 0);
+    EXPECT_EQ(listen(listener.get(), 1), 0);
+    EXPECT_EQ(getsockname(listener.get(), any, &size), 0);
+    near_ = UniqueFd(socket(AF_INET, SOCK_STREAM, 0));
+    EXPECT_EQ(connect(near_.get(), any, size), 0);
+    far_ = UniqueFd(accept(listener.get(), nullptr, nullptr));
+    const linger an_hour{.l_onoff = 1, .l_linger = 3600};
+    EXPECT_EQ(setsockopt(near_.get(), SOL_SOCKET, SO_LINGER, &an_hour,
+                         sizeof(an_hour)),
+              0);
+    const std::string bytes(1 << 16, 'x');
+    while (send(near_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT) > 0) {
+    }
+  }
+  ~SlowToClose() {
+    const linger none{};
+    setsockopt(near_.get(), SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+  }
+
+  // Whoever `socket` leads to gets the last one, with `bytes`.
+  void GoTo(RawSocket& socket, const std::string& bytes) {
+    ASSERT_TRUE(socket.SendWith({near_.get()}, bytes));
+    near_.Reset();
+  }
+  // Whether it is closed then.
+  bool ReadToTheEnd() {
+    const timeval patience{.tv_sec = absl::ToInt64Seconds(kPatience)};
+    setsockopt(far_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience,
+               sizeof(patience));
+    std::string bytes(1 << 20, '\0');
+    ssize_t size;
+    while ((size = recv(far_.get(), bytes.data(), bytes.size(), 0)) > 0) {
+    }
+    return size == 0;
+  }
+
+ private:
+  UniqueFd near_, far_;
+};
+
+// While it lives this process gets no more descriptors.
+class NoMoreDescriptors {
+ public:
+  NoMoreDescriptors() {
+    EXPECT_EQ(getrlimit(RLIMIT_NOFILE, &before_), 0);
+    rlimit none = before_;
+    none.rlim_cur = UniqueFd(open("/dev/null", O_RDONLY | O_CLOEXEC)).get();
+    EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  }
+  ~NoMoreDescriptors() { setrlimit(RLIMIT_NOFILE, &before_); }
+
+ private:
+  rlimit before_;
+};
 
 std::string TextOf(const std::optional<UniqueFd>& file) {
   if (!file.has_value()) return "no descriptor";
@@ -51,13 +123,17 @@ int OpenDescriptors() {
       std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}));
 }
 
-// Whether that many are open, after what has to be closed on other threads.
-bool AwaitOpenDescriptors(int count) {
+// Whether at most that many are open, after what has to be closed on other
+// threads.
+bool AwaitAtMostDescriptors(int count) {
   const absl::Time until = absl::Now() + kPatience;
-  while (OpenDescriptors() != count && absl::Now() < until) {
+  while (OpenDescriptors() > count && absl::Now() < until) {
     absl::SleepFor(absl::Milliseconds(1));
   }
-  return OpenDescriptors() == count;
+  return OpenDescriptors() <= count;
+}
+bool AwaitOpenDescriptors(int count) {
+  return AwaitAtMostDescriptors(count) && OpenDescriptors() == count;
 }
 
 class DescriptorsTest : public ConnectionFixture {
@@ -67,7 +143,8 @@ class DescriptorsTest : public ConnectionFixture {
       const std::string& bytes) {
     auto done = std::make_shared<std::promise<absl::Status>>();
     WriteWithDescriptor(connection, descriptor.get(), bytes.data(),
-                        bytes.size(), [done](const tensorpipe::Error& error) {
+                        bytes.data(), bytes.size(),
+                        [done](const tensorpipe::Error& error) {
                           done->set_value(error ? HubErrorStatus(error.what())
                                                 : absl::OkStatus());
                         });
@@ -127,6 +204,23 @@ TEST_F(DescriptorsTest, ComesNoLaterThanItsBytesAndIsClosedOnExec) {
   EXPECT_FALSE(TakeDescriptor(*accepted_).has_value());
 }
 
+TEST_F(DescriptorsTest, WhereItMayNotGoOtherBytesCome) {
+  Open(Wire::kUnix);
+  const UniqueFd file = FileOf("hello");
+  const std::string bytes = "x", without = "y";
+  for (const int error : {ETOOMANYREFS, EPERM, EACCES, 0}) {
+    FailSendingDescriptors(error);
+    std::promise<bool> written;
+    WriteWithDescriptor(
+        *dialed_, file.get(), bytes.data(), without.data(), 1,
+        [&](const tensorpipe::Error& error) { written.set_value(!error); });
+    ASSERT_THAT(ReadByte(), IsOk());
+    EXPECT_TRUE(written.get_future().get());
+    EXPECT_EQ(byte_, error == 0 ? 'x' : 'y');
+    EXPECT_EQ(TakeDescriptor(*accepted_).has_value(), error == 0);
+  }
+}
+
 // Both larger and smaller than what a socket takes at once, many in one turn.
 TEST_F(DescriptorsTest, EachComesBeforeItsBytesHoweverTheyAreCut) {
   Open(Wire::kUnix);
@@ -178,19 +272,73 @@ TEST_F(DescriptorsTest, OnlyUnixSocketsCarryThem) {
   }
 }
 
-TEST_F(DescriptorsTest, OfAnyKindTheyComeToWhoeverTakesThem) {
+TEST_F(DescriptorsTest, OneThatIsNoSealedMemoryIsDataLoss) {
   Open(Wire::kUnix);
-  RawSocket client = DialRaw();
-  EXPECT_THAT(CarriesDescriptors(*accepted_), IsOk());
   int pair[2];
   ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
   const UniqueFd near(pair[0]), far(pair[1]);
-  const UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC)), file = FileOf("f");
-  for (const int descriptor : {file.get(), epoll.get(), near.get()}) {
-    client.SendWith({descriptor}, Byte('k'));
-    ASSERT_THAT(ReadByte(), IsOk());
-    EXPECT_TRUE(TakeDescriptor(*accepted_).has_value());
+  const UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC)),
+      program(open("/proc/self/exe", O_RDONLY | O_CLOEXEC)),
+      shrinks = FileOf("f", F_SEAL_GROW), grows = FileOf("f", F_SEAL_SHRINK);
+  HangUp();
+  const int before = OpenDescriptors();
+  for (const int descriptor :
+       {shrinks.get(), grows.get(), epoll.get(), near.get(), program.get()}) {
+    {
+      RawSocket client = DialRaw();
+      EXPECT_THAT(CarriesDescriptors(*accepted_), IsOk());
+      client.SendWith({descriptor}, Byte('k'));
+      EXPECT_THAT(ReadByte(),
+                  StatusIs(StatusCode::kDataLoss, HasSubstr("sealed")));
+      EXPECT_FALSE(TakeDescriptor(*accepted_).has_value());
+      EXPECT_TRUE(client.WaitUntilClosed());
+    }
+    HangUp();
+    EXPECT_TRUE(AwaitOpenDescriptors(before));
   }
+}
+
+TEST_F(DescriptorsTest, OneThatBlocksWhenItIsClosedHoldsUpNobody) {
+  Open(Wire::kUnix);
+  SlowToClose slow;
+  RawSocket client = DialRaw();
+  slow.GoTo(client, Byte('s'));
+  EXPECT_THAT(ReadByte(), StatusIs(StatusCode::kDataLoss));
+  EXPECT_THAT(TryHonestSession(*hub_, Wire::kUnix), IsOk());
+  EXPECT_TRUE(slow.ReadToTheEnd());
+}
+
+TEST_F(DescriptorsTest, OfAStrangerOneThatBlocksHoldsUpNobody) {
+  Open(Wire::kUnix);
+  SlowToClose read, unread;
+  std::promise<void> sent;
+  loop_->Post([&] { sent.get_future().wait(); });
+  RawSocket taken = RawConnect(address_), refused = RawConnect(address_);
+  read.GoTo(taken, "T");
+  ASSERT_TRUE(refused.Send(std::string(1000, 'X')));
+  unread.GoTo(refused, "X");
+  sent.set_value();
+  EXPECT_TRUE(refused.WaitUntilClosed());
+  EXPECT_THAT(TryHonestSession(*hub_, Wire::kUnix), IsOk());
+  EXPECT_TRUE(read.ReadToTheEnd());
+  EXPECT_TRUE(unread.ReadToTheEnd());
+}
+
+TEST_F(DescriptorsTest, WhereNoMoreMayBeOpenTheBytesComeWithoutThem) {
+  Open(Wire::kUnix);
+  RawSocket client = DialRaw();
+  const UniqueFd first = FileOf("first"), second = FileOf("second");
+  {
+    NoMoreDescriptors limit;
+    client.SendWith({first.get()}, Byte('1'));
+    ASSERT_THAT(ReadByte(), IsOk());
+  }
+  client.SendWith({second.get()}, Byte('2'));
+  ASSERT_THAT(ReadByte(), IsOk());
+  const auto missing = TakeDescriptor(*accepted_);
+  ASSERT_TRUE(missing.has_value());
+  EXPECT_FALSE(missing->valid());
+  EXPECT_EQ(TextOf(TakeDescriptor(*accepted_)), "second");
 }
 
 TEST_F(DescriptorsTest, TooManyThatNobodyTakesAreDataLoss) {
@@ -254,7 +402,7 @@ TEST_F(DescriptorsTest, OfAStrangerNoneIsKept) {
   }
   // The loop has read them: it answers somebody who came later.
   EXPECT_THAT(TryHonestSession(*hub_, Wire::kUnix), IsOk());
-  EXPECT_LE(OpenDescriptors(), before + 4) << "the socket's two ends, at most";
+  EXPECT_TRUE(AwaitAtMostDescriptors(before + 4)) << "the socket's two ends";
 }
 
 TEST_F(DescriptorsTest, WithTheFirstFrameNoneIsKept) {

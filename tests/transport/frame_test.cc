@@ -44,6 +44,18 @@ absl::StatusOr<size_t> Give(FrameReader& reader, const uint8_t* bytes,
   return given;
 }
 
+TEST(FrameWriterTest, WhatGoesWithoutItsDescriptorIsOtherBytes) {
+  FrameWriter writer;
+  writer.AddBytesWith(7, "with", "none", 4);
+  EXPECT_EQ(writer.NextDescriptor(), 7);
+  writer.DropDescriptor();
+  EXPECT_EQ(writer.NextDescriptor(), -1);
+  iovec parts[4];
+  ASSERT_EQ(writer.Next(parts, 4), 2);
+  EXPECT_EQ(std::string(static_cast<char*>(parts[1].iov_base), 4), "none");
+  EXPECT_EQ(writer.Sent(FrameHeader::kBytes + 4), 1);
+}
+
 TEST(FrameReaderTest, ABodyComesWholeWhateverItsLengthAndItsPieces) {
   for (const uint64_t length :
        {uint64_t{0}, uint64_t{1}, kFirstStep - 1, kFirstStep, kFirstStep + 1,

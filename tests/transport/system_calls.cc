@@ -13,6 +13,7 @@ namespace {
 std::atomic<int> accept_calls{0};
 std::atomic<int> good_watches{-1};  // negative: all
 std::atomic<int> watch_error{0};
+std::atomic<int> descriptor_error{0};
 
 }  // namespace
 
@@ -32,6 +33,14 @@ extern "C" int epoll_ctl(int epoll, int operation, int fd,
   return static_cast<int>(syscall(SYS_epoll_ctl, epoll, operation, fd, event));
 }
 
+extern "C" ssize_t sendmsg(int fd, const msghdr* message, int flags) {
+  if (descriptor_error != 0 && message->msg_controllen > 0) {
+    errno = descriptor_error;
+    return -1;
+  }
+  return syscall(SYS_sendmsg, fd, message, flags);
+}
+
 namespace tensorferry {
 
 int AcceptCalls() { return accept_calls; }
@@ -40,5 +49,7 @@ void FailWatch(int good, int error) {
   watch_error = error;
   good_watches = good;
 }
+
+void FailSendingDescriptors(int error) { descriptor_error = error; }
 
 }  // namespace tensorferry

@@ -13,6 +13,10 @@ int AcceptCalls();
 // a user watches as much as he may: nothing that a test can bring about alone.
 void FailWatch(int good, int error);
 
+// From now on no descriptor can be sent beside bytes, but for `error`; 0: they
+// can. The system refuses who has no capabilities and has sent too many.
+void FailSendingDescriptors(int error);
+
 }  // namespace tensorferry
 
 #endif  // TENSORFERRY_TESTS_TRANSPORT_SYSTEM_CALLS_H_

@@ -60,9 +60,9 @@ class Receiver {
     if (frame.kind == Kind::kOffer) return wanted_.OnOffer(frame).ok() && Go();
     if (frame.kind == Kind::kPlaced) {
       // What an honest peer has written by now.
-      for (const WantedBuffers::Open& open : wanted_.OpenToPeer()) {
+      wanted_.ForEachOpenToPeer([](const WantedBuffers::Open& open) {
         std::memset(open.data, 1, open.length);
-      }
+      });
       return wanted_.OnPlaced(frame).ok() && Go();
     }
     if (frame.kind == Kind::kCannot)

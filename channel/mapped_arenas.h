@@ -1,5 +1,5 @@
-#ifndef TENSORFERRY_CHANNEL_PEER_ARENAS_H_
-#define TENSORFERRY_CHANNEL_PEER_ARENAS_H_
+#ifndef TENSORFERRY_CHANNEL_MAPPED_ARENAS_H_
+#define TENSORFERRY_CHANNEL_MAPPED_ARENAS_H_
 
 #include <sys/types.h>
 
@@ -18,10 +18,10 @@ namespace tensorferry {
 
 // The arenas of a session's peer that are mapped here: each once, on however
 // many channels it was handed over. Any thread.
-class PeerArenas {
+class MappedArenas {
  public:
   // `most_bytes`: of all that are mapped at a time.
-  explicit PeerArenas(uint64_t most_bytes) : most_bytes_(most_bytes) {}
+  explicit MappedArenas(uint64_t most_bytes) : most_bytes_(most_bytes) {}
 
   // Blocks. Statuses of PeerArena::Map; RESOURCE_EXHAUSTED too if there would
   // be too many bytes.
@@ -38,4 +38,4 @@ class PeerArenas {
 
 }  // namespace tensorferry
 
-#endif  // TENSORFERRY_CHANNEL_PEER_ARENAS_H_
+#endif  // TENSORFERRY_CHANNEL_MAPPED_ARENAS_H_

@@ -1,4 +1,4 @@
-#include "channel/peer_arenas.h"
+#include "channel/mapped_arenas.h"
 
 #include <sys/stat.h>
 
@@ -13,8 +13,8 @@
 
 namespace tensorferry {
 
-absl::StatusOr<std::shared_ptr<PeerArena>> PeerArenas::Map(UniqueFd descriptor,
-                                                           uint64_t nbytes) {
+absl::StatusOr<std::shared_ptr<PeerArena>> MappedArenas::Map(
+    UniqueFd descriptor, uint64_t nbytes) {
   struct stat file = {};
   if (fstat(descriptor.get(), &file) != 0) {
     return absl::InvalidArgumentError(
