@@ -597,10 +597,8 @@ void Lanes::SendFrame(const Frame& frame, std::string inline_bytes) {
 void Lanes::WriteBody(int lane, tensorpipe::Message message, BodyDone done) {
   std::vector<Part> parts;
   for (const auto& tensor : message.tensors) {
-    auto part =
-        PartOf(lane, tensor.buffer, tensor.length, tensor.targetDevice.value());
-    if (!part.ok()) return FailBody(part.status(), std::move(done));
-    parts.push_back(*std::move(part));
+    parts.push_back(PartOf(lane, tensor.buffer, tensor.length,
+                           tensor.targetDevice.value()));
   }
   Lane::Written written = Tallied(std::move(parts), std::move(done));
   Lane* to = slots_[lane].lane;
@@ -619,10 +617,8 @@ void Lanes::ReadBody(int lane, tensorpipe::Allocation allocation,
   std::vector<Part> parts;
   for (size_t i = 0; slot.described && i < allocation.tensors.size(); ++i) {
     const auto& tensor = slot.described->tensors[i];
-    auto part = PartOf(lane, allocation.tensors[i].buffer, tensor.length,
-                       tensor.sourceDevice);
-    if (!part.ok()) return FailBody(part.status(), std::move(done));
-    parts.push_back(*std::move(part));
+    parts.push_back(PartOf(lane, allocation.tensors[i].buffer, tensor.length,
+                           tensor.sourceDevice));
   }
   slot.described.reset();
   Lane::Written read = Tallied(std::move(parts), std::move(done));
@@ -633,22 +629,16 @@ void Lanes::ReadBody(int lane, tensorpipe::Allocation allocation,
   loop_->Post([read = std::move(read)]() mutable { std::move(read)(false); });
 }
 
-// tensorpipe would not survive it.
-void Lanes::FailBody(absl::Status why, BodyDone done) {
-  Fail(std::move(why));
-  loop_->Post(
-      [done = std::move(done)]() mutable { std::move(done)(false, {}); });
-}
-
-absl::StatusOr<Lanes::Part> Lanes::PartOf(
-    int lane, const tensorpipe::Buffer& buffer, uint64_t nbytes,
-    const tensorpipe::Device& remote) const {
+Lanes::Part Lanes::PartOf(int lane, const tensorpipe::Buffer& buffer,
+                          uint64_t nbytes,
+                          const tensorpipe::Device& remote) const {
   Part part;
   // CUDA is asked where the memory is, which throws if its device has failed.
+  // tensorpipe asks too, and what it throws ends the link, with INTERNAL.
   tensorpipe::Device local;
   const absl::Status known = CatchExceptions("asking for the device of memory",
                                              [&] { local = buffer.device(); });
-  if (!known.ok()) return absl::FailedPreconditionError(known.message());
+  if (!known.ok()) return part;
   part.path = PathTo(lane, DeviceId{local.type, local.index},
                      DeviceId{remote.type, remote.index});
   part.nbytes = nbytes;
