@@ -556,9 +556,9 @@ void IncomingMessages::DigestArrived(const ReceiveAction& action) {
 absl::Status IncomingMessages::Fill(Delivery& delivery) const {
   Message& message = *delivery.message;
   if (message.is_inline) {
+    const AllocateOptions options = TakeOptions(*delivery.receiving, message);
     FERRY_ASSIGN_OR_RETURN(message.buffers,
-                           Allocate(std::move(message.manifest),
-                                    TakeOptions(*delivery.receiving, message)));
+                           Allocate(std::move(message.manifest), options));
     const char* from = message.inline_bytes.data();
     for (const Region& region : message.buffers->regions()) {
       if (region.nbytes == 0) continue;
