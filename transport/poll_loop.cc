@@ -60,16 +60,17 @@ class PollLoop::Poller : public Loop::Waiter {
     // once.
     sleeping_ = true;
     lock.unlock();
-    const Events events = Await(MillisecondsUntil(until));
+    Await(MillisecondsUntil(until));
     Learn(RealNow() - since);
-    Tell(events);
+    TellAll();
     lock.lock();
     sleeping_ = false;
   }
 
   void Poll(std::unique_lock<std::mutex>& lock) override {
     lock.unlock();
-    Tell(Await(0));
+    Await(0);
+    TellAll();
     lock.lock();
   }
 
@@ -105,10 +106,6 @@ class PollLoop::Poller : public Loop::Waiter {
   }
 
  private:
-  struct Events {
-    int count = 0;
-    epoll_event all[kEventsPerWait];
-  };
   struct WatchedFd {
     int fd;
     std::shared_ptr<Watcher> watcher;
@@ -135,14 +132,10 @@ class PollLoop::Poller : public Loop::Waiter {
   // is something to do.
   bool Spin(std::unique_lock<std::mutex>& lock, absl::Time until) {
     lock.unlock();
-    Events events = Await(0);
-    while (events.count <= 0 && !Woken() && RealNow() < until) {
-      sched_yield();
-      events = Await(0);
-    }
-    Tell(events);
+    while (!Await(0) && !Woken() && RealNow() < until) sched_yield();
+    const bool told = TellAll();
     lock.lock();
-    return events.count > 0 || Woken();
+    return told || Woken();
   }
 
   void Learn(absl::Duration waited) {
@@ -161,21 +154,23 @@ class PollLoop::Poller : public Loop::Waiter {
         absl::ToInt64Milliseconds(absl::Ceil(left, absl::Milliseconds(1))));
   }
 
-  Events Await(int timeout_ms) {
-    Events events;
-    events.count =
-        epoll_wait(epoll_.get(), events.all, kEventsPerWait, timeout_ms);
-    return events;
+  // Whether there are events.
+  bool Await(int timeout_ms) {
+    event_count_ =
+        epoll_wait(epoll_.get(), events_, kEventsPerWait, timeout_ms);
+    return event_count_ > 0;
   }
 
-  void Tell(const Events& events) {
-    for (int i = 0; i < events.count; ++i) {
-      TellOf(events.all[i].data.u64, events.all[i].events);
+  // Whether there were events.
+  bool TellAll() {
+    for (int i = 0; i < event_count_; ++i) {
+      Tell(events_[i].data.u64, events_[i].events);
     }
+    return event_count_ > 0;
   }
 
   // Looked up one by one: a watcher may unwatch those after it.
-  void TellOf(uint64_t id, uint32_t events) {
+  void Tell(uint64_t id, uint32_t events) {
     if (id == kWakeEvent) {
       uint64_t signals;
       [[maybe_unused]] ssize_t taken =
@@ -199,6 +194,8 @@ class PollLoop::Poller : public Loop::Waiter {
 
   // On the loop.
   absl::Duration spin_;  // before the next sleep
+  epoll_event events_[kEventsPerWait];
+  int event_count_ = 0;  // of the last wait
   WatchId next_id_ = kWakeEvent + 1;
   absl::flat_hash_map<WatchId, WatchedFd> watches_;
 };
