@@ -23,14 +23,9 @@ namespace tensorferry {
 namespace {
 
 using testing::ChildPeer;
+using testing::DropAll;
 
 constexpr int64_t kFloats = 1 << 18;
-constexpr uint32_t kDropped = 1;
-
-void DropAll(const std::shared_ptr<Session>& session) {
-  session->Handle(kDropped, [](Session&, Received) {}).IgnoreError();
-  session->OnEnd([session](SessionReport) {});
-}
 
 struct Memory {
   size_t device = 0, pinned = 0;
@@ -77,8 +72,8 @@ int Run(const std::string& channel, bool there) {
           blocking::Connect(*caller, address, offer, absl::Seconds(30));
       if (!session.ok()) return 1;
       sessions.push_back(*std::move(session));
-      const auto sent = blocking::Send(*sessions.back(),
-                                       {.type = kDropped, .tensors = {tensor}});
+      const auto sent =
+          blocking::Send(*sessions.back(), {.type = 1, .tensors = {tensor}});
       if (!sent.ok()) return 1;
     }
     std::printf("| %s | %zu | %s | %s |\n", channel.c_str(), wanted,

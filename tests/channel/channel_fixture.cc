@@ -1,9 +1,12 @@
 #include "tests/channel/channel_fixture.h"
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <utility>
 
+#include "tests/testing/status_matchers.h"
 #include "tests/transport/hello.h"
 #include "transport/descriptors.h"
 
@@ -194,6 +197,23 @@ bool RawPeer::AwaitEnd() {
   while (true) {
     const absl::StatusOr<LocalFrame> frame = Read();
     if (!frame.ok()) return absl::IsUnavailable(frame.status());
+  }
+}
+
+void ExpectCarried(const std::vector<Carried>& carried, size_t count,
+                   const std::string& strategy, absl::Status Carried::*skipped,
+                   const std::string& reason) {
+  using ::testing::Each;
+  using ::testing::Field;
+  EXPECT_THAT(carried, ::testing::SizeIs(count));
+  EXPECT_THAT(carried, Each(Field(&Carried::strategy, strategy)));
+  if (reason.empty()) {
+    EXPECT_THAT(carried, Each(Field(skipped, IsOk())));
+  } else {
+    EXPECT_THAT(
+        carried,
+        Each(Field(skipped, StatusIs(absl::StatusCode::kFailedPrecondition,
+                                     ::testing::HasSubstr(reason)))));
   }
 }
 

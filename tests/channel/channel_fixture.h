@@ -107,6 +107,12 @@ class Side {
   std::shared_ptr<tensorpipe::channel::Context> context_;
 };
 
+// `count` buffers went by `strategy`, another one having been passed over for
+// `reason` in the member `skipped`; empty: none was.
+void ExpectCarried(const std::vector<Carried>& carried, size_t count,
+                   const std::string& strategy, absl::Status Carried::*skipped,
+                   const std::string& reason);
+
 // Says of every connection that its other end is this process.
 std::optional<PeerProcess> ThisProcess(const Connection&);
 

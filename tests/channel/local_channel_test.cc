@@ -20,8 +20,6 @@ namespace testing {
 namespace {
 
 using absl::StatusCode;
-using ::testing::Each;
-using ::testing::Field;
 using ::testing::HasSubstr;
 using ::testing::SizeIs;
 
@@ -66,15 +64,7 @@ class Pair {
 
 void ExpectCarried(const std::vector<Carried>& carried, size_t count,
                    const std::string& strategy, const std::string& reason) {
-  EXPECT_THAT(carried, SizeIs(count));
-  EXPECT_THAT(carried, Each(Field(&Carried::strategy, strategy)));
-  if (reason.empty()) {
-    EXPECT_THAT(carried, Each(Field(&Carried::not_vm, IsOk())));
-  } else {
-    EXPECT_THAT(carried, Each(Field(&Carried::not_vm,
-                                    StatusIs(StatusCode::kFailedPrecondition,
-                                             HasSubstr(reason)))));
-  }
+  testing::ExpectCarried(carried, count, strategy, &Carried::not_vm, reason);
 }
 
 TEST(LocalChannelTest, CarriesBuffersOfAnySizeByReadingMemory) {

@@ -8,15 +8,12 @@
 #include <unistd.h>
 
 #include <cstring>
-#include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/strings/match.h"
-#include "absl/time/clock.h"
 #include "channel/local_channel.h"
 #include "channel/peer_memory.h"
 #include "pool/arena.h"
@@ -24,6 +21,7 @@
 #include "pool/pool_budget.h"
 #include "tests/channel/channel_fixture.h"
 #include "tests/testing/held_executor.h"
+#include "tests/testing/open_descriptors.h"
 #include "tests/testing/status_matchers.h"
 #include "transport/descriptors.h"
 
@@ -32,11 +30,9 @@ namespace testing {
 namespace {
 
 using absl::StatusCode;
-using ::testing::Each;
-using ::testing::Field;
+using ::tensorferry::testing::OpenDescriptors;
 using ::testing::HasSubstr;
 using ::testing::Not;
-using ::testing::SizeIs;
 using Kind = LocalFrame::Kind;
 
 constexpr size_t kMiB = 1 << 20;
@@ -54,11 +50,6 @@ LocalChannelOptions Options(std::shared_ptr<BufferPool> pool = nullptr) {
   options.pool = std::move(pool);
   options.pool_from_bytes = 1;
   return options;
-}
-
-int OpenDescriptors() {
-  return static_cast<int>(
-      std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}));
 }
 
 // How many mappings this process has of arenas, its own and peers'.
@@ -111,15 +102,8 @@ void Transfer(Pair& pair, BufferPool& pool, size_t length, int line) {
 
 void ExpectCarried(const std::vector<Carried>& carried, size_t count,
                    const std::string& strategy, const std::string& not_pool) {
-  EXPECT_THAT(carried, SizeIs(count));
-  EXPECT_THAT(carried, Each(Field(&Carried::strategy, strategy)));
-  if (not_pool.empty()) {
-    EXPECT_THAT(carried, Each(Field(&Carried::not_pool, IsOk())));
-  } else {
-    EXPECT_THAT(carried, Each(Field(&Carried::not_pool,
-                                    StatusIs(StatusCode::kFailedPrecondition,
-                                             HasSubstr(not_pool)))));
-  }
+  testing::ExpectCarried(carried, count, strategy, &Carried::not_pool,
+                         not_pool);
 }
 
 TEST(PoolChannelTest, SenderCopiesStraightIntoTheReceiversPool) {

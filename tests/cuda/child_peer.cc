@@ -37,6 +37,11 @@ void ChildPeer::Kill() {
   process_.Wait();
 }
 
+void DropAll(const std::shared_ptr<Session>& session) {
+  session->Handle(1, [](Session&, Received) {}).IgnoreError();
+  session->OnEnd([session](SessionReport) {});
+}
+
 int ServeAsChild(
     const std::function<void(std::shared_ptr<Session>)>& on_session,
     const std::function<std::string(const std::string& line)>& answer) {

@@ -36,6 +36,9 @@ class ChildPeer {
   std::string address_;
 };
 
+// What a receiving side may do: keeps nothing of type 1.
+void DropAll(const std::shared_ptr<Session>& session);
+
 // Until standard input is closed. `answer`: to each line of it.
 int ServeAsChild(
     const std::function<void(std::shared_ptr<Session>)>& on_session,

@@ -6,8 +6,6 @@
 
 #include "absl/status/statusor.h"
 #include "absl/synchronization/notification.h"
-#include "absl/time/clock.h"
-#include "absl/time/time.h"
 #include "base/done.h"
 
 namespace tensorferry {
@@ -36,18 +34,6 @@ class Ended {
   };
   std::shared_ptr<State> state_ = std::make_shared<State>();
 };
-
-// Whether `condition`, which nobody announces, comes true before it is clear
-// that it never will.
-template <class Condition>
-bool Becomes(const Condition& condition) {
-  const absl::Time until = absl::Now() + absl::Seconds(60);
-  while (!condition()) {
-    if (absl::Now() > until) return false;
-    absl::SleepFor(absl::Milliseconds(1));
-  }
-  return true;
-}
 
 }  // namespace testing
 }  // namespace tensorferry

@@ -27,6 +27,7 @@
 #include "tests/cuda/ended.h"
 #include "tests/cuda/ways.h"
 #include "tests/software_gpu/torch_fixture.h"
+#include "tests/testing/becomes.h"
 #include "tests/testing/status_matchers.h"
 
 namespace tensorferry {

@@ -13,6 +13,7 @@
 #include "tests/cuda/device_pair.h"
 #include "tests/cuda/ended.h"
 #include "tests/cuda/lags.h"
+#include "tests/testing/becomes.h"
 #include "tests/testing/status_matchers.h"
 
 namespace tensorferry {

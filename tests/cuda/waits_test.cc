@@ -27,6 +27,7 @@ namespace {
 
 using ::tensorferry::testing::ChildPeer;
 using ::tensorferry::testing::ChildProcess;
+using ::tensorferry::testing::DropAll;
 using ::tensorferry::testing::IsOk;
 using ::tensorferry::testing::OfferOf;
 using ::tensorferry::testing::Way;
@@ -40,14 +41,8 @@ std::string WaitsSoFar() {
                        absl::PairFormatter(" "));
 }
 
-// What the receiving side does: keeps nothing.
-void TakeAll(const std::shared_ptr<Session>& session) {
-  session->Handle(1, [](Session&, Received) {}).IgnoreError();
-  session->OnEnd([session](SessionReport) {});
-}
-
 int RunChild() {
-  return testing::ServeAsChild(TakeAll,
+  return testing::ServeAsChild(DropAll,
                                [](const std::string&) { return WaitsSoFar(); });
 }
 
@@ -61,7 +56,7 @@ int Measure(const Way& way) {
     child.emplace(*std::move(started));
   } else {
     far = *Peer::Create({.name = "far"});
-    far->Accept(TakeAll);
+    far->Accept(DropAll);
   }
   const at::Tensor tensor = at::full({kFloats}, 1, way.source());
   cudaDeviceSynchronize();

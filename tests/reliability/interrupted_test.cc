@@ -17,6 +17,7 @@
 #include "tests/reliability/remote_peer.h"
 #include "tests/reliability/tcp_proxy.h"
 #include "tests/reliability/witness.h"
+#include "tests/testing/becomes.h"
 #include "tests/testing/status_matchers.h"
 
 namespace tensorferry {

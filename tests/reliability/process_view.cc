@@ -15,8 +15,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
-#include "absl/synchronization/notification.h"
-#include "absl/time/clock.h"
 
 namespace tensorferry {
 namespace testing {
@@ -154,16 +152,6 @@ std::string ToString(const ListeningSocket& socket) {
 
 uint64_t AvailableMemory() {
   return 1024 * ValueOf("/proc/meminfo", "MemAvailable:");
-}
-
-bool Becomes(const std::function<bool()>& condition, absl::Duration within) {
-  const absl::Time until = absl::Now() + within;
-  absl::Notification never;
-  while (!condition()) {
-    if (absl::Now() >= until) return false;
-    never.WaitForNotificationWithTimeout(absl::Milliseconds(5));
-  }
-  return true;
 }
 
 }  // namespace testing

@@ -4,11 +4,8 @@
 #include <sys/types.h>
 
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <vector>
-
-#include "absl/time/time.h"
 
 namespace tensorferry {
 namespace testing {
@@ -36,13 +33,6 @@ std::vector<ListeningSocket> ListeningSockets(pid_t pid);
 std::string ToString(const ListeningSocket& socket);
 
 uint64_t AvailableMemory();  // of this machine, in bytes
-
-// What slow machines are given where the claim is that something ends at all.
-inline constexpr absl::Duration kPatience = absl::Seconds(60);
-
-// Whether `condition`, which nobody announces, comes true in time.
-bool Becomes(const std::function<bool()>& condition,
-             absl::Duration within = kPatience);
 
 }  // namespace testing
 }  // namespace tensorferry

@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "tests/testing/becomes.h"
 
 namespace tensorferry {
 namespace testing {

@@ -10,6 +10,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "base/status_macros.h"
+#include "tests/testing/becomes.h"
 
 namespace tensorferry {
 namespace testing {

@@ -18,6 +18,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "tests/reliability/process_view.h"
+#include "tests/testing/becomes.h"
 #include "tests/testing/child_process.h"
 
 namespace tensorferry {

@@ -16,6 +16,7 @@
 #include "tests/reliability/process_view.h"
 #include "tests/reliability/remote_peer.h"
 #include "tests/reliability/witness.h"
+#include "tests/testing/becomes.h"
 #include "tests/testing/status_matchers.h"
 
 namespace tensorferry {

@@ -24,6 +24,7 @@
 #include "tests/reliability/raw_socket.h"
 #include "tests/reliability/remote_peer.h"
 #include "tests/reliability/tcp_proxy.h"
+#include "tests/testing/becomes.h"
 
 namespace tensorferry {
 namespace testing {

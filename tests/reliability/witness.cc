@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "tests/testing/becomes.h"
 #include "tests/testing/status_matchers.h"
 
 namespace tensorferry {

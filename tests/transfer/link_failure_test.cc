@@ -10,6 +10,7 @@
 
 #include "absl/synchronization/notification.h"
 #include "serialization/converter_registry.h"
+#include "tests/testing/becomes.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/transfer/link_fixture.h"
 #include "transfer/link.h"
@@ -17,6 +18,7 @@
 namespace tensorferry {
 namespace {
 
+using ::tensorferry::testing::Becomes;
 using ::tensorferry::testing::IsOk;
 using ::tensorferry::testing::StatusIs;
 using ::testing::AllOf;

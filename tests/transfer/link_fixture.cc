@@ -3,20 +3,8 @@
 #include <ATen/ops/empty.h>
 
 #include <cstring>
-#include <thread>
-
-#include "absl/time/clock.h"
 
 namespace tensorferry {
-
-bool Becomes(const std::function<bool()>& condition) {
-  const absl::Time give_up = absl::Now() + absl::Seconds(60);
-  while (!condition()) {
-    if (absl::Now() > give_up) return false;
-    std::this_thread::yield();
-  }
-  return true;
-}
 
 at::Tensor Pattern(int64_t nbytes, uint8_t seed) {
   at::Tensor tensor = at::empty({nbytes}, at::kByte);

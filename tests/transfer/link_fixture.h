@@ -6,7 +6,6 @@
 
 #include <chrono>
 #include <cstdint>
-#include <functional>
 #include <future>
 #include <memory>
 #include <optional>
@@ -45,10 +44,6 @@ class Awaited {
 template <class T>
 using Outcome = Awaited<absl::StatusOr<T>>;
 using StatusOutcome = Awaited<absl::Status>;
-
-// Whether `condition`, which nobody announces, comes true before it is clear
-// that it never will.
-bool Becomes(const std::function<bool()>& condition);
 
 // Lets a minute pass, second by second, or less if `outcome` comes earlier.
 template <class Result>

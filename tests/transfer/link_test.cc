@@ -12,12 +12,14 @@
 #include "absl/synchronization/blocking_counter.h"
 #include "absl/synchronization/notification.h"
 #include "channel/local_channel.h"
+#include "tests/testing/becomes.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/transfer/link_fixture.h"
 
 namespace tensorferry {
 namespace {
 
+using ::tensorferry::testing::Becomes;
 using ::tensorferry::testing::IsOk;
 using ::tensorferry::testing::StatusIs;
 using ::testing::ElementsAre;

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/strings/escaping.h"
+#include "tests/testing/becomes.h"
 #include "tests/testing/child_process.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/transfer/link_fixture.h"
@@ -13,6 +14,7 @@
 namespace tensorferry {
 namespace {
 
+using ::tensorferry::testing::Becomes;
 using ::tensorferry::testing::ChildProcess;
 using ::tensorferry::testing::IsOk;
 using ::tensorferry::testing::StatusIs;

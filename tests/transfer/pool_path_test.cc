@@ -7,14 +7,15 @@
 #include <sys/stat.h>
 
 #include <atomic>
-#include <filesystem>
-#include <iterator>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
 
 #include "channel/local_channel.h"
+#include "tests/testing/becomes.h"
 #include "tests/testing/held_executor.h"
+#include "tests/testing/open_descriptors.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/transfer/link_fixture.h"
 #include "transport/descriptors.h"
@@ -23,7 +24,9 @@
 namespace tensorferry {
 namespace {
 
+using ::tensorferry::testing::Becomes;
 using ::tensorferry::testing::IsOk;
+using ::tensorferry::testing::OpenDescriptors;
 using ::tensorferry::testing::StatusIs;
 
 constexpr int64_t kMiB = 1 << 20;
@@ -32,11 +35,6 @@ TransferRules Rules(const std::string& path = "unix/local") {
   TransferRules rules = BasicRules();
   rules.paths = {path};
   return rules;
-}
-
-int OpenDescriptors() {
-  return static_cast<int>(
-      std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}));
 }
 
 // Without a payload, which would be a small buffer of its own.
@@ -181,36 +179,58 @@ TEST_F(PoolPathTest, DescriptorsAreGoneWithTheEndpoints) {
   EXPECT_EQ(OpenDescriptors(), before);
 }
 
-// Its copies begin when the test says so.
-class HeldSenderTest : public PoolPathTest {
+// The sender's channel is made as a test wants it.
+class OwnChannelTest : public PoolPathTest {
  protected:
-  HeldSenderTest() {
+  ~OwnChannelTest() override { pair_.reset(); }
+
+  // `change`: of what the channel is given elsewhere. Once.
+  void Connect(
+      TransferRules rules,
+      std::function<void(const ChannelEnvironment&, LocalChannelOptions&)>
+          change) {
     ChannelBackend backend;
     backend.name = "local";
     backend.only_on_unix = true;
-    backend.make = [this](const ChannelEnvironment& environment) {
-      LocalChannelOptions options;
-      options.copier = &copier_;
-      options.loop = environment.loop;
-      options.descriptors = {.carried_by = CarriesDescriptors,
-                             .write = WriteWithDescriptor,
-                             .take = TakeDescriptor};
-      options.on_copy = [this, tell = environment.on_copy](bool begun) {
-        if (begun) copying_ = true;
-        tell(begun);
-      };
-      return MakeLocalChannel(std::move(options));
-    };
-    EXPECT_THAT(registry_.Register(std::move(backend)), IsOk());
+    backend.make =
+        [change = std::move(change)](const ChannelEnvironment& environment) {
+          LocalChannelOptions options;
+          options.copier = environment.copier;
+          options.loop = environment.loop;
+          options.descriptors = {.carried_by = CarriesDescriptors,
+                                 .write = WriteWithDescriptor,
+                                 .take = TakeDescriptor};
+          change(environment, options);
+          return MakeLocalChannel(std::move(options));
+        };
+    ASSERT_THAT(registry_.Register(std::move(backend)), IsOk());
     EndpointOptions sends, receives;
     sends.executor = receives.executor = &executor_;
     sends.backends = &registry_;
     absl::StatusOr<InProcessPair> pair =
-        MakeInProcessPair(sends, receives, Rules(), Rules());
-    EXPECT_THAT(pair, IsOk());
+        MakeInProcessPair(sends, receives, rules, rules);
+    ASSERT_THAT(pair, IsOk());
     pair_ = std::make_unique<InProcessPair>(*std::move(pair));
   }
-  ~HeldSenderTest() override { pair_.reset(); }
+
+ private:
+  BackendRegistry registry_;
+};
+
+// Its copies begin when the test says so.
+class HeldSenderTest : public OwnChannelTest {
+ protected:
+  HeldSenderTest() {
+    Connect(Rules(), [this](const ChannelEnvironment& environment,
+                            LocalChannelOptions& options) {
+      options.copier = &copier_;
+      options.on_copy = [this, tell = environment.on_copy](bool begun) {
+        if (begun) copying_ = true;
+        tell(begun);
+      };
+    });
+  }
+  ~HeldSenderTest() override { pair_.reset(); }  // before the copier
 
   // Up to the first piece, which the peer has asked for.
   bool AwaitCopy() {
@@ -220,7 +240,6 @@ class HeldSenderTest : public PoolPathTest {
 
   testing::HeldExecutor copier_;
   std::atomic<bool> copying_ = false;
-  BackendRegistry registry_;
 };
 
 TEST_F(HeldSenderTest, WhatIsCancelledWhileItIsWantedIsCancelled) {
@@ -236,34 +255,15 @@ TEST_F(HeldSenderTest, WhatIsCancelledWhileItIsWantedIsCancelled) {
 }
 
 // Takes what it is told as if it were its own, and puts the bytes elsewhere.
-class LyingSenderTest : public PoolPathTest {
+class LyingSenderTest : public OwnChannelTest {
  protected:
-  LyingSenderTest() {
-    ChannelBackend backend;
-    backend.name = "local";
-    backend.only_on_unix = true;
-    backend.make = [](const ChannelEnvironment& environment) {
-      LocalChannelOptions options;
-      options.copier = environment.copier;
-      options.loop = environment.loop;
-      options.descriptors = {.carried_by = CarriesDescriptors,
-                             .write = WriteWithDescriptor,
-                             .take = TakeAnother};
-      return MakeLocalChannel(std::move(options));
-    };
-    EXPECT_THAT(registry_.Register(std::move(backend)), IsOk());
-  }
-
   void Connect(bool digests) {
     TransferRules rules = Rules();
     rules.digests = digests;
-    EndpointOptions sends, receives;
-    sends.executor = receives.executor = &executor_;
-    sends.backends = &registry_;
-    absl::StatusOr<InProcessPair> pair =
-        MakeInProcessPair(sends, receives, rules, rules);
-    ASSERT_THAT(pair, IsOk());
-    pair_ = std::make_unique<InProcessPair>(*std::move(pair));
+    OwnChannelTest::Connect(
+        rules, [](const ChannelEnvironment&, LocalChannelOptions& options) {
+          options.descriptors.take = TakeAnother;
+        });
   }
 
   // Memory as large as the peer's, and sealed as that is.
@@ -277,8 +277,6 @@ class LyingSenderTest : public PoolPathTest {
     EXPECT_EQ(fcntl(other.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW), 0);
     return other;
   }
-
-  BackendRegistry registry_;
 };
 
 TEST_F(LyingSenderTest, IsFoundOutByTheDigest) {

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "pool/pool_budget.h"
+#include "tests/testing/becomes.h"
 #include "tests/testing/memory_peak.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/transfer/link_fixture.h"
@@ -23,6 +24,7 @@
 namespace tensorferry {
 namespace {
 
+using ::tensorferry::testing::Becomes;
 using ::tensorferry::testing::IsOk;
 
 constexpr int64_t kMiB = int64_t{1} << 20;

@@ -13,17 +13,16 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <filesystem>
 #include <future>
-#include <iterator>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "tests/testing/becomes.h"
 #include "tests/testing/child_process.h"
+#include "tests/testing/open_descriptors.h"
 #include "tests/transport/connection_fixture.h"
 #include "tests/transport/system_calls.h"
 
@@ -31,6 +30,8 @@ namespace tensorferry {
 namespace {
 
 using absl::StatusCode;
+using ::tensorferry::testing::Becomes;
+using ::tensorferry::testing::OpenDescriptors;
 using ::testing::HasSubstr;
 using testing::IsOk;
 using testing::StatusIs;
@@ -118,19 +119,10 @@ std::string TextOf(const std::optional<UniqueFd>& file) {
   return size < 0 ? "not readable" : std::string(text, size);
 }
 
-int OpenDescriptors() {
-  return static_cast<int>(
-      std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}));
-}
-
 // Whether at most that many are open, after what has to be closed on other
 // threads.
 bool AwaitAtMostDescriptors(int count) {
-  const absl::Time until = absl::Now() + kPatience;
-  while (OpenDescriptors() > count && absl::Now() < until) {
-    absl::SleepFor(absl::Milliseconds(1));
-  }
-  return OpenDescriptors() <= count;
+  return Becomes([&] { return OpenDescriptors() <= count; });
 }
 bool AwaitOpenDescriptors(int count) {
   return AwaitAtMostDescriptors(count) && OpenDescriptors() == count;
