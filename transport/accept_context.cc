@@ -130,7 +130,9 @@ void AcceptContext::Deliver(std::unique_ptr<ByteStream> stream,
     if (auto self = weak.lock()) self->OnThrown(std::move(why));
   });
   std::shared_ptr<Connection> connection = NewConnection(/*accepted=*/true);
-  connection->Open(std::move(stream), std::move(first_frame), peer);
+  connection->Open({.stream = std::move(stream),
+                    .peer = peer,
+                    .read_ahead = std::move(first_frame)});
   if (!connection->failed()) listener_->Add(std::move(connection));
 }
 

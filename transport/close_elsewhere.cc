@@ -2,6 +2,7 @@
 
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <deque>
 #include <thread>
@@ -23,6 +24,9 @@ class Closer {
   }
 
   void Add(UniqueFd descriptor) {
+    // In a child of this process the thread is not there, and the mutex may
+    // be held by one that is not: it is closed here.
+    if (getpid() != process_) return;
     absl::MutexLock lock(&mu_);
     descriptors_.push_back(std::move(descriptor));
   }
@@ -46,6 +50,7 @@ class Closer {
     }
   }
 
+  const pid_t process_ = getpid();
   absl::Mutex mu_;
   std::deque<UniqueFd> descriptors_ ABSL_GUARDED_BY(mu_);
 };

@@ -25,6 +25,8 @@ constexpr int kBuffersPerCall = 64;
 constexpr int kStepsPerTurn = 16;
 constexpr int kDirectPerTurn = 4;
 constexpr size_t kScratchBytes = 64 << 10;
+// A hello and a brochure of tensorpipe's are some hundred bytes.
+constexpr size_t kMostAhead = 16 << 10;
 // Room to write is not watched for while there is some: a unix socket tells of
 // it whenever the peer reads, which would wake us once for each message.
 constexpr uint32_t kUsualEvents = EPOLLIN | EPOLLRDHUP;
@@ -190,20 +192,23 @@ std::optional<PeerProcess> Connection::peer() const {
   return peer_;
 }
 
-void Connection::Open(std::unique_ptr<ByteStream> stream,
-                      std::vector<uint8_t> first_frame,
-                      std::optional<PeerProcess> peer) {
+std::string Connection::WhatMayGoAhead() const {
+  return writer_.LeadingPackets(kMostAhead);
+}
+
+void Connection::Open(Opening opening) {
   if (failed()) return;
   abandon_ = nullptr;
   {
     absl::MutexLock lock(&mu_);
-    peer_ = peer;
+    peer_ = opening.peer;
   }
-  hold_read_errors_ = !first_frame.empty();
-  stash_ = std::move(first_frame);
-  stream_ = std::move(stream);
+  hold_read_errors_ = !opening.read_ahead.empty();
+  stash_ = std::move(opening.read_ahead);
+  sent_ahead_ = opening.sent_ahead;
+  stream_ = std::move(opening.stream);
   // It is a unix socket, and its other end has proved the key.
-  if (peer.has_value()) stream_->TakeDescriptors();
+  if (opening.peer.has_value()) stream_->TakeDescriptors();
   // There may be bytes already of which no event tells any more.
   readable_ = writable_ = true;
   auto watch = loop_->Watch(stream_->fd(), kUsualEvents, shared_from_this());
@@ -331,6 +336,10 @@ bool Connection::CallBackFailed() {
 
 bool Connection::Flush() {
   if (failed() || !writable_ || writer_.empty()) return false;
+  if (sent_ahead_ > 0) {
+    OnSent(std::exchange(sent_ahead_, 0));
+    return true;
+  }
   iovec buffers[kBuffersPerCall];
   const int count = writer_.Next(buffers, kBuffersPerCall);
   const int descriptor = writer_.NextDescriptor();
@@ -352,13 +361,17 @@ bool Connection::Flush() {
     case ByteStream::State::kOk:
       break;
   }
-  for (int through = writer_.Sent(sent.bytes); through > 0; --through) {
+  OnSent(sent.bytes);
+  return true;
+}
+
+void Connection::OnSent(size_t bytes) {
+  for (int through = writer_.Sent(bytes); through > 0; --through) {
     if (failed()) break;  // in a callback: the others are told of it
     auto done = std::move(writes_.front());
     writes_.pop_front();
     CallBack(std::move(done), Error::kSuccess);
   }
-  return true;
 }
 
 bool Connection::Receive() {

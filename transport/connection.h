@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -69,9 +70,18 @@ class Connection final : public PollLoop::Watcher,
   void Close();
   std::optional<PeerProcess> peer() const;
 
-  // `first_frame`: of a connection that was accepted, what was read ahead.
-  void Open(std::unique_ptr<ByteStream> stream,
-            std::vector<uint8_t> first_frame, std::optional<PeerProcess> peer);
+  // What the first writes want to say, as far as it may be said to who has not
+  // proved the key: tensorpipe's own packets, no buffers.
+  std::string WhatMayGoAhead() const;
+  struct Opening {
+    std::unique_ptr<ByteStream> stream;
+    std::optional<PeerProcess> peer;
+    // Of a connection that was accepted: its first frame, which was read.
+    std::vector<uint8_t> read_ahead = {};
+    // Of one that was dialed: so much of WhatMayGoAhead was sent.
+    size_t sent_ahead = 0;
+  };
+  void Open(Opening opening);
   // What is pending and what comes later ends with `why`. No effect once it has
   // failed.
   void Fail(absl::Status why);
@@ -101,6 +111,7 @@ class Connection final : public PollLoop::Watcher,
   bool Step();
   bool CallBackFailed();
   bool Flush();
+  void OnSent(size_t bytes);
   bool Receive();
   bool ReceiveMore();
   absl::Status Keep(std::vector<UniqueFd> descriptors);
@@ -132,6 +143,7 @@ class Connection final : public PollLoop::Watcher,
   FrameWriter writer_;
   std::deque<PendingRead> reads_;                    // as in reader_
   std::deque<Transport::write_callback_fn> writes_;  // as in writer_
+  size_t sent_ahead_ = 0;                            // and not yet told
   std::vector<uint8_t> stash_;  // read ahead of what is expected
   size_t stash_used_ = 0;
   bool progressing_ = false;

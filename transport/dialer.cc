@@ -63,10 +63,6 @@ void Dialer::Attempt() {
   if (stream_ == nullptr) {
     return End(absl::ResourceExhaustedError("no memory for TLS"));
   }
-  auto nonce = RandomNonce();
-  if (!nonce.ok()) return End(std::move(nonce).status());
-  handshake_ = std::make_unique<ClientHandshake>(
-      target_.session, target_.address.wire, target_.number, *nonce);
   auto watch = loop_->Watch(stream_->fd(), EPOLLIN | EPOLLOUT | EPOLLRDHUP,
                             shared_from_this());
   if (!watch.ok()) return End(std::move(watch).status());
@@ -81,12 +77,13 @@ void Dialer::Advance() {
     if (!through.ok()) return OnError(std::move(through).status());
     if (!*through) return;
     if (step_ == Step::kHandshake) break;
-    step_ = step_ == Step::kConnect ? Step::kPrepare : Step::kHandshake;
+    step_ = static_cast<Step>(static_cast<int>(step_) + 1);
   }
   loop_->Unwatch(std::exchange(watch_, 0));
   auto stream = std::move(stream_);
   End(absl::OkStatus());
-  connection_->Open(std::move(stream), {}, peer_);
+  connection_->Open(
+      {.stream = std::move(stream), .peer = peer_, .sent_ahead = sent_ahead_});
 }
 
 absl::StatusOr<bool> Dialer::Take() {
@@ -96,12 +93,24 @@ absl::StatusOr<bool> Dialer::Take() {
     case Step::kPrepare: {
       ByteStream::Result ready = stream_->Prepare();
       if (ready.state == ByteStream::State::kFailed) return ready.status;
-      return ready.state == ByteStream::State::kOk;
+      if (ready.state != ByteStream::State::kOk) return false;
+      FERRY_RETURN_IF_ERROR(StartHandshake());
+      return true;
     }
     case Step::kHandshake:
       break;
   }
   return Drive(*handshake_, *stream_);
+}
+
+// Of an attempt before this one nobody took what went ahead.
+absl::Status Dialer::StartHandshake() {
+  FERRY_ASSIGN_OR_RETURN(const Nonce nonce, RandomNonce());
+  const std::string ahead = connection_->WhatMayGoAhead();
+  sent_ahead_ = ahead.size();
+  handshake_ = std::make_unique<ClientHandshake>(
+      target_.session, target_.address.wire, target_.number, nonce, ahead);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<bool> Dialer::Connected() {

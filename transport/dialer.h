@@ -1,6 +1,7 @@
 #ifndef TENSORFERRY_TRANSPORT_DIALER_H_
 #define TENSORFERRY_TRANSPORT_DIALER_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -39,6 +40,7 @@ class Dialer final : public PollLoop::Watcher,
   void Advance();
   absl::StatusOr<bool> Connected();
   absl::StatusOr<bool> Take();  // the next step; whether it is through
+  absl::Status StartHandshake();
   void OnError(absl::Status why);
   void RetryLater(absl::Duration wait);
   void Drop();
@@ -57,6 +59,7 @@ class Dialer final : public PollLoop::Watcher,
   std::optional<PeerProcess> peer_;
   std::unique_ptr<ByteStream> stream_;
   std::unique_ptr<ClientHandshake> handshake_;
+  size_t sent_ahead_ = 0;  // with it
 };
 
 }  // namespace tensorferry

@@ -303,7 +303,6 @@ void Door::Admit(Socket& socket, UniqueFd fd) {
       return CloseSocket(std::move(fd));
     }
   } else {
-    TuneConnection(fd.get());
     origin.host = RemoteHost(fd.get());
     MakeRoomFor(origin.host);
   }

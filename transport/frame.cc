@@ -78,6 +78,20 @@ void FrameWriter::Add(FrameKind kind, const void* data, uint64_t length,
   frame.packet = std::move(packet);
 }
 
+std::string FrameWriter::LeadingPackets(size_t most) const {
+  std::string out;
+  for (const Frame& frame : frames_) {
+    const auto kind = static_cast<FrameKind>(frame.header[7]);
+    if (kind != FrameKind::kPacket ||
+        out.size() + kHeader + frame.length > most) {
+      break;
+    }
+    out.append(reinterpret_cast<const char*>(frame.header), kHeader);
+    out.append(reinterpret_cast<const char*>(frame.data), frame.length);
+  }
+  return out;
+}
+
 int FrameWriter::Next(iovec* out, int capacity) const {
   int count = 0;
   uint64_t total = 0, done = sent_;

@@ -48,6 +48,9 @@ class FrameWriter {
   void AddPacket(std::vector<uint8_t> packet);
 
   bool empty() const { return frames_.empty(); }
+  // The packets before the first buffer as they go over the wire, whole ones
+  // and of no more than `most` bytes in all. Before anything was sent.
+  std::string LeadingPackets(size_t most) const;
   // What to send next. Fills at most `capacity` and returns how many.
   int Next(iovec* out, int capacity) const;
   // What has to go with the first byte of that; -1: none.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "base/little_endian.h"
@@ -11,13 +12,12 @@ namespace tensorferry {
 namespace {
 
 // Hello: magic 4, version 1, wire 1, length of the id 1, zero 1, number 8,
-// nonce 32, id. Challenge: magic 4, version 1, refusal 1, zero 2, nonce 32,
-// proof 32. Numbers are little-endian.
-constexpr uint8_t kMagic[4] = {'T', 'F', 'D', 'P'};
-constexpr uint8_t kVersion = 1;
+// nonce 32, id. Answer: magic 4, version 1, refusal 1, zero 2, proof 32.
+// Numbers are little-endian.
+constexpr absl::string_view kMagic = "TFDP";
+constexpr uint8_t kVersion = 2;
 constexpr size_t kVersionAt = 4, kWireAt = 5, kRefusalAt = 5, kIdLengthAt = 6;
-constexpr size_t kNumberAt = 8, kHelloNonceAt = 16;
-constexpr size_t kChallengeNonceAt = 8, kProofAt = 40;
+constexpr size_t kNumberAt = 8, kHelloNonceAt = 16, kProofAt = 8;
 
 uint8_t WireByte(Wire wire) { return static_cast<uint8_t>(wire) + 1; }
 
@@ -25,12 +25,38 @@ absl::string_view Text(const uint8_t* data, size_t size) {
   return {reinterpret_cast<const char*>(data), size};
 }
 
-// The proof of one side over the hello, which names everything but the server's
-// nonce.
-Proof ProofOf(absl::string_view role, const SessionKey& session,
-              absl::string_view hello, absl::string_view server_nonce) {
-  return Prove(session.key, absl::StrCat("tensorferry data port, proof of the ",
-                                         role, ":", hello, server_nonce));
+std::string HelloOf(const SessionKey& session, Wire wire, uint64_t number,
+                    const Nonce& nonce) {
+  std::string hello(kHelloNonceAt, '\0');
+  auto* head = reinterpret_cast<uint8_t*>(hello.data());
+  std::copy(kMagic.begin(), kMagic.end(), head);
+  head[kVersionAt] = kVersion;
+  head[kWireAt] = WireByte(wire);
+  head[kIdLengthAt] = static_cast<uint8_t>(session.session_id.size());
+  StoreLittleEndian(number, 8, &head[kNumberAt]);
+  return absl::StrCat(hello, Text(nonce.data(), nonce.size()),
+                      session.session_id);
+}
+
+std::string Answer(Refusal refusal, const Proof& proof) {
+  std::string head(kProofAt, '\0');
+  std::copy(kMagic.begin(), kMagic.end(), head.begin());
+  head[kVersionAt] = static_cast<char>(kVersion);
+  head[kRefusalAt] = static_cast<char>(refusal);
+  return absl::StrCat(head, Text(proof.data(), proof.size()));
+}
+
+// Of one side. The hello names all that the two have agreed on.
+Proof ProofOf(absl::string_view role, const std::string& key,
+              absl::string_view hello) {
+  return Prove(key, absl::StrCat("tensorferry data port, proof of the ", role,
+                                 ":", hello));
+}
+
+bool Proves(const uint8_t* bytes, const Proof& expected) {
+  Proof proof;
+  std::copy_n(bytes, proof.size(), proof.begin());
+  return SameProof(proof, expected);
 }
 
 absl::Status RefusedBecause(uint8_t refusal, uint8_t version) {
@@ -48,6 +74,10 @@ absl::Status RefusedBecause(uint8_t refusal, uint8_t version) {
     case Refusal::kConnections:
       return absl::ResourceExhaustedError(
           "the session has as many connections as the peer allows");
+    case Refusal::kKey:
+      return absl::UnauthenticatedError(
+          "this side did not prove to the peer's data port that it knows the "
+          "session's key");
     case Refusal::kNone:
       break;
   }
@@ -66,30 +96,18 @@ absl::Status Handshake::Receive(absl::Span<const uint8_t> bytes) {
   return received_ == wanted_ ? OnReceived() : absl::OkStatus();
 }
 
-void Handshake::Say(const uint8_t* data, size_t size) {
-  std::copy_n(data, size, out_.begin());
-  out_size_ = size;
-  sent_ = 0;
-}
-
-ClientHandshake::ClientHandshake(SessionKey session, Wire wire, uint64_t number,
-                                 const Nonce& nonce)
-    : Handshake(kChallengeBytes), session_(std::move(session)) {
-  std::array<uint8_t, kHelloBytes> hello = {};
-  std::copy_n(kMagic, sizeof(kMagic), hello.begin());
-  hello[kVersionAt] = kVersion;
-  hello[kWireAt] = WireByte(wire);
-  hello[kIdLengthAt] = static_cast<uint8_t>(session_.session_id.size());
-  StoreLittleEndian(number, 8, &hello[kNumberAt]);
-  std::copy(nonce.begin(), nonce.end(), &hello[kHelloNonceAt]);
-  std::copy(session_.session_id.begin(), session_.session_id.end(),
-            &hello[kHelloHead]);
-  hello_bytes_ = kHelloHead + session_.session_id.size();
-  Say(hello.data(), hello_bytes_);
+ClientHandshake::ClientHandshake(const SessionKey& session, Wire wire,
+                                 uint64_t number, const Nonce& nonce,
+                                 absl::string_view ahead)
+    : Handshake(kAnswerBytes) {
+  const std::string hello = HelloOf(session, wire, number, nonce);
+  const Proof proof = ProofOf("client", session.key, hello);
+  expected_ = ProofOf("server", session.key, hello);
+  Say(absl::StrCat(hello, Text(proof.data(), proof.size()), ahead));
 }
 
 absl::Status ClientHandshake::OnReceived() {
-  if (!std::equal(kMagic, kMagic + sizeof(kMagic), in_.begin())) {
+  if (!absl::StartsWith(received(), kMagic)) {
     return absl::DataLossError("what answers is no data port of tensorferry");
   }
   if (in_[kRefusalAt] != 0) {
@@ -97,35 +115,25 @@ absl::Status ClientHandshake::OnReceived() {
   }
   if (in_[kVersionAt] != kVersion || in_[kRefusalAt + 1] != 0 ||
       in_[kRefusalAt + 2] != 0) {
-    return absl::DataLossError("the data port's challenge is malformed");
+    return absl::DataLossError("the data port's answer is malformed");
   }
-  const absl::string_view hello = Text(out_.data(), hello_bytes_);
-  const absl::string_view nonce = Text(&in_[kChallengeNonceAt], sizeof(Nonce));
-  Proof proof;
-  std::copy_n(&in_[kProofAt], proof.size(), proof.begin());
-  if (!SameProof(proof, ProofOf("server", session_, hello, nonce))) {
+  if (!Proves(&in_[kProofAt], expected_)) {
     return absl::UnauthenticatedError(
         "the data port did not prove that it knows the session's key");
   }
-  proof = ProofOf("client", session_, hello, nonce);
-  Say(proof.data(), proof.size());
-  WantNext(0);
+  WantNoMore();
   return absl::OkStatus();
 }
 
-ServerHandshake::ServerHandshake(Wire wire, FindKey find_key,
-                                 const Nonce& nonce)
-    : Handshake(kHelloHead),
-      wire_(wire),
-      find_key_(std::move(find_key)),
-      nonce_(nonce) {}
+ServerHandshake::ServerHandshake(Wire wire, FindKey find_key)
+    : Handshake(kHelloHead), wire_(wire), find_key_(std::move(find_key)) {}
 
 absl::Status ServerHandshake::OnReceived() {
   switch (step_) {
     case Step::kHelloHead:
       return OnHelloHead();
     case Step::kHelloId:
-      return OnHello();
+      return OnHelloId();
     case Step::kProof:
       break;
   }
@@ -133,7 +141,7 @@ absl::Status ServerHandshake::OnReceived() {
 }
 
 absl::Status ServerHandshake::OnHelloHead() {
-  if (!std::equal(kMagic, kMagic + sizeof(kMagic), in_.begin())) {
+  if (!absl::StartsWith(received(), kMagic)) {
     return absl::DataLossError("no hello of tensorferry");
   }
   if (in_[kVersionAt] != kVersion) return Refuse(Refusal::kVersion);
@@ -148,45 +156,30 @@ absl::Status ServerHandshake::OnHelloHead() {
   return absl::OkStatus();
 }
 
-absl::Status ServerHandshake::OnHello() {
-  const absl::string_view hello = received();
+// Who asks for a session that is not expected hears it at once.
+absl::Status ServerHandshake::OnHelloId() {
   number_ = LoadLittleEndian(&in_[kNumberAt], 8);
-  session_.session_id = std::string(hello.substr(kHelloHead));
+  session_.session_id = std::string(received().substr(kHelloHead));
   auto key = find_key_(session_.session_id);
   if (auto* refusal = std::get_if<Refusal>(&key)) return Refuse(*refusal);
   session_.key = std::get<std::string>(std::move(key));
-
-  const absl::string_view nonce = Text(nonce_.data(), nonce_.size());
-  const Proof proof = ProofOf("server", session_, hello, nonce);
-  expected_ = ProofOf("client", session_, hello, nonce);
-  std::array<uint8_t, kChallengeBytes> challenge = {};
-  std::copy_n(kMagic, sizeof(kMagic), challenge.begin());
-  challenge[kVersionAt] = kVersion;
-  std::copy(nonce_.begin(), nonce_.end(), &challenge[kChallengeNonceAt]);
-  std::copy(proof.begin(), proof.end(), &challenge[kProofAt]);
-  Say(challenge.data(), challenge.size());
   step_ = Step::kProof;
-  WantNext(expected_.size());
+  WantMore(sizeof(Proof));
   return absl::OkStatus();
 }
 
 absl::Status ServerHandshake::OnProof() {
-  Proof proof;
-  std::copy_n(in_.begin(), proof.size(), proof.begin());
-  if (!SameProof(proof, expected_)) {
-    return absl::UnauthenticatedError(
-        "the client did not prove that it knows the session's key");
-  }
-  WantNext(0);
+  const size_t hello_bytes = kHelloHead + session_.session_id.size();
+  const absl::string_view hello = received().substr(0, hello_bytes);
+  const Proof expected = ProofOf("client", session_.key, hello);
+  if (!Proves(&in_[hello_bytes], expected)) return Refuse(Refusal::kKey);
+  Say(Answer(Refusal::kNone, ProofOf("server", session_.key, hello)));
+  WantNoMore();
   return absl::OkStatus();
 }
 
 absl::Status ServerHandshake::Refuse(Refusal refusal) {
-  std::array<uint8_t, kChallengeBytes> challenge = {};
-  std::copy_n(kMagic, sizeof(kMagic), challenge.begin());
-  challenge[kVersionAt] = kVersion;
-  challenge[kRefusalAt] = static_cast<uint8_t>(refusal);
-  Say(challenge.data(), challenge.size());
+  Say(Answer(refusal, Proof{}));
   return absl::UnauthenticatedError(
       absl::StrCat("refused, for reason ", static_cast<int>(refusal)));
 }

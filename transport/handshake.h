@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <utility>
 #include <variant>
 
 #include "absl/status/status.h"
@@ -20,22 +21,27 @@ namespace tensorferry {
 // How two ends of a connection prove to each other that they know the key of
 // one session. Bytes in, bytes out; no I/O.
 //
-//   client -> server  hello: session id, wire, connection number, nonce
-//   server -> client  challenge: nonce, proof(server) | or why it refuses
-//   client -> server  proof(client)
+//   client -> server  hello: session id, wire, connection number, nonce;
+//                     proof(client); what may go ahead
+//   server -> client  answer: proof(server) | or why it refuses
 //
-// A proof is HMAC-SHA256 over who proves and all that was said, so it is good
-// for this connection only, if both nonces are random. The client knows that
-// the server has the key before it sends more than a hello; the server says
-// nothing but its proof before it knows the same of the client. An object takes
-// less than 1 KiB and allocates nothing of the peer's choice.
+// A proof is HMAC-SHA256 over who proves and the hello. The server's is good
+// for this connection only since the nonce is random, and the client's since a
+// number is taken once and a key is one session's: there is no challenge that
+// the client would have to wait for. So a connection is ready after one way
+// there, where each of the three of tensorpipe's pipe would need three.
+//
+// The server proves nothing to whoever has no key. The client sends nothing but
+// what may go ahead before it knows that the server has it. An object takes
+// less than 1 KiB, and allocates nothing of the peer's choice.
 class Handshake {
  public:
   virtual ~Handshake() = default;
 
   // What is to be sent now.
   absl::Span<const uint8_t> output() const {
-    return {out_.data() + sent_, out_size_ - sent_};
+    return {reinterpret_cast<const uint8_t*>(out_.data()) + sent_,
+            out_.size() - sent_};
   }
   void Sent(size_t bytes) { sent_ += bytes; }
 
@@ -46,54 +52,56 @@ class Handshake {
   size_t wanted() const { return wanted_ - received_; }
   absl::Status Receive(absl::Span<const uint8_t> bytes);
 
-  // All was said and proved, and the output is sent.
-  bool done() const { return wanted_ == 0 && output().empty(); }
+  // The peer has proved that it knows the key.
+  bool proved() const { return wanted_ == 0; }
+  // And all is sent.
+  bool done() const { return proved() && output().empty(); }
 
  protected:
   static constexpr size_t kHelloHead = 48;  // the session id follows
-  static constexpr size_t kHelloBytes = kHelloHead + SessionKey::kLongestId;
-  static constexpr size_t kChallengeBytes = 72;
+  static constexpr size_t kLongestHello = kHelloHead + SessionKey::kLongestId;
+  static constexpr size_t kAnswerBytes = 40;
 
   explicit Handshake(size_t wanted) : wanted_(wanted) {}
   // All that was wanted is in `in_`.
   virtual absl::Status OnReceived() = 0;
   void WantMore(size_t bytes) { wanted_ += bytes; }  // behind what is there
-  void WantNext(size_t bytes) { wanted_ = bytes, received_ = 0; }
+  void WantNoMore() { wanted_ = received_ = 0; }
   absl::string_view received() const {
     return {reinterpret_cast<const char*>(in_.data()), received_};
   }
-  // In place of what was sent before.
-  void Say(const uint8_t* data, size_t size);
+  void Say(std::string bytes) { out_ = std::move(bytes); }
 
-  std::array<uint8_t, kHelloBytes> in_, out_;
+  std::array<uint8_t, kLongestHello + sizeof(Proof)> in_;
 
  private:
   size_t wanted_;
   size_t received_ = 0;
-  size_t out_size_ = 0;
+  std::string out_;
   size_t sent_ = 0;
 };
 
 class ClientHandshake final : public Handshake {
  public:
-  // `number`: see ServerHandshake::number.
-  ClientHandshake(SessionKey session, Wire wire, uint64_t number,
-                  const Nonce& nonce);
+  // `number`: see ServerHandshake::number. `ahead` follows the proof, for a
+  // server that may turn out to be none.
+  ClientHandshake(const SessionKey& session, Wire wire, uint64_t number,
+                  const Nonce& nonce, absl::string_view ahead = {});
 
  private:
   absl::Status OnReceived() override;
 
-  const SessionKey session_;
-  size_t hello_bytes_;
+  Proof expected_;  // of the server
 };
 
-// Why a server turns a client away, before either has proved anything.
+// Why a server turns a client away.
 enum class Refusal : uint8_t {
   kNone = 0,
   kVersion = 1,      // of this handshake
   kSession = 2,      // unknown, or no longer expected
   kWire = 3,         // not over this wire
   kConnections = 4,  // the session has as many as it may
+  kKey = 5,          // it did not prove that it knows the key
 };
 
 class ServerHandshake final : public Handshake {
@@ -102,11 +110,11 @@ class ServerHandshake final : public Handshake {
   using FindKey = std::function<std::variant<std::string, Refusal>(
       const std::string& session_id)>;
 
-  ServerHandshake(Wire wire, FindKey find_key, const Nonce& nonce);
+  ServerHandshake(Wire wire, FindKey find_key);
 
   const std::string& session_id() const { return session_.session_id; }
-  // Counted by the side that dials; each is good for one connection of a
-  // session. Once done().
+  // Counted by the side that dials. Once proved(): whether it is taken for the
+  // first time is the caller's to see, before anything else.
   uint64_t number() const { return number_; }
 
  private:
@@ -114,17 +122,15 @@ class ServerHandshake final : public Handshake {
 
   absl::Status OnReceived() override;
   absl::Status OnHelloHead();
-  absl::Status OnHello();
+  absl::Status OnHelloId();
   absl::Status OnProof();
   absl::Status Refuse(Refusal refusal);
 
   const Wire wire_;
   const FindKey find_key_;
-  const Nonce nonce_;
   Step step_ = Step::kHelloHead;
   SessionKey session_;
   uint64_t number_ = 0;
-  Proof expected_{};  // of the client
 };
 
 }  // namespace tensorferry

@@ -12,6 +12,7 @@
 #include "transport/close_elsewhere.h"
 #include "transport/handshake_io.h"
 #include "transport/packets.h"
+#include "transport/sockets.h"
 
 namespace tensorferry {
 namespace {
@@ -71,6 +72,7 @@ void Incoming::OnReady(uint32_t) {
   while (true) {
     auto through = Take();
     if (!through.ok()) {
+      if (stream_ != nullptr) DropUnread(stream_->fd());
       return door_->OnRefused(*this, std::move(through).status());
     }
     if (!*through) return;
@@ -131,13 +133,9 @@ absl::StatusOr<bool> Incoming::FirstByte() {
                                                    std::string(ToString(wire_)),
                                                    " from ", origin_.host));
   }
-  FERRY_ASSIGN_OR_RETURN(const Nonce nonce, RandomNonce());
-  handshake_.emplace(
-      wire_,
-      [this](const std::string& session_id) {
-        return door_->FindKey(*this, session_id, wire_);
-      },
-      nonce);
+  handshake_.emplace(wire_, [this](const std::string& session_id) {
+    return door_->FindKey(*this, session_id, wire_);
+  });
   return true;
 }
 

@@ -33,6 +33,19 @@ void SetOption(int fd, int level, int option, int value) {
   setsockopt(fd, level, option, &value, sizeof(value));
 }
 
+// Small writes at once; ends if the other end is not heard of for half a
+// minute. No effect on unix sockets.
+void TuneConnection(int fd) {
+  const int family = FamilyOf(fd);
+  if (family != AF_INET && family != AF_INET6) return;
+  SetOption(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+  SetOption(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+  SetOption(fd, IPPROTO_TCP, TCP_KEEPIDLE, kIdleSeconds);
+  SetOption(fd, IPPROTO_TCP, TCP_KEEPINTVL, kProbeSeconds);
+  SetOption(fd, IPPROTO_TCP, TCP_KEEPCNT, kProbes);
+  SetOption(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, kUnheardMilliseconds);
+}
+
 SocketAddress UnixAddress(const std::string& path) {
   SocketAddress out;
   auto& address = reinterpret_cast<sockaddr_un&>(out.storage);
@@ -115,15 +128,9 @@ absl::StatusOr<UniqueFd> ListenInRange(DataAddress& address, uint16_t lowest,
                    address.host, " is free; the last: ", last.message()));
 }
 
-void TuneConnection(int fd) {
-  const int family = FamilyOf(fd);
-  if (family != AF_INET && family != AF_INET6) return;
-  SetOption(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-  SetOption(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-  SetOption(fd, IPPROTO_TCP, TCP_KEEPIDLE, kIdleSeconds);
-  SetOption(fd, IPPROTO_TCP, TCP_KEEPINTVL, kProbeSeconds);
-  SetOption(fd, IPPROTO_TCP, TCP_KEEPCNT, kProbes);
-  SetOption(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, kUnheardMilliseconds);
+void DropUnread(int fd) {
+  if (FamilyOf(fd) == AF_UNIX) return;  // nothing is lost there
+  recv(fd, nullptr, 64 << 10, MSG_TRUNC | MSG_DONTWAIT);
 }
 
 std::string RemoteHost(int fd) {

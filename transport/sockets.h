@@ -25,18 +25,22 @@ struct SocketAddress {
 
 SocketAddress ToSocketAddress(const DataAddress& address);
 
-// Listens, non-blocking. Port 0: any. UNAVAILABLE: not possible here.
+// Listens, non-blocking. What is accepted has the options of OpenSocket, as
+// Linux hands them on (tcp(7)). Port 0: any. UNAVAILABLE: not possible here.
 // RESOURCE_EXHAUSTED: no descriptors.
 absl::StatusOr<UniqueFd> Listen(const DataAddress& address);
 // One of the ports; 0 to 0: any. `address.port` is the one it got.
 absl::StatusOr<UniqueFd> ListenInRange(DataAddress& address, uint16_t lowest,
                                        uint16_t highest);
 
-// A socket for a connection to `address`. RESOURCE_EXHAUSTED: no descriptors.
+// A socket for a connection to `address`: small writes leave at once, and it
+// ends if the other end is not heard of for half a minute. RESOURCE_EXHAUSTED:
+// no descriptors.
 absl::StatusOr<UniqueFd> OpenSocket(const DataAddress& address);
-// Small writes at once; ends if the other end is not heard of for half a
-// minute. No effect on unix sockets.
-void TuneConnection(int fd);
+
+// Drops what has come over TCP, up to 64 KiB. Closed with unread bytes, a
+// connection is reset, and what the peer was told last may be lost to it.
+void DropUnread(int fd);
 
 // The other end of a TCP connection: a number without the port.
 std::string RemoteHost(int fd);

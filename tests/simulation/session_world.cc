@@ -250,12 +250,13 @@ class World {
     bool intruder;
     ClientHandshake client;
     ServerHandshake server;
-    size_t received = 0;  // by both ends
+    size_t received = 0;                              // by both ends
+    std::shared_ptr<SimulatedLanes> lanes = nullptr;  // once the caller proved
   };
 
   void Exchange(const std::shared_ptr<Dialed>& dial, int from);
-  void Pretend(const std::shared_ptr<Dialed>& dial);
-  void Proved(const std::shared_ptr<Dialed>& dial);
+  void CallerProved(const std::shared_ptr<Dialed>& dial);
+  void CalleeProved(const std::shared_ptr<Dialed>& dial);
   Nonce DrawNonce();
   Process& machine(int which) { return *processes_[machines_[which]]; }
   void StartProcess(int which);
@@ -481,8 +482,7 @@ void World::Dial(const std::shared_ptr<SessionSide>& caller, LaneTicket ticket,
             auto expected = expected_.find(id);
             if (expected == expected_.end()) return Refusal::kSession;
             return expected->second.key;
-          },
-          DrawNonce())});
+          })});
   // Made again now and then, as if the first were lost: one ticket, one
   // connection.
   if (Chance(8)) {
@@ -497,7 +497,7 @@ void World::Dial(const std::shared_ptr<SessionSide>& caller, LaneTicket ticket,
 }
 
 // Bytes of the handshake, as many at a time as the network likes, until either
-// end is done or has refused; the last end to be done is the callee's.
+// end is done or has refused; the last end to be done is the caller's.
 void World::Exchange(const std::shared_ptr<Dialed>& dial, int from) {
   Handshake& sender =
       from == kCaller ? static_cast<Handshake&>(dial->client) : dial->server;
@@ -517,39 +517,31 @@ void World::Exchange(const std::shared_ptr<Dialed>& dial, int from) {
     if (dial->received > kMostBeforeProof) Fail("a long handshake");
     absl::Status received = receiver.Receive(
         {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
-    if (dial->intruder && from == kCallee && !received.ok()) {
-      return Pretend(dial);
-    }
     if (!received.ok()) return;
+    if (from == kCaller && receiver.proved()) CallerProved(dial);
+    if (from == kCallee && receiver.proved()) return CalleeProved(dial);
     Exchange(dial, from);
     Exchange(dial, 1 - from);
-    if (from == kCaller && dial->server.done()) Proved(dial);
   });
 }
 
-// A proof that is none.
-void World::Pretend(const std::shared_ptr<Dialed>& dial) {
-  const Nonce proof = DrawNonce();
-  queue_.In(Delay(), &dial->callee->state, [=, this] {
-    if (dial->server.wanted() != proof.size()) return;
-    dial->server.Receive(proof).IgnoreError();
-    if (dial->server.done()) Proved(dial);
-  });
-}
-
-void World::Proved(const std::shared_ptr<Dialed>& dial) {
+void World::CallerProved(const std::shared_ptr<Dialed>& dial) {
   auto expected = expected_.find(dial->session_id);
   if (expected == expected_.end()) return;  // another connection's by now
   if (dial->intruder) return Fail("lanes for one who has not the key");
-  if (!dial->client.done()) Fail("proved to one end only");
-  auto [callee, lanes, key] = expected->second;
+  dial->lanes = expected->second.lanes;
+  auto callee = expected->second.callee;
   expected_.erase(expected);
   callee->CalleeReady();
-  queue_.In(Delay(), &dial->caller->process()->state, [=, this] {
-    if (cut_) return;
-    if (lanes->attached(kCaller)) return Fail("one ticket for two connections");
-    dial->caller->Attach(lanes);
-  });
+}
+
+void World::CalleeProved(const std::shared_ptr<Dialed>& dial) {
+  if (dial->intruder) return Fail("a callee for one who has not the key");
+  if (dial->lanes == nullptr) return;  // the ticket was another connection's
+  if (dial->lanes->attached(kCaller)) {
+    return Fail("one ticket for two connections");
+  }
+  dial->caller->Attach(dial->lanes);
 }
 
 Nonce World::DrawNonce() {

@@ -63,7 +63,8 @@ class ConnectionFixture : public ::testing::Test {
       came.set_value(std::move(connection));
     });
     dialed = dialing_->connect("anything");
-    dialed->write(hello_, [](const tensorpipe::Error&) {});
+    std::promise<void> open;  // the hello may go ahead of that
+    dialed->write(hello_, [&](const tensorpipe::Error&) { open.set_value(); });
     accepted = came.get_future().get();
     ASSERT_NE(accepted, nullptr);
     std::promise<void> read;
@@ -72,6 +73,7 @@ class ConnectionFixture : public ::testing::Test {
       read.set_value();
     });
     read.get_future().wait();
+    open.get_future().wait();
   }
 
   // Whether one more connection is let in.

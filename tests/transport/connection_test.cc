@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
@@ -213,21 +214,26 @@ TEST_P(ConnectionTest, ASocketThatCannotBeWatchedEndsItsConnectionOnly) {
   Open();
   const auto outcome_with = [&](int good_watches) {
     FailWatch(good_watches, ENOSPC);
-    auto connection = dialing_->connect("anything");
-    connection->write(hello_, [](const tensorpipe::Error&) {});
+    std::promise<ConnectionPtr> connected;
+    loop_->Post([&] {  // at once, so that the hello goes ahead
+      auto connection = dialing_->connect("anything");
+      connection->write(hello_, [](const tensorpipe::Error&) {});
+      connected.set_value(std::move(connection));
+    });
+    ConnectionPtr connection = connected.get_future().get();
     char byte;
     return Read(connection, &byte, 1).get();
   };
   const auto no_room = StatusIs(absl::StatusCode::kResourceExhausted,
                                 ::testing::HasSubstr("No space left"));
   // In this order: who dials, who is dialed (which the other one tries again),
-  // and the connection of either side.
+  // the connection of the latter and that of the former.
   EXPECT_THAT(outcome_with(0), no_room);
   FailWatch(1, ENOSPC);
   EXPECT_TRUE(ConnectsAgain());
   Turn(*loop_);  // the hub watches that one too
-  EXPECT_THAT(outcome_with(2), no_room);
-  EXPECT_THAT(outcome_with(3), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_THAT(outcome_with(2), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_THAT(outcome_with(3), no_room);
   EXPECT_THAT(TryHonestSession(*hub_, GetParam()), IsOk());
 }
 
@@ -410,6 +416,28 @@ bool IsInTimeWait(uint16_t port) {
   return false;
 }
 
+// Linux hands the options of a listening socket on to what it accepts.
+TEST(HubSystemTest, BothEndsOfAConnectionNoticeThatTheOtherIsGone) {
+  DataAddress address{.wire = Wire::kTcp, .host = "127.0.0.1"};
+  const UniqueFd listening = *ListenInRange(address, 0, 0);
+  RawSocket dialed = RawConnect(ToString(address));
+  const UniqueFd accepted(accept(listening.get(), nullptr, nullptr));
+  const UniqueFd opened = *OpenSocket(address);
+  for (const auto& [level, option] : {std::pair(SOL_SOCKET, SO_KEEPALIVE),
+                                      {IPPROTO_TCP, TCP_KEEPIDLE},
+                                      {IPPROTO_TCP, TCP_KEEPINTVL},
+                                      {IPPROTO_TCP, TCP_KEEPCNT},
+                                      {IPPROTO_TCP, TCP_USER_TIMEOUT},
+                                      {IPPROTO_TCP, TCP_NODELAY}}) {
+    int theirs = 0, ours = 0;
+    socklen_t size = sizeof(int);
+    ASSERT_EQ(getsockopt(accepted.get(), level, option, &theirs, &size), 0);
+    ASSERT_EQ(getsockopt(opened.get(), level, option, &ours, &size), 0);
+    EXPECT_EQ(theirs, ours) << option;
+    EXPECT_GT(theirs, 0) << option;
+  }
+}
+
 TEST(HubSystemTest, ANewHubTakesThePortOfOneThatHasJustGone) {
   auto loop = *PollLoop::Create();
   HubOptions options{.loop = loop.get()};
@@ -418,11 +446,10 @@ TEST(HubSystemTest, ANewHubTakesThePortOfOneThatHasJustGone) {
   auto expected = *hub->Expect(key, {Wire::kTcp}, absl::InfiniteFuture(), {});
   const std::string address = expected.addresses[0];
   {
-    // The hub closes first, having read all of it: its end has to wait.
+    // The hub closes first, with nothing unread: its end has to wait.
     RawSocket stranger = RawConnect(address);
     ClientHandshake hello(RandomSession(), Wire::kTcp, 1, *RandomNonce());
-    stranger.Send({reinterpret_cast<const char*>(hello.output().data()),
-                   hello.output().size()});
+    stranger.Send(OutputOf(hello));
     EXPECT_TRUE(stranger.WaitUntilClosed());
   }
   expected.context->join();
@@ -543,6 +570,23 @@ TEST(HubSystemTest, AcceptingRestsWhileNoDescriptorIsLeft) {
     hub = nullptr;
     return 0;
   });
+}
+
+// By another thread (transport/close_elsewhere.h), which a child has not.
+TEST(HubSystemTest, AChildOfAForkClosesWhatIsNotReadToo) {
+  const auto refuse_a_stranger = [] {
+    auto loop = *PollLoop::Create();
+    auto hub = *Hub::Create({.loop = loop.get()});
+    auto expected = *hub->Expect(RandomSession(), {Wire::kUnix},
+                                 absl::InfiniteFuture(), {});
+    RawSocket stranger = RawConnect(expected.addresses[0]);
+    stranger.Send(std::string(1000, 'X'));
+    EXPECT_TRUE(stranger.WaitUntilClosed());
+    expected.context->join();
+    return 0;
+  };
+  refuse_a_stranger();
+  InChild(refuse_a_stranger);
 }
 
 TEST(HubSystemTest, LivesWithoutDescriptors) {

@@ -11,9 +11,11 @@
 #include "absl/strings/str_cat.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/transport/allocation_limit.h"
+#include "tests/transport/hello.h"
 #include "tests/transport/pipe_fixture.h"
 #include "tests/transport/raw_peer.h"
 #include "transport/hub.h"
+#include "transport/hub_error.h"
 
 namespace tensorferry {
 namespace {
@@ -296,16 +298,31 @@ TEST_P(HostileServerTest, ASideConnectionGoesToThePinnedAddress) {
   EXPECT_FALSE(elsewhere.HasMore());
 }
 
-TEST_P(HostileServerTest, AServerWithoutTheKeyLearnsNothing) {
+// Whatever it answers: it hears what opens a pipe, and no buffer.
+TEST_P(HostileServerTest, AServerWithoutTheKeyIsSentNoBuffer) {
   const SessionKey key = RandomSession();
-  SessionKey other = key;
-  other.key[0] ^= 1;
   auto dialed = hub_->Dial(key, listener_.address(), {});
   ASSERT_THAT(dialed, IsOk());
-  Side side(*dialed);
-  auto pipe = side.context().connect("ferry://pinned");
-  EXPECT_FALSE(listener_.AcceptSession(other).has_value());
-  EXPECT_THAT(Receive(*pipe), StatusIs(absl::StatusCode::kUnauthenticated));
+  std::shared_ptr<tensorpipe::transport::Connection> connection;
+  std::promise<absl::Status> written;
+  Hello hello;
+  OnLoop([&] {
+    connection = (*dialed)->connect("anything");
+    connection->write(hello, [](const tensorpipe::Error&) {});
+    connection->write("secret", 6, [&](const tensorpipe::Error& error) {
+      written.set_value(error ? FromTensorpipeError(error.what())
+                              : absl::OkStatus());
+    });
+  });
+  RawSocket socket = listener_.Accept();
+  const size_t hello_bytes = 48 + key.session_id.size() + 32;
+  EXPECT_EQ(socket.Read(hello_bytes).size(), hello_bytes);
+  socket.Send(
+      absl::StrCat("TFDP\x02", std::string(3, '\0'), std::string(32, 'p')));
+  EXPECT_THAT(written.get_future().get(),
+              StatusIs(absl::StatusCode::kUnauthenticated));
+  EXPECT_EQ(socket.Read(1 << 20), Packet(SpontaneousHello()));
+  (*dialed)->join();
 }
 
 }  // namespace

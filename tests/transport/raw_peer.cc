@@ -29,12 +29,7 @@ T OrDie(absl::StatusOr<T> value) {
 
 bool RunHandshake(Handshake& handshake, RawSocket& socket) {
   while (true) {
-    const auto output = handshake.output();
-    if (!socket.Send(
-            {reinterpret_cast<const char*>(output.data()), output.size()})) {
-      return false;
-    }
-    handshake.Sent(output.size());
+    if (!socket.Send(OutputOf(handshake))) return false;
     if (handshake.done()) return true;
     const size_t wanted = handshake.wanted();
     const std::string bytes = socket.Read(wanted);
@@ -177,12 +172,9 @@ RawSocket RawListener::Accept() {
 
 std::optional<RawSocket> RawListener::AcceptSession(const SessionKey& session) {
   RawSocket socket = Accept();
-  ServerHandshake handshake(
-      wire_,
-      [&](const std::string&) {
-        return std::variant<std::string, Refusal>(session.key);
-      },
-      OrDie(RandomNonce()));
+  ServerHandshake handshake(wire_, [&](const std::string&) {
+    return std::variant<std::string, Refusal>(session.key);
+  });
   if (!RunHandshake(handshake, socket)) return std::nullopt;
   return socket;
 }
@@ -190,6 +182,14 @@ std::optional<RawSocket> RawListener::AcceptSession(const SessionKey& session) {
 bool RawListener::HasMore() {
   pollfd waiting{.fd = fd_.get(), .events = POLLIN};
   return poll(&waiting, 1, 0) == 1;
+}
+
+std::string OutputOf(Handshake& handshake) {
+  const auto output = handshake.output();
+  std::string bytes(reinterpret_cast<const char*>(output.data()),
+                    output.size());
+  handshake.Sent(bytes.size());
+  return bytes;
 }
 
 std::string RawFrame(FrameKind kind, absl::string_view body) {

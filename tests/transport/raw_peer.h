@@ -10,6 +10,7 @@
 #include "base/unique_fd.h"
 #include "transport/data_address.h"
 #include "transport/frame.h"
+#include "transport/handshake.h"
 #include "transport/session_key.h"
 
 namespace tensorferry {
@@ -57,6 +58,9 @@ class RawListener {
   Wire wire_;
   UniqueFd fd_;
 };
+
+// What a handshake has to say now, which counts as said.
+std::string OutputOf(Handshake& handshake);
 
 std::string RawFrame(FrameKind kind, absl::string_view body);
 std::string RawHeader(uint8_t kind, uint64_t length);

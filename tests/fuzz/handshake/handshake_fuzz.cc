@@ -41,18 +41,17 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const Nonce nonce = {1, 2, 3};
   const std::string key = "sixteen bytes...";
   if (data[0] % 2 == 0) {
-    ServerHandshake server(
-        wire,
-        [&](const std::string& session_id)
-            -> std::variant<std::string, Refusal> {
-          if (session_id.empty() ||
-              session_id.size() > SessionKey::kLongestId) {
-            std::abort();
-          }
-          if (session_id == "unknown") return Refusal::kSession;
-          return key;
-        },
-        nonce);
+    ServerHandshake server(wire,
+                           [&](const std::string& session_id)
+                               -> std::variant<std::string, Refusal> {
+                             if (session_id.empty() ||
+                                 session_id.size() > SessionKey::kLongestId) {
+                               std::abort();
+                             }
+                             if (session_id == "unknown")
+                               return Refusal::kSession;
+                             return key;
+                           });
     Feed(server, data + 2, size - 2, piece);
   } else {
     ClientHandshake client({.session_id = "session", .key = key}, wire, 7,
