@@ -395,6 +395,7 @@ absl::StatusOr<tensorpipe::Allocation> IncomingMessages::PlaceInRegions(
   tensorpipe::Allocation allocation;
   for (const Piece& piece : message.cut.PiecesOf(body)) {
     const Region& region = message.buffers->regions()[piece.buffer];
+    FERRY_RETURN_IF_ERROR(CheckStream(region));
     allocation.tensors.push_back({region.converter->CarriedBuffer(
         region.data + piece.offset, region.stream)});
   }

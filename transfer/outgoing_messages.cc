@@ -263,6 +263,19 @@ void OutgoingMessages::Digest(OperationId id, HostCopies bytes) {
       });
 }
 
+// Its device has failed since Send has looked. The link ends.
+void OutgoingMessages::GiveUpBody(const SendAction& action,
+                                  const absl::Status& why) {
+  host_->EndSoon(
+      LinkHost::About(absl::StrCat("operation ", action.operation), why));
+  host_->Later([this, action] {
+    Run([&](auto& out) {
+      machine_.OnBodyWritten(action.lane, action.operation, action.body,
+                             /*ok=*/false, out);
+    });
+  });
+}
+
 void OutgoingMessages::WriteBody(const SendAction& action) {
   Sending& sending = *sendings_.at(action.operation);
   const Manifest& manifest = sending.buffers.manifest();
@@ -273,6 +286,8 @@ void OutgoingMessages::WriteBody(const SendAction& action) {
     const Region& region = sending.buffers.regions()[piece.buffer];
     const DeviceId target = CarriedAs(manifest.buffer_target(piece.buffer),
                                       host_->rules.peer_carried);
+    const absl::Status usable = CheckStream(region);
+    if (!usable.ok()) return GiveUpBody(action, usable);
     tensorpipe::Message::Tensor tensor;
     tensor.buffer = region.converter->CarriedBuffer(region.data + piece.offset,
                                                     region.stream);
