@@ -2,6 +2,7 @@
 #define TENSORFERRY_BASE_DEVICE_ID_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -61,6 +62,10 @@ struct DeviceInfo {
   // unknown.
   std::string driver;
   std::string runtime;
+  // Of a type that is neither "cpu" nor "cuda" and whose memory CUDA knows: the
+  // GPU that it lies on, and as which it crosses. None: it crosses as memory of
+  // the host.
+  std::optional<DeviceId> carried_as;
 };
 
 }  // namespace tensorferry

@@ -87,11 +87,19 @@ absl::Status CheckStreams(const SessionPlan& plan, const Offer& offer,
   return absl::OkStatus();
 }
 
+absl::Status CheckCarried(const SessionPlan& plan) {
+  for (const auto& [device, as] : plan.callee_carried) {
+    if (MayBeCarriedAs(device, as)) continue;
+    return Differs("callee_carried", ToString(device), " as ", ToString(as));
+  }
+  return absl::OkStatus();
+}
+
 // Whether the caller has `path` and can use it, either way.
 bool CanUse(const Capabilities& caller, const std::string& path,
-            const PathChoice& choice) {
-  const std::string own = CarriedAs(choice.caller_device).type;
-  const std::string other = CarriedAs(choice.callee_device).type;
+            const DeviceId& own_device, const DeviceId& other_device) {
+  const std::string& own = own_device.type;
+  const std::string& other = other_device.type;
   const PathCapability* out = FindPath(caller, path, own, other);
   const PathCapability* in = FindPath(caller, path, other, own);
   if (out == nullptr && in == nullptr) return false;
@@ -99,19 +107,27 @@ bool CanUse(const Capabilities& caller, const std::string& path,
          (in == nullptr || in->unusable.empty());
 }
 
-absl::Status CheckChoice(const PathChoice& choice, const Offer& offer,
-                         const Capabilities& caller) {
+absl::Status CheckChoice(const PathChoice& choice, const SessionPlan& plan,
+                         const Offer& offer, const Capabilities& caller) {
   std::string pair = absl::StrCat(ToString(choice.caller_device), " - ",
                                   ToString(choice.callee_device));
   if (!HasDevice(caller, choice.caller_device)) {
     return Differs("paths", pair, ": the caller has no such device");
+  }
+  const DeviceId own = CarriedAs(choice.caller_device, plan.caller_carried);
+  const DeviceId other = CarriedAs(choice.callee_device, plan.callee_carried);
+  const DeviceId want =
+      CarriedAs(choice.caller_device, CarriedDevicesOf(caller));
+  if (own != want) {
+    return Differs("caller_carried", ToString(choice.caller_device), " as ",
+                   ToString(own), ", want ", ToString(want));
   }
   std::set<std::string> seen;
   for (const std::string& path : choice.ranked) {
     bool allowed = offer.paths.empty() ||
                    std::find(offer.paths.begin(), offer.paths.end(), path) !=
                        offer.paths.end();
-    if (!allowed || !CanUse(caller, path, choice) ||
+    if (!allowed || !CanUse(caller, path, own, other) ||
         !seen.insert(path).second) {
       return Differs("paths", pair, ": ", path, " is ",
                      !allowed ? "not one that the offer allows"
@@ -147,7 +163,7 @@ absl::Status CheckPaths(const SessionPlan& plan, const Offer& offer,
       return Differs("paths", ToString(pair.first), " - ",
                      ToString(pair.second), " is there twice");
     }
-    FERRY_RETURN_IF_ERROR(CheckChoice(choice, offer, caller));
+    FERRY_RETURN_IF_ERROR(CheckChoice(choice, plan, offer, caller));
     if (!choice.ranked.empty()) usable.insert(std::move(pair));
   }
   std::set<std::pair<DeviceId, DeviceId>> needed = {{DeviceId(), DeviceId()}};
@@ -174,6 +190,7 @@ absl::Status CheckPlan(const SessionPlan& plan, const Offer& offer,
   FERRY_RETURN_IF_ERROR(CheckPeers(plan, offer, caller));
   FERRY_RETURN_IF_ERROR(CheckPlacements(plan, offer));
   FERRY_RETURN_IF_ERROR(CheckStreams(plan, offer, caller));
+  FERRY_RETURN_IF_ERROR(CheckCarried(plan));
   FERRY_RETURN_IF_ERROR(CheckPaths(plan, offer, caller));
   if (plan.digests != offer.digests) {
     return Differs("digests", plan.digests ? "on" : "off", ", want ",

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
+#include "base/carried_as.h"
 #include "control/needed_limits.h"
 #include "control/path_choice.h"
 #include "control/stream_choice.h"
@@ -126,6 +127,8 @@ void Negotiation::FillPlan() {
   }
   plan.caller_streams = ChooseStreams(offer_.caller_streams, caller_.has);
   plan.callee_streams = ChooseStreams(offer_.callee_streams, callee_.has);
+  plan.caller_carried = CarriedDevicesOf(caller_.has);
+  plan.callee_carried = CarriedDevicesOf(callee_.has);
   plan.digests = offer_.digests;
   plan.limits = Smaller(caller_.has.limits, callee_.has.limits);
   for (const std::optional<Limits>& bounds : {offer_.limits, policy_.limits}) {
@@ -192,6 +195,14 @@ void Negotiation::CheckDevices(const Side& side) {
       Invalid(side.name, " declares ", ToString(device.id),
               " twice; declare each device once");
     }
+    const std::optional<DeviceId>& as = device.carried_as;
+    if (!as || (MayBeCarriedAs(device.id, *as) && HasDevice(side.has, *as))) {
+      continue;
+    }
+    Invalid(side.name, " declares that ", ToString(device.id),
+            " is carried as ", ToString(*as),
+            "; only a device that is neither "
+            "cpu nor cuda can be, and as a cuda device of its peer's");
   }
 }
 

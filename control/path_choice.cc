@@ -8,7 +8,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "base/carried_as.h"
 #include "control/text.h"
 
 namespace tensorferry {
@@ -29,13 +28,14 @@ class PathJudge {
   PathJudge(const std::pair<DeviceId, DeviceId>& pair, const PairUse& use,
             const Offer& offer, const Capabilities& caller,
             const Capabilities& callee, const Policy& policy)
-      : pair_(pair),
+      : caller_device_(CarriedAs(pair.first, CarriedDevicesOf(caller))),
+        callee_device_(CarriedAs(pair.second, CarriedDevicesOf(callee))),
         offer_(offer),
         caller_(caller),
         callee_(callee),
         policy_(policy) {
-    const std::string at_caller = CarriedAs(pair.first).type;
-    const std::string at_callee = CarriedAs(pair.second).type;
+    const std::string& at_caller = caller_device_.type;
+    const std::string& at_callee = callee_device_.type;
     if (use.to_callee) directions_.push_back({at_caller, at_callee});
     if (use.to_caller && !(use.to_callee && at_caller == at_callee)) {
       directions_.push_back({at_callee, at_caller});
@@ -97,9 +97,9 @@ class PathJudge {
     }
     std::string refusal = TooFar(path->reach);
     if (!refusal.empty() || !path->opens_device) return refusal;
-    refusal = Unseen(Callee(), callee_, pair_.first, Caller(), caller_);
+    refusal = Unseen(Callee(), callee_, caller_device_, Caller(), caller_);
     if (!refusal.empty()) return refusal;
-    return Unseen(Caller(), caller_, pair_.second, Callee(), callee_);
+    return Unseen(Caller(), caller_, callee_device_, Callee(), callee_);
   }
 
   // Why `looking` cannot open memory on a device of `owner`; empty: it can.
@@ -151,7 +151,7 @@ class PathJudge {
     return absl::StrCat("callee \"", callee_.peer.name, "\"");
   }
 
-  const std::pair<DeviceId, DeviceId>& pair_;
+  const DeviceId caller_device_, callee_device_;  // as they cross
   const Offer& offer_;
   const Capabilities& caller_;
   const Capabilities& callee_;
@@ -166,6 +166,14 @@ bool HasDevice(const Capabilities& peer, const DeviceId& device) {
     if (own.id == device) return true;
   }
   return false;
+}
+
+CarriedDevices CarriedDevicesOf(const Capabilities& peer) {
+  CarriedDevices carried;
+  for (const DeviceInfo& device : peer.devices) {
+    if (device.carried_as) carried[device.id] = *device.carried_as;
+  }
+  return carried;
 }
 
 const PathCapability* FindPath(const Capabilities& peer,

@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "base/carried_as.h"
 #include "control/capabilities.h"
 #include "control/offer.h"
 #include "control/session_plan.h"
@@ -42,6 +43,8 @@ const PathCapability* FindPath(const Capabilities& peer,
                                const std::string& to_type);
 
 bool HasDevice(const Capabilities& peer, const DeviceId& device);
+
+CarriedDevices CarriedDevicesOf(const Capabilities& peer);
 
 }  // namespace tensorferry
 

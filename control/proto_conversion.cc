@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/carried_as.h"
 #include "base/device_id.h"
 #include "base/limits.h"
 #include "base/peer_id.h"
@@ -349,6 +350,10 @@ absl::StatusOr<DeviceInfo> DeviceInfoOf(const pb::DeviceInfo& message,
   FERRY_RETURN_IF_ERROR(
       CheckText(message.runtime(), field.Sub("runtime"), 0, kMaxNameBytes));
   FERRY_RETURN_IF_ERROR(TakePeers(message, field, &device));
+  if (!message.carried_as().empty()) {
+    FERRY_ASSIGN_OR_RETURN(device.carried_as, Device(message.carried_as(),
+                                                     field.Sub("carried_as")));
+  }
   device.name = message.name();
   device.uuid = message.uuid();
   device.total_bytes = message.total_bytes();
@@ -442,6 +447,35 @@ absl::Status TakeChoices(const pb::SessionPlan& message, const Field& field,
   return absl::OkStatus();
 }
 
+using CarriedDeviceList = google::protobuf::RepeatedPtrField<pb::CarriedDevice>;
+
+void Fill(const CarriedDevices& carried, CarriedDeviceList* message) {
+  for (const auto& [device, as] : carried) {
+    pb::CarriedDevice* out = message->Add();
+    out->set_device(ToString(device));
+    out->set_carried_as(ToString(as));
+  }
+}
+
+absl::StatusOr<CarriedDevices> Carried(const CarriedDeviceList& message,
+                                       const Field& parent,
+                                       absl::string_view name) {
+  FERRY_RETURN_IF_ERROR(
+      CheckCount(message.size(), parent.Sub(name), kMaxDevices));
+  CarriedDevices carried;
+  for (int i = 0; i < message.size(); ++i) {
+    const Field field = parent.Sub(name, i);
+    FERRY_ASSIGN_OR_RETURN(DeviceId device,
+                           Device(message[i].device(), field.Sub("device")));
+    FERRY_ASSIGN_OR_RETURN(
+        DeviceId as, Device(message[i].carried_as(), field.Sub("carried_as")));
+    if (!carried.emplace(std::move(device), std::move(as)).second) {
+      return field.Sub("device").Wrong(message[i].device(), " is there twice");
+    }
+  }
+  return carried;
+}
+
 absl::StatusOr<SessionPlan> Plan(const pb::SessionPlan& message,
                                  const Field& field) {
   SessionPlan plan;
@@ -461,6 +495,10 @@ absl::StatusOr<SessionPlan> Plan(const pb::SessionPlan& message,
   FERRY_ASSIGN_OR_RETURN(plan.callee_streams, Streams(message.callee_streams(),
                                                       field, "callee_streams"));
   FERRY_RETURN_IF_ERROR(TakeChoices(message, field, &plan));
+  FERRY_ASSIGN_OR_RETURN(plan.caller_carried, Carried(message.caller_carried(),
+                                                      field, "caller_carried"));
+  FERRY_ASSIGN_OR_RETURN(plan.callee_carried, Carried(message.callee_carried(),
+                                                      field, "callee_carried"));
   plan.digests = message.digests();
   plan.limits = LimitsOf(message.limits());
   return plan;
@@ -558,6 +596,7 @@ pb::Capabilities ToProto(const Capabilities& capabilities) {
     for (int peer : device.peers) out->add_peers(peer);
     out->set_driver(device.driver);
     out->set_runtime(device.runtime);
+    if (device.carried_as) out->set_carried_as(ToString(*device.carried_as));
   }
   for (const PathCapability& path : capabilities.paths) {
     Fill(path, message.add_paths());
@@ -651,6 +690,8 @@ pb::SessionPlan ToProto(const SessionPlan& plan) {
   for (const PathChoice& choice : plan.paths) {
     Fill(choice, message.add_paths());
   }
+  Fill(plan.caller_carried, message.mutable_caller_carried());
+  Fill(plan.callee_carried, message.mutable_callee_carried());
   message.set_digests(plan.digests);
   Fill(plan.limits, message.mutable_limits());
   return message;

@@ -53,6 +53,13 @@ class CanonicalBytes {
     Add(choice.callee_device);
     Add(choice.ranked);
   }
+  void Add(const CarriedDevices& carried) {
+    Add(uint64_t{carried.size()});
+    for (const auto& [device, as] : carried) {
+      Add(device);
+      Add(as);
+    }
+  }
   template <class T>
   void Add(const std::vector<T>& values) {
     Add(uint64_t{values.size()});
@@ -118,6 +125,14 @@ void AppendStreams(absl::string_view side,
   }
 }
 
+void AppendCarried(absl::string_view side, const CarriedDevices& carried,
+                   std::string* text) {
+  for (const auto& [device, as] : carried) {
+    absl::StrAppend(text, "carried at ", side, ": ", ToString(device), " as ",
+                    ToString(as), "\n");
+  }
+}
+
 void AppendChoice(const PathChoice& choice, std::string* text) {
   absl::StrAppend(
       text, "paths ", ToString(choice.caller_device), " - ",
@@ -162,6 +177,11 @@ std::string Digest(const SessionPlan& plan) {
   bytes.Add(plan.paths);
   bytes.Add(uint64_t{plan.digests ? 1u : 0u});
   bytes.Add(plan.limits);
+  // Builds that know nothing of them agree on all other plans.
+  if (!plan.caller_carried.empty() || !plan.callee_carried.empty()) {
+    bytes.Add(plan.caller_carried);
+    bytes.Add(plan.callee_carried);
+  }
   return bytes.Hash();
 }
 
@@ -177,6 +197,8 @@ std::string ToString(const SessionPlan& plan) {
   AppendRules("to caller", plan.to_caller, &text);
   AppendStreams("caller", plan.caller_streams, &text);
   AppendStreams("callee", plan.callee_streams, &text);
+  AppendCarried("caller", plan.caller_carried, &text);
+  AppendCarried("callee", plan.callee_carried, &text);
   for (const PathChoice& choice : plan.paths) AppendChoice(choice, &text);
   absl::StrAppend(&text, "digests ", plan.digests ? "on" : "off", "\n");
   AppendLimits(plan.limits, &text);

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "base/carried_as.h"
 #include "base/device_id.h"
 #include "base/limits.h"
 #include "base/peer_id.h"
@@ -35,6 +36,7 @@ struct SessionPlan {
   Placement to_callee, to_caller;
   std::vector<StreamSpec> caller_streams, callee_streams;
   std::vector<PathChoice> paths;  // of every device pair that a rule can use
+  CarriedDevices caller_carried, callee_carried;
   bool digests = true;
   Limits limits;
 };

@@ -95,7 +95,8 @@ class DeviceConverter {
   // their holes.
   virtual bool CanPack() const { return false; }
 
-  // tensorpipe's view of memory of this type.
+  // tensorpipe's view of memory of this type: a CudaBuffer of the GPU that
+  // DeviceInfo::carried_as names, a CpuBuffer if it names none.
   virtual tensorpipe::Buffer CarriedBuffer(std::byte* data,
                                            c10::Stream stream) const = 0;
 

@@ -46,6 +46,15 @@ std::vector<Region> OnePerStream(const std::vector<Region>& regions) {
   return found;
 }
 
+// Converters look at a stream before they give memory on it, be it none.
+absl::Status CheckStream(const Region& region) {
+  if (region.device().is_cpu()) return absl::OkStatus();
+  return region.converter
+      ->AllocateToReceive(0, region.device(), region.stream,
+                          /*source=*/nullptr)
+      .status();
+}
+
 void WhenReached(const std::vector<Region>& regions, DoneStatus reached) {
   std::vector<Region> streams = OnePerStream(regions);
   if (streams.empty()) return std::move(reached)(absl::OkStatus());

@@ -84,6 +84,8 @@ absl::StatusOr<TransferRules> RulesFor(const SessionPlan& plan, Side side,
   rules.limits = plan.limits;
   rules.paths = PathsOf(plan);
   rules.digests = plan.digests;
+  rules.own_carried = caller ? plan.caller_carried : plan.callee_carried;
+  rules.peer_carried = caller ? plan.callee_carried : plan.caller_carried;
   FERRY_ASSIGN_OR_RETURN(
       rules.send_streams,
       MakeStreams(caller ? plan.caller_streams : plan.callee_streams));

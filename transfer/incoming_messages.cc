@@ -356,9 +356,12 @@ absl::Status IncomingMessages::CheckBody(
       return WrongLength(absl::StrCat("body ", body, ", piece ", i),
                          tensor.length, pieces[i].nbytes);
     }
-    if (!SameDevice(CarriedAs(source), tensor.sourceDevice) ||
+    const TransferRules& rules = host_->rules;
+    if (!SameDevice(CarriedAs(source, rules.peer_carried),
+                    tensor.sourceDevice) ||
         !tensor.targetDevice.has_value() ||
-        !SameDevice(CarriedAs(target), *tensor.targetDevice)) {
+        !SameDevice(CarriedAs(target, rules.own_carried),
+                    *tensor.targetDevice)) {
       return absl::InvalidArgumentError(absl::StrCat(
           "body ", body, ", piece ", i, ": not from ", ToString(source), " to ",
           ToString(target), " as its manifest says"));
@@ -392,6 +395,7 @@ absl::StatusOr<tensorpipe::Allocation> IncomingMessages::PlaceInRegions(
   tensorpipe::Allocation allocation;
   for (const Piece& piece : message.cut.PiecesOf(body)) {
     const Region& region = message.buffers->regions()[piece.buffer];
+    FERRY_RETURN_IF_ERROR(CheckStream(region));
     allocation.tensors.push_back({region.converter->CarriedBuffer(
         region.data + piece.offset, region.stream)});
   }

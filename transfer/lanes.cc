@@ -597,8 +597,9 @@ void Lanes::SendFrame(const Frame& frame, std::string inline_bytes) {
 void Lanes::WriteBody(int lane, tensorpipe::Message message, BodyDone done) {
   std::vector<Part> parts;
   for (const auto& tensor : message.tensors) {
-    parts.push_back(PartOf(lane, tensor.buffer, tensor.length,
-                           tensor.targetDevice.value()));
+    auto part =
+        PartOf(lane, tensor.buffer, tensor.length, tensor.targetDevice.value());
+    if (!AddPart(lane, std::move(part), parts)) break;
   }
   Lane::Written written = Tallied(std::move(parts), std::move(done));
   Lane* to = slots_[lane].lane;
@@ -617,8 +618,9 @@ void Lanes::ReadBody(int lane, tensorpipe::Allocation allocation,
   std::vector<Part> parts;
   for (size_t i = 0; slot.described && i < allocation.tensors.size(); ++i) {
     const auto& tensor = slot.described->tensors[i];
-    parts.push_back(PartOf(lane, allocation.tensors[i].buffer, tensor.length,
-                           tensor.sourceDevice));
+    auto part = PartOf(lane, allocation.tensors[i].buffer, tensor.length,
+                       tensor.sourceDevice);
+    if (!AddPart(lane, std::move(part), parts)) break;
   }
   slot.described.reset();
   Lane::Written read = Tallied(std::move(parts), std::move(done));
@@ -629,16 +631,15 @@ void Lanes::ReadBody(int lane, tensorpipe::Allocation allocation,
   loop_->Post([read = std::move(read)]() mutable { std::move(read)(false); });
 }
 
-Lanes::Part Lanes::PartOf(int lane, const tensorpipe::Buffer& buffer,
-                          uint64_t nbytes,
-                          const tensorpipe::Device& remote) const {
+// CUDA is asked where the memory is, which throws if its device has failed.
+absl::StatusOr<Lanes::Part> Lanes::PartOf(
+    int lane, const tensorpipe::Buffer& buffer, uint64_t nbytes,
+    const tensorpipe::Device& remote) const {
   Part part;
-  // CUDA is asked where the memory is, which throws if its device has failed.
-  // tensorpipe asks too, and what it throws ends the link, with INTERNAL.
   tensorpipe::Device local;
   const absl::Status known = CatchExceptions("asking for the device of memory",
                                              [&] { local = buffer.device(); });
-  if (!known.ok()) return part;
+  if (!known.ok()) return absl::FailedPreconditionError(known.message());
   part.path = PathTo(lane, DeviceId{local.type, local.index},
                      DeviceId{remote.type, remote.index});
   part.nbytes = nbytes;
@@ -646,6 +647,19 @@ Lanes::Part Lanes::PartOf(int lane, const tensorpipe::Buffer& buffer,
     part.memory = buffer.unwrap<tensorpipe::CpuBuffer>().ptr;
   }
   return part;
+}
+
+// Whether there is one. If not, tensorpipe is not asked, which would throw: the
+// lane takes nothing any more, and all of them end.
+bool Lanes::AddPart(int lane, absl::StatusOr<Part> part,
+                    std::vector<Part>& parts) {
+  if (part.ok()) {
+    parts.push_back(*std::move(part));
+    return true;
+  }
+  Fail(part.status());
+  if (slots_[lane].lane != nullptr) slots_[lane].lane->Close(part.status());
+  return false;
 }
 
 Lane::Written Lanes::Tallied(std::vector<Part> parts, BodyDone done) {

@@ -168,8 +168,11 @@ class Lanes {
   void OnReopen(ReopenFrame reopen);
   void OnEnded(Lane* key, absl::Status why);
   void Do(int lane, LaneDials::Next next);
-  Part PartOf(int lane, const tensorpipe::Buffer& buffer, uint64_t nbytes,
-              const tensorpipe::Device& remote) const;
+  // FAILED_PRECONDITION: its device has failed.
+  absl::StatusOr<Part> PartOf(int lane, const tensorpipe::Buffer& buffer,
+                              uint64_t nbytes,
+                              const tensorpipe::Device& remote) const;
+  bool AddPart(int lane, absl::StatusOr<Part> part, std::vector<Part>& parts);
   Lane::Written Tallied(std::vector<Part> parts, BodyDone done);
   std::vector<PathUse> UsesOf(const std::vector<Part>& parts, bool ok);
   void OnCopy(bool begun);

@@ -187,8 +187,10 @@ void OutgoingMessages::End(const absl::Status& why) {
 absl::Status OutgoingMessages::CheckPaths(const Manifest& manifest) const {
   for (int i = 0; i < manifest.buffer_count(); ++i) {
     if (manifest.buffer_nbytes(i) == 0) continue;
-    const DeviceId source = CarriedAs(manifest.buffer_source(i));
-    const DeviceId target = CarriedAs(manifest.buffer_target(i));
+    const DeviceId source =
+        CarriedAs(manifest.buffer_source(i), host_->rules.own_carried);
+    const DeviceId target =
+        CarriedAs(manifest.buffer_target(i), host_->rules.peer_carried);
     for (int lane = 1; lane <= host_->lanes->body_lanes(); ++lane) {
       if (!host_->lanes->PathTo(lane, source, target).empty()) continue;
       return absl::FailedPreconditionError(
@@ -261,6 +263,19 @@ void OutgoingMessages::Digest(OperationId id, HostCopies bytes) {
       });
 }
 
+// Its device has failed since Send has looked. The link ends.
+void OutgoingMessages::GiveUpBody(const SendAction& action,
+                                  const absl::Status& why) {
+  host_->EndSoon(
+      LinkHost::About(absl::StrCat("operation ", action.operation), why));
+  host_->Later([this, action] {
+    Run([&](auto& out) {
+      machine_.OnBodyWritten(action.lane, action.operation, action.body,
+                             /*ok=*/false, out);
+    });
+  });
+}
+
 void OutgoingMessages::WriteBody(const SendAction& action) {
   Sending& sending = *sendings_.at(action.operation);
   const Manifest& manifest = sending.buffers.manifest();
@@ -269,7 +284,10 @@ void OutgoingMessages::WriteBody(const SendAction& action) {
       {action.operation, action.generation, action.body, action.attempt});
   for (const Piece& piece : sending.cut.PiecesOf(action.body)) {
     const Region& region = sending.buffers.regions()[piece.buffer];
-    const DeviceId target = CarriedAs(manifest.buffer_target(piece.buffer));
+    const DeviceId target = CarriedAs(manifest.buffer_target(piece.buffer),
+                                      host_->rules.peer_carried);
+    const absl::Status usable = CheckStream(region);
+    if (!usable.ok()) return GiveUpBody(action, usable);
     tensorpipe::Message::Tensor tensor;
     tensor.buffer = region.converter->CarriedBuffer(region.data + piece.offset,
                                                     region.stream);

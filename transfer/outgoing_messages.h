@@ -77,6 +77,7 @@ class OutgoingMessages {
   void ComputeDigest(OperationId id);
   void CopyToDigest(OperationId id);
   void Digest(OperationId id, HostCopies bytes);
+  void GiveUpBody(const SendAction& action, const absl::Status& why);
   void WriteBody(const SendAction& action);
   void SendTrailer(OperationId id);
   void Finish(OperationId id, absl::Status status);

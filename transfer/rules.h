@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "base/carried_as.h"
 #include "base/limits.h"
 #include "base/placement.h"
 #include "serialization/streams.h"
@@ -23,6 +24,7 @@ struct TransferRules {
   std::vector<std::string> paths;  // allowed, best first: "unix/local"
   bool digests = true;
   StreamSet send_streams, receive_streams;
+  CarriedDevices own_carried, peer_carried;
   // Sizes of steps, the same on both sides by protocol version 1.
   uint64_t inline_bytes = 64
                           << 10;  // a message up to this goes with its header

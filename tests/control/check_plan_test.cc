@@ -97,6 +97,18 @@ TEST(CheckPlanTest, NamesTheFieldThatDiffers) {
             [](Scene& s) {
               s.offer.paths = {"unix/basic", "unix/cuda"};
             }},
+           {"callee_carried: cuda:1 as cuda:0",
+            [](Scene& s) {
+              s.plan.callee_carried = {{{"cuda", 1}, {"cuda", 0}}};
+            }},
+           {"callee_carried: npu:0 as cpu",
+            [](Scene& s) {
+              s.plan.callee_carried = {{{"npu", 0}, {}}};
+            }},
+           {"caller_carried: cuda:0 as cuda:1, want cuda:0",
+            [](Scene& s) {
+              s.plan.caller_carried = {{{"cuda", 0}, {"cuda", 1}}};
+            }},
            {"digests: off, want on", [](Scene& s) { s.plan.digests = false; }},
            {"limits", [](Scene& s) { s.offer.limits.emplace().tensors = 1; }},
            {"limits", [](Scene& s) { s.caller.limits.rank = 1; }},

@@ -396,6 +396,43 @@ TEST(NegotiateTest, DeviceThatThePeerDoesNotSeeIsNamed) {
   }
 }
 
+// A type of a third party's, beside the two GPUs.
+Scene SceneOfACarriedType() {
+  Scene scene = SceneOfTwoGpus();
+  for (Capabilities* peer : {&scene.alice, &scene.bob}) {
+    peer->devices.push_back(
+        {.id = {"npu", 0}, .carried_as = DeviceId{"cuda", 1}});
+  }
+  scene.offer = OfferOf({"npu:0=npu:0"});
+  return scene;
+}
+
+TEST(NegotiateTest, ADeviceThatIsCarriedAsAGpuHasTheGpusPaths) {
+  Scene scene = SceneOfACarriedType();
+  auto plan = scene.Negotiate();
+  ASSERT_THAT(plan, IsOk());
+  EXPECT_THAT(ChoiceOf(*plan, {"npu", 0}, {"npu", 0}).ranked,
+              ElementsAre("unix/ipc", "unix/cuda"));
+  const CarriedDevices carried = {{{"npu", 0}, {"cuda", 1}}};
+  EXPECT_EQ(plan->caller_carried, carried);
+  EXPECT_EQ(plan->callee_carried, carried);
+  // The one at one side only, to the host of the other.
+  scene.bob.devices.back().carried_as.reset();
+  plan = scene.Negotiate();
+  ASSERT_THAT(plan, IsOk());
+  EXPECT_THAT(ChoiceOf(*plan, {"npu", 0}, {"npu", 0}).ranked,
+              ElementsAre("unix/cuda"));
+}
+
+TEST(NegotiateTest, TheGpuThatADeviceLiesOnMustBeSeenToBeOpened) {
+  Scene scene = SceneOfACarriedType();
+  scene.bob.devices[2].uuid = "GPU-c";
+  auto plan = scene.Negotiate();
+  ASSERT_THAT(plan, IsOk());
+  EXPECT_THAT(Reason(ChoiceOf(*plan, {"npu", 0}, {"npu", 0}), "unix/ipc"),
+              HasSubstr("callee \"bob\" does not see GPU-b, cuda:1 of caller"));
+}
+
 TEST(NegotiateTest, PathMustCarryBothDirectionsThatRulesUse) {
   Scene scene;
   scene.offer = OfferOf({"cuda:0=cpu"});  // inverted: cpu=cuda:0
@@ -447,6 +484,27 @@ std::vector<ObjectionCase> Objections() {
        [](Scene& s) { s.alice.devices[1].id.index = 128; },
        StatusCode::kInvalidArgument,
        {"caller \"alice\" declares an invalid device"}},
+      {"carried as a GPU that is not there",
+       [](Scene& s) {
+         s.alice.devices.push_back(
+             {.id = {"npu", 0}, .carried_as = DeviceId{"cuda", 7}});
+       },
+       StatusCode::kInvalidArgument,
+       {"caller \"alice\"", "npu:0 is carried as cuda:7"}},
+      {"carried as what tensorpipe does not know",
+       [](Scene& s) {
+         s.bob.devices.push_back({.id = {"npu", 0}});
+         s.bob.devices.push_back(
+             {.id = {"npu", 1}, .carried_as = DeviceId{"npu", 0}});
+       },
+       StatusCode::kInvalidArgument,
+       {"callee \"bob\"", "npu:1 is carried as npu:0"}},
+      {"a GPU that is carried as another",
+       [](Scene& s) {
+         s.bob.devices[1].carried_as = {"cuda", 1};
+       },
+       StatusCode::kInvalidArgument,
+       {"callee \"bob\"", "cuda:0 is carried as cuda:1"}},
       {"path declared twice",
        [](Scene& s) { s.bob.paths.push_back(s.bob.paths[0]); },
        StatusCode::kInvalidArgument,

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -99,6 +100,30 @@ TEST(ProtoConversionTest, VersionsOfADeviceAreShortTexts) {
                        HasSubstr("x.devices[2].runtime")));
 }
 
+TEST(ProtoConversionTest, ADeviceMayBeCarriedAsAnother) {
+  Capabilities peer = GoldenGpuHost();
+  peer.devices.push_back({.id = {"npu", 0}, .carried_as = DeviceId{"cuda", 1}});
+  pb::Capabilities message = ToProto(peer);
+  auto back = FromProto(message, "x");
+  ASSERT_THAT(back, IsOk());
+  EXPECT_EQ(back->devices[1].carried_as, std::nullopt);
+  EXPECT_EQ(back->devices[3].carried_as, peer.devices[3].carried_as);
+  message.mutable_devices(3)->set_carried_as("cuda:one");
+  EXPECT_THAT(FromProto(message, "x"),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("x.devices[3].carried_as")));
+}
+
+TEST(ProtoConversionTest, APlanNamesADeviceThatIsCarriedAsAnotherOnce) {
+  SessionPlan plan = GoldenPlan();
+  plan.caller_carried = {{{"npu", 0}, {"cuda", 1}}};
+  pb::SessionPlan message = ToProto(plan);
+  *message.add_caller_carried() = message.caller_carried(0);
+  EXPECT_THAT(FromProto(message, "x"),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("x.caller_carried[1].device")));
+}
+
 TEST(ProtoConversionTest, OffersGoThereAndBack) {
   for (const Offer& offer : {GoldenOffer(), Offer()}) {
     auto back = FromProto(ToProto(offer), "x");
@@ -116,7 +141,11 @@ TEST(ProtoConversionTest, OffersGoThereAndBack) {
 }
 
 TEST(ProtoConversionTest, PlansGoThereAndBack) {
-  for (const SessionPlan& plan : {GoldenPlan()}) {
+  SessionPlan carried = GoldenPlan();
+  carried.caller_carried = {{{"npu", 0}, {"cuda", 1}}};
+  carried.callee_carried = {{{"npu", 1}, {"cuda", 0}},
+                            {{"npu", 2}, {"cuda", 0}}};
+  for (const SessionPlan& plan : {GoldenPlan(), carried}) {
     auto back = FromProto(ToProto(plan), "x");
     ASSERT_THAT(back, IsOk());
     EXPECT_EQ(Digest(*back), Digest(plan));

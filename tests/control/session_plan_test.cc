@@ -54,6 +54,15 @@ TEST(DigestTest, EverythingElseCounts) {
       },
       [](auto& p) { p.paths[0].ranked.pop_back(); },
       [](auto& p) { p.paths.pop_back(); },
+      [](auto& p) {
+        p.caller_carried = {{{"npu", 0}, {"cuda", 0}}};
+      },
+      [](auto& p) {
+        p.callee_carried = {{{"npu", 0}, {"cuda", 0}}};
+      },
+      [](auto& p) {
+        p.callee_carried = {{{"npu", 0}, {"cuda", 1}}};
+      },
       [](auto& p) { p.digests = !p.digests; },
       [](auto& p) { p.limits.message_bytes--; },
       [](auto& p) { p.limits.payload_bytes--; },

@@ -201,7 +201,7 @@ TEST_F(FailingDeviceTest, OneThatFailsBeforeABodyLeavesIsAStatus) {
   Ended<Received> received;
   receiver().Receive({}, received.Callback());
   EXPECT_THAT(sent.Wait().status(),
-              StatusIs(absl::StatusCode::kInternal,
+              StatusIs(absl::StatusCode::kFailedPrecondition,
                        HasSubstr("cudaErrorIllegalAddress")));
   EXPECT_FALSE(received.Wait().ok());
   software_gpu::ClearFailures();

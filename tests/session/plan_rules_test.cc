@@ -50,6 +50,20 @@ TEST(PlanRulesTest, AStreamOfHighPriorityThatIsNotThereIsRefused) {
   }
 }
 
+TEST(PlanRulesTest, EachSideKnowsAsWhatItsOwnDevicesCross) {
+  SessionPlan plan;
+  plan.caller_carried = {{{"npu", 0}, {"cuda", 0}}};
+  plan.callee_carried = {{{"npu", 1}, {"cuda", 1}}};
+  FERRY_ASSERT_OK_AND_ASSIGN(TransferRules caller,
+                             RulesFor(plan, Side::kCaller, "id"));
+  EXPECT_EQ(caller.own_carried, plan.caller_carried);
+  EXPECT_EQ(caller.peer_carried, plan.callee_carried);
+  FERRY_ASSERT_OK_AND_ASSIGN(TransferRules callee,
+                             RulesFor(plan, Side::kCallee, "id"));
+  EXPECT_EQ(callee.own_carried, plan.callee_carried);
+  EXPECT_EQ(callee.peer_carried, plan.caller_carried);
+}
+
 TEST(PlanRulesTest, TheCpuHasNone) {
   FERRY_ASSERT_OK_AND_ASSIGN(TransferRules rules,
                              RulesWith("cpu", StreamKind::kPool));

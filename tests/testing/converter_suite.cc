@@ -10,6 +10,7 @@
 
 #include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
+#include "base/carried_as.h"
 #include "serialization/torch_types.h"
 #include "tests/testing/converter_case.h"
 #include "tests/testing/status_matchers.h"
@@ -175,9 +176,15 @@ TEST_F(ConverterSuite, CarriesMemoryAsABufferOfItsDevice) {
   auto* data = static_cast<std::byte*>(storage.mutable_data());
   tensorpipe::Device carried =
       converter().CarriedBuffer(data, case_.stream).device();
-  DeviceId device = DeviceIdOf(case_.device);
+  const DeviceId device = DeviceIdOf(case_.device);
   EXPECT_EQ(carried.type, case_.carried_as);
-  if (carried.type == device.type) EXPECT_EQ(carried.index, device.index);
+  // What the peer is told.
+  CarriedDevices told;
+  for (const DeviceInfo& info : converter().Devices()) {
+    if (info.carried_as) told[info.id] = *info.carried_as;
+  }
+  EXPECT_EQ((DeviceId{carried.type, static_cast<int>(carried.index)}),
+            CarriedAs(device, told));
 }
 
 TEST_F(ConverterSuite, ListsTheDevice) {
