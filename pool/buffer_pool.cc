@@ -66,6 +66,11 @@ absl::StatusOr<BufferPool::Block> BufferPool::Take(uint64_t nbytes) {
   return TakeFrom(std::move(made), std::move(loan), pages);
 }
 
+bool BufferPool::HasFree(uint64_t nbytes) const {
+  absl::MutexLock lock(&mu_);
+  return free_.Has(PageUp(nbytes));
+}
+
 std::optional<BufferPool::Block> BufferPool::TakeFree(
     const std::shared_ptr<Loan>& loan, uint64_t pages) {
   absl::MutexLock lock(&mu_);

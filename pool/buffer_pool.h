@@ -66,6 +66,10 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
   // those of Arena::Create. Plain memory does as well then.
   absl::StatusOr<Block> Take(uint64_t nbytes);
 
+  // Whether Take(nbytes) has them without an arena to be made, if nobody else
+  // takes them before.
+  bool HasFree(uint64_t nbytes) const;
+
   // Where the peer may be let write [data, data + nbytes), which a fence can
   // undo: in whole pages of one block, of which the last may be cut by the
   // block's end. nullopt: it lies otherwise, in no block, or in an arena that

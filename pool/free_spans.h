@@ -26,6 +26,11 @@ class FreeSpans {
     return begin;
   }
 
+  // Whether a range has as many.
+  bool Has(uint64_t nbytes) const {
+    return by_size_.lower_bound({nbytes, 0}) != by_size_.end();
+  }
+
   // They were taken, or are new.
   void Add(uint64_t begin, uint64_t nbytes) {
     auto after = by_begin_.lower_bound(begin);

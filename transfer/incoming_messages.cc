@@ -12,6 +12,7 @@
 #include "base/carried_as.h"
 #include "base/exception_status.h"
 #include "base/status_macros.h"
+#include "pool/buffer_pool.h"
 #include "serialization/allocate.h"
 #include "serialization/deserialize.h"
 #include "serialization/digest.h"
@@ -34,6 +35,14 @@ ReceiveMachine::Settings SettingsOf(const LinkHost& host) {
 }
 
 constexpr int kFewTensors = 16;
+
+uint64_t BytesOf(const BodyCut& cut, uint32_t begin, uint32_t end) {
+  uint64_t nbytes = 0;
+  for (uint32_t body = begin; body < end; ++body) {
+    nbytes += cut.bodies[body].nbytes;
+  }
+  return nbytes;
+}
 
 bool SameDevice(const DeviceId& ours, const tensorpipe::Device& theirs) {
   return ours.type == theirs.type && ours.index == theirs.index;
@@ -287,27 +296,43 @@ AllocateOptions IncomingMessages::TakeOptions(Receiving& receiving,
 LinkHost::Weight IncomingMessages::WeightOfAllocation(
     const Message& message, const Receiving& receiving) const {
   const Manifest& manifest = message.manifest;
+  const size_t given = receiving.options.into.tensors.size();
+  const bool few_given = given > 0 && given <= size_t{kFewTensors};
   const bool is_there =
       AllOnDevices(manifest)
-          ? !receiving.options.into.tensors.empty()
-          : manifest.BytesOnWire() <= host_->quick_bytes && AllOnHost(manifest);
+          ? given > 0
+          : AllOnHost(manifest) && (few_given || HasAtOnce(manifest));
   return is_there && manifest.tensor_count() <= kFewTensors
              ? LinkHost::Weight::kLight
              : LinkHost::Weight::kHeavy;
 }
 
+bool IncomingMessages::HasAtOnce(const Manifest& manifest) const {
+  const uint64_t nbytes = manifest.BytesOnWire();
+  if (nbytes <= host_->quick_bytes) return true;
+  return host_->pool != nullptr &&
+         host_->pool->HasFree(nbytes + kFewTensors * kPageBytes);
+}
+
 // What is heavy is to digest and to copy on the host.
-LinkHost::Weight IncomingMessages::WeightOfDelivery(
-    const Message& message, const Receiving& receiving) const {
+LinkHost::Weight IncomingMessages::WeightOfDelivery(const Message& message,
+                                                    const Receiving& receiving,
+                                                    uint32_t digested) const {
   const Manifest& manifest = message.described();
   const bool digests =
       host_->rules.digests &&
       HasBytesToDigest(manifest, ScopeOf(manifest, message.digests));
-  bool light =
-      manifest.tensor_count() <= kFewTensors && (message.is_inline || !digests);
+  const bool few = message.is_inline ||
+                   (AllOnHost(manifest) &&
+                    BytesOf(message.cut, digested,
+                            static_cast<uint32_t>(message.cut.bodies.size())) <=
+                        LinkHost::kFewBytes);
+  bool light = manifest.tensor_count() <= kFewTensors && (few || !digests);
   if (!AllOnDevices(manifest)) {
     const bool in_place =
-        message.staged.empty() && receiving.options.into.tensors.empty();
+        message.staged.empty() &&
+        (receiving.options.into.tensors.empty() ||
+         (message.buffers && message.buffers->bounced() == 0));
     const bool quick = message.is_inline
                            ? manifest.BytesOnWire() <= host_->quick_bytes
                            : in_place;
@@ -532,10 +557,11 @@ void IncomingMessages::DigestArrived(const ReceiveAction& action) {
   while (!all.empty() && all.begin()->first < action.body) {
     staged.insert(all.extract(all.begin()));
   }
-  host_->Work(LinkHost::Weight::kHeavy, [this, message,
-                                         staged = std::move(staged),
-                                         id = action.operation,
-                                         bodies = action.body] {
+  const uint64_t nbytes = BytesOf(message->cut, action.digested, action.body);
+  const bool few = nbytes <= LinkHost::kFewBytes && staged.empty();
+  const auto weight = few ? LinkHost::Weight::kLight : LinkHost::Weight::kHeavy;
+  host_->Work(weight, [this, message, staged = std::move(staged),
+                       id = action.operation, bodies = action.body] {
     Unstage(staged, *message);
     const absl::Status digested = CatchExceptions("digesting", [&] {
       if (message->arrived == nullptr) {
@@ -626,6 +652,7 @@ absl::StatusOr<Received> IncomingMessages::Verify(Delivery& delivery) const {
 void IncomingMessages::Deliver(const ReceiveAction& action) {
   auto delivery = std::make_shared<Delivery>();
   delivery->id = action.operation;
+  delivery->digested = action.digested;
   auto arrived = messages_.find(action.operation);
   delivery->message = std::move(arrived->second);
   messages_.erase(arrived);
@@ -660,8 +687,8 @@ void IncomingMessages::CopyToDigest(std::shared_ptr<Delivery> delivery) {
 }
 
 void IncomingMessages::VerifyAndTell(std::shared_ptr<Delivery> delivery) {
-  const LinkHost::Weight weight =
-      WeightOfDelivery(*delivery->message, *delivery->receiving);
+  const LinkHost::Weight weight = WeightOfDelivery(
+      *delivery->message, *delivery->receiving, delivery->digested);
   host_->Work(weight, [this, delivery]() -> LinkHost::Afterwards {
     delivery->received = Verify(*delivery);
     delivery->message.reset();

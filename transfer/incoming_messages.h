@@ -86,6 +86,7 @@ class IncomingMessages {
     OperationId id = 0;
     std::shared_ptr<Message> message;
     std::shared_ptr<Receiving> receiving;
+    uint32_t digested = 0;              // leading bodies
     absl::StatusOr<HostCopies> copies;  // of devices, to be digested
     absl::StatusOr<Received> received;
     std::vector<Region> streams;  // that it was filled on
@@ -106,7 +107,8 @@ class IncomingMessages {
   LinkHost::Weight WeightOfAllocation(const Message& message,
                                       const Receiving& receiving) const;
   LinkHost::Weight WeightOfDelivery(const Message& message,
-                                    const Receiving& receiving) const;
+                                    const Receiving& receiving,
+                                    uint32_t digested) const;
   void AllocateMemory(const ReceiveAction& action);
   void ReadBody(const ReceiveAction& action);
   absl::Status CheckBody(const tensorpipe::Descriptor& descriptor,
@@ -129,6 +131,7 @@ class IncomingMessages {
   void Deliver(const ReceiveAction& action);
   void CopyToDigest(std::shared_ptr<Delivery> delivery);
   void VerifyAndTell(std::shared_ptr<Delivery> delivery);
+  bool HasAtOnce(const Manifest& manifest) const;
   LinkHost::Afterwards Conclude(Delivery& delivery,
                                 const absl::Status& reached);
   absl::Status Fill(Delivery& delivery) const;

@@ -36,6 +36,7 @@ LinkHost* Furnish(LinkHost* host, const LinkCore::Options& options,
   if (memory != nullptr) {
     host->buffers = memory;
     host->quick_bytes = PooledMemory::kSmallestBlock - 1;
+    host->pool = memory->pool().get();
   } else {
     host->buffers = options.buffers;
     host->quick_bytes = options.buffers == nullptr ? UINT64_MAX : 0;

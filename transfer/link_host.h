@@ -1,6 +1,7 @@
 #ifndef TENSORFERRY_TRANSFER_LINK_HOST_H_
 #define TENSORFERRY_TRANSFER_LINK_HOST_H_
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,8 @@
 
 namespace tensorferry {
 
+class BufferPool;
+
 // What the two directions of a link share, and what they ask of the link.
 class LinkHost {
  public:
@@ -28,8 +31,10 @@ class LinkHost {
 
   virtual ~LinkHost() = default;
 
-  // Light work takes some microseconds, less than the way to another thread.
+  // Light work takes less than the way to another thread: some microseconds, or
+  // some ten for what is to digest of kFewBytes.
   enum class Weight { kLight, kHeavy };
+  static constexpr uint64_t kFewBytes = uint64_t{1} << 20;
   // Runs `work`: on the executor if it is heavy, and `for_user` after it there;
   // else in the loop's next turn, and tells the user as Tell does. The link
   // does not close before `on_loop` has run. Loop only.
@@ -58,7 +63,8 @@ class LinkHost {
   BufferSource* buffers = nullptr;
   // Of these, or null, what the peer cannot write to once it was received.
   BufferSource* unshared_buffers = nullptr;
-  uint64_t quick_bytes = 0;  // memory for up to so many is had at once
+  uint64_t quick_bytes = 0;          // memory for up to so many is had at once
+  const BufferPool* pool = nullptr;  // where `buffers` has more; null: none
 
   // "peer x, session y", for messages.
   std::string Whom() const;

@@ -60,6 +60,17 @@ TEST_F(BufferPoolTest, ABlockThatCameBackIsHandedOutAgain) {
   EXPECT_EQ(pool->held(), 4 * kMiB);
 }
 
+TEST_F(BufferPoolTest, WhatIsFreeIsKnownBefore) {
+  auto pool = Pool();
+  EXPECT_FALSE(pool->HasFree(1));
+  Block block = Taken(*pool, kMiB);
+  EXPECT_TRUE(pool->HasFree(3 * kMiB));
+  EXPECT_FALSE(pool->HasFree(3 * kMiB + 1));
+  block = Block();
+  EXPECT_TRUE(pool->HasFree(4 * kMiB));
+  EXPECT_FALSE(pool->HasFree(4 * kMiB + 1));
+}
+
 TEST_F(BufferPoolTest, BlocksAreWholePagesAndApart) {
   auto pool = Pool();
   const Block one = Taken(*pool, 1);
