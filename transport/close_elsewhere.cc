@@ -65,6 +65,7 @@ void CloseElsewhere(UniqueFd descriptor) {
 }
 
 void CloseSocket(UniqueFd socket) {
+  if (!socket.valid()) return;
   int domain = 0, unread = 0;
   socklen_t size = sizeof(domain);
   if (getsockopt(socket.get(), SOL_SOCKET, SO_DOMAIN, &domain, &size) != 0 ||

@@ -56,15 +56,15 @@ class PollLoop::Poller : public Loop::Waiter {
     const absl::Time since = RealNow();
     const absl::Duration spin = std::min(spin_, clock_->RealTimeUntil(until));
     if (spin > absl::ZeroDuration() && Spin(lock, since + spin)) return;
-    // It stays set if the wait ends by itself: then a Wake writes in vain,
-    // once.
     sleeping_ = true;
     lock.unlock();
     Await(MillisecondsUntil(until));
+    // What is posted from here on, not least by what is told, is looked for
+    // before the next sleep, and needs no signal.
+    sleeping_ = false;
     Learn(RealNow() - since);
     TellAll();
     lock.lock();
-    sleeping_ = false;
   }
 
   void Poll(std::unique_lock<std::mutex>& lock) override {
@@ -77,7 +77,7 @@ class PollLoop::Poller : public Loop::Waiter {
   void Wake() override {
     woken_.store(true, std::memory_order_relaxed);
     // One write is enough, and none while nobody sleeps.
-    if (std::exchange(sleeping_, false)) Signal();
+    if (sleeping_.exchange(false)) Signal();
   }
 
   absl::StatusOr<WatchId> Watch(int fd, uint32_t events,
@@ -189,8 +189,8 @@ class PollLoop::Poller : public Loop::Waiter {
   const UniqueFd wake_;
   const Clock::WakerId waker_;
 
-  bool sleeping_ = false;           // under the loop's mutex
-  std::atomic<bool> woken_{false};  // since the wait began
+  std::atomic<bool> sleeping_{false};  // set under the loop's mutex
+  std::atomic<bool> woken_{false};     // since the wait began
 
   // On the loop.
   absl::Duration spin_;  // before the next sleep
