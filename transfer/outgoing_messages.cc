@@ -251,6 +251,7 @@ void OutgoingMessages::CopyToDigest(OperationId id) {
 void OutgoingMessages::Digest(OperationId id, HostCopies bytes) {
   Sending* sending = sendings_.at(id).get();
   const bool heavy =
+      sending->buffers.nbytes() > LinkHost::kFewBytes &&
       HasBytesToDigest(sending->buffers.manifest(), sending->digest_scope);
   host_->Work(
       heavy ? LinkHost::Weight::kHeavy : LinkHost::Weight::kLight,

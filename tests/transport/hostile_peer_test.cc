@@ -6,6 +6,7 @@
 #include <future>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -227,9 +228,9 @@ class HostileServerTest : public ::testing::TestWithParam<Wire> {
     if (wedged) {
       // Its context can only be left to itself, as ContextEvents says.
       ++wedged_;
-      [[maybe_unused]] auto* leaked =
-          new std::shared_ptr<tensorpipe::Pipe>(std::move(pipe));
-      [[maybe_unused]] auto* leaked_side = side.release();
+      static auto* const left_alone = new std::vector<
+          std::pair<std::unique_ptr<Side>, std::shared_ptr<tensorpipe::Pipe>>>;
+      left_alone->emplace_back(std::move(side), std::move(pipe));
       (*dialed)->close();
     }
     pipe = nullptr;
