@@ -109,6 +109,13 @@ class CudaConverter : public DeviceConverter {
                                                      " for a stream of ",
                                                      receiving.device().str()));
     }
+    // A peer's word is not worth a call of CUDA's.
+    const uint64_t total = CudaTotalBytes(device.index());
+    if (total != 0 && nbytes > total) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat(nbytes, " bytes on ", device.str(), ", which has ",
+                       total, " in all"));
+    }
     return Guarded(
         absl::StrCat(nbytes, " bytes"), device,
         [&]() -> absl::StatusOr<c10::DataPtr> {

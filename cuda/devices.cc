@@ -98,6 +98,20 @@ std::string CudaUuid(int index) {
   return TextOf(properties.uuid);
 }
 
+uint64_t CudaTotalBytes(int index) {
+  static const auto* const totals = [] {
+    auto* out = new std::vector<uint64_t>;
+    for (const DeviceInfo& device : CudaDevices()) {
+      out->resize(device.id.index + 1);
+      out->back() = device.total_bytes;
+    }
+    return out;
+  }();
+  return index >= 0 && index < static_cast<int>(totals->size())
+             ? (*totals)[index]
+             : 0;
+}
+
 std::vector<DeviceInfo> CudaDevices() {
   int count = 0;
   if (!Succeeded(cudaGetDeviceCount(&count))) return {};

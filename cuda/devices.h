@@ -1,6 +1,7 @@
 #ifndef TENSORFERRY_CUDA_DEVICES_H_
 #define TENSORFERRY_CUDA_DEVICES_H_
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,9 @@ std::vector<DeviceInfo> CudaDevices();
 // The device's UUID as nvidia-smi writes it, "GPU-..." or "MIG-..." (without
 // NVML always the former); empty: there is no such device.
 std::string CudaUuid(int index);
+
+// What the device has in all, as was asked once; 0: there is no such device.
+uint64_t CudaTotalBytes(int index);
 
 // FAILED_PRECONDITION: no driver, one that is too old, or no GPU; says which
 // and what to do.

@@ -94,5 +94,20 @@ TEST_F(CudaConverterTest, WorkThatFailsLaterEndsWhatWaitsForIt) {
                                 HasSubstr("cudaErrorECCUncorrectable")));
 }
 
+TEST_F(CudaConverterTest, MoreThanADeviceHasIsRefusedWithoutAskingIt) {
+  const auto refused =
+      StatusIs(absl::StatusCode::kResourceExhausted,
+               AllOf(HasSubstr("cuda:1"), HasSubstr("in all")));
+  const auto allocate = [&](uint64_t nbytes) {
+    return Converter()
+        .AllocateToReceive(nbytes, good_.device(), good_, nullptr)
+        .status();
+  };
+  EXPECT_THAT(allocate(uint64_t{1} << 50), refused);  // asked once
+  software_gpu::TakeCalls();
+  EXPECT_THAT(allocate(uint64_t{1} << 50), refused);
+  EXPECT_TRUE(software_gpu::TakeCalls().empty());
+}
+
 }  // namespace
 }  // namespace tensorferry
