@@ -52,7 +52,7 @@ bool Forward(int from, int to, size_t bytes) {
 class BreakingRelay {
  public:
   BreakingRelay(std::string to, size_t session_id_bytes)
-      : to_(std::move(to)), hello_bytes_(48 + session_id_bytes) {
+      : to_(std::move(to)), hello_bytes_(48 + session_id_bytes + 32) {
     const auto [address, length] = AddressOf(name_);
     bind(listening_.get(), reinterpret_cast<const sockaddr*>(&address), length);
     listen(listening_.get(), 16);
@@ -67,7 +67,7 @@ class BreakingRelay {
   std::string address() const { return "unix://" + name_; }
 
  private:
-  static constexpr size_t kChallengeBytes = 72, kProofBytes = 32;
+  static constexpr size_t kAnswerBytes = 40;
 
   void AcceptAll() {
     while (true) {
@@ -83,17 +83,16 @@ class BreakingRelay {
     const auto [address, length] = AddressOf(to_);
     connect(server.get(), reinterpret_cast<const sockaddr*>(&address), length);
     const bool proved = Forward(client, server.get(), hello_bytes_) &&
-                        Forward(server.get(), client, kChallengeBytes) &&
-                        Forward(client, server.get(), kProofBytes);
+                        Forward(server.get(), client, kAnswerBytes);
     if (!proved) return;
-    // It has seen the proof when it closes.
+    // It has seen the end when it closes.
     shutdown(server.get(), SHUT_WR);
     char end;
     recv(server.get(), &end, 1, 0);
   }
 
   const std::string to_;
-  const size_t hello_bytes_;
+  const size_t hello_bytes_;  // with the proof
   const std::string name_ = "@tensorferry-relay-" + std::to_string(getpid());
   UniqueFd listening_ = UnixSocket();
   std::vector<std::thread> relays_;
