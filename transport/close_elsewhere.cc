@@ -2,7 +2,6 @@
 
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <deque>
 #include <thread>
@@ -11,6 +10,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "base/exception_status.h"
+#include "base/home_process.h"
 
 namespace tensorferry {
 namespace {
@@ -24,9 +24,7 @@ class Closer {
   }
 
   void Add(UniqueFd descriptor) {
-    // In a child of this process the thread is not there, and the mutex may
-    // be held by one that is not: it is closed here.
-    if (getpid() != process_) return;
+    if (!home_.IsThis()) return;  // closed here, as the parameter goes
     absl::MutexLock lock(&mu_);
     descriptors_.push_back(std::move(descriptor));
   }
@@ -50,7 +48,7 @@ class Closer {
     }
   }
 
-  const pid_t process_ = getpid();
+  const HomeProcess home_;
   absl::Mutex mu_;
   std::deque<UniqueFd> descriptors_ ABSL_GUARDED_BY(mu_);
 };

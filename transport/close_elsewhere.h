@@ -9,7 +9,7 @@ namespace tensorferry {
 // socket with SO_LINGER, of a file of a FUSE file system. These close what a
 // peer sent on a thread of its own, one for the process, which starts with the
 // first. One that blocks for ever keeps those behind it open. Any thread; never
-// blocks.
+// blocks, but in a child of a fork, which has not that thread.
 void CloseElsewhere(UniqueFd descriptor);
 
 // A connection's socket. With a unix socket the system closes the descriptors

@@ -25,8 +25,6 @@ constexpr int kBuffersPerCall = 64;
 constexpr int kStepsPerTurn = 16;
 constexpr int kDirectPerTurn = 4;
 constexpr size_t kScratchBytes = 64 << 10;
-// A hello and a brochure of tensorpipe's are some hundred bytes.
-constexpr size_t kMostAhead = 16 << 10;
 // Room to write is not watched for while there is some: a unix socket tells of
 // it whenever the peer reads, which would wake us once for each message.
 constexpr uint32_t kUsualEvents = EPOLLIN | EPOLLRDHUP;
@@ -193,7 +191,7 @@ std::optional<PeerProcess> Connection::peer() const {
 }
 
 std::string Connection::WhatMayGoAhead() const {
-  return writer_.LeadingPackets(kMostAhead);
+  return writer_.FirstPackets(gate_.opening_packets());
 }
 
 void Connection::Open(Opening opening) {

@@ -70,8 +70,8 @@ class Connection final : public PollLoop::Watcher,
   void Close();
   std::optional<PeerProcess> peer() const;
 
-  // What the first writes want to say, as far as it may be said to who has not
-  // proved the key: tensorpipe's own packets, no buffers.
+  // What was written and may be said to who has not proved the key: that a pipe
+  // is to be opened, or joined.
   std::string WhatMayGoAhead() const;
   struct Opening {
     std::unique_ptr<ByteStream> stream;

@@ -28,7 +28,7 @@ class DialContext final : public SessionContext {
         loop(),
         Dialer::Target{.address = address_,
                        .session = session(),
-                       .number = (*next_number_)++,
+                       .next_number = next_number_,
                        .timeout = hub().options.handshake_timeout},
         connection);
     loop()->Post([dialer] { dialer->Start(); });

@@ -103,13 +103,15 @@ absl::StatusOr<bool> Dialer::Take() {
   return Drive(*handshake_, *stream_);
 }
 
-// Of an attempt before this one nobody took what went ahead.
+// What went ahead in an attempt before is said again: it was not taken, or by
+// a connection that is over.
 absl::Status Dialer::StartHandshake() {
   FERRY_ASSIGN_OR_RETURN(const Nonce nonce, RandomNonce());
   const std::string ahead = connection_->WhatMayGoAhead();
   sent_ahead_ = ahead.size();
-  handshake_ = std::make_unique<ClientHandshake>(
-      target_.session, target_.address.wire, target_.number, nonce, ahead);
+  handshake_ =
+      std::make_unique<ClientHandshake>(target_.session, target_.address.wire,
+                                        (*target_.next_number)++, nonce, ahead);
   return absl::OkStatus();
 }
 

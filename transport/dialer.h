@@ -13,6 +13,7 @@
 #include "transport/data_address.h"
 #include "transport/handshake.h"
 #include "transport/poll_loop.h"
+#include "transport/session_context.h"
 #include "transport/session_key.h"
 
 namespace tensorferry {
@@ -25,7 +26,8 @@ class Dialer final : public PollLoop::Watcher,
   struct Target {
     DataAddress address;
     SessionKey session;
-    uint64_t number = 0;  // of the connection
+    // Each attempt takes one: a hello that nobody answered may have been heard.
+    std::shared_ptr<HubState::NextNumber> next_number;
     absl::Duration timeout;
   };
   Dialer(PollLoop* loop, Target target, std::shared_ptr<Connection> connection);

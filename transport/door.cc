@@ -362,28 +362,25 @@ int Door::CountOpening(const std::string& session_id,
   return count;
 }
 
-absl::Status Door::OnProved(Incoming& incoming) {
+Refusal Door::TakeNumber(const std::string& session_id, uint64_t number) {
   absl::MutexLock lock(&mu_);
-  auto session = sessions_.find(incoming.handshake().session_id());
-  if (session == sessions_.end()) {
-    return absl::UnauthenticatedError("the session has ended");
-  }
-  if (!session->second.numbers.Use(incoming.handshake().number())) {
-    return absl::UnauthenticatedError(
-        absl::StrCat("connection number ", incoming.handshake().number(),
-                     " was used before"));
-  }
+  auto session = sessions_.find(session_id);
+  if (session == sessions_.end()) return Refusal::kSession;
+  if (!session->second.numbers.Use(number)) return Refusal::kNumber;
   loop()->CancelTimer(std::exchange(session->second.unused, 0));
+  return Refusal::kNone;
+}
+
+void Door::OnProved(Incoming& incoming) {
   incoming_.remove(incoming.shared_from_this());
   proved_.push_back(incoming.shared_from_this());
-  return absl::OkStatus();
 }
 
 void Door::OnFirstFrame(Incoming& incoming) {
   std::shared_ptr<AcceptContext> context;
   {
     absl::MutexLock lock(&mu_);
-    auto session = sessions_.find(incoming.handshake().session_id());
+    auto session = sessions_.find(incoming.session_id());
     if (session != sessions_.end()) context = session->second.context;
   }
   if (context == nullptr) {

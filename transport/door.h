@@ -60,7 +60,8 @@ class Door final : public Incoming::Door,
   std::variant<std::string, Refusal> FindKey(Incoming& incoming,
                                              const std::string& session_id,
                                              Wire wire) override;
-  absl::Status OnProved(Incoming& incoming) override;
+  Refusal TakeNumber(const std::string& session_id, uint64_t number) override;
+  void OnProved(Incoming& incoming) override;
   void OnFirstFrame(Incoming& incoming) override;
   void OnRefused(Incoming& incoming, absl::Status why) override;
 

@@ -78,14 +78,11 @@ void FrameWriter::Add(FrameKind kind, const void* data, uint64_t length,
   frame.packet = std::move(packet);
 }
 
-std::string FrameWriter::LeadingPackets(size_t most) const {
+std::string FrameWriter::FirstPackets(int count) const {
   std::string out;
   for (const Frame& frame : frames_) {
     const auto kind = static_cast<FrameKind>(frame.header[7]);
-    if (kind != FrameKind::kPacket ||
-        out.size() + kHeader + frame.length > most) {
-      break;
-    }
+    if (kind != FrameKind::kPacket || count-- == 0) break;
     out.append(reinterpret_cast<const char*>(frame.header), kHeader);
     out.append(reinterpret_cast<const char*>(frame.data), frame.length);
   }

@@ -48,9 +48,9 @@ class FrameWriter {
   void AddPacket(std::vector<uint8_t> packet);
 
   bool empty() const { return frames_.empty(); }
-  // The packets before the first buffer as they go over the wire, whole ones
-  // and of no more than `most` bytes in all. Before anything was sent.
-  std::string LeadingPackets(size_t most) const;
+  // The first frames as they go over the wire, at most `count` of them and none
+  // behind a buffer. Nothing was sent yet.
+  std::string FirstPackets(int count) const;
   // What to send next. Fills at most `capacity` and returns how many.
   int Next(iovec* out, int capacity) const;
   // What has to go with the first byte of that; -1: none.

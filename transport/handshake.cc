@@ -78,6 +78,9 @@ absl::Status RefusedBecause(uint8_t refusal, uint8_t version) {
       return absl::UnauthenticatedError(
           "this side did not prove to the peer's data port that it knows the "
           "session's key");
+    case Refusal::kNumber:
+      return absl::UnauthenticatedError(
+          "the peer's data port has had a connection of this number before");
     case Refusal::kNone:
       break;
   }
@@ -125,8 +128,12 @@ absl::Status ClientHandshake::OnReceived() {
   return absl::OkStatus();
 }
 
-ServerHandshake::ServerHandshake(Wire wire, FindKey find_key)
-    : Handshake(kHelloHead), wire_(wire), find_key_(std::move(find_key)) {}
+ServerHandshake::ServerHandshake(Wire wire, FindKey find_key,
+                                 TakeNumber take_number)
+    : Handshake(kHelloHead),
+      wire_(wire),
+      find_key_(std::move(find_key)),
+      take_number_(std::move(take_number)) {}
 
 absl::Status ServerHandshake::OnReceived() {
   switch (step_) {
@@ -158,7 +165,6 @@ absl::Status ServerHandshake::OnHelloHead() {
 
 // Who asks for a session that is not expected hears it at once.
 absl::Status ServerHandshake::OnHelloId() {
-  number_ = LoadLittleEndian(&in_[kNumberAt], 8);
   session_.session_id = std::string(received().substr(kHelloHead));
   auto key = find_key_(session_.session_id);
   if (auto* refusal = std::get_if<Refusal>(&key)) return Refuse(*refusal);
@@ -173,6 +179,9 @@ absl::Status ServerHandshake::OnProof() {
   const absl::string_view hello = received().substr(0, hello_bytes);
   const Proof expected = ProofOf("client", session_.key, hello);
   if (!Proves(&in_[hello_bytes], expected)) return Refuse(Refusal::kKey);
+  const Refusal refusal =
+      take_number_(session_.session_id, LoadLittleEndian(&in_[kNumberAt], 8));
+  if (refusal != Refusal::kNone) return Refuse(refusal);
   Say(Answer(Refusal::kNone, ProofOf("server", session_.key, hello)));
   WantNoMore();
   return absl::OkStatus();

@@ -28,12 +28,13 @@ namespace tensorferry {
 // A proof is HMAC-SHA256 over who proves and the hello. The server's is good
 // for this connection only since the nonce is random, and the client's since a
 // number is taken once and a key is one session's: there is no challenge that
-// the client would have to wait for. So a connection is ready after one way
-// there, where each of the three of tensorpipe's pipe would need three.
+// the client would have to wait for. So the server's end is ready after one way
+// and the client's after two, on each of the three connections of tensorpipe's
+// pipe; with a challenge it would be three. (Version 1 had one.)
 //
 // The server proves nothing to whoever has no key. The client sends nothing but
-// what may go ahead before it knows that the server has it. An object takes
-// less than 1 KiB, and allocates nothing of the peer's choice.
+// what may go ahead before it knows that the server has it. A server's object
+// takes less than 1 KiB, and allocates nothing of the peer's choice.
 class Handshake {
  public:
   virtual ~Handshake() = default;
@@ -83,7 +84,8 @@ class Handshake {
 
 class ClientHandshake final : public Handshake {
  public:
-  // `number`: see ServerHandshake::number. `ahead` follows the proof, for a
+  // `number`: of the connections of a session, each has its own, of this side's
+  // choice. `ahead` follows the proof, for a
   // server that may turn out to be none.
   ClientHandshake(const SessionKey& session, Wire wire, uint64_t number,
                   const Nonce& nonce, absl::string_view ahead = {});
@@ -102,6 +104,7 @@ enum class Refusal : uint8_t {
   kWire = 3,         // not over this wire
   kConnections = 4,  // the session has as many as it may
   kKey = 5,          // it did not prove that it knows the key
+  kNumber = 6,       // that connection has been there already
 };
 
 class ServerHandshake final : public Handshake {
@@ -110,12 +113,14 @@ class ServerHandshake final : public Handshake {
   using FindKey = std::function<std::variant<std::string, Refusal>(
       const std::string& session_id)>;
 
-  ServerHandshake(Wire wire, FindKey find_key);
+  // Takes the number of a connection that has proved the key, or says why the
+  // client is to go: it was taken before, or the session has ended.
+  using TakeNumber =
+      std::function<Refusal(const std::string& session_id, uint64_t number)>;
+
+  ServerHandshake(Wire wire, FindKey find_key, TakeNumber take_number);
 
   const std::string& session_id() const { return session_.session_id; }
-  // Counted by the side that dials. Once proved(): whether it is taken for the
-  // first time is the caller's to see, before anything else.
-  uint64_t number() const { return number_; }
 
  private:
   enum class Step { kHelloHead, kHelloId, kProof };
@@ -128,9 +133,9 @@ class ServerHandshake final : public Handshake {
 
   const Wire wire_;
   const FindKey find_key_;
+  const TakeNumber take_number_;
   Step step_ = Step::kHelloHead;
   SessionKey session_;
-  uint64_t number_ = 0;
 };
 
 }  // namespace tensorferry

@@ -63,7 +63,8 @@ struct ContextEvents {
 // process, however many sessions there are. A connection proves that it knows
 // its session's key, and has the hub prove the same, before tensorpipe is given
 // a byte of it; then it belongs to the tensorpipe::transport::Context of that
-// session and to no other.
+// session and to no other. What opens a pipe leaves together with our proof, and
+// everything else after the peer's.
 //
 // The contexts serve tensorpipe::Context::registerTransport. Their connections
 // call back on the loop, each callback exactly once, in order per direction,

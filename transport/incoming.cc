@@ -63,6 +63,7 @@ absl::Time Incoming::safe_until() const {
 void Incoming::Stop() {
   if (watch_ != 0) loop_->Unwatch(std::exchange(watch_, 0));
   loop_->CancelTimer(deadline_);
+  if (stream_ != nullptr) DropUnread(stream_->fd());
   stream_ = nullptr;
   CloseSocket(std::move(fd_));
 }
@@ -72,7 +73,6 @@ void Incoming::OnReady(uint32_t) {
   while (true) {
     auto through = Take();
     if (!through.ok()) {
-      if (stream_ != nullptr) DropUnread(stream_->fd());
       return door_->OnRefused(*this, std::move(through).status());
     }
     if (!*through) return;
@@ -96,7 +96,7 @@ absl::StatusOr<bool> Incoming::Take() {
     case Step::kHandshake: {
       auto done = Drive(*handshake_, *stream_);
       if (!done.ok() || !*done) return done;
-      FERRY_RETURN_IF_ERROR(door_->OnProved(*this));
+      door_->OnProved(*this);
       first_frame_.resize(FrameHeader::kBytes);
       return true;
     }
@@ -133,9 +133,14 @@ absl::StatusOr<bool> Incoming::FirstByte() {
                                                    std::string(ToString(wire_)),
                                                    " from ", origin_.host));
   }
-  handshake_.emplace(wire_, [this](const std::string& session_id) {
-    return door_->FindKey(*this, session_id, wire_);
-  });
+  handshake_.emplace(
+      wire_,
+      [this](const std::string& session_id) {
+        return door_->FindKey(*this, session_id, wire_);
+      },
+      [this](const std::string& session_id, uint64_t number) {
+        return door_->TakeNumber(session_id, number);
+      });
   return true;
 }
 

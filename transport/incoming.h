@@ -44,8 +44,9 @@ class Incoming final : public PollLoop::Watcher,
                                                   UniqueFd& fd) = 0;
     virtual std::variant<std::string, Refusal> FindKey(
         Incoming& incoming, const std::string& session_id, Wire wire) = 0;
-    // Whether a connection that proved its key may go on.
-    virtual absl::Status OnProved(Incoming& incoming) = 0;
+    virtual Refusal TakeNumber(const std::string& session_id,
+                               uint64_t number) = 0;
+    virtual void OnProved(Incoming& incoming) = 0;
     virtual void OnFirstFrame(Incoming& incoming) = 0;
     virtual void OnRefused(Incoming& incoming, absl::Status why) = 0;
   };
@@ -67,7 +68,6 @@ class Incoming final : public PollLoop::Watcher,
     session_id_ = std::move(session_id);
   }
   Wire wire() const { return wire_; }
-  const ServerHandshake& handshake() const { return *handshake_; }
 
   // After OnFirstFrame.
   std::unique_ptr<ByteStream> TakeStream() { return std::move(stream_); }

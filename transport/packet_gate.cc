@@ -40,12 +40,14 @@ absl::Status PacketGate::OnWrite(absl::string_view packet) {
     case Next::kHello: {
       FERRY_ASSIGN_OR_RETURN(HelloPacket hello, ReadHello(packet));
       write_ = hello.opens_pipe ? Next::kBrochure : Next::kAny;
+      ++opening_packets_;
       return absl::OkStatus();
     }
     case Next::kBrochure: {
       FERRY_ASSIGN_OR_RETURN(brochure_, ReadBrochure(packet));
       write_ = Next::kAny;
       read_ = Next::kAnswer;
+      ++opening_packets_;
       return absl::OkStatus();
     }
     case Next::kAnswer: {

@@ -20,6 +20,9 @@ class PacketGate {
 
   // FAILED_PRECONDITION: the two sides have no channel in common.
   absl::Status OnWrite(absl::string_view packet);
+  // How many of the packets that were written open a pipe or join one; a peer
+  // that has proved nothing may hear them.
+  int opening_packets() const { return opening_packets_; }
   // DATA_LOSS: must not reach tensorpipe.
   absl::Status OnRead(absl::string_view packet);
 
@@ -34,6 +37,7 @@ class PacketGate {
   const std::string domain_;
   Next read_ = Next::kAny;
   Next write_ = Next::kAny;
+  int opening_packets_ = 0;
   Brochure brochure_;  // ours, of the dialing side
   DevicePairs pairs_;  // what may come in
 };

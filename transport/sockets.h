@@ -38,8 +38,8 @@ absl::StatusOr<UniqueFd> ListenInRange(DataAddress& address, uint16_t lowest,
 // no descriptors.
 absl::StatusOr<UniqueFd> OpenSocket(const DataAddress& address);
 
-// Drops what has come over TCP, up to 64 KiB. Closed with unread bytes, a
-// connection is reset, and what the peer was told last may be lost to it.
+// Drops what has come over TCP so far, up to 64 KiB. Closed with unread bytes,
+// a connection is reset, and what the peer was told last may be lost to it.
 void DropUnread(int fd);
 
 // The other end of a TCP connection: a number without the port.

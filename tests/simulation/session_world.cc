@@ -482,7 +482,8 @@ void World::Dial(const std::shared_ptr<SessionSide>& caller, LaneTicket ticket,
             auto expected = expected_.find(id);
             if (expected == expected_.end()) return Refusal::kSession;
             return expected->second.key;
-          })});
+          },
+          [](const std::string&, uint64_t) { return Refusal::kNone; })});
   // Made again now and then, as if the first were lost: one ticket, one
   // connection.
   if (Chance(8)) {

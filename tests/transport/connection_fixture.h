@@ -63,7 +63,7 @@ class ConnectionFixture : public ::testing::Test {
       came.set_value(std::move(connection));
     });
     dialed = dialing_->connect("anything");
-    std::promise<void> open;  // the hello may go ahead of that
+    std::promise<void> open;  // which the peer may be before us
     dialed->write(hello_, [&](const tensorpipe::Error&) { open.set_value(); });
     accepted = came.get_future().get();
     ASSERT_NE(accepted, nullptr);

@@ -1,10 +1,12 @@
 // Connections of a hub as tensorpipe uses them, without tensorpipe.
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
@@ -580,8 +582,19 @@ TEST(HubSystemTest, AChildOfAForkClosesWhatIsNotReadToo) {
     auto expected = *hub->Expect(RandomSession(), {Wire::kUnix},
                                  absl::InfiniteFuture(), {});
     RawSocket stranger = RawConnect(expected.addresses[0]);
-    stranger.Send(std::string(1000, 'X'));
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) return 2;
+    const UniqueFd open(ends[0]);
+    {
+      const UniqueFd sent(ends[1]);
+      stranger.Send(std::string(1000, 'X'));
+      stranger.SendWith({sent.get()}, "X");
+    }
     EXPECT_TRUE(stranger.WaitUntilClosed());
+    // Ends once nobody has the other end any more.
+    pollfd end{.fd = open.get(), .events = POLLIN};
+    EXPECT_EQ(poll(&end, 1, 30'000), 1);
+    EXPECT_NE(end.revents & POLLHUP, 0);
     expected.context->join();
     return 0;
   };

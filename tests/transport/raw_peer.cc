@@ -172,9 +172,12 @@ RawSocket RawListener::Accept() {
 
 std::optional<RawSocket> RawListener::AcceptSession(const SessionKey& session) {
   RawSocket socket = Accept();
-  ServerHandshake handshake(wire_, [&](const std::string&) {
-    return std::variant<std::string, Refusal>(session.key);
-  });
+  ServerHandshake handshake(
+      wire_,
+      [&](const std::string&) {
+        return std::variant<std::string, Refusal>(session.key);
+      },
+      [](const std::string&, uint64_t) { return Refusal::kNone; });
   if (!RunHandshake(handshake, socket)) return std::nullopt;
   return socket;
 }

@@ -41,17 +41,19 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const Nonce nonce = {1, 2, 3};
   const std::string key = "sixteen bytes...";
   if (data[0] % 2 == 0) {
-    ServerHandshake server(wire,
-                           [&](const std::string& session_id)
-                               -> std::variant<std::string, Refusal> {
-                             if (session_id.empty() ||
-                                 session_id.size() > SessionKey::kLongestId) {
-                               std::abort();
-                             }
-                             if (session_id == "unknown")
-                               return Refusal::kSession;
-                             return key;
-                           });
+    ServerHandshake server(
+        wire,
+        [&](const std::string& session_id)
+            -> std::variant<std::string, Refusal> {
+          if (session_id.empty() ||
+              session_id.size() > SessionKey::kLongestId) {
+            std::abort();
+          }
+          if (session_id == "unknown") return Refusal::kSession;
+          return key;
+        },
+        // Nobody can guess the proof of a key.
+        [](const std::string&, uint64_t) -> Refusal { std::abort(); });
     Feed(server, data + 2, size - 2, piece);
   } else {
     ClientHandshake client({.session_id = "session", .key = key}, wire, 7,
