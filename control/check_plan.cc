@@ -87,7 +87,11 @@ absl::Status CheckStreams(const SessionPlan& plan, const Offer& offer,
   return absl::OkStatus();
 }
 
-absl::Status CheckCarried(const SessionPlan& plan) {
+absl::Status CheckCarried(const SessionPlan& plan, const Capabilities& caller) {
+  // What says how this side's own buffers cross is nobody else's to choose.
+  if (plan.caller_carried != CarriedDevicesOf(caller)) {
+    return Differs("caller_carried", "not as the caller's devices say");
+  }
   for (const auto& [device, as] : plan.callee_carried) {
     if (MayBeCarriedAs(device, as)) continue;
     return Differs("callee_carried", ToString(device), " as ", ToString(as));
@@ -116,12 +120,6 @@ absl::Status CheckChoice(const PathChoice& choice, const SessionPlan& plan,
   }
   const DeviceId own = CarriedAs(choice.caller_device, plan.caller_carried);
   const DeviceId other = CarriedAs(choice.callee_device, plan.callee_carried);
-  const DeviceId want =
-      CarriedAs(choice.caller_device, CarriedDevicesOf(caller));
-  if (own != want) {
-    return Differs("caller_carried", ToString(choice.caller_device), " as ",
-                   ToString(own), ", want ", ToString(want));
-  }
   std::set<std::string> seen;
   for (const std::string& path : choice.ranked) {
     bool allowed = offer.paths.empty() ||
@@ -190,7 +188,7 @@ absl::Status CheckPlan(const SessionPlan& plan, const Offer& offer,
   FERRY_RETURN_IF_ERROR(CheckPeers(plan, offer, caller));
   FERRY_RETURN_IF_ERROR(CheckPlacements(plan, offer));
   FERRY_RETURN_IF_ERROR(CheckStreams(plan, offer, caller));
-  FERRY_RETURN_IF_ERROR(CheckCarried(plan));
+  FERRY_RETURN_IF_ERROR(CheckCarried(plan, caller));
   FERRY_RETURN_IF_ERROR(CheckPaths(plan, offer, caller));
   if (plan.digests != offer.digests) {
     return Differs("digests", plan.digests ? "on" : "off", ", want ",

@@ -177,7 +177,7 @@ std::string Digest(const SessionPlan& plan) {
   bytes.Add(plan.paths);
   bytes.Add(uint64_t{plan.digests ? 1u : 0u});
   bytes.Add(plan.limits);
-  // Builds that know nothing of them agree on all other plans.
+  // Builds that know nothing of them agree on plans of peers that have none.
   if (!plan.caller_carried.empty() || !plan.callee_carried.empty()) {
     bytes.Add(plan.caller_carried);
     bytes.Add(plan.callee_carried);

@@ -2,6 +2,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <array>
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <utility>
@@ -82,6 +84,10 @@ std::string WhyNone(cudaError_t error) {
   return "the driver finds none: see `nvidia-smi`; pass it into the container";
 }
 
+constexpr int kMostDevices = 128;
+// As they were seen last.
+std::array<std::atomic<uint64_t>, kMostDevices> total_bytes{};
+
 }  // namespace
 
 absl::Status CudaUsable() {
@@ -99,17 +105,8 @@ std::string CudaUuid(int index) {
 }
 
 uint64_t CudaTotalBytes(int index) {
-  static const auto* const totals = [] {
-    auto* out = new std::vector<uint64_t>;
-    for (const DeviceInfo& device : CudaDevices()) {
-      out->resize(device.id.index + 1);
-      out->back() = device.total_bytes;
-    }
-    return out;
-  }();
-  return index >= 0 && index < static_cast<int>(totals->size())
-             ? (*totals)[index]
-             : 0;
+  if (index < 0 || index >= kMostDevices) return 0;
+  return total_bytes[index];
 }
 
 std::vector<DeviceInfo> CudaDevices() {
@@ -124,6 +121,7 @@ std::vector<DeviceInfo> CudaDevices() {
     device.name = properties.name;
     device.uuid = TextOf(properties.uuid);
     device.total_bytes = properties.totalGlobalMem;
+    if (index < kMostDevices) total_bytes[index] = device.total_bytes;
     device.free_bytes = NvmlFreeBytes(device.uuid);
     device.peers = PeersOf(index, count);
     device.driver = DriverVersion();

@@ -20,7 +20,8 @@ std::vector<DeviceInfo> CudaDevices();
 // NVML always the former); empty: there is no such device.
 std::string CudaUuid(int index);
 
-// What the device has in all, as was asked once; 0: there is no such device.
+// What the device had in all when CudaDevices last saw it; 0: it has not. Asks
+// nobody.
 uint64_t CudaTotalBytes(int index);
 
 // FAILED_PRECONDITION: no driver, one that is too old, or no GPU; says which

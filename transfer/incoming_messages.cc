@@ -53,6 +53,15 @@ absl::Status WrongLength(absl::string_view what, uint64_t got, uint64_t want) {
       absl::StrCat(what, ": ", got, " bytes, want ", want));
 }
 
+// No memory is needed but what the user gave.
+bool AllInPlace(const Manifest& manifest,
+                const std::vector<at::Tensor>& given) {
+  return given.size() == static_cast<size_t>(manifest.tensor_count()) &&
+         std::all_of(given.begin(), given.end(), [](const at::Tensor& tensor) {
+           return tensor.layout() == at::kStrided && tensor.is_contiguous();
+         });
+}
+
 uint64_t TotalOf(const tensorpipe::Descriptor& descriptor) {
   uint64_t total = 0;
   for (const auto& tensor : descriptor.tensors) total += tensor.length;
@@ -297,11 +306,12 @@ LinkHost::Weight IncomingMessages::WeightOfAllocation(
     const Message& message, const Receiving& receiving) const {
   const Manifest& manifest = message.manifest;
   const size_t given = receiving.options.into.tensors.size();
-  const bool few_given = given > 0 && given <= size_t{kFewTensors};
   const bool is_there =
       AllOnDevices(manifest)
           ? given > 0
-          : AllOnHost(manifest) && (few_given || HasAtOnce(manifest));
+          : AllOnHost(manifest) &&
+                (AllInPlace(manifest, receiving.options.into.tensors) ||
+                 HasAtOnce(manifest));
   return is_there && manifest.tensor_count() <= kFewTensors
              ? LinkHost::Weight::kLight
              : LinkHost::Weight::kHeavy;
@@ -310,7 +320,7 @@ LinkHost::Weight IncomingMessages::WeightOfAllocation(
 bool IncomingMessages::HasAtOnce(const Manifest& manifest) const {
   const uint64_t nbytes = manifest.BytesOnWire();
   if (nbytes <= host_->quick_bytes) return true;
-  return host_->pool != nullptr &&
+  return host_->pool != nullptr && !HasCheckedValues(manifest) &&
          host_->pool->HasFree(nbytes + kFewTensors * kPageBytes);
 }
 

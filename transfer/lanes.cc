@@ -639,7 +639,12 @@ absl::StatusOr<Lanes::Part> Lanes::PartOf(
   tensorpipe::Device local;
   const absl::Status known = CatchExceptions("asking for the device of memory",
                                              [&] { local = buffer.device(); });
-  if (!known.ok()) return absl::FailedPreconditionError(known.message());
+  if (!known.ok()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "CUDA does not say where the memory is, as where its device has "
+        "failed: ",
+        known.message()));
+  }
   part.path = PathTo(lane, DeviceId{local.type, local.index},
                      DeviceId{remote.type, remote.index});
   part.nbytes = nbytes;

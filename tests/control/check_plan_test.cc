@@ -105,9 +105,14 @@ TEST(CheckPlanTest, NamesTheFieldThatDiffers) {
             [](Scene& s) {
               s.plan.callee_carried = {{{"npu", 0}, {}}};
             }},
-           {"caller_carried: cuda:0 as cuda:1, want cuda:0",
+           {"caller_carried: not as the caller's devices say",
             [](Scene& s) {
               s.plan.caller_carried = {{{"cuda", 0}, {"cuda", 1}}};
+            }},
+           // Also of a device that no path and no rule names.
+           {"caller_carried: not as the caller's devices say",
+            [](Scene& s) {
+              s.plan.caller_carried = {{{"npu", 7}, {"cuda", 0}}};
             }},
            {"digests: off, want on", [](Scene& s) { s.plan.digests = false; }},
            {"limits", [](Scene& s) { s.offer.limits.emplace().tensors = 1; }},
