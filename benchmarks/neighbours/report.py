@@ -144,7 +144,8 @@ def plot_ratios(result, folder):
           axes.text(x, y, short(value), ha="center", va="center", fontsize=9,
                     color="black" if 0.25 < value < 4 else "white")
     axes.set_xticks(range(len(result.workloads)),
-                    [w["title"].split(":")[0] for w in result.workloads])
+                    [w["title"].split(":")[0] for w in result.workloads],
+                    rotation=20, ha="right")
     axes.set_yticks(range(len(contestants)), [c["title"] for c in contestants])
     axes.set_title(f"Time over tensorferry's, into {what} "
                    "(over 1, blue: tensorferry is ahead)")
