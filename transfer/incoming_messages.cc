@@ -305,13 +305,12 @@ AllocateOptions IncomingMessages::TakeOptions(Receiving& receiving,
 LinkHost::Weight IncomingMessages::WeightOfAllocation(
     const Message& message, const Receiving& receiving) const {
   const Manifest& manifest = message.manifest;
-  const size_t given = receiving.options.into.tensors.size();
+  const std::vector<at::Tensor>& given = receiving.options.into.tensors;
   const bool is_there =
       AllOnDevices(manifest)
-          ? given > 0
+          ? !given.empty()
           : AllOnHost(manifest) &&
-                (AllInPlace(manifest, receiving.options.into.tensors) ||
-                 HasAtOnce(manifest));
+                (AllInPlace(manifest, given) || HasAtOnce(manifest));
   return is_there && manifest.tensor_count() <= kFewTensors
              ? LinkHost::Weight::kLight
              : LinkHost::Weight::kHeavy;

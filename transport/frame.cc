@@ -81,8 +81,9 @@ void FrameWriter::Add(FrameKind kind, const void* data, uint64_t length,
 std::string FrameWriter::FirstPackets(int count) const {
   std::string out;
   for (const Frame& frame : frames_) {
-    const auto kind = static_cast<FrameKind>(frame.header[7]);
-    if (kind != FrameKind::kPacket || count-- == 0) break;
+    const bool is_packet =
+        DecodeFrameHeader(frame.header)->kind == FrameKind::kPacket;
+    if (!is_packet || count-- == 0) break;
     out.append(reinterpret_cast<const char*>(frame.header), kHeader);
     out.append(reinterpret_cast<const char*>(frame.data), frame.length);
   }

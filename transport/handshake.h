@@ -85,8 +85,8 @@ class Handshake {
 class ClientHandshake final : public Handshake {
  public:
   // `number`: of the connections of a session, each has its own, of this side's
-  // choice. `ahead` follows the proof, for a
-  // server that may turn out to be none.
+  // choice. `ahead` follows the proof, for a server that may turn out to be
+  // none.
   ClientHandshake(const SessionKey& session, Wire wire, uint64_t number,
                   const Nonce& nonce, absl::string_view ahead = {});
 
@@ -119,8 +119,6 @@ class ServerHandshake final : public Handshake {
       std::function<Refusal(const std::string& session_id, uint64_t number)>;
 
   ServerHandshake(Wire wire, FindKey find_key, TakeNumber take_number);
-
-  const std::string& session_id() const { return session_.session_id; }
 
  private:
   enum class Step { kHelloHead, kHelloId, kProof };

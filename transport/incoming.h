@@ -67,7 +67,6 @@ class Incoming final : public PollLoop::Watcher,
   void OnSessionNamed(std::string session_id) {
     session_id_ = std::move(session_id);
   }
-  Wire wire() const { return wire_; }
 
   // After OnFirstFrame.
   std::unique_ptr<ByteStream> TakeStream() { return std::move(stream_); }
