@@ -594,12 +594,13 @@ void Lanes::SendFrame(const Frame& frame, std::string inline_bytes) {
   });
 }
 
-void Lanes::WriteBody(int lane, tensorpipe::Message message, BodyDone done) {
+void Lanes::WriteBody(int lane, tensorpipe::Message message,
+                      const std::vector<DeviceId>& sources, BodyDone done) {
   std::vector<Part> parts;
-  for (const auto& tensor : message.tensors) {
-    auto part =
-        PartOf(lane, tensor.buffer, tensor.length, tensor.targetDevice.value());
-    if (!AddPart(lane, std::move(part), parts)) break;
+  for (size_t i = 0; i < message.tensors.size(); ++i) {
+    const auto& tensor = message.tensors[i];
+    parts.push_back(PartOf(lane, tensor.buffer, tensor.length, sources[i],
+                           *tensor.targetDevice));
   }
   Lane::Written written = Tallied(std::move(parts), std::move(done));
   Lane* to = slots_[lane].lane;
@@ -618,9 +619,10 @@ void Lanes::ReadBody(int lane, tensorpipe::Allocation allocation,
   std::vector<Part> parts;
   for (size_t i = 0; slot.described && i < allocation.tensors.size(); ++i) {
     const auto& tensor = slot.described->tensors[i];
-    auto part = PartOf(lane, allocation.tensors[i].buffer, tensor.length,
-                       tensor.sourceDevice);
-    if (!AddPart(lane, std::move(part), parts)) break;
+    const tensorpipe::Device& target = *tensor.targetDevice;
+    parts.push_back(PartOf(lane, allocation.tensors[i].buffer, tensor.length,
+                           DeviceId{target.type, target.index},
+                           tensor.sourceDevice));
   }
   slot.described.reset();
   Lane::Written read = Tallied(std::move(parts), std::move(done));
@@ -631,40 +633,20 @@ void Lanes::ReadBody(int lane, tensorpipe::Allocation allocation,
   loop_->Post([read = std::move(read)]() mutable { std::move(read)(false); });
 }
 
-// CUDA is asked where the memory is, which throws if its device has failed.
-absl::StatusOr<Lanes::Part> Lanes::PartOf(
-    int lane, const tensorpipe::Buffer& buffer, uint64_t nbytes,
-    const tensorpipe::Device& remote) const {
+// The buffer is not asked for its device: that would be a call of CUDA's.
+Lanes::Part Lanes::PartOf(int lane, const tensorpipe::Buffer& buffer,
+                          uint64_t nbytes, const DeviceId& local,
+                          const tensorpipe::Device& remote) const {
   Part part;
-  tensorpipe::Device local;
-  const absl::Status known = CatchExceptions("asking for the device of memory",
-                                             [&] { local = buffer.device(); });
-  if (!known.ok()) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "CUDA does not say where the memory is, as where its device has "
-        "failed: ",
-        known.message()));
-  }
-  part.path = PathTo(lane, DeviceId{local.type, local.index},
-                     DeviceId{remote.type, remote.index});
+  part.path = PathTo(lane, local, DeviceId{remote.type, remote.index});
   part.nbytes = nbytes;
-  if (local.type == tensorpipe::kCpuDeviceType) {
-    part.memory = buffer.unwrap<tensorpipe::CpuBuffer>().ptr;
+  if (local.is_cpu()) {
+    // It throws if a converter has made another kind of buffer than it says.
+    CatchExceptions("looking for memory of the host", [&] {
+      part.memory = buffer.unwrap<tensorpipe::CpuBuffer>().ptr;
+    }).IgnoreError();
   }
   return part;
-}
-
-// Whether there is one. If not, tensorpipe is not asked, which would throw: the
-// lane takes nothing any more, and all of them end.
-bool Lanes::AddPart(int lane, absl::StatusOr<Part> part,
-                    std::vector<Part>& parts) {
-  if (part.ok()) {
-    parts.push_back(*std::move(part));
-    return true;
-  }
-  Fail(part.status());
-  if (slots_[lane].lane != nullptr) slots_[lane].lane->Close(part.status());
-  return false;
 }
 
 Lane::Written Lanes::Tallied(std::vector<Part> parts, BodyDone done) {

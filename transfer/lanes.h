@@ -85,8 +85,11 @@ class Lanes {
   void Dial(std::vector<std::string> addresses);
 
   void SendFrame(const Frame& frame, std::string inline_bytes = "");
-  void WriteBody(int lane, tensorpipe::Message message, BodyDone done);
-  // What OnBody was about, until ReadBody.
+  // `sources`: the devices of the message's tensors.
+  void WriteBody(int lane, tensorpipe::Message message,
+                 const std::vector<DeviceId>& sources, BodyDone done);
+  // What OnBody was about, until ReadBody; all of whose tensors must then have
+  // a target.
   const tensorpipe::Descriptor& described(int lane) const;
   void ReadBody(int lane, tensorpipe::Allocation allocation, BodyDone done);
   // Ends a generation of a lane. No effect if it has ended.
@@ -168,11 +171,8 @@ class Lanes {
   void OnReopen(ReopenFrame reopen);
   void OnEnded(Lane* key, absl::Status why);
   void Do(int lane, LaneDials::Next next);
-  // FAILED_PRECONDITION: its device has failed.
-  absl::StatusOr<Part> PartOf(int lane, const tensorpipe::Buffer& buffer,
-                              uint64_t nbytes,
-                              const tensorpipe::Device& remote) const;
-  bool AddPart(int lane, absl::StatusOr<Part> part, std::vector<Part>& parts);
+  Part PartOf(int lane, const tensorpipe::Buffer& buffer, uint64_t nbytes,
+              const DeviceId& local, const tensorpipe::Device& remote) const;
   Lane::Written Tallied(std::vector<Part> parts, BodyDone done);
   std::vector<PathUse> UsesOf(const std::vector<Part>& parts, bool ok);
   void OnCopy(bool begun);

@@ -281,6 +281,7 @@ void OutgoingMessages::WriteBody(const SendAction& action) {
   Sending& sending = *sendings_.at(action.operation);
   const Manifest& manifest = sending.buffers.manifest();
   tensorpipe::Message message;
+  std::vector<DeviceId> sources;
   message.metadata = EncodeBodyTag(
       {action.operation, action.generation, action.body, action.attempt});
   for (const Piece& piece : sending.cut.PiecesOf(action.body)) {
@@ -295,10 +296,12 @@ void OutgoingMessages::WriteBody(const SendAction& action) {
     tensor.length = piece.nbytes;
     tensor.targetDevice = tensorpipe::Device(target.type, target.index);
     message.tensors.push_back(std::move(tensor));
+    sources.push_back(CarriedAs(manifest.buffer_source(piece.buffer),
+                                host_->rules.own_carried));
   }
   uint64_t nbytes = sending.cut.bodies[action.body].nbytes;
   host_->lanes->WriteBody(
-      action.lane, std::move(message),
+      action.lane, std::move(message), sources,
       [this, id = action.operation, lane = action.lane, body = action.body,
        nbytes](bool ok, const std::vector<PathUse>& uses) {
         auto found = sendings_.find(id);

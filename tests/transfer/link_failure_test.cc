@@ -394,6 +394,37 @@ TEST_F(LinkFailureTest, WrongBytesAreDataLossOnBothSides) {
   pair_.reset();
 }
 
+// tensorpipe's view of memory of a device that it does not know.
+struct OddBuffer {
+  tensorpipe::Device getDevice() const { return {"odd", 0}; }
+};
+
+class OddConverter : public MisplacingConverter {
+ public:
+  tensorpipe::Buffer CarriedBuffer(std::byte*, c10::Stream) const override {
+    return OddBuffer();
+  }
+};
+
+TEST_F(LinkFailureTest, AConverterOfOtherBuffersThanItSaysEndsItsLinkOnly) {
+  ConverterRegistry odd;
+  ASSERT_THAT(odd.Register(c10::kCPU, std::make_unique<OddConverter>()),
+              IsOk());
+  EndpointOptions sends, receives;
+  sends.executor = receives.executor = &executor_;
+  sends.converters = &odd;
+  absl::StatusOr<InProcessPair> pair =
+      MakeInProcessPair(sends, receives, BasicRules(), BasicRules());
+  ASSERT_THAT(pair, IsOk());
+  pair_ = std::make_unique<InProcessPair>(*std::move(pair));
+  Outcome<Received> received;
+  Outcome<Receipt> sent;
+  callee().Receive({}, received.done());
+  caller().Send(PatternMessage(1 << 20, 1), {}, {}, sent.done());
+  EXPECT_THAT(sent.Wait(), StatusIs(StatusCode::kInternal, HasSubstr("odd")));
+  EXPECT_FALSE(received.Wait().ok());
+}
+
 TEST_F(LinkFailureTest, CloseEndsAThousandPendingOperationsOnceEach) {
   Connect(BasicRules());
   constexpr int kOperations = 1000;
