@@ -47,6 +47,7 @@ using ::tensorferry::testing::IsOk;
 using ::tensorferry::testing::OfferOf;
 using ::tensorferry::testing::StatusIs;
 using ::tensorferry::testing::Way;
+using ::testing::AllOf;
 using ::testing::AnyOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -55,6 +56,7 @@ using ::testing::StartsWith;
 constexpr int64_t kFloats = 2'000'000;  // one body: 8 chunks of cuda_basic
 constexpr char kCopy[] = "cudaMemcpyAsync";
 constexpr uint32_t kNever = 7;  // a type that nobody sends
+constexpr uint32_t kEcho = 8;
 constexpr absl::Duration kPatience = absl::Seconds(60);
 
 at::Tensor Filled(c10::Device device, float value) {
@@ -83,7 +85,9 @@ class End {
     }
   }
 
+  // The first session is its own; another one answers with what comes.
   void Take(std::shared_ptr<Session> session) {
+    if (taken_.HasBeenNotified()) return Echo(session);
     session_ = std::move(session);
     taken_.Notify();
   }
@@ -120,12 +124,25 @@ class End {
   }
   void ReleaseStream() { software_gpu::Release(*stream_); }
   void FailDevice() {
-    software_gpu::FailDevice(*stream_, cudaErrorIllegalAddress);
+    FailDeviceInTurn();
     EXPECT_EQ(cudaStreamSynchronize(*stream_), cudaErrorIllegalAddress);
     cudaGetLastError();
   }
+  // Once the stream gets there, before what is put on it from now on.
+  void FailDeviceInTurn() {
+    software_gpu::FailDevice(*stream_, cudaErrorIllegalAddress);
+  }
 
  private:
+  static void Echo(const std::shared_ptr<Session>& session) {
+    const absl::Status handles = session->Handle(kEcho, [](Session& session,
+                                                           Received call) {
+      session.Reply(call.envelope, {.tensors = std::move(call.message.tensors)},
+                    {}, [](absl::StatusOr<Receipt>) {});
+    });
+    EXPECT_THAT(handles, IsOk());
+    session->OnEnd([session](SessionReport) {});
+  }
   Session& session() {
     taken_.WaitForNotification();
     return *session_;
@@ -162,6 +179,23 @@ class CountedWrites {
     return times_[data];
   }
 
+  // From now on a lane that gets memory stands still, until Release.
+  void Hold() {
+    absl::MutexLock lock(&mu_);
+    held_ = true;
+  }
+  bool AwaitOneThatStandsStill() {
+    absl::MutexLock lock(&mu_);
+    return mu_.AwaitWithTimeout(
+        absl::Condition(
+            +[](int* standing) { return *standing > 0; }, &standing_),
+        kPatience);
+  }
+  void Release() {
+    absl::MutexLock lock(&mu_);
+    held_ = false;
+  }
+
  private:
   class Converter : public DeviceConverter {
    public:
@@ -192,10 +226,7 @@ class CountedWrites {
     bool CanPack() const override { return real_->CanPack(); }
     tensorpipe::Buffer CarriedBuffer(std::byte* data,
                                      c10::Stream stream) const override {
-      {
-        absl::MutexLock lock(&counts_->mu_);
-        ++counts_->times_[data];
-      }
+      counts_->OnWrite(data);
       return real_->CarriedBuffer(data, stream);
     }
     std::vector<DeviceInfo> Devices() const override {
@@ -207,9 +238,20 @@ class CountedWrites {
     CountedWrites* const counts_;
   };
 
+  void OnWrite(const void* data) {
+    absl::MutexLock lock(&mu_);
+    ++times_[data];
+    ++standing_;
+    mu_.Await(absl::Condition(
+        +[](bool* held) { return !*held; }, &held_));
+    --standing_;
+  }
+
   ConverterRegistry registry_;
   absl::Mutex mu_;
   std::map<const void*, int> times_ ABSL_GUARDED_BY(mu_);
+  bool held_ ABSL_GUARDED_BY(mu_) = false;
+  int standing_ ABSL_GUARDED_BY(mu_) = 0;
 };
 
 bool CallsStandStill() {
@@ -241,6 +283,12 @@ std::string Answer(std::unique_ptr<End>& end, const std::string& line) {
     return end->ReceivedText(number);
   } else if (verb == "hold_stream") {
     end->HoldStream();
+  } else if (verb == "fail_device") {
+    end->FailDevice();
+  } else if (verb == "fail_device_in_turn") {
+    end->FailDeviceInTurn();
+  } else if (verb == "clear_failures") {
+    software_gpu::ClearFailures();
   } else if (verb == "release_stream") {
     end->ReleaseStream();
   } else if (verb == "await_stream") {
@@ -276,6 +324,11 @@ class FailureTest : public SoftwareGpuTorchTest,
   // the others on a stream.
   bool stands_in_a_call() const { return way().channel == "cuda_ipc"; }
   bool ours_is_the_gpu() const { return way().source().is_cuda(); }
+  bool theirs_is_the_gpu() const { return way().target().is_cuda(); }
+  // What fails for one end has failed for the other.
+  bool shares_a_device() const {
+    return way().processes == 1 && way().source() == way().target();
+  }
   // The others have told the other side of what stands still.
   bool stands_on_its_lane() const {
     return way().channel == "cuda_basic" && ours_is_the_gpu();
@@ -287,14 +340,13 @@ class FailureTest : public SoftwareGpuTorchTest,
         near_peer_, Peer::Create({.name = "near",
                                   .control = "",
                                   .converters = &written_.registry()}));
-    std::string address;
     if (way().processes == 2) {
       FERRY_ASSERT_OK_AND_ASSIGN(ChildPeer child, ChildPeer::Start());
       child_.emplace(std::move(child));
-      address = child_->address();
+      address_ = child_->address();
     } else {
       FERRY_ASSERT_OK_AND_ASSIGN(far_peer_, Peer::Create({.name = "far"}));
-      address = far_peer_->control_address();
+      address_ = far_peer_->control_address();
     }
     Far(absl::StrCat("device ", way().target().str()));
     if (far_peer_) {
@@ -304,10 +356,31 @@ class FailureTest : public SoftwareGpuTorchTest,
     }
     FERRY_ASSERT_OK_AND_ASSIGN(
         std::shared_ptr<Session> session,
-        blocking::Connect(*near_peer_, address, offer, kPatience));
+        blocking::Connect(*near_peer_, address_, offer, kPatience));
     near_->Take(std::move(session));
   }
+  // One more session between the peers, to and from another of their devices,
+  // that has carried something.
+  void OpenNeighbour() {
+    const c10::Device device(at::kCUDA,
+                             way().target() == c10::Device("cuda:0") ? 1 : 0);
+    neighbours_tensor_ = Filled(device, 5);
+    FERRY_ASSERT_OK_AND_ASSIGN(
+        neighbour_,
+        blocking::Connect(
+            *near_peer_, address_,
+            OfferOf(way(), {absl::StrCat(device.str(), "=", device.str())}),
+            kPatience));
+    EXPECT_EQ(TextOf(CallNeighbour()), "OK 5");
+  }
+  // What it sends comes back.
+  absl::StatusOr<Received> CallNeighbour() {
+    return blocking::Call(*neighbour_,
+                          {.type = kEcho, .tensors = {neighbours_tensor_}});
+  }
   void Close() {
+    neighbour_ = nullptr;
+    neighbours_tensor_ = at::Tensor();
     near_ = nullptr;
     near_peer_ = nullptr;
     far_ = nullptr;
@@ -367,7 +440,10 @@ class FailureTest : public SoftwareGpuTorchTest,
   CountedWrites written_;
   std::unique_ptr<Peer> near_peer_, far_peer_;
   std::optional<ChildPeer> child_;
+  std::string address_;
   std::unique_ptr<End> near_, far_;
+  std::shared_ptr<Session> neighbour_;
+  at::Tensor neighbours_tensor_;
 };
 
 TEST_P(FailureTest, ACancelledSendEndsBothSidesAndTheNextArrives) {
@@ -426,17 +502,71 @@ TEST_P(FailureTest, WhatSharesALaneWithACancelledSendIsSentAgain) {
 
 TEST_P(FailureTest, ADeviceThatFailsAfterSendHasLookedIsNamed) {
   if (!ours_is_the_gpu()) GTEST_SKIP() << "no device over here";
+  if (shares_a_device()) GTEST_SKIP() << "its receiver refuses it";
   near_->Send(1, /*held=*/true);
   near_->FailDevice();
   Far("receive");
-  EXPECT_THAT(near_->Sent(0), StatusIs(absl::StatusCode::kFailedPrecondition,
-                                       HasSubstr("cudaErrorIllegalAddress")));
+  EXPECT_THAT(near_->Sent(0),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr("a stream cannot be used on cuda:0: "
+                                       "cudaErrorIllegalAddress"),
+                             Not(HasSubstr("refused")))));
   EXPECT_THAT(Far("received 0"), Not(StartsWith("OK")));
   // It ends while the device is as it is.
   near_->LeaveSession();
   near_peer_ = nullptr;
   software_gpu::ClearFailures();
   // No channel is lost with it.
+  ExpectTheNextSessionWorks();
+}
+
+TEST_P(FailureTest, ADeviceThatFailsAfterItsReceiverHasGrantedIsNamed) {
+  if (!theirs_is_the_gpu()) GTEST_SKIP() << "no device over there";
+  if (shares_a_device()) GTEST_SKIP() << "its sender meets it too";
+  OpenNeighbour();
+  written_.Hold();
+  Far("receive");
+  near_->Send(1, /*held=*/false);
+  EXPECT_TRUE(written_.AwaitOneThatStandsStill());
+  EXPECT_EQ(Far("fail_device"), "OK");
+  written_.Release();
+  EXPECT_THAT(Far("received 0"),
+              AllOf(StartsWith("FAILED_PRECONDITION"),
+                    HasSubstr(absl::StrCat("a stream cannot be used on ",
+                                           way().target().str(),
+                                           ": cudaErrorIllegalAddress"))));
+  // It hears why, or finds its lanes closed before.
+  EXPECT_THAT(near_->Sent(0),
+              AnyOf(StatusIs(absl::StatusCode::kFailedPrecondition,
+                             HasSubstr("cudaErrorIllegalAddress")),
+                    StatusIs(absl::StatusCode::kUnavailable)));
+  const absl::StatusOr<Received> neighbours = CallNeighbour();
+  EXPECT_EQ(Far("clear_failures"), "OK");
+  EXPECT_EQ(TextOf(neighbours), "OK 5");
+  ExpectTheNextSessionWorks();
+}
+
+// cuda_basic copies on a thread of its own, where CUDA's errors are the end of
+// the process.
+TEST_P(FailureTest, ADeviceThatFailsWhileItIsFilledIsNamed) {
+  if (way().channel == "cuda_basic") GTEST_SKIP() << "ends the process";
+  if (shares_a_device()) GTEST_SKIP() << "its sender meets it too";
+  // The first message over cuda_ipc would wait for the device that stands
+  // still.
+  Far("receive");
+  near_->Send(2, /*held=*/false);
+  EXPECT_EQ(Far("received 0"), "OK 2");
+  Far("hold_stream");
+  Far("fail_device_in_turn");
+  Far("receive held");
+  near_->Send(1, /*held=*/false);
+  EXPECT_EQ(Far("await_stream"), "OK");
+  EXPECT_EQ(Far("release_stream"), "OK");
+  EXPECT_THAT(Far("received 1"), AllOf(StartsWith("FAILED_PRECONDITION"),
+                                       HasSubstr("cudaErrorIllegalAddress")));
+  EXPECT_THAT(near_->Sent(1), StatusIs(absl::StatusCode::kFailedPrecondition,
+                                       HasSubstr("cudaErrorIllegalAddress")));
+  EXPECT_EQ(Far("clear_failures"), "OK");
   ExpectTheNextSessionWorks();
 }
 
