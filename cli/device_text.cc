@@ -29,6 +29,9 @@ std::string ShowDevice(const DeviceInfo& device) {
     parts.push_back(ShowBytes(device.total_bytes));
   }
   if (!device.uuid.empty()) parts.push_back(device.uuid);
+  if (device.carried_as) {
+    parts.push_back(absl::StrCat("crosses as ", ToString(*device.carried_as)));
+  }
   if (!device.driver.empty()) {
     parts.push_back(absl::StrCat("driver ", device.driver));
   }
@@ -43,14 +46,16 @@ std::string ShowDevice(const DeviceInfo& device) {
 }
 
 Json DeviceToJson(const DeviceInfo& device) {
-  return {{"id", ToString(device.id)},
-          {"name", device.name},
-          {"uuid", device.uuid},
-          {"total_bytes", device.total_bytes},
-          {"free_bytes", device.free_bytes},
-          {"reaches", PeersOf(device)},
-          {"driver", device.driver},
-          {"runtime", device.runtime}};
+  return {
+      {"id", ToString(device.id)},
+      {"name", device.name},
+      {"uuid", device.uuid},
+      {"total_bytes", device.total_bytes},
+      {"free_bytes", device.free_bytes},
+      {"reaches", PeersOf(device)},
+      {"driver", device.driver},
+      {"runtime", device.runtime},
+      {"carried_as", device.carried_as ? ToString(*device.carried_as) : ""}};
 }
 
 }  // namespace tensorferry::cli

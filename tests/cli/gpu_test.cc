@@ -61,6 +61,7 @@ void ExpectBothGpus(const json& devices) {
               json::array({"cuda:" + std::to_string(1 - index)}));
     EXPECT_EQ(gpu["driver"], "13.2");
     EXPECT_EQ(gpu["runtime"], "13.2");
+    EXPECT_EQ(gpu["carried_as"], "");
   }
 }
 
@@ -112,6 +113,24 @@ TEST(GpuTest, DescribeShowsTheGpusOfAPeer) {
               AllOf(HasSubstr("device    cuda:1   Software GPU 1, "),
                     HasSubstr(uuid + ", driver 13.2, runtime 13.2, reaches "
                                      "cuda:0\n")));
+}
+
+TEST(GpuTest, WhatATypeOfAThirdPartysCrossesAsIsShown) {
+  setenv("TENSORFERRY_PROGRAM", std::getenv("TOY_GPU_PROGRAM"), 1);
+  const json doctor = RunJson({"doctor"});
+  ASSERT_EQ(doctor["devices"].size(), 5u) << doctor;
+  EXPECT_EQ(doctor["devices"][4]["id"], "privateuseone:1");
+  EXPECT_EQ(doctor["devices"][4]["carried_as"], "cuda:1");
+  EXPECT_THAT(Finding(doctor, "privateuseone:1")["found"].get<std::string>(),
+              HasSubstr(", crosses as cuda:1, "));
+  Program server({"serve", "--name", "gpus", "--control", "127.0.0.1:0"});
+  const std::string address = server.AwaitLog(" is ready at ");
+  ASSERT_THAT(address, Not(IsEmpty())) << server.err();
+  const json described = RunJson({"describe", address});
+  ASSERT_EQ(described["devices"].size(), 5u) << described;
+  EXPECT_EQ(described["devices"][4]["carried_as"], "cuda:1");
+  EXPECT_THAT(RunText({"describe", address}),
+              HasSubstr(", crosses as cuda:1, "));
 }
 
 TEST(GpuTest, TheCommandWithoutCudaSaysSoAndNeedsNone) {
