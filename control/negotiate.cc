@@ -36,6 +36,14 @@ std::string DeviceList(const std::vector<DeviceInfo>& devices) {
   return Names(ids);
 }
 
+// "npu:0", or, where that does not say which paths it needs, "npu:0 (which
+// crosses as cuda:1)".
+std::string DeviceAndCrossing(const DeviceId& device, const DeviceId& as) {
+  if (as == device) return ToString(device);
+  return absl::StrCat(ToString(device), " (which crosses as ", ToString(as),
+                      ")");
+}
+
 // One of the two peers, as messages name it.
 struct Side {
   std::string name;  // caller "alice"
@@ -365,18 +373,24 @@ void Negotiation::CheckPaths() {
 }
 
 void Negotiation::ObjectToPair(const PathChoice& choice) {
+  const SessionPlan& plan = result_.plan;
+  const DeviceId at_caller =
+      CarriedAs(choice.caller_device, plan.caller_carried);
+  const DeviceId at_callee =
+      CarriedAs(choice.callee_device, plan.callee_carried);
   std::string why = absl::StrJoin(
       choice.refused, "; ", [](std::string* out, const PathRefusal& refusal) {
         absl::StrAppend(out, "not ", refusal.path, ": ", refusal.reason);
       });
   if (why.empty()) {
     why = absl::StrCat("neither has any; link in one that carries ",
-                       choice.caller_device.type, " and ",
-                       choice.callee_device.type);
+                       at_caller.type, " and ", at_callee.type);
   }
   Object(absl::StatusCode::kFailedPrecondition, "no path between ",
-         ToString(choice.caller_device), " of ", caller_.name, " and ",
-         ToString(choice.callee_device), " of ", callee_.name, ": ", why);
+         DeviceAndCrossing(choice.caller_device, at_caller), " of ",
+         caller_.name, " and ",
+         DeviceAndCrossing(choice.callee_device, at_callee), " of ",
+         callee_.name, ": ", why);
 }
 
 void Negotiation::CheckNameRules(absl::string_view field,

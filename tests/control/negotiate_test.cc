@@ -424,6 +424,24 @@ TEST(NegotiateTest, ADeviceThatIsCarriedAsAGpuHasTheGpusPaths) {
               ElementsAre("unix/cuda"));
 }
 
+TEST(NegotiateTest, WithoutAPathTheTypesAreNamedThatOneHasToCarry) {
+  Scene scene = SceneOfACarriedType();
+  scene.bob.devices.push_back({.id = {"hpu", 0}});
+  scene.offer = OfferOf({"npu:0=hpu:0"});
+  for (Capabilities* peer : {&scene.alice, &scene.bob}) {
+    std::erase_if(peer->paths, [](const PathCapability& path) {
+      return path.from_type == "cuda" || path.to_type == "cuda";
+    });
+  }
+  EXPECT_THAT(
+      scene.Negotiate(),
+      StatusIs(StatusCode::kFailedPrecondition,
+               HasSubstr("no path between npu:0 (which crosses as cuda:1) of "
+                         "caller \"alice\" and hpu:0 (which crosses as cpu) "
+                         "of callee \"bob\": neither has any; link in one "
+                         "that carries cuda and cpu")));
+}
+
 TEST(NegotiateTest, TheGpuThatADeviceLiesOnMustBeSeenToBeOpened) {
   Scene scene = SceneOfACarriedType();
   scene.bob.devices[2].uuid = "GPU-c";
