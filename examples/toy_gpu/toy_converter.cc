@@ -55,6 +55,9 @@ class ToyGpuConverter : public DeviceConverter {
     return Cuda().CopyToHost(data, nbytes, OnGpu(stream));
   }
 
+  // CanPack stays false: the toy has no kernels, and at::Tensor::copy_, by
+  // which small storages are packed, would need one. So each of them goes by
+  // itself.
   tensorpipe::Buffer CarriedBuffer(std::byte* data,
                                    c10::Stream stream) const override {
     return Cuda().CarriedBuffer(data, OnGpu(stream));

@@ -1,17 +1,19 @@
-// Tensors of the toy GPU between two peers in this process.
+// Tensors of the toy GPU between two peers, in one process and in two.
 #include <ATen/ops/arange.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <optional>
 #include <ostream>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/synchronization/notification.h"
 #include "examples/toy_gpu/toy_gpu.h"
 #include "session/blocking.h"
+#include "session/peer.h"
+#include "tests/cuda/child_peer.h"
 #include "tests/software_gpu/software_gpu.h"
 #include "tests/testing/peer_pair.h"
 #include "tests/testing/status_matchers.h"
@@ -19,12 +21,17 @@
 namespace toy_gpu {
 namespace {
 
+using ::tensorferry::Offer;
 using ::tensorferry::ParsePlacementRule;
 using ::tensorferry::PathUse;
-using ::tensorferry::testing::IsOk;
+using ::tensorferry::Received;
+using ::tensorferry::Session;
+using ::tensorferry::testing::ChildPeer;
 using ::testing::Contains;
 using ::testing::Field;
 using ::testing::IsEmpty;
+
+constexpr uint32_t kEcho = 1;
 
 struct Way {
   std::string source, target, channel;
@@ -49,58 +56,68 @@ at::Tensor OnHost(const at::Tensor& tensor) {
   return tensor.device().type() == kType ? ToHost(tensor) : tensor.cpu();
 }
 
-class ToyGpuPeersTest : public ::testing::TestWithParam<Way> {
+// Answers with what came, and says on which device it did.
+void EchoAll(const std::shared_ptr<Session>& session) {
+  const absl::Status handles =
+      session->Handle(kEcho, [](Session& session, Received call) {
+        const std::string came_on = call.message.tensors.at(0).device().str();
+        session.Reply(
+            call.envelope,
+            {.payload = came_on, .tensors = std::move(call.message.tensors)},
+            {}, [](absl::StatusOr<tensorferry::Receipt>) {});
+      });
+  if (!handles.ok()) return;
+  session->OnEnd([session](tensorferry::SessionReport) {});
+}
+
+class ToyGpuTest : public ::testing::TestWithParam<Way> {
  protected:
-  void SetUp() override {
-    tensorferry::Offer offer;
-    offer.to_callee.rules = {
-        *ParsePlacementRule(GetParam().source + "=" + GetParam().target)};
-    offer.paths = {"unix/basic", "unix/" + GetParam().channel};
-    FERRY_ASSERT_OK_AND_ASSIGN(pair_,
-                               tensorferry::testing::MakePeerPair(offer));
-  }
   void TearDown() override {
-    pair_.reset();
     EXPECT_THAT(tensorferry::software_gpu::TakeFindings(), IsEmpty());
   }
 
-  absl::StatusOr<tensorferry::Received> Carry(std::vector<at::Tensor> tensors) {
-    absl::Notification came;
-    absl::StatusOr<tensorferry::Received> received;
-    pair_->callee_session->Receive(
-        {}, [&](absl::StatusOr<tensorferry::Received> result) {
-          received = std::move(result);
-          came.Notify();
-        });
-    EXPECT_THAT(tensorferry::blocking::Send(*pair_->caller_session,
-                                            {.tensors = std::move(tensors)}),
-                IsOk());
-    came.WaitForNotification();
-    return received;
+  static Offer OfferOfTheWay() {
+    Offer offer;
+    offer.to_callee.rules = {
+        *ParsePlacementRule(GetParam().source + "=" + GetParam().target)};
+    offer.paths = {"unix/basic", "unix/" + GetParam().channel};
+    return offer;
   }
 
-  std::optional<tensorferry::testing::PeerPair> pair_;
+  static void ExpectToCrossAndComeBack(Session& session) {
+    const c10::Device source(GetParam().source);
+    // A small one, and one of many chunks.
+    const std::vector<at::Tensor> host = {at::arange(10, at::kFloat),
+                                          at::arange(1'000'000, at::kDouble)};
+    FERRY_ASSERT_OK_AND_ASSIGN(
+        Received reply,
+        tensorferry::blocking::Call(
+            session, {.type = kEcho,
+                      .tensors = {On(source, host[0]), On(source, host[1])}}));
+    EXPECT_EQ(reply.message.payload, GetParam().target);
+    EXPECT_THAT(reply.receipt.paths,
+                Contains(Field(&PathUse::path, "unix/" + GetParam().channel)));
+    const std::vector<at::Tensor>& back = reply.message.tensors;
+    ASSERT_EQ(back.size(), host.size());
+    for (size_t i = 0; i < host.size(); ++i) {
+      EXPECT_EQ(back[i].device(), source) << i;
+      EXPECT_TRUE(OnHost(back[i]).equal(host[i])) << i;
+    }
+  }
 };
 
-TEST_P(ToyGpuPeersTest, ItsTensorsCrossAsThoseOfAGpu) {
-  const c10::Device source(GetParam().source), target(GetParam().target);
-  // A small one, and one of many chunks.
-  const std::vector<at::Tensor> host = {at::arange(10, at::kFloat),
-                                        at::arange(1'000'000, at::kDouble)};
-  FERRY_ASSERT_OK_AND_ASSIGN(tensorferry::Received received,
-                             Carry({On(source, host[0]), On(source, host[1])}));
-  EXPECT_THAT(received.receipt.paths,
-              Contains(Field(&PathUse::path, "unix/" + GetParam().channel)));
-  const std::vector<at::Tensor>& got = received.message.tensors;
-  ASSERT_EQ(got.size(), host.size());
-  for (size_t i = 0; i < host.size(); ++i) {
-    EXPECT_EQ(got[i].device(), target) << i;
-    EXPECT_TRUE(OnHost(got[i]).equal(host[i])) << i;
-  }
+using OneProcessTest = ToyGpuTest;
+
+TEST_P(OneProcessTest, ItsTensorsCrossAsThoseOfAGpu) {
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      tensorferry::testing::PeerPair pair,
+      tensorferry::testing::MakePeerPair(OfferOfTheWay()));
+  EchoAll(pair.callee_session);
+  ExpectToCrossAndComeBack(*pair.caller_session);
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    , ToyGpuPeersTest,
+    , OneProcessTest,
     ::testing::Values(Way{"privateuseone:0", "privateuseone:0", "cuda_xth"},
                       Way{"privateuseone:0", "privateuseone:1", "cuda_xth"},
                       Way{"privateuseone:0", "privateuseone:1", "cuda_basic"},
@@ -110,5 +127,43 @@ INSTANTIATE_TEST_SUITE_P(
                       Way{"cpu", "privateuseone:1", "cuda_basic"}),
     NameOf);
 
+using TwoProcessTest = ToyGpuTest;
+
+TEST_P(TwoProcessTest, ItsTensorsCrossAsThoseOfAGpu) {
+  FERRY_ASSERT_OK_AND_ASSIGN(ChildPeer child, ChildPeer::Start());
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      std::unique_ptr<tensorferry::Peer> peer,
+      tensorferry::Peer::Create({.name = "parent", .control = ""}));
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      std::shared_ptr<Session> session,
+      tensorferry::blocking::Connect(*peer, child.address(), OfferOfTheWay(),
+                                     absl::Seconds(30)));
+  ExpectToCrossAndComeBack(*session);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    , TwoProcessTest,
+    ::testing::Values(Way{"privateuseone:0", "privateuseone:0", "cuda_ipc"},
+                      Way{"privateuseone:0", "privateuseone:1", "cuda_ipc"},
+                      Way{"privateuseone:0", "privateuseone:1", "cuda_basic"},
+                      Way{"privateuseone:0", "cuda:1", "cuda_ipc"},
+                      Way{"cuda:0", "privateuseone:1", "cuda_ipc"},
+                      Way{"privateuseone:1", "cpu", "cuda_basic"},
+                      Way{"cpu", "privateuseone:1", "cuda_basic"}),
+    NameOf);
+
+int RunChild() {
+  const int result = tensorferry::testing::ServeAsChild(EchoAll);
+  return tensorferry::software_gpu::TakeFindings().empty() ? result : 1;
+}
+
 }  // namespace
 }  // namespace toy_gpu
+
+int main(int argc, char** argv) {
+  if (argc > 1 && std::string(argv[1]) == tensorferry::testing::kChildPeer) {
+    return toy_gpu::RunChild();
+  }
+  ::testing::InitGoogleMock(&argc, argv);
+  return RUN_ALL_TESTS();
+}
