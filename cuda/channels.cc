@@ -1,5 +1,6 @@
 #include "cuda/channels.h"
 
+#include <tensorpipe/common/cuda_buffer.h>
 #include <tensorpipe/tensorpipe.h>
 #include <tensorpipe/tensorpipe_cuda.h>
 #include <unistd.h>
@@ -122,6 +123,15 @@ ChannelChecks StagedChecks() {
   return checks;
 }
 
+// tensorpipe loads the driver when it is first asked for the device of memory,
+// and throws, for the lane and not for a channel, if a device has failed by
+// then. So it is asked before: for no memory, at which it throws too.
+void LoadDriver() {
+  CatchExceptions("loading the driver", [] {
+    tensorpipe::CudaBuffer().getDevice();
+  }).IgnoreError();
+}
+
 // One of tensorpipe's channels in this process. Lives for ever.
 class ProcessChannel {
  public:
@@ -164,6 +174,7 @@ class ProcessChannel {
       current_ = nullptr;
     }
     FERRY_RETURN_IF_ERROR(CudaUsable());
+    LoadDriver();
     Context context;
     FERRY_RETURN_IF_ERROR(CatchExceptions(absl::StrCat(name_, ": tensorpipe"),
                                           [&] { context = create_(); }));

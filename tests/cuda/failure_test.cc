@@ -12,6 +12,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -359,8 +360,7 @@ class FailureTest : public SoftwareGpuTorchTest,
         blocking::Connect(*near_peer_, address_, offer, kPatience));
     near_->Take(std::move(session));
   }
-  // One more session between the peers, to and from another of their devices,
-  // that has carried something.
+  // One more session between the peers, to and from another of their devices.
   void OpenNeighbour() {
     const c10::Device device(at::kCUDA,
                              way().target() == c10::Device("cuda:0") ? 1 : 0);
@@ -371,7 +371,6 @@ class FailureTest : public SoftwareGpuTorchTest,
             *near_peer_, address_,
             OfferOf(way(), {absl::StrCat(device.str(), "=", device.str())}),
             kPatience));
-    EXPECT_EQ(TextOf(CallNeighbour()), "OK 5");
   }
   // What it sends comes back.
   absl::StatusOr<Received> CallNeighbour() {
@@ -567,6 +566,26 @@ TEST_P(FailureTest, ADeviceThatFailsWhileItIsFilledIsNamed) {
   EXPECT_THAT(near_->Sent(1), StatusIs(absl::StatusCode::kFailedPrecondition,
                                        HasSubstr("cudaErrorIllegalAddress")));
   EXPECT_EQ(Far("clear_failures"), "OK");
+  ExpectTheNextSessionWorks();
+}
+
+// One that dies is in PeerDeathTest.
+TEST_P(FailureTest, APeerThatGoesInTheMiddleIsAnError) {
+  if (way().processes == 2) GTEST_SKIP() << "it goes with its process";
+  near_->Receive(/*held=*/false);
+  Hold();
+  Far("receive held");
+  near_->Send(1, /*held=*/true);
+  AwaitStandstill();
+  // It waits for the stream.
+  std::thread going([this] {
+    far_->LeaveSession();
+    far_peer_ = nullptr;
+  });
+  EXPECT_THAT(near_->ReceivedText(0), Not(StartsWith("OK")));
+  Release();
+  going.join();
+  EXPECT_THAT(near_->Sent(0), Not(IsOk()));
   ExpectTheNextSessionWorks();
 }
 
