@@ -1,19 +1,26 @@
-// From one wire to the next, with tensors on GPUs.
+// Tensors of devices over the second wire, when the first one cannot be
+// reached.
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/full.h>
 #include <c10/cuda/CUDAStream.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/time/time.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/executor.h"
 #include "cuda/channels.h"
 #include "tests/cuda/ended.h"
+#include "tests/cuda/ways.h"
 #include "tests/software_gpu/torch_fixture.h"
+#include "tests/testing/child_process.h"
 #include "tests/testing/status_matchers.h"
 #include "transfer/endpoint.h"
 
@@ -21,66 +28,131 @@ namespace tensorferry {
 namespace {
 
 using ::c10::cuda::getStreamFromPool;
-using ::tensorferry::software_gpu::OnDevice;
+using ::tensorferry::testing::ChildProcess;
 using ::tensorferry::testing::Ended;
 using ::tensorferry::testing::IsOk;
 using ::tensorferry::testing::StatusIs;
+using ::tensorferry::testing::Way;
+using ::tensorferry::testing::WriteLine;
 using ::testing::ElementsAre;
 using ::testing::Field;
 
-class FallBackTest : public software_gpu::SoftwareGpuTorchTest {
+constexpr char kCallee[] = "--callee";
+
+// The way is the first one; over TCP there is cuda_basic only.
+TransferRules RulesOf(const Way& way) {
+  TransferRules rules;
+  rules.session_id = "session-1";
+  rules.plan_digest = "plan-1";
+  rules.outgoing.rules = {*ParsePlacementRule(way.there)};
+  rules.incoming = rules.outgoing;
+  rules.paths = {way.path(), "unix/basic", "tcp/cuda_basic", "tcp/basic"};
+  rules.send_streams = {getStreamFromPool(false, 0),
+                        getStreamFromPool(false, 1)};
+  rules.receive_streams = rules.send_streams;
+  return rules;
+}
+
+// Receives one message.
+class Callee {
+ public:
+  explicit Callee(const Way& way) {
+    endpoint_ = *Endpoint::Create({.executor = &executor_});
+    expected_ = *endpoint_->Expect(
+        RulesOf(way), [](absl::Status) {}, nullptr);
+    expected_.link->Receive({}, received_.Callback());
+  }
+
+  // "OK 3 over unix, tcp/cuda_basic": a tensor that begins with 3.
+  std::string Result() {
+    const absl::StatusOr<Received>& received = received_.Wait();
+    if (!received.ok()) return received.status().ToString();
+    const at::Tensor host = received->message.tensors[0].cpu();
+    const auto path_of = [](std::string* out, const PathUse& use) {
+      out->append(use.path);
+    };
+    return absl::StrCat("OK ", *host.const_data_ptr<float>(), " over ",
+                        absl::StrJoin(received->receipt.paths, ", ", path_of));
+  }
+  const std::vector<std::string>& addresses() const {
+    return expected_.addresses;
+  }
+  const std::string& key() const { return expected_.key; }
+
+ private:
+  ThreadPool executor_{1};
+  std::unique_ptr<Endpoint> endpoint_;
+  Endpoint::Expected expected_;
+  Ended<Received> received_;
+};
+
+// The other process.
+int RunCallee(const Way& way) {
+  {
+    Callee callee(way);
+    WriteLine(callee.addresses().at(1));
+    WriteLine(absl::BytesToHexString(callee.key()));
+    WriteLine(callee.Result());
+    tensorferry::testing::AwaitInputClosed();
+  }
+  return software_gpu::TakeFindings().empty() ? 0 : 1;
+}
+
+class FallBackTest : public software_gpu::SoftwareGpuTorchTest,
+                     public ::testing::WithParamInterface<Way> {
  protected:
   void SetUp() override {
     SoftwareGpuTorchTest::SetUp();
-    for (auto* end : {&caller_, &callee_}) {
-      FERRY_ASSERT_OK_AND_ASSIGN(*end,
-                                 Endpoint::Create({.executor = &executor_}));
+    if (GetParam().processes == 1) {
+      callee_.emplace(GetParam());
+      address_ = callee_->addresses().at(1);
+      key_ = callee_->key();
+      return;
     }
+    FERRY_ASSERT_OK_AND_ASSIGN(
+        ChildProcess child,
+        ChildProcess::Start({kCallee, GetParam().channel, GetParam().there}));
+    child_.emplace(std::move(child));
+    FERRY_ASSERT_OK_AND_ASSIGN(address_, child_->ReadLine());
+    FERRY_ASSERT_OK_AND_ASSIGN(const std::string key, child_->ReadLine());
+    key_ = absl::HexStringToBytes(key);
   }
   void TearDown() override {
-    caller_ = nullptr;
-    callee_ = nullptr;
+    callee_.reset();
+    if (child_) {
+      child_->CloseInput();
+      EXPECT_EQ(child_->Wait(), 0);
+    }
     CloseCudaChannelsForTesting();
     SoftwareGpuTorchTest::TearDown();
   }
 
-  static TransferRules Rules() {
-    TransferRules rules;
-    rules.session_id = "session-1";
-    rules.plan_digest = "plan-1";
-    rules.outgoing.rules = {*ParsePlacementRule("cuda:0=cuda:1")};
-    rules.incoming = rules.outgoing;
-    rules.paths = {"unix/cuda_xth", "unix/basic", "tcp/cuda_basic",
-                   "tcp/basic"};
-    rules.send_streams = {getStreamFromPool(false, 0),
-                          getStreamFromPool(false, 1)};
-    rules.receive_streams = rules.send_streams;
-    return rules;
+  std::string ResultThere() {
+    return callee_ ? callee_->Result() : child_->ReadLine().value_or("gone");
   }
 
-  ThreadPool executor_{1};
-  std::unique_ptr<Endpoint> caller_, callee_;
+  std::optional<Callee> callee_;
+  std::optional<ChildProcess> child_;
+  std::string address_, key_;  // of the second wire
 };
 
-TEST_F(FallBackTest, OverTheNextWireGpusHaveTheChannelsOfThatOne) {
-  FERRY_ASSERT_OK_AND_ASSIGN(Endpoint::Expected expected,
-                             callee_->Expect(
-                                 Rules(), [](absl::Status) {}, nullptr));
-  ASSERT_EQ(expected.addresses.size(), 2u);
+TEST_P(FallBackTest, OverTheNextWireGpusHaveTheChannelsOfThatOne) {
+  ThreadPool executor(1);
+  FERRY_ASSERT_OK_AND_ASSIGN(std::unique_ptr<Endpoint> caller,
+                             Endpoint::Create({.executor = &executor}));
   Ended<std::shared_ptr<Link>> dialed;
-  caller_->Dial({"unix://@tensorferry-nobody", expected.addresses[1]},
-                expected.key, Rules(), absl::Seconds(10), nullptr,
-                dialed.Callback());
+  caller->Dial({"unix://@tensorferry-nobody", address_}, key_,
+               RulesOf(GetParam()), absl::Seconds(10), nullptr,
+               dialed.Callback());
   ASSERT_THAT(dialed.Wait(), IsOk());
-  Ended<Received> received;
-  expected.link->Receive({}, received.Callback());
   Ended<Receipt> sent;
   (*dialed.Wait())
-      ->Send({.tensors = {at::full({1'000'000}, 3, OnDevice(0))}}, {}, {},
-             sent.Callback());
-  ASSERT_THAT(received.Wait(), IsOk());
-  EXPECT_TRUE(received.Wait()->message.tensors[0].cpu().equal(
-      at::full({1'000'000}, 3, at::kFloat)));
+      ->Send({.tensors = {at::full({1'000'000}, 3,
+                                   at::TensorOptions()
+                                       .dtype(at::kFloat)
+                                       .device(GetParam().source()))}},
+             {}, {}, sent.Callback());
+  EXPECT_EQ(ResultThere(), "OK 3 over unix, tcp/cuda_basic");
   ASSERT_THAT(sent.Wait(), IsOk());
   EXPECT_THAT(sent.Wait()->paths,
               ElementsAre(Field(&PathUse::path, "unix"),
@@ -89,5 +161,21 @@ TEST_F(FallBackTest, OverTheNextWireGpusHaveTheChannelsOfThatOne) {
               StatusIs(absl::StatusCode::kUnavailable));
 }
 
+INSTANTIATE_TEST_SUITE_P(InOneProcess, FallBackTest,
+                         ::testing::ValuesIn(testing::WaysInOneProcess()),
+                         testing::NameOf);
+INSTANTIATE_TEST_SUITE_P(InTwoProcesses, FallBackTest,
+                         ::testing::ValuesIn(testing::WaysInTwoProcesses()),
+                         testing::NameOf);
+
 }  // namespace
 }  // namespace tensorferry
+
+int main(int argc, char** argv) {
+  const std::vector<std::string> args(argv + 1, argv + argc);
+  if (args.size() == 3 && args[0] == tensorferry::kCallee) {
+    return tensorferry::RunCallee({args[1], args[2]});
+  }
+  ::testing::InitGoogleMock(&argc, argv);
+  return RUN_ALL_TESTS();
+}
