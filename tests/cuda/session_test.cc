@@ -14,6 +14,8 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "absl/synchronization/notification.h"
 #include "cuda/channels.h"
 #include "session/blocking.h"
@@ -42,10 +44,15 @@ using ::testing::StartsWith;
 constexpr uint32_t kEcho = 1;
 constexpr int64_t kLarge = 20'000'000;  // 80 MB of floats: many chunks
 
-// Answers with what came, from the device where it came.
+// Answers with what came, from the devices where it came, and their names.
 void Echo(Session& session, Received call) {
+  std::vector<std::string> devices;
+  for (const at::Tensor& tensor : call.message.tensors) {
+    devices.push_back(tensor.device().str());
+  }
   session.Reply(call.envelope,
-                {.tensors = std::move(call.message.tensors),
+                {.payload = absl::StrJoin(devices, " "),
+                 .tensors = std::move(call.message.tensors),
                  .names = std::move(call.message.names)},
                 {}, [](absl::StatusOr<Receipt>) {});
 }
@@ -76,6 +83,7 @@ class SessionTest : public GpuTest, public ::testing::WithParamInterface<Way> {
         *session_, {.type = kEcho, .tensors = std::move(tensors)});
     if (!reply.ok()) return reply.status();
     paths_ = reply->receipt.paths;
+    came_ = absl::StrSplit(reply->message.payload, ' ');
     return std::move(reply->message.tensors);
   }
 
@@ -90,9 +98,40 @@ class SessionTest : public GpuTest, public ::testing::WithParamInterface<Way> {
     EXPECT_EQ(DifferenceOf(host, back), "");
   }
 
+  // Two devices, and the host, in one message.
+  void ExpectFromEachDeviceToComeBack() {
+    std::vector<at::Tensor> host, sent;
+    for (int i = 0; i < 9; ++i) {
+      host.push_back(at::arange(i, i + 1000 * (i % 3 + 1), at::kFloat));
+      at::Tensor tensor = host.back();
+      if (i % 3 != 2) {
+        const c10::Device device(at::kCUDA,
+                                 static_cast<c10::DeviceIndex>(i % 3));
+        FERRY_ASSERT_OK_AND_ASSIGN(std::vector<at::Tensor> copied,
+                                   CopiedTo(device, {tensor}));
+        tensor = copied[0];
+      }
+      sent.push_back(tensor);
+    }
+    FERRY_ASSERT_OK_AND_ASSIGN(std::vector<at::Tensor> back, Carry(sent));
+    for (size_t i = 0; i < back.size(); ++i) {
+      const char* const there[] = {"cuda:1", "cuda:0", "cpu"};
+      EXPECT_EQ(came_[i], there[i % 3]) << i;
+      EXPECT_EQ(back[i].device(), sent[i].device()) << i;
+    }
+    FERRY_ASSERT_OK_AND_ASSIGN(back, CopiedTo(at::kCPU, back));
+    EXPECT_EQ(DifferenceOf(host, back), "");
+  }
+
   std::shared_ptr<Session> session_;
-  std::vector<PathUse> paths_;  // of the last reply
+  std::vector<PathUse> paths_;     // of the last reply
+  std::vector<std::string> came_;  // on which device each tensor did, there
 };
+
+// Two devices that trade places.
+std::vector<std::string> Permuted() {
+  return {"cuda:0=cuda:1", "cuda:1=cuda:0"};
+}
 
 // ---- in one process
 
@@ -197,34 +236,15 @@ INSTANTIATE_TEST_SUITE_P(OverTcp, OneProcessTest,
                                                "tcp"}),
                          testing::NameOf);
 
-// Two devices that trade places, and the host, in one message.
 class PermutedDevicesTest : public OneProcessTest {
  protected:
   void Open(const std::vector<std::string>&) override {
-    OneProcessTest::Open({"cuda:0=cuda:1", "cuda:1=cuda:0"});
+    OneProcessTest::Open(Permuted());
   }
 };
 
 TEST_P(PermutedDevicesTest, EachTensorComesToItsPlaceAndBack) {
-  std::vector<at::Tensor> host, sent;
-  for (int i = 0; i < 9; ++i) {
-    host.push_back(at::arange(i, i + 1000 * (i % 3 + 1), at::kFloat));
-    at::Tensor tensor = host.back();
-    if (i % 3 != 2) {
-      FERRY_ASSERT_OK_AND_ASSIGN(
-          std::vector<at::Tensor> copied,
-          CopiedTo(c10::Device(at::kCUDA, static_cast<c10::DeviceIndex>(i % 3)),
-                   {tensor}));
-      tensor = copied[0];
-    }
-    sent.push_back(tensor);
-  }
-  FERRY_ASSERT_OK_AND_ASSIGN(std::vector<at::Tensor> back, Carry(sent));
-  for (size_t i = 0; i < back.size(); ++i) {
-    EXPECT_EQ(back[i].device(), sent[i].device()) << i;
-  }
-  FERRY_ASSERT_OK_AND_ASSIGN(back, CopiedTo(at::kCPU, back));
-  EXPECT_EQ(DifferenceOf(host, back), "");
+  ExpectFromEachDeviceToComeBack();
 }
 
 INSTANTIATE_TEST_SUITE_P(Ways, PermutedDevicesTest,
@@ -292,6 +312,23 @@ INSTANTIATE_TEST_SUITE_P(OverTcp, TwoProcessTest,
                          ::testing::Values(Way{"cuda_basic", "cuda:0=cuda:0",
                                                "tcp", /*processes=*/2}),
                          testing::NameOf);
+
+class PermutedDevicesThereTest : public TwoProcessTest {
+ protected:
+  void Open(const std::vector<std::string>&) override {
+    TwoProcessTest::Open(Permuted());
+  }
+};
+
+TEST_P(PermutedDevicesThereTest, EachTensorComesToItsPlaceAndBack) {
+  ExpectFromEachDeviceToComeBack();
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Ways, PermutedDevicesThereTest,
+    ::testing::Values(Way{"cuda_ipc", "cuda:0=cuda:1", "unix", 2},
+                      Way{"cuda_basic", "cuda:0=cuda:1", "unix", 2}),
+    testing::NameOf);
 
 }  // namespace
 }  // namespace tensorferry

@@ -25,7 +25,7 @@ using absl::StatusCode;
 
 constexpr int64_t kBytes = 1 << 20;
 // The toy's memory is the host's. Who has these rules takes it for a GPU's.
-const CarriedDevices kAsGpu = {{{"privateuseone", 0}, {"cuda", 0}}};
+CarriedDevices AsGpu() { return {{{"privateuseone", 0}, {"cuda", 0}}}; }
 
 class CarriedAsTest : public LinkTest {
  protected:
@@ -94,32 +94,32 @@ class CarriedAsTest : public LinkTest {
 
 TEST_F(CarriedAsTest, ABodyThatDoesNotComeFromWhatThePeersDeviceIsIsRefused) {
   EXPECT_THAT(Receive(Rules("privateuseone:0=cpu", {}, {})), IsOk());
-  EXPECT_THAT(Receive(Rules("privateuseone:0=cpu", kAsGpu, {})), IsOk());
-  EXPECT_THAT(Receive(Rules("privateuseone:0=cpu", {}, kAsGpu)),
+  EXPECT_THAT(Receive(Rules("privateuseone:0=cpu", AsGpu(), {})), IsOk());
+  EXPECT_THAT(Receive(Rules("privateuseone:0=cpu", {}, AsGpu())),
               StatusIs(StatusCode::kInvalidArgument,
                        HasSubstr("not from privateuseone:0 to cpu")));
 }
 
 TEST_F(CarriedAsTest, ABodyThatDoesNotGoToWhatOnesOwnDeviceIsIsRefused) {
   EXPECT_THAT(Receive(Rules("cpu=privateuseone:0", {}, {})), IsOk());
-  EXPECT_THAT(Receive(Rules("cpu=privateuseone:0", {}, kAsGpu)), IsOk());
-  EXPECT_THAT(Receive(Rules("cpu=privateuseone:0", kAsGpu, {})),
+  EXPECT_THAT(Receive(Rules("cpu=privateuseone:0", {}, AsGpu())), IsOk());
+  EXPECT_THAT(Receive(Rules("cpu=privateuseone:0", AsGpu(), {})),
               StatusIs(StatusCode::kInvalidArgument,
                        HasSubstr("not from cpu to privateuseone:0")));
 }
 
 TEST_F(CarriedAsTest, WhatNoPathCarriesFromOnesOwnDeviceIsNotSent) {
-  EXPECT_THAT(Send(Rules("privateuseone:0=cpu", {}, kAsGpu)), IsOk());
+  EXPECT_THAT(Send(Rules("privateuseone:0=cpu", {}, AsGpu())), IsOk());
   EXPECT_THAT(
-      Send(Rules("privateuseone:0=cpu", kAsGpu, {})),
+      Send(Rules("privateuseone:0=cpu", AsGpu(), {})),
       StatusIs(StatusCode::kFailedPrecondition,
                HasSubstr("no path of this session carries cuda:0 to cpu")));
 }
 
 TEST_F(CarriedAsTest, WhatNoPathCarriesToThePeersDeviceIsNotSent) {
-  EXPECT_THAT(Send(Rules("cpu=privateuseone:0", kAsGpu, {})), IsOk());
+  EXPECT_THAT(Send(Rules("cpu=privateuseone:0", AsGpu(), {})), IsOk());
   EXPECT_THAT(
-      Send(Rules("cpu=privateuseone:0", {}, kAsGpu)),
+      Send(Rules("cpu=privateuseone:0", {}, AsGpu())),
       StatusIs(StatusCode::kFailedPrecondition,
                HasSubstr("no path of this session carries cpu to cuda:0")));
 }
