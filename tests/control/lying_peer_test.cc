@@ -129,6 +129,12 @@ TEST_F(LyingCallerTest, OpenWithAnythingWrongNamesTheField) {
               stream->set_device("cuda:0");
               stream->set_kind(static_cast<pb::StreamKind>(77));
             }},
+           {"open.offer.callee_streams: 100000 entries, at most",
+            [](auto& o) {
+              for (int i = 0; i < 100000; ++i) {
+                o.mutable_offer()->add_callee_streams()->set_device("cuda:0");
+              }
+            }},
            {"open.caller.paths[0].reach: -5",
             [](auto& o) {
               o.mutable_caller()->mutable_paths(0)->set_reach(

@@ -481,6 +481,29 @@ TEST(CudaPathsTest, SayThatThereIsNoGpu) {
   EXPECT_EQ(child->Wait(), 0);
 }
 
+// The other process, which has MIG instances.
+int OnInstances() {
+  for (const PathInfo& path : Paths(BackendRegistry::Global(), false)) {
+    if (path.name == "unix/cuda_ipc") WriteLine(path.unusable);
+  }
+  const at::Tensor values = Numbers(kSmall, 7);
+  Station here, there;
+  for (const std::string channel : {"cuda_xth", "cuda_basic"}) {
+    Session session(here, there, channel, "unix/" + channel);
+    const auto carried = session.Carry(values);
+    if (!carried.ok() || !at::equal(*carried, values)) return 1;
+  }
+  return 0;
+}
+
+// tensorpipe takes their UUIDs for none.
+TEST(CudaPathsTest, BetweenInstancesOfAGpuThereIsAllButIpc) {
+  auto child = ChildProcess::Start({"instances"});
+  ASSERT_THAT(child, IsOk());
+  EXPECT_THAT(child->ReadLine().value(), HasSubstr("MIG-"));
+  EXPECT_EQ(child->Wait(), 0);
+}
+
 }  // namespace
 }  // namespace tensorferry
 
@@ -489,6 +512,10 @@ int main(int argc, char** argv) {
   const std::string mode = args.empty() ? "" : args[0];
   if (mode == "see" || mode == "explain") {
     setenv("CUDA_VISIBLE_DEVICES", args[1].c_str(), 1);
+  }
+  if (mode == "instances") {
+    setenv("SOFTWARE_GPU_UUID_PREFIX", "MIG", 1);
+    return tensorferry::OnInstances();
   }
   if (mode == "echo") {
     return tensorferry::Echo(args[1], args[2], std::stoi(args[3]));

@@ -236,6 +236,61 @@ INSTANTIATE_TEST_SUITE_P(OverTcp, OneProcessTest,
                                                "tcp"}),
                          testing::NameOf);
 
+// ---- the kinds of streams
+
+class StreamKindTest : public GpuTest,
+                       public ::testing::WithParamInterface<StreamKind> {
+ protected:
+  void TearDown() override {
+    CloseCudaChannelsForTesting();
+    GpuTest::TearDown();
+  }
+
+  // Of a stream of cuda:0 in `streams`.
+  static StreamKind KindIn(const StreamSet& streams) {
+    const c10::cuda::CUDAStream stream(
+        *StreamForDevice(streams, c10::Device("cuda:0")));
+    if (stream == c10::cuda::getDefaultCUDAStream(0)) {
+      return StreamKind::kDefault;
+    }
+    return stream.priority() < 0 ? StreamKind::kHighPriority
+                                 : StreamKind::kPool;
+  }
+};
+
+TEST_P(StreamKindTest, EachSideHasWhatTheOfferSays) {
+  Offer offer = OfferOf({"cuda_xth", "cuda:0=cuda:0"});
+  const StreamSpec wanted = {{"cuda", 0}, GetParam()};
+  offer.caller_streams = {wanted};
+  for (const bool callee_too : {false, true}) {
+    if (callee_too) offer.callee_streams = {wanted};
+    FERRY_ASSERT_OK_AND_ASSIGN(testing::PeerPair pair,
+                               testing::MakePeerPair(offer));
+    StreamKind there = StreamKind::kPool;
+    const absl::Status handles = pair.callee_session->Handle(
+        kEcho, [&there](Session& session, Received call) {
+          there = KindIn(call.ready_on);
+          Echo(session, std::move(call));
+        });
+    ASSERT_TRUE(handles.ok()) << handles;
+    FERRY_ASSERT_OK_AND_ASSIGN(
+        std::vector<at::Tensor> sent,
+        CopiedTo(c10::Device("cuda:0"), {at::arange(100'000, at::kFloat)}));
+    absl::StatusOr<Received> reply = blocking::Call(
+        *pair.caller_session, {.type = kEcho, .tensors = std::move(sent)});
+    ASSERT_TRUE(reply.ok()) << reply.status();
+    EXPECT_EQ(KindIn(reply->ready_on), GetParam());
+    EXPECT_EQ(there, callee_too ? GetParam() : StreamKind::kPool);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, StreamKindTest,
+                         ::testing::Values(StreamKind::kDefault,
+                                           StreamKind::kPool,
+                                           StreamKind::kHighPriority));
+
+// ---- more than one device
+
 class PermutedDevicesTest : public OneProcessTest {
  protected:
   void Open(const std::vector<std::string>&) override {
