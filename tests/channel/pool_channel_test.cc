@@ -460,7 +460,9 @@ TEST_F(LyingSenderTest, BytesInTheStreamForAWantedBufferAreDataLoss) {
 UniqueFd MemoryOf(uint64_t nbytes, int seals, bool made = true) {
   UniqueFd memory(memfd_create("lie", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   EXPECT_EQ(ftruncate(memory.get(), nbytes), 0);
-  if (made) EXPECT_EQ(fallocate(memory.get(), 0, 0, nbytes), 0);
+  if (made) {
+    EXPECT_EQ(fallocate(memory.get(), 0, 0, nbytes), 0);
+  }
   EXPECT_EQ(fcntl(memory.get(), F_ADD_SEALS, seals), 0);
   return memory;
 }

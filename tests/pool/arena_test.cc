@@ -52,7 +52,9 @@ UniqueFd Memory(uint64_t nbytes, int seals, unsigned flags = 0) {
       fcntl(descriptor.get(), F_ADD_SEALS, seals) != 0) {
     return UniqueFd();
   }
-  if (flags == 0) EXPECT_EQ(fallocate(descriptor.get(), 0, 0, nbytes), 0);
+  if (flags == 0) {
+    EXPECT_EQ(fallocate(descriptor.get(), 0, 0, nbytes), 0);
+  }
   return descriptor;
 }
 

@@ -151,7 +151,7 @@ TEST_F(PooledMemoryTest, ManyMessagesTakeNoMoreMemoryThanOne) {
   testing::MemoryPeak peak;
   for (int i = 0; i < 20; ++i) EXPECT_THAT(Transfer(message), IsOk());
   EXPECT_EQ(ArenaBytes(), one);
-  EXPECT_LT(peak.Growth(), 16 * kMiB);
+  EXPECT_LT(peak.Growth(), 40 * kMiB);  // of 160; sanitizers take some too
 }
 
 TEST_F(PooledMemoryTest, ATensorCanBeResized) {

@@ -1,5 +1,5 @@
-// absl's Mutex, CondVar, Notification and BlockingCounter as ThreadSanitizer
-// can see them.
+// absl's Mutex, CondVar, Notification, BlockingCounter and the count of a
+// Status's owners as ThreadSanitizer can see them.
 //
 // The installed absl is not built with ThreadSanitizer, which therefore knows
 // nothing of its locks and would call everything that they guard a race. These
@@ -11,6 +11,8 @@
 #include <atomic>
 #include <cstdint>
 
+#include "absl/status/internal/status_internal.h"
+#include "absl/status/status.h"
 #include "absl/synchronization/blocking_counter.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
@@ -18,13 +20,10 @@
 #include "absl/time/time.h"
 
 // gRPC and libtorch have atomics of their own that nothing here can explain.
-// Only calls made by their own code match, not those of our callbacks. A
-// Status counts its references in the library, so that whoever lets go of the
-// last one seems to race with all who looked at it.
+// Only calls made by their own code match, not those of our callbacks.
 extern "C" const char* __tsan_default_suppressions() {
   return "race:libgrpc\nrace:libgpr\nrace:libabsl\nrace:libprotobuf\n"
-         "race:libtorch_cpu.so\nrace:libc10.so\n"
-         "race:absl::*::Status::\n";
+         "race:libtorch_cpu.so\nrace:libc10.so\n";
 }
 
 namespace absl {
@@ -204,6 +203,12 @@ bool BlockingCounter::DecrementCount() {
 void BlockingCounter::Wait() {
   MutexLock lock(&lock_);
   lock_.Await(Condition(&done_));
+}
+
+// Else whoever lets go of the last one seems to race with all who looked at it.
+void Status::UnrefNonInlined(uintptr_t rep) {
+  status_internal::StatusRep* const shared = RepToPointer(rep);
+  if (shared->ref.fetch_sub(1, std::memory_order_acq_rel) == 1) delete shared;
 }
 
 ABSL_NAMESPACE_END
