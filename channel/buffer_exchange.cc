@@ -295,7 +295,7 @@ std::optional<uint8_t> BufferExchange::HandOver(
   if (!known) {
     *place = arena;
     WriteWithArena({.kind = how, .arena = number, .length = arena->nbytes()},
-                   std::move(arena));
+                   arena);
   }
   return number;
 }
