@@ -67,7 +67,9 @@ void BufferExchange::Send(const void* data, uint64_t length,
   Post([=, callback = std::move(callback)](BufferExchange& self) {
     self.sends_.callbacks.push_back(callback);
     if (self.failed()) return;
-    if (auto offer = self.offered_.Add(data, length)) self.WriteFrame(*offer);
+    const bool hold = self.session_->options().lent && !self.greeted_;
+    if (hold) return self.held_.push_back({data, length});
+    self.Offer(data, length);
   });
 }
 
@@ -75,7 +77,7 @@ void BufferExchange::Receive(void* data, uint64_t length, Callback callback) {
   Post([=, callback = std::move(callback)](BufferExchange& self) {
     self.receives_.callbacks.push_back(callback);
     if (self.failed()) return;
-    self.wanted_.Add(data, length, self.MayBePlaced(data, length));
+    self.wanted_.Add(data, length, self.PlaceFor(data, length));
     self.Advance();
   });
 }
@@ -161,15 +163,19 @@ absl::Status BufferExchange::Handle(const LocalFrame& frame) {
       OnHello(frame);
       break;
     case Kind::kOffer:
+    case Kind::kLoan:
       return wanted_.OnOffer(frame);
     case Kind::kDone:
     case Kind::kStream:
     case Kind::kWant:
+    case Kind::kLeased:
       return offered_.OnAnswer(frame);
     case Kind::kData:
       return ReadData(frame);
     case Kind::kArena:
       return OnArena(frame);
+    case Kind::kLend:
+      return OnLend(frame);
     case Kind::kPlaced:
       return wanted_.OnPlaced(frame);
     case Kind::kCannot:
@@ -185,6 +191,9 @@ void BufferExchange::OnHello(const LocalFrame& hello) {
   if (options.peer_of) process = options.peer_of(*connection_);
   if (options.descriptors.carried_by) {
     no_pool_ = options.descriptors.carried_by(*connection_);
+  }
+  for (const Held& held : std::exchange(held_, {})) {
+    Offer(held.data, held.length);
   }
   RunOnCopier(
       reading_, [process, hello] { return Prove(process, hello); },
@@ -225,6 +234,7 @@ absl::Status BufferExchange::TakeSteps() {
     FERRY_ASSIGN_OR_RETURN(WantedBuffers::Step step,
                            wanted_.NextStep(pool, vm));
     if (step.empty()) return absl::OkStatus();
+    if (step.lease) FERRY_RETURN_IF_ERROR(StartLease(*step.lease));
     if (step.want) FERRY_RETURN_IF_ERROR(Want(*step.want));
     if (step.answer) WriteFrame(*step.answer);
     if (step.copy) StartCopy(*step.copy);
@@ -233,11 +243,15 @@ absl::Status BufferExchange::TakeSteps() {
 
 // ---- the receiver's pool
 
-bool BufferExchange::MayBePlaced(const void* data, uint64_t length) const {
+WantedBuffers::Place BufferExchange::PlaceFor(const void* data,
+                                              uint64_t length) const {
   const LocalChannelOptions& options = session_->options();
-  return options.pool != nullptr && options.descriptors.write &&
-         length >= options.pool_from_bytes &&
-         options.pool->PlaceOf(data, length).has_value();
+  WantedBuffers::Place place;
+  place.lease = options.leases != nullptr && options.leases->Has(data, length);
+  place.pool = options.pool != nullptr && options.descriptors.write &&
+               length >= options.pool_from_bytes &&
+               options.pool->PlaceOf(data, length).has_value();
+  return place;
 }
 
 absl::Status BufferExchange::Want(const WantedBuffers::Open& buffer) {
@@ -245,7 +259,9 @@ absl::Status BufferExchange::Want(const WantedBuffers::Open& buffer) {
       .kind = Kind::kWant, .number = buffer.number, .length = buffer.length};
   const auto place =
       session_->options().pool->PlaceOf(buffer.data, buffer.length);
-  const auto arena = place ? HandOver(place->arena) : std::nullopt;
+  const auto arena =
+      place ? HandOver(Kind::kArena, place->arena, absl::MakeSpan(handed_over_))
+            : std::nullopt;
   if (!arena) {
     frame.kind = Kind::kCannot;
     frame.reason = place
@@ -260,32 +276,39 @@ absl::Status BufferExchange::Want(const WantedBuffers::Open& buffer) {
   return absl::OkStatus();
 }
 
-// Where the peer has it; nullopt: it has no place for one more.
+// Where the peer has it; nullopt: it has no place for one more. What lies in an
+// arena that is gone nobody waits for any more.
 std::optional<uint8_t> BufferExchange::HandOver(
-    std::shared_ptr<const Arena> arena) {
+    Kind how, std::shared_ptr<const Arena> arena,
+    absl::Span<std::weak_ptr<const Arena>> places) {
   const auto has = [&arena](const std::weak_ptr<const Arena>& other) {
     return other.lock() == arena;
   };
   const auto gone = [](const std::weak_ptr<const Arena>& other) {
     return other.expired();
   };
-  auto place = std::find_if(handed_over_.begin(), handed_over_.end(), has);
-  if (place == handed_over_.end()) {
-    place = std::find_if(handed_over_.begin(), handed_over_.end(), gone);
-    if (place == handed_over_.end()) return std::nullopt;
+  auto place = std::find_if(places.begin(), places.end(), has);
+  const bool known = place != places.end();
+  if (!known) place = std::find_if(places.begin(), places.end(), gone);
+  if (place == places.end()) return std::nullopt;
+  const auto number = static_cast<uint8_t>(place - places.begin());
+  if (!known) {
     *place = arena;
-    LocalFrame frame{
-        .kind = Kind::kArena,
-        .arena = static_cast<uint8_t>(place - handed_over_.begin()),
-        .length = arena->nbytes()};
-    auto with = std::make_shared<LocalFrameBytes>(EncodeLocalFrame(frame));
-    frame.reason = "the receiver's system does not let the descriptor go";
-    auto without = std::make_shared<LocalFrameBytes>(EncodeLocalFrame(frame));
-    session_->options().descriptors.write(
-        *connection_, arena->descriptor(), with->data(), without->data(),
-        with->size(), OnLoop([with, without, arena](BufferExchange&) {}));
+    WriteWithArena({.kind = how, .arena = number, .length = arena->nbytes()},
+                   arena);
   }
-  return static_cast<uint8_t>(place - handed_over_.begin());
+  return number;
+}
+
+void BufferExchange::WriteWithArena(LocalFrame frame,
+                                    std::shared_ptr<const Arena> arena) {
+  auto with = std::make_shared<LocalFrameBytes>(EncodeLocalFrame(frame));
+  frame.reason = "its peer's system does not let the descriptor go";
+  auto without = std::make_shared<LocalFrameBytes>(EncodeLocalFrame(frame));
+  const int descriptor = arena->descriptor();
+  session_->options().descriptors.write(
+      *connection_, descriptor, with->data(), without->data(), with->size(),
+      OnLoop([with, without, arena = std::move(arena)](BufferExchange&) {}));
 }
 
 absl::Status BufferExchange::OnCannot(const LocalFrame& cannot) {
@@ -307,33 +330,40 @@ void BufferExchange::FenceOpenBuffers() {
 // The next frame is read when this one's descriptor is mapped and closed: a
 // peer cannot have more of them open here than wait in the connection.
 absl::Status BufferExchange::OnArena(const LocalFrame& frame) {
-  const DescriptorPassing& descriptors = session_->options().descriptors;
-  ArenaPlace& place = places_[frame.arena];
+  ArenaPlace<PeerArena>& place = places_[frame.arena];
   LetGo(place);
-  if (!descriptors.take) {
-    place = absl::FailedPreconditionError("it takes no descriptors");
-    ReadFrame();
+  absl::StatusOr<UniqueFd> descriptor = TakeDescriptor(frame);
+  if (absl::IsDataLoss(descriptor.status())) return descriptor.status();
+  if (descriptor.ok()) {
+    MapArena(*std::move(descriptor), frame);
     return absl::OkStatus();
   }
+  place = descriptor.status();
+  ReadFrame();
+  return absl::OkStatus();
+}
+
+// DATA_LOSS: none came with the frame; others: why it cannot be had.
+absl::StatusOr<UniqueFd> BufferExchange::TakeDescriptor(
+    const LocalFrame& frame) {
+  const DescriptorPassing& descriptors = session_->options().descriptors;
+  if (!descriptors.take) {
+    return absl::FailedPreconditionError("it takes no descriptors");
+  }
   if (!frame.reason.empty()) {
-    place = absl::FailedPreconditionError(frame.reason);
-    ReadFrame();
-    return absl::OkStatus();
+    return absl::FailedPreconditionError(frame.reason);
   }
   std::optional<UniqueFd> descriptor = descriptors.take(*connection_);
   if (!descriptor) {
     return absl::DataLossError(
         "local channel: the peer hands over an arena without its descriptor");
   }
-  if (descriptor->valid()) {
-    MapArena(*std::move(descriptor), frame);
-    return absl::OkStatus();
+  if (!descriptor->valid()) {
+    return absl::ResourceExhaustedError(
+        "the arena's descriptor could not come: the process has as many open "
+        "as it may (ulimit -n), or the system refuses it");
   }
-  place = absl::ResourceExhaustedError(
-      "the arena's descriptor could not come: the process has as many open as "
-      "it may (ulimit -n), or the system refuses it");
-  ReadFrame();
-  return absl::OkStatus();
+  return *std::move(descriptor);
 }
 
 // Blocks: not on the loop.
@@ -353,16 +383,88 @@ void BufferExchange::MapArena(UniqueFd descriptor, const LocalFrame& frame) {
 }
 
 // Milliseconds where pages are small: not on the loop.
-void BufferExchange::LetGo(ArenaPlace& place) {
+template <class PeersArena>
+void BufferExchange::LetGo(ArenaPlace<PeersArena>& place) {
   if (!place || !place->ok()) return;
   session_->options().copier->Run([arena = **std::move(place)] {});
   place.reset();
 }
 
+// ---- leases
+
+void BufferExchange::Offer(const void* data, uint64_t length) {
+  const auto offer = offered_.Add(data, length, LoanOf(data, length));
+  if (offer) WriteFrame(*offer);
+}
+
+// Where the peer can have it, which is told of its arena before; nullopt:
+// nowhere.
+std::optional<OfferedBuffers::Loan> BufferExchange::LoanOf(const void* data,
+                                                           uint64_t length) {
+  const LocalChannelOptions& options = session_->options();
+  if (!options.lent || !options.descriptors.write || !no_pool_.ok()) {
+    return std::nullopt;
+  }
+  const std::optional<BufferPool::Place> place = options.lent(data, length);
+  if (!place) return std::nullopt;
+  const std::optional<uint8_t> at =
+      HandOver(Kind::kLend, place->arena, absl::MakeSpan(lent_));
+  if (!at) return std::nullopt;
+  return OfferedBuffers::Loan{*at, place->offset};
+}
+
+absl::Status BufferExchange::OnLend(const LocalFrame& frame) {
+  ArenaPlace<const LentArena>& place = leased_from_[frame.arena];
+  LetGo(place);
+  absl::StatusOr<UniqueFd> descriptor = TakeDescriptor(frame);
+  if (absl::IsDataLoss(descriptor.status())) return descriptor.status();
+  if (!descriptor.ok()) {
+    place = descriptor.status();
+  } else {
+    place = LentArena::Take(*std::move(descriptor), frame.length);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status BufferExchange::StartLease(const WantedBuffers::Lease& lease) {
+  const ArenaPlace<const LentArena>& place = leased_from_[lease.arena];
+  if (!place) {
+    return absl::DataLossError(
+        absl::StrCat("local channel: the peer lends what lies in its arena ",
+                     static_cast<int>(lease.arena), ", which it has not lent"));
+  }
+  if (!place->ok()) {
+    wanted_.OnLeaseRefused(place->status());
+    return absl::OkStatus();
+  }
+  ++receives_.in_use;
+  TellOfCopy(/*begun=*/true);
+  RunOnCopier(
+      reading_,
+      [arena = **place, lease] {
+        return arena->MapAt(static_cast<std::byte*>(lease.to), lease.length,
+                            lease.offset);
+      },
+      [](BufferExchange& self, const auto& mapped) { self.OnLeased(mapped); });
+  return absl::OkStatus();
+}
+
+void BufferExchange::OnLeased(const absl::Status& status) {
+  --receives_.in_use;
+  TellOfCopy(/*begun=*/false);
+  if (failed()) return;
+  if (status.ok()) {
+    WriteFrame(wanted_.OnLeased());
+  } else {
+    wanted_.OnLeaseRefused(status);
+  }
+  Advance();
+}
+
 // One piece at a time.
 absl::Status BufferExchange::PlaceNext() {
   while (const auto copy = offered_.NextCopy()) {
-    const ArenaPlace& place = places_[copy->arena];
+    const ArenaPlace<PeerArena>& place = places_[copy->arena];
     if (place && !place->ok()) {
       WriteFrame(offered_.OnCannotCopy(place->status()));
       continue;
@@ -385,7 +487,7 @@ absl::Status BufferExchange::PlaceNext() {
 
 absl::Status BufferExchange::CheckPlace(
     const OfferedBuffers::Copy& copy) const {
-  const ArenaPlace& place = places_[copy.arena];
+  const ArenaPlace<PeerArena>& place = places_[copy.arena];
   const uint64_t nbytes = place ? (**place)->nbytes() : 0;
   if (copy.offset <= nbytes && copy.length <= nbytes - copy.offset) {
     return absl::OkStatus();
@@ -503,7 +605,8 @@ void BufferExchange::Settle() {
   CallBack(receives_, wanted_);
   if (!failed() || pending_ > 0 || left_) return;
   left_ = true;
-  for (ArenaPlace& place : places_) LetGo(place);
+  for (auto& place : places_) LetGo(place);
+  for (auto& place : leased_from_) LetGo(place);
   session_->Leave(this);
 }
 

@@ -11,6 +11,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "base/unique_fd.h"
 #include "channel/channel_session.h"
 #include "channel/local_frame.h"
 #include "channel/offered_buffers.h"
@@ -50,7 +52,14 @@ class BufferExchange : public std::enable_shared_from_this<BufferExchange> {
   };
   // Has what the peer handed over for it, or why that cannot be written to;
   // nullopt: nothing was.
-  using ArenaPlace = std::optional<absl::StatusOr<std::shared_ptr<PeerArena>>>;
+  template <class PeersArena>
+  using ArenaPlace = std::optional<absl::StatusOr<std::shared_ptr<PeersArena>>>;
+  // A send that waits for HELLO, without which it is not known whether arenas
+  // can be handed over.
+  struct Held {
+    const void* data = nullptr;
+    uint64_t length = 0;
+  };
 
   void Post(std::function<void(BufferExchange&)> task);
   Callback OnLoop(std::function<void(BufferExchange&)> then);
@@ -70,11 +79,21 @@ class BufferExchange : public std::enable_shared_from_this<BufferExchange> {
 
   void Advance();
   absl::Status TakeSteps();
-  bool MayBePlaced(const void* data, uint64_t length) const;
+  WantedBuffers::Place PlaceFor(const void* data, uint64_t length) const;
   absl::Status Want(const WantedBuffers::Open& buffer);
-  std::optional<uint8_t> HandOver(std::shared_ptr<const Arena> arena);
+  std::optional<uint8_t> HandOver(
+      LocalFrame::Kind how, std::shared_ptr<const Arena> arena,
+      absl::Span<std::weak_ptr<const Arena>> places);
+  void WriteWithArena(LocalFrame frame, std::shared_ptr<const Arena> arena);
+  absl::StatusOr<UniqueFd> TakeDescriptor(const LocalFrame& frame);
   void MapArena(UniqueFd descriptor, const LocalFrame& frame);
-  void LetGo(ArenaPlace& place);
+  template <class PeersArena>
+  void LetGo(ArenaPlace<PeersArena>& place);
+  void Offer(const void* data, uint64_t length);
+  std::optional<OfferedBuffers::Loan> LoanOf(const void* data, uint64_t length);
+  absl::Status OnLend(const LocalFrame& frame);
+  absl::Status StartLease(const WantedBuffers::Lease& lease);
+  void OnLeased(const absl::Status& status);
   absl::Status PlaceNext();
   absl::Status CheckPlace(const OfferedBuffers::Copy& copy) const;
   void OnPlaced(const absl::Status& status);
@@ -118,7 +137,11 @@ class BufferExchange : public std::enable_shared_from_this<BufferExchange> {
   absl::Status no_pool_;  // why the connection carries no arenas
   // By their places: this side's that the peer was given, and the peer's.
   std::array<std::weak_ptr<const Arena>, kMostArenas> handed_over_;
-  std::array<ArenaPlace, kMostArenas> places_;
+  std::array<ArenaPlace<PeerArena>, kMostArenas> places_;
+  // The same of what is lent.
+  std::array<std::weak_ptr<const Arena>, kMostLentArenas> lent_;
+  std::array<ArenaPlace<const LentArena>, kMostLentArenas> leased_from_;
+  std::deque<Held> held_;  // sends
 };
 
 }  // namespace tensorferry

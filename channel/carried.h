@@ -12,11 +12,11 @@ namespace tensorferry {
 struct Carried {
   const void* buffer = nullptr;  // where it lies or went on this side
   uint64_t length = 0;           // at least 1
-  std::string strategy;          // "pool", "vm" or "stream"
+  std::string strategy;          // "lease", "pool", "vm" or "stream"
   // Why the strategies before it were not used; OK: that one was, or there is
-  // nothing to say (a buffer that lies in no pool, or is small). One that the
-  // system refused in a session is not tried again in it.
-  absl::Status not_pool, not_vm;
+  // nothing to say (a buffer that is not lent, lies in no pool, or is small).
+  // One that the system refused in a session is not tried again in it.
+  absl::Status not_lease, not_pool, not_vm;
 };
 
 }  // namespace tensorferry

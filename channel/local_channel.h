@@ -16,6 +16,7 @@
 #include "base/unique_fd.h"
 #include "channel/carried.h"
 #include "pool/buffer_pool.h"
+#include "pool/lease_space.h"
 
 namespace tensorpipe::transport {
 class Connection;
@@ -57,6 +58,14 @@ struct LocalChannelOptions {
   // Below it two frames more cost what the faster copy wins: measured, 64 KiB
   // take 1.2 of the time by vm, 256 KiB to 1 MiB 0.9, 256 MiB half.
   static constexpr uint64_t kPoolFromBytes = uint64_t{256} << 10;
+  // On the loop: where in an arena with Arena::Peer::kReads a buffer to send
+  // lies that the peer may be let read there; nullopt: nowhere. Null: none is.
+  std::function<std::optional<BufferPool::Place>(const void* data,
+                                                 uint64_t length)>
+      lent;
+  // Where buffers to receive lie that what the peer lends may be put in the
+  // place of. Null: there are none.
+  std::shared_ptr<const LeaseSpace> leases;
   // Of the peer's arenas at a time; beyond it he is told that this side cannot.
   uint64_t peer_arena_bytes = uint64_t{1} << 40;
   // On the loop, before the callback of the buffer that it is about; not for
@@ -75,7 +84,12 @@ struct LocalChannelOptions {
 };
 
 // A channel of tensorpipe for host memory between two processes of one user on
-// one host. Three ways, the first that is possible:
+// one host. Four ways, the first that is possible:
+// - lease: the bytes lie in an arena that the sender lends, and the receiver
+// maps
+//   them where its buffer is. Nothing is copied: the sender must not write to
+//   them for as long as the receiver looks at them, which this channel does not
+//   watch over.
 // - pool: the receiver's buffer lies in its pool, of which the sender is given
 //   the arena; the sender copies straight to it.
 // - vm: the receiver reads straight from the sender's memory (process_vm_readv)

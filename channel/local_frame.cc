@@ -12,9 +12,10 @@ namespace {
 
 using Kind = LocalFrame::Kind;
 
-// Where fields lie; integers are little-endian, bytes 2 to 7 are zero.
+// Where fields lie; integers are little-endian, bytes 2 to 7 are zero. A LOAN
+// has its offset where a HELLO has its nonce.
 constexpr size_t kArenaAt = 1, kNumberAt = 8, kLengthAt = 16, kAddressAt = 24,
-                 kNonceAt = 32, kReasonAt = 48;
+                 kNonceAt = 32, kOffsetAt = 32, kReasonAt = 48;
 static_assert(kReasonAt + kLocalReasonBytes == kLocalFrameBytes);
 
 LocalFrame ReadFields(absl::string_view bytes) {
@@ -24,22 +25,41 @@ LocalFrame ReadFields(absl::string_view bytes) {
   frame.number = LoadLittleEndian(&bytes[kNumberAt], 8);
   frame.length = LoadLittleEndian(&bytes[kLengthAt], 8);
   frame.address = LoadLittleEndian(&bytes[kAddressAt], 8);
-  std::memcpy(frame.nonce.data(), &bytes[kNonceAt], frame.nonce.size());
+  if (frame.kind == Kind::kLoan) {
+    frame.offset = LoadLittleEndian(&bytes[kOffsetAt], 8);
+  } else {
+    std::memcpy(frame.nonce.data(), &bytes[kNonceAt], frame.nonce.size());
+  }
   const absl::string_view reason = bytes.substr(kReasonAt);
   frame.reason = std::string(reason.substr(0, reason.find('\0')));
   return frame;
 }
 
+// How many values `arena` has.
+size_t PlacesOf(Kind kind) {
+  switch (kind) {
+    case Kind::kArena:
+    case Kind::kWant:
+      return kMostArenas;
+    case Kind::kLend:
+    case Kind::kLoan:
+      return kMostLentArenas;
+    default:
+      return 1;
+  }
+}
+
 // What is wrong with the fields for the frame's kind; empty: nothing.
 std::string WrongField(const LocalFrame& frame) {
   const bool hello = frame.kind == Kind::kHello;
-  const bool arena = frame.kind == Kind::kArena;
-  const bool offer = frame.kind == Kind::kOffer;
+  const bool loan = frame.kind == Kind::kLoan;
+  const bool arena = frame.kind == Kind::kArena || frame.kind == Kind::kLend;
+  const bool offer = frame.kind == Kind::kOffer || loan;
   const bool want = frame.kind == Kind::kWant;
-  if (frame.kind < Kind::kHello || frame.kind > Kind::kCannot) {
+  if (frame.kind < Kind::kHello || frame.kind > Kind::kLeased) {
     return "unknown kind";
   }
-  if (frame.arena >= (arena || want ? kMostArenas : 1)) return "arena";
+  if (frame.arena >= PlacesOf(frame.kind)) return "arena";
   if (hello || arena ? frame.number != 0 : frame.number == UINT64_MAX) {
     return "number";
   }
@@ -47,6 +67,9 @@ std::string WrongField(const LocalFrame& frame) {
   if (frame.address != 0 ? !hello && !offer && !want : offer) return "address";
   const uint64_t span = hello ? frame.nonce.size() : frame.length;
   if (frame.address != 0 && span > UINT64_MAX - frame.address) return "address";
+  if (frame.offset != 0 && (!loan || span > UINT64_MAX - frame.offset)) {
+    return "offset";
+  }
   if (frame.nonce != MemoryNonce{} && (!hello || frame.address == 0))
     return "nonce";
   const bool explains = frame.kind == Kind::kStream ||
@@ -65,7 +88,11 @@ LocalFrameBytes EncodeLocalFrame(const LocalFrame& frame) {
   StoreLittleEndian(frame.number, 8, &bytes[kNumberAt]);
   StoreLittleEndian(frame.length, 8, &bytes[kLengthAt]);
   StoreLittleEndian(frame.address, 8, &bytes[kAddressAt]);
-  std::copy(frame.nonce.begin(), frame.nonce.end(), &bytes[kNonceAt]);
+  if (frame.kind == Kind::kLoan) {
+    StoreLittleEndian(frame.offset, 8, &bytes[kOffsetAt]);
+  } else {
+    std::copy(frame.nonce.begin(), frame.nonce.end(), &bytes[kNonceAt]);
+  }
   const size_t n = std::min(frame.reason.size(), kLocalReasonBytes);
   std::transform(frame.reason.begin(), frame.reason.begin() + n,
                  &bytes[kReasonAt], [](unsigned char c) -> uint8_t {

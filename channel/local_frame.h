@@ -18,15 +18,18 @@ using MemoryNonce = std::array<uint8_t, 16>;
 // without bytes take a number and no frame.
 //
 //   both:      HELLO, first and once
-//   sender:    OFFER (number, length, where the bytes lie)
+//   sender:    OFFER (number, length, where the bytes lie), or LOAN, which is
+//              an OFFER and says where in one of its arenas that is
 //   receiver:  DONE (it has read them), or STREAM (send them), or WANT (copy
-//              them to that place in one of my arenas)
+//              them to that place in one of my arenas), or, to a LOAN, LEASED
+//              (it has them where they are)
 //   sender:    after STREAM, DATA (number, length of the piece) and the piece
 //              itself, until all are sent; after WANT, PLACED (they are there),
 //              or CANNOT, and the offer stands as before, but for WANT
 //   receiver:  ARENA (number of its place, length), with its descriptor or why
 //              it has none, before the first WANT for it. Whatever had that
 //              place is gone
+//   sender:    LEND, the same before the first LOAN of what is in it
 //
 // A further strategy is a further answer to OFFER.
 struct LocalFrame {
@@ -40,18 +43,23 @@ struct LocalFrame {
     kWant = 7,
     kPlaced = 8,
     kCannot = 9,
+    kLend = 10,
+    kLoan = 11,
+    kLeased = 12,
   };
   Kind kind = Kind::kHello;
-  uint8_t arena = 0;    // its place, below kMostArenas; ARENA and WANT
-  uint64_t number = 0;  // of the buffer; not HELLO, not ARENA
+  // Its place: ARENA and WANT, LEND and LOAN.
+  uint8_t arena = 0;
+  uint64_t number = 0;  // of the buffer; not HELLO, ARENA, LEND
   // Of the buffer, DATA's piece, or the arena; at least 1; not HELLO.
   uint64_t length = 0;
   // In the memory of who says it. HELLO: of its nonce; 0: it cannot be read.
-  // OFFER: of the buffer. WANT: from the arena's start.
+  // OFFER and LOAN: of the buffer. WANT: from the arena's start.
   uint64_t address = 0;
+  uint64_t offset = 0;     // LOAN: of the buffer, from the arena's start
   MemoryNonce nonce = {};  // HELLO with an address
-  // Why not: HELLO without an address, STREAM, CANNOT, ARENA without its
-  // descriptor. Printable ASCII.
+  // Why not: HELLO without an address, STREAM, CANNOT, ARENA and LEND without
+  // the descriptor. Printable ASCII.
   std::string reason;
 
   friend bool operator==(const LocalFrame&, const LocalFrame&) = default;
@@ -59,7 +67,9 @@ struct LocalFrame {
 
 constexpr size_t kLocalFrameBytes = 256;
 constexpr size_t kLocalReasonBytes = 208;
-constexpr size_t kMostArenas = 64;  // that a channel's receiver hands over
+// That a channel hands over: of its pool, and to lend.
+constexpr size_t kMostArenas = 64;
+constexpr size_t kMostLentArenas = 16;
 
 using LocalFrameBytes = std::array<uint8_t, kLocalFrameBytes>;
 

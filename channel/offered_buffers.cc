@@ -7,16 +7,23 @@
 
 namespace tensorferry {
 
-std::optional<LocalFrame> OfferedBuffers::Add(const void* data,
-                                              uint64_t length) {
+std::optional<LocalFrame> OfferedBuffers::Add(const void* data, uint64_t length,
+                                              std::optional<Loan> loan) {
   const uint64_t number =
       buffers_.Add({.carried = {.buffer = data, .length = length},
-                    .state = length == 0 ? State::kEnded : State::kOffered});
+                    .state = length == 0 ? State::kEnded : State::kOffered,
+                    .lent = loan.has_value()});
   if (length == 0) return std::nullopt;
-  return LocalFrame{.kind = LocalFrame::Kind::kOffer,
-                    .number = number,
-                    .length = length,
-                    .address = reinterpret_cast<uint64_t>(data)};
+  LocalFrame offer{.kind = LocalFrame::Kind::kOffer,
+                   .number = number,
+                   .length = length,
+                   .address = reinterpret_cast<uint64_t>(data)};
+  if (loan) {
+    offer.kind = LocalFrame::Kind::kLoan;
+    offer.arena = loan->arena;
+    offer.offset = loan->offset;
+  }
+  return offer;
 }
 
 absl::Status OfferedBuffers::OnAnswer(const LocalFrame& answer) {
@@ -34,7 +41,16 @@ absl::Status OfferedBuffers::OnAnswer(const LocalFrame& answer) {
         "local channel: the peer wants buffer ", answer.number,
         " again, to which it was told: ", entry.carried.not_pool.message()));
   }
+  if (answer.kind == LocalFrame::Kind::kLeased && !entry.lent) {
+    return absl::DataLossError(
+        absl::StrCat("local channel: the peer has leased buffer ",
+                     answer.number, ", which was not lent"));
+  }
   switch (answer.kind) {
+    case LocalFrame::Kind::kLeased:
+      entry.state = State::kEnded;
+      entry.carried.strategy = "lease";
+      break;
     case LocalFrame::Kind::kDone:
       entry.state = State::kEnded;
       entry.carried.strategy = "vm";

@@ -13,9 +13,9 @@
 namespace tensorferry {
 
 // The sending direction of a local channel: pure, without I/O or threads. Each
-// buffer is offered; the peer reads it, asks for it in the stream, or wants it
-// copied into its pool. Copies run one at a time. Buffers end in the order of
-// Add.
+// buffer is offered; the peer reads it, asks for it in the stream, wants it
+// copied into its pool, or takes it where it is. Copies run one at a time.
+// Buffers end in the order of Add.
 class OfferedBuffers {
  public:
   static constexpr size_t kPiecesInTransport = 2;
@@ -37,11 +37,18 @@ class OfferedBuffers {
   OfferedBuffers(uint64_t piece_bytes, uint64_t copy_bytes)
       : piece_bytes_(piece_bytes), copy_bytes_(copy_bytes) {}
 
-  // What to tell the peer; nullopt: nothing, it has no bytes.
-  std::optional<LocalFrame> Add(const void* data, uint64_t length);
+  // Where a buffer lies in an arena that the peer may read.
+  struct Loan {
+    uint8_t arena = 0;
+    uint64_t offset = 0;
+  };
 
-  // DONE, STREAM or WANT of the peer. DATA_LOSS: it answers no open offer, or
-  // wants what it was told CANNOT about.
+  // What to tell the peer; nullopt: nothing, it has no bytes.
+  std::optional<LocalFrame> Add(const void* data, uint64_t length,
+                                std::optional<Loan> loan = std::nullopt);
+
+  // DONE, STREAM, WANT or LEASED of the peer. DATA_LOSS: it answers no open
+  // offer, wants what it was told CANNOT about, or has leased what is not lent.
   absl::Status OnAnswer(const LocalFrame& answer);
 
   // What to copy now; nullopt: nothing, or one is under way.
@@ -65,6 +72,7 @@ class OfferedBuffers {
   struct Entry {
     Carried carried;
     State state = State::kOffered;
+    bool lent = false;
     uint64_t cut = 0, written = 0;  // bytes of the stream
     uint8_t arena = 0;              // of WANT
     uint64_t offset = 0, placed = 0;

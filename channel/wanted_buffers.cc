@@ -20,10 +20,10 @@ absl::Status Lie(absl::string_view what, uint64_t number, uint64_t length) {
 
 }  // namespace
 
-void WantedBuffers::Add(void* data, uint64_t length, bool in_pool) {
+void WantedBuffers::Add(void* data, uint64_t length, Place place) {
   buffers_.Add({.carried = {.buffer = data, .length = length},
                 .data = data,
-                .in_pool = in_pool,
+                .place = place,
                 .state = length == 0 ? State::kEnded : State::kWaiting});
 }
 
@@ -37,7 +37,12 @@ absl::Status WantedBuffers::OnOffer(const LocalFrame& offer) {
                      " buffers that nobody waits for"));
   }
   next_offer_ = offer.number + 1;
-  offers_.push_back({offer.number, offer.length, offer.address});
+  offers_.push_back({.number = offer.number,
+                     .length = offer.length,
+                     .address = offer.address,
+                     .lent = offer.kind == Kind::kLoan,
+                     .arena = offer.arena,
+                     .offset = offer.offset});
   return absl::OkStatus();
 }
 
@@ -48,7 +53,7 @@ absl::StatusOr<WantedBuffers::Step> WantedBuffers::NextStep(
   });
   if (copying_ > 0 || undecided_ == buffers_.end()) return Step();
   Entry& entry = buffers_.At(undecided_);
-  if (entry.from == 0) {
+  if (!entry.offer) {
     if (offers_.empty()) return Step();
     FERRY_RETURN_IF_ERROR(TakeOffer(entry));
   }
@@ -63,7 +68,7 @@ absl::Status WantedBuffers::TakeOffer(Entry& entry) {
         "local channel: the peer offers buffer ", offer.number, " of ",
         offer.length, " bytes, want ", undecided_, " of ", wanted));
   }
-  entry.from = offer.address;
+  entry.offer = offer;
   offers_.pop_front();
   return absl::OkStatus();
 }
@@ -71,17 +76,24 @@ absl::Status WantedBuffers::TakeOffer(Entry& entry) {
 WantedBuffers::Step WantedBuffers::StartOrGoOn(const absl::Status& pool,
                                                const absl::Status& vm) {
   Entry& entry = buffers_.At(undecided_);
-  if (entry.in_pool && pool.ok()) {
+  if (entry.place.lease && entry.offer->lent) {
+    entry.state = State::kCopying;
+    copied_to_ = undecided_;
+    copying_ = entry.carried.length;
+    return {.lease = Lease{entry.offer->arena, entry.offer->offset, entry.data,
+                           entry.carried.length}};
+  }
+  if (entry.place.pool && pool.ok()) {
     entry.state = State::kPlacing;
     return {.want = Open{undecided_, entry.data, entry.carried.length}};
   }
-  if (entry.in_pool) entry.carried.not_pool = pool;
+  if (entry.place.pool) entry.carried.not_pool = pool;
   if (vm.ok()) {
     entry.state = State::kCopying;
     copied_to_ = undecided_;
     copying_ = std::min(piece_bytes_, entry.carried.length - entry.arrived);
     return {.copy =
-                Copy{entry.from + entry.arrived,
+                Copy{entry.offer->address + entry.arrived,
                      static_cast<char*>(entry.data) + entry.arrived, copying_}};
   }
   entry.state = State::kStreaming;
@@ -114,7 +126,7 @@ absl::Status WantedBuffers::OnPlaced(const LocalFrame& placed) {
 absl::Status WantedBuffers::OnCannot(const LocalFrame& cannot) {
   FERRY_ASSIGN_OR_RETURN(Entry * entry, Placing(cannot));
   entry->state = State::kWaiting;
-  entry->in_pool = false;
+  entry->place.pool = false;
   entry->carried.not_pool = absl::FailedPreconditionError(cannot.reason);
   undecided_ = std::min(undecided_, cannot.number);
   return absl::OkStatus();
@@ -130,6 +142,24 @@ void WantedBuffers::ForEachOpenToPeer(
     const Entry& entry = buffers_.At(i);
     call({i, entry.data, entry.carried.length});
   }
+}
+
+LocalFrame WantedBuffers::OnLeased() {
+  copying_ = 0;
+  Entry& entry = buffers_.At(copied_to_);
+  entry.state = State::kEnded;
+  entry.carried.strategy = "lease";
+  return LocalFrame{.kind = Kind::kLeased,
+                    .number = copied_to_,
+                    .length = entry.carried.length};
+}
+
+void WantedBuffers::OnLeaseRefused(const absl::Status& why) {
+  copying_ = 0;
+  Entry& entry = buffers_.At(copied_to_);
+  entry.state = State::kWaiting;
+  entry.place.lease = false;
+  entry.carried.not_lease = absl::FailedPreconditionError(why.message());
 }
 
 std::optional<LocalFrame> WantedBuffers::OnCopied() {

@@ -16,9 +16,9 @@ namespace tensorferry {
 
 // The receiving direction of a local channel: pure, without I/O or threads.
 // Pairs offers with the buffers that wait for them and decides how the bytes of
-// each come: those that lie in a pool the peer is asked to copy there. Copies
-// run one at a time; the peer may be asked for several buffers ahead. Buffers
-// end in the order of Add.
+// each come: what is lent may stay where it is, and to those that lie in a pool
+// the peer is asked to copy. Copies run one at a time; the peer may be asked
+// for several buffers ahead. Buffers end in the order of Add.
 class WantedBuffers {
  public:
   // An honest peer may offer far ahead of what is wanted here, but not without
@@ -31,6 +31,13 @@ class WantedBuffers {
     void* to = nullptr;
     uint64_t length = 0;
   };
+  // What lies at `offset` of what the peer has lent at the place `arena`.
+  struct Lease {
+    uint8_t arena = 0;
+    uint64_t offset = 0;
+    void* to = nullptr;
+    uint64_t length = 0;
+  };
   // A buffer that the peer may write to.
   struct Open {
     uint64_t number = 0;
@@ -39,16 +46,21 @@ class WantedBuffers {
   };
   // At most one of them is set.
   struct Step {
+    std::optional<Lease> lease;        // then OnLeased or OnLeaseRefused
     std::optional<Open> want;          // to say WANT for, else OnCannot
     std::optional<Copy> copy;          // then OnCopied or OnCopyRefused
     std::optional<LocalFrame> answer;  // to write
-    bool empty() const { return !want && !copy && !answer; }
+    bool empty() const { return !lease && !want && !copy && !answer; }
+  };
+  // What can be done at the place of a buffer.
+  struct Place {
+    bool lease = false;  // memory of the peer's be put there
+    bool pool = false;   // the peer be let write there
   };
 
   explicit WantedBuffers(uint64_t piece_bytes) : piece_bytes_(piece_bytes) {}
 
-  // `in_pool`: the peer could be let write there.
-  void Add(void* data, uint64_t length, bool in_pool = false);
+  void Add(void* data, uint64_t length, Place place);
 
   // DATA_LOSS: the offers' numbers do not grow. RESOURCE_EXHAUSTED: too many.
   absl::Status OnOffer(const LocalFrame& offer);
@@ -58,6 +70,10 @@ class WantedBuffers {
   // offer is not for the buffer whose turn it is, or of another length.
   absl::StatusOr<Step> NextStep(const absl::Status& pool,
                                 const absl::Status& vm);
+  // What to tell the peer: LEASED.
+  LocalFrame OnLeased();
+  // It comes in another way. `why` is not OK.
+  void OnLeaseRefused(const absl::Status& why);
   // What to tell the peer: DONE after the last piece.
   std::optional<LocalFrame> OnCopied();
   // The copy counts as not begun.
@@ -82,18 +98,21 @@ class WantedBuffers {
 
  private:
   enum class State { kWaiting, kPlacing, kCopying, kStreaming, kEnded };
+  struct Offer {
+    uint64_t number = 0, length = 0, address = 0;
+    bool lent = false;
+    uint8_t arena = 0;  // if it is lent
+    uint64_t offset = 0;
+  };
   struct Entry {
     Carried carried;
     void* data = nullptr;
-    bool in_pool = false;
+    Place place;
     State state = State::kWaiting;
-    uint64_t from = 0;  // of the peer's memory; 0: its offer was not taken yet
+    std::optional<Offer> offer;  // that was taken
     uint64_t arrived = 0;
 
     bool ended() const { return state == State::kEnded; }
-  };
-  struct Offer {
-    uint64_t number = 0, length = 0, address = 0;
   };
 
   absl::Status TakeOffer(Entry& entry);
@@ -106,7 +125,7 @@ class WantedBuffers {
   uint64_t streaming_ = 0;   // no earlier one waits for DATA
   uint64_t next_offer_ = 0;  // no lower number may be offered
   std::deque<Offer> offers_;
-  uint64_t copying_ = 0;    // bytes being read from the peer's memory
+  uint64_t copying_ = 0;  // bytes being read from the peer's memory, or leased
   uint64_t copied_to_ = 0;  // the buffer that they are for
   uint64_t coming_ = 0;     // bytes being read from the stream
 };

@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/descriptor_budget.h"
 #include "base/status_macros.h"
 
 namespace tensorferry {
@@ -52,6 +53,36 @@ absl::Status Refused(const char* what, uint64_t nbytes) {
 absl::Status NotAnArena(const std::string& why) {
   return absl::InvalidArgumentError(
       absl::StrCat("the peer's arena is refused: ", why));
+}
+
+// Of a peer's memory, which has to be `nbytes` that are there and cannot be cut
+// short: its seals.
+absl::StatusOr<int> CheckPeers(const UniqueFd& descriptor, uint64_t nbytes) {
+  struct stat file = {};
+  struct statfs system = {};
+  if (fstat(descriptor.get(), &file) != 0 ||
+      fstatfs(descriptor.get(), &system) != 0) {
+    return NotAnArena(std::strerror(errno));
+  }
+  // Of huge pages that were set aside (hugetlbfs) there may be none left when
+  // it is written to, which would be a SIGBUS.
+  if (system.f_type != TMPFS_MAGIC) return NotAnArena("it is not of a memfd");
+  const int seals = fcntl(descriptor.get(), F_GET_SEALS);
+  if (seals < 0 || (seals & kSizeSeals) != kSizeSeals) {
+    return NotAnArena("it is not sealed against shrinking and growing");
+  }
+  if (nbytes == 0 || nbytes % kPageBytes != 0 ||
+      static_cast<uint64_t>(file.st_size) != nbytes) {
+    return NotAnArena(absl::StrCat("it has ", file.st_size, " bytes, want ",
+                                   nbytes, " in pages of ", kPageBytes));
+  }
+  // Or this process would be charged for them, at its first use of each. That
+  // they stay the peer does not promise, but where it is sealed against
+  // writing: see the header.
+  if (static_cast<uint64_t>(file.st_blocks) * kBlockBytes < nbytes) {
+    return NotAnArena("its pages were not made");
+  }
+  return seals;
 }
 
 // One small page each, then what the system makes of it: this works with huge
@@ -175,19 +206,23 @@ absl::StatusOr<Mapping> Mapping::Of(int descriptor, uint64_t nbytes) {
 }
 
 absl::StatusOr<std::unique_ptr<Arena>> Arena::Create(uint64_t number,
-                                                     uint64_t nbytes) {
+                                                     uint64_t nbytes,
+                                                     Peer peer) {
   UniqueFd descriptor(
       memfd_create("tensorferry", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!descriptor.valid()) return Refused("memfd_create", nbytes);
   if (ftruncate(descriptor.get(), nbytes) != 0) {
     return Refused("ftruncate", nbytes);
   }
-  if (fcntl(descriptor.get(), F_ADD_SEALS, kSizeSeals | F_SEAL_SEAL) != 0) {
-    return Refused("F_ADD_SEALS", nbytes);
-  }
   FERRY_ASSIGN_OR_RETURN(Mapping mapping,
                          Mapping::Of(descriptor.get(), nbytes));
   FERRY_RETURN_IF_ERROR(MakePages(descriptor.get(), mapping));
+  // Only the mapping that there is can be written to after F_SEAL_FUTURE_WRITE.
+  const int for_reading = peer == Peer::kReads ? F_SEAL_FUTURE_WRITE : 0;
+  if (fcntl(descriptor.get(), F_ADD_SEALS,
+            kSizeSeals | for_reading | F_SEAL_SEAL) != 0) {
+    return Refused("F_ADD_SEALS", nbytes);
+  }
   return std::unique_ptr<Arena>(
       new Arena(number, std::move(descriptor), std::move(mapping)));
 }
@@ -214,29 +249,7 @@ uint64_t Arena::Forks() { return Family::OfProcess().forks(); }
 
 absl::StatusOr<std::unique_ptr<PeerArena>> PeerArena::Map(UniqueFd descriptor,
                                                           uint64_t nbytes) {
-  struct stat file = {};
-  struct statfs system = {};
-  if (fstat(descriptor.get(), &file) != 0 ||
-      fstatfs(descriptor.get(), &system) != 0) {
-    return NotAnArena(std::strerror(errno));
-  }
-  // Of huge pages that were set aside (hugetlbfs) there may be none left when
-  // it is written to, which would be a SIGBUS.
-  if (system.f_type != TMPFS_MAGIC) return NotAnArena("it is not of a memfd");
-  const int seals = fcntl(descriptor.get(), F_GET_SEALS);
-  if (seals < 0 || (seals & kSizeSeals) != kSizeSeals) {
-    return NotAnArena("it is not sealed against shrinking and growing");
-  }
-  if (nbytes == 0 || nbytes % kPageBytes != 0 ||
-      static_cast<uint64_t>(file.st_size) != nbytes) {
-    return NotAnArena(absl::StrCat("it has ", file.st_size, " bytes, want ",
-                                   nbytes, " in pages of ", kPageBytes));
-  }
-  // Or this process would be charged for them, at its first write to each. That
-  // they stay the peer does not promise: see the header.
-  if (static_cast<uint64_t>(file.st_blocks) * kBlockBytes < nbytes) {
-    return NotAnArena("its pages were not made");
-  }
+  FERRY_RETURN_IF_ERROR(CheckPeers(descriptor, nbytes).status());
   absl::StatusOr<Mapping> mapping = Mapping::Of(descriptor.get(), nbytes);
   // Sealed against writing, or not open for it.
   if (absl::IsFailedPrecondition(mapping.status())) {
@@ -245,6 +258,36 @@ absl::StatusOr<std::unique_ptr<PeerArena>> PeerArena::Map(UniqueFd descriptor,
   FERRY_RETURN_IF_ERROR(mapping.status());
   madvise(mapping->data(), nbytes, MADV_DONTFORK);
   return std::unique_ptr<PeerArena>(new PeerArena(*std::move(mapping)));
+}
+
+absl::StatusOr<std::shared_ptr<const LentArena>> LentArena::Take(
+    UniqueFd descriptor, uint64_t nbytes) {
+  FERRY_ASSIGN_OR_RETURN(const int seals, CheckPeers(descriptor, nbytes));
+  if ((seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) == 0) {
+    return NotAnArena("it is not sealed against writing");
+  }
+  // It is open already; whether there are others left.
+  FERRY_RETURN_IF_ERROR(DescriptorBudget::OfProcess()
+                            .Take(0, "an arena that a peer lends")
+                            .status());
+  return std::shared_ptr<const LentArena>(
+      new LentArena(std::move(descriptor), nbytes));
+}
+
+absl::Status LentArena::MapAt(std::byte* data, uint64_t nbytes,
+                              uint64_t offset) const {
+  if (offset % kPageBytes != 0 || offset > nbytes_ ||
+      nbytes > nbytes_ - offset) {
+    return NotAnArena(absl::StrCat(nbytes, " bytes at ", offset, " of ",
+                                   nbytes_, " are to be read"));
+  }
+  const uint64_t pages = (nbytes + kPageBytes - 1) & ~(kPageBytes - 1);
+  if (mmap(data, pages, PROT_READ | PROT_WRITE,
+           MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, descriptor_.get(),
+           static_cast<off_t>(offset)) == MAP_FAILED) {
+    return Refused("mmap", nbytes);
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace tensorferry

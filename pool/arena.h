@@ -38,9 +38,9 @@ class Mapping {
   uint64_t nbytes_ = 0;
 };
 
-// Memory that a peer can be given to write into: a memfd, mapped, with all its
-// pages made, huge ones where the system gives them. It is sealed at its size,
-// so that nobody who has the descriptor can cut it short under us.
+// Memory that a peer can be given: a memfd, mapped, with all its pages made,
+// huge ones where the system gives them. It is sealed at its size, so that
+// nobody who has the descriptor can cut it short under us.
 // Immutable; any thread.
 //
 // A child after fork reads what is in it, and what it writes there is its own.
@@ -49,18 +49,24 @@ class Mapping {
 // writes.
 class Arena {
  public:
+  // What a peer that has the descriptor may do: write there, too, or read and
+  // nothing else, for which it is sealed.
+  enum class Peer { kWrites, kReads };
+
   // `nbytes` is a multiple of kPageBytes and not 0. Blocks while the system
   // makes the pages, 0.2 s/GiB; on a machine with several memory nodes they are
   // those of the calling thread's.
   // RESOURCE_EXHAUSTED: memory, descriptors or mappings.
   // FAILED_PRECONDITION: the system has no memfd with seals.
-  static absl::StatusOr<std::unique_ptr<Arena>> Create(uint64_t number,
-                                                       uint64_t nbytes);
+  static absl::StatusOr<std::unique_ptr<Arena>> Create(
+      uint64_t number, uint64_t nbytes, Peer peer = Peer::kWrites);
   // The pages go back to the system though a peer has them mapped, unless this
-  // process has forked since Create: a child may read them.
+  // process has forked since Create: a child may read them. With Peer::kReads
+  // they stay for as long as the peer has them.
   ~Arena();
 
   // The same for whole pages that nobody here reads any more; says whether.
+  // Never with Peer::kReads.
   bool GiveBackPages(uint64_t offset, uint64_t nbytes) const;
 
   // How often this process has forked since its first arena. What lay in one
@@ -102,6 +108,32 @@ class PeerArena {
   explicit PeerArena(Mapping mapping) : mapping_(std::move(mapping)) {}
 
   const Mapping mapping_;
+};
+
+// A peer's arena, to be read (Arena::Peer::kReads). Immutable; any thread. The
+// peer writes it at any time. A child after fork that has it sees that too.
+class LentArena {
+ public:
+  // INVALID_ARGUMENT: what was sent is not memory of `nbytes` that is there,
+  // sealed against shrinking, growing and writing: what could be taken away
+  // while it is read would be a SIGBUS. RESOURCE_EXHAUSTED: descriptors.
+  static absl::StatusOr<std::shared_ptr<const LentArena>> Take(
+      UniqueFd descriptor, uint64_t nbytes);
+
+  // Puts the bytes from `offset` on in the place of the pages that [data, data
+  // + nbytes) lies in. A page that is written to becomes this process's own,
+  // and the peer never sees that. `data` and `offset` begin a page.
+  // INVALID_ARGUMENT: not in the arena. RESOURCE_EXHAUSTED: too many mappings.
+  absl::Status MapAt(std::byte* data, uint64_t nbytes, uint64_t offset) const;
+
+  uint64_t nbytes() const { return nbytes_; }
+
+ private:
+  LentArena(UniqueFd descriptor, uint64_t nbytes)
+      : descriptor_(std::move(descriptor)), nbytes_(nbytes) {}
+
+  const UniqueFd descriptor_;
+  const uint64_t nbytes_;
 };
 
 }  // namespace tensorferry

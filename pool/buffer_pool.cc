@@ -101,7 +101,7 @@ absl::StatusOr<BufferPool::Shelf> BufferPool::MakeArena(uint64_t for_block) {
       const DescriptorBudget::Claim claim,
       DescriptorBudget::OfProcess().Take(1, "an arena of the pool"));
   FERRY_ASSIGN_OR_RETURN(std::unique_ptr<Arena> arena,
-                         Arena::Create(number, nbytes));
+                         Arena::Create(number, nbytes, options_.peer));
   // Blocks hold the arena, and it its charge.
   auto give_back = [charge](Arena* made) mutable {
     delete made;
@@ -152,13 +152,13 @@ void BufferPool::GiveBack(uintptr_t address, bool a_child_has_it) {
     block.mapped() = PageUp(block.mapped());
     // The next message must not appear in what the child took with it.
     if (shelf.retired || a_child_has_it) {
-      unused = Retire(found->first);
+      unused = RetireArena(found->first);
       unused.spans.insert(std::move(block));
     } else if (!CatchExceptions("a pool", [&] {
                   mu_.AssertHeld();
                   free_.Add(address, block.mapped());
                 }).ok()) {
-      unused = Retire(found->first);  // no memory to remember it by
+      unused = RetireArena(found->first);  // no memory to remember it by
     }
     if (shelf.blocks.empty()) {
       shelf.idle_since = options_.clock->Now();
@@ -170,7 +170,7 @@ void BufferPool::GiveBack(uintptr_t address, bool a_child_has_it) {
   Drop(unused);
 }
 
-BufferPool::UnusedPages BufferPool::Retire(uintptr_t arena) {
+BufferPool::UnusedPages BufferPool::RetireArena(uintptr_t arena) {
   Shelf& shelf = shelves_.at(arena);
   shelf.retired = true;
   return {shelf.arena, shelf.charge,
@@ -222,11 +222,22 @@ absl::Status BufferPool::Fence(void* data, uint64_t nbytes) {
     absl::MutexLock lock(&mu_);
     const auto found = Find(data, nbytes);
     if (found == shelves_.end() || nbytes == 0) return absl::OkStatus();
-    unused = Retire(found->first);
+    unused = RetireArena(found->first);
   }
   absl::Status replaced = ReplacePages(data, nbytes);
   Drop(unused);
   return replaced;
+}
+
+void BufferPool::Retire(const void* data) {
+  UnusedPages unused;
+  {
+    absl::MutexLock lock(&mu_);
+    const auto found = Find(data, 1);
+    if (found == shelves_.end()) return;
+    unused = RetireArena(found->first);
+  }
+  Drop(unused);
 }
 
 void BufferPool::Trim() {

@@ -24,6 +24,8 @@ namespace tensorferry {
 
 struct BufferPoolOptions {
   std::shared_ptr<PoolBudget> budget;  // shared with other pools; required
+  // What peers that are shown its arenas may do.
+  Arena::Peer peer = Arena::Peer::kWrites;
   // The largest that several blocks share; a larger block has an arena of its
   // own, of just its pages. The first arenas are smaller (see Take).
   uint64_t arena_bytes = uint64_t{64} << 20;
@@ -32,9 +34,9 @@ struct BufferPoolOptions {
   const Clock* clock = Clock::Real();
 };
 
-// Memory to receive into, ready to be written to: its pages were made before,
-// which costs more than the copy that fills them. One pool for each session:
-// a peer that was given an arena can write anywhere in it.
+// Memory that is ready to be written to: its pages were made before, which
+// costs more than the copy that fills them. To receive into there is one pool
+// for each session: a peer that was given an arena can write anywhere in it.
 //
 // Any thread. Blocks outlive the pool. In a child after fork they can be read
 // and written as before (see Arena); there, giving one back does nothing.
@@ -70,10 +72,11 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
   // takes them before.
   bool HasFree(uint64_t nbytes) const;
 
-  // Where the peer may be let write [data, data + nbytes), which a fence can
-  // undo: in whole pages of one block, of which the last may be cut by the
-  // block's end. nullopt: it lies otherwise, in no block, or in an arena that
-  // is retired. Takes well under a microsecond.
+  // Where the peer may be let write (or read, with Arena::Peer::kReads) [data,
+  // data + nbytes), which a fence can undo: in whole pages of one block, of
+  // which the last may be cut by the block's end. nullopt: it lies otherwise,
+  // in no block, or in an arena that is retired. Takes well under a
+  // microsecond.
   std::optional<Place> PlaceOf(const void* data, uint64_t nbytes) const;
 
   // The peer may write to [data, data + nbytes) although it should not any
@@ -85,6 +88,10 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
   // RESOURCE_EXHAUSTED: the system has no pages or mappings; the arena is
   // retired all the same.
   absl::Status Fence(void* data, uint64_t nbytes);
+
+  // The peer may read what the arena of `data` has for as long as it likes: no
+  // block is taken from it any more. Does nothing outside of arenas.
+  void Retire(const void* data);
 
   // Gives arenas back to the system that have been without blocks for as long
   // as options.idle. Takes milliseconds where much is given back.
@@ -147,7 +154,7 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void GiveBack(uintptr_t address, bool a_child_has_it);
   // What it returns has to go to Drop, after the lock.
-  UnusedPages Retire(uintptr_t arena) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  UnusedPages RetireArena(uintptr_t arena) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   static void Drop(const UnusedPages& pages);
   // Those idle since then or longer, until they are as many bytes.
   void DropIdle(absl::Time idle_since, uint64_t nbytes);

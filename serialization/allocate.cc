@@ -1,5 +1,6 @@
 #include "serialization/allocate.h"
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 
@@ -145,10 +146,13 @@ absl::Status Allocator::Fill() {
 
 absl::StatusOr<c10::DataPtr> Allocator::Memory(int buffer) {
   Region& region = result_.regions_[buffer];
-  FERRY_ASSIGN_OR_RETURN(
-      c10::DataPtr memory,
-      region.converter->AllocateToReceive(region.nbytes, region.device(),
-                                          region.stream, options_.source));
+  const bool apart =
+      std::binary_search(options_.apart.begin(), options_.apart.end(),
+                         static_cast<uint32_t>(buffer));
+  FERRY_ASSIGN_OR_RETURN(c10::DataPtr memory,
+                         region.converter->AllocateToReceive(
+                             region.nbytes, region.device(), region.stream,
+                             apart ? options_.source_apart : options_.source));
   region.data = static_cast<std::byte*>(memory.get());
   return memory;
 }

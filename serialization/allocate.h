@@ -1,6 +1,9 @@
 #ifndef TENSORFERRY_SERIALIZATION_ALLOCATE_H_
 #define TENSORFERRY_SERIALIZATION_ALLOCATE_H_
 
+#include <cstdint>
+#include <vector>
+
 #include "absl/status/statusor.h"
 #include "base/limits.h"
 #include "serialization/buffers.h"
@@ -15,7 +18,10 @@ struct AllocateOptions {
   Destination into;
   Limits limits;
   StreamSet streams;
-  BufferSource* source = nullptr;                 // null: libtorch's allocator
+  BufferSource* source = nullptr;  // null: libtorch's allocator
+  // Buffers, in growing order, that have a source of their own.
+  std::vector<uint32_t> apart;
+  BufferSource* source_apart = nullptr;
   const ConverterRegistry* converters = nullptr;  // null: the global one
 };
 

@@ -2,6 +2,7 @@
 
 #include <xxhash.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -52,14 +53,18 @@ bool HasBytesToDigest(const Manifest& manifest, DigestScope scope) {
 
 std::vector<uint64_t> DigestOf(const Manifest& manifest,
                                const std::vector<Region>& regions,
-                               DigestScope scope) {
+                               DigestScope scope, Undigested undigested) {
   std::vector<uint64_t> digests;
   digests.reserve(manifest.storage_count() + 1);
   for (int s = 0; s < manifest.storage_count(); ++s) {
-    const Region& region = regions[manifest.storage_buffer(s)];
-    const bool wanted = region.device().is_cpu() &&
-                        (scope == DigestScope::kDevicesToo ||
-                         IsOnHosts(manifest, static_cast<size_t>(s)));
+    const int buffer = manifest.storage_buffer(s);
+    const Region& region = regions[buffer];
+    const bool wanted =
+        region.device().is_cpu() &&
+        !std::binary_search(undigested.begin(), undigested.end(),
+                            static_cast<uint32_t>(buffer)) &&
+        (scope == DigestScope::kDevicesToo ||
+         IsOnHosts(manifest, static_cast<size_t>(s)));
     digests.push_back(wanted
                           ? DigestOfBytes(region.data + manifest.storage_at(s),
                                           manifest.storage_nbytes(s))

@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "serialization/buffers.h"
 
 namespace tensorferry {
@@ -14,6 +15,9 @@ namespace tensorferry {
 // Which storages have a digest: those that both sides have in host memory, or
 // also those that one of them has on a device.
 enum class DigestScope { kHost, kDevicesToo };
+
+// Buffers, in growing order, that are out of any scope.
+using Undigested = absl::Span<const uint32_t>;
 
 // Whether a message has bytes in this scope: else digesting it takes no time.
 bool HasBytesToDigest(const Manifest& manifest, DigestScope scope);
@@ -24,7 +28,7 @@ bool HasBytesToDigest(const Manifest& manifest, DigestScope scope);
 // Reads every byte: belongs on an Executor, not on a loop.
 std::vector<uint64_t> DigestOf(const Manifest& manifest,
                                const std::vector<Region>& regions,
-                               DigestScope scope);
+                               DigestScope scope, Undigested undigested = {});
 
 // The scope in which `digests` were computed.
 DigestScope ScopeOf(const Manifest& manifest,

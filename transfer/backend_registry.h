@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,10 +14,10 @@
 #include "absl/synchronization/mutex.h"
 #include "base/executor.h"
 #include "channel/local_channel.h"
+#include "pool/buffer_pool.h"
+#include "pool/lease_space.h"
 
 namespace tensorferry {
-
-class BufferPool;
 
 // What a channel gets of the session that it is made for. All of it outlives
 // the channel.
@@ -25,6 +26,13 @@ struct ChannelEnvironment {
   Executor* loop = nullptr;    // where the session lives
   // The session's memory to receive into; null: it has none of its own.
   std::shared_ptr<BufferPool> pool;
+  // On the loop: where in an arena that the peer may be given a buffer lies, to
+  // be read there; nullopt: it is not lent. And where what the peer lends may
+  // be put.
+  std::function<std::optional<BufferPool::Place>(const void* data,
+                                                 uint64_t nbytes)>
+      lent;
+  std::shared_ptr<const LeaseSpace> leases;
   // On the loop: how a buffer was moved; that what may touch a buffer begins
   // (a copy on the copier, an operation of a channel that sessions share) or
   // has ended, but for a peer that was asked to write to the pool, which is

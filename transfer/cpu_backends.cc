@@ -19,6 +19,8 @@ std::shared_ptr<tensorpipe::channel::Context> MakeLocal(
                          .write = WriteWithDescriptor,
                          .take = TakeDescriptor};
   options.pool = environment.pool;
+  options.lent = environment.lent;
+  options.leases = environment.leases;
   options.on_carried = environment.on_carried;
   options.on_copy = environment.on_copy;
   options.on_wedged = environment.on_wedged;

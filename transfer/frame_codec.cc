@@ -102,6 +102,7 @@ struct Encoder {
     header.set_manifest(in.manifest);
     header.set_is_inline(in.is_inline);
     header.mutable_digests()->Add(in.digests.begin(), in.digests.end());
+    header.mutable_lent()->Add(in.lent.begin(), in.lent.end());
     if (in.envelope.kind == Envelope::Kind::kMessage) return;
     wire::Envelope& envelope = *header.mutable_envelope();
     envelope.set_kind(static_cast<uint32_t>(in.envelope.kind));
@@ -113,6 +114,7 @@ struct Encoder {
 
   void operator()(const GrantFrame& in) {
     out.mutable_grant()->set_operation(in.operation);
+    out.mutable_grant()->set_leases(in.leases);
   }
   void operator()(const RefuseFrame& in) {
     out.mutable_refuse()->set_operation(in.operation);
@@ -134,6 +136,10 @@ struct Encoder {
   void operator()(const CancelFrame& in) {
     out.mutable_cancel()->set_operation(in.operation);
     ToWire(in.status, out.mutable_cancel()->mutable_status());
+  }
+  void operator()(const ReturnedFrame& in) {
+    out.mutable_returned()->mutable_operations()->Add(in.operations.begin(),
+                                                      in.operations.end());
   }
   void operator()(const ReopenFrame& in) {
     out.mutable_reopen()->set_lane(in.lane);
@@ -242,12 +248,13 @@ absl::StatusOr<Frame> Decode(wire::Header& in, const Limits& limits) {
   header.manifest = std::move(*in.mutable_manifest());
   header.is_inline = in.is_inline();
   header.digests.assign(in.digests().begin(), in.digests().end());
+  header.lent.assign(in.lent().begin(), in.lent().end());
   return header;
 }
 
 absl::StatusOr<Frame> Decode(const wire::Grant& in) {
   FERRY_RETURN_IF_ERROR(CheckOperation("grant.operation", in.operation()));
-  return GrantFrame{in.operation()};
+  return GrantFrame{in.operation(), in.leases()};
 }
 
 absl::StatusOr<Frame> Decode(const wire::Refuse& in) {
@@ -300,6 +307,15 @@ absl::StatusOr<Frame> Decode(const wire::Reject& in) {
   return reject;
 }
 
+absl::StatusOr<Frame> Decode(const wire::Returned& in) {
+  ReturnedFrame returned;
+  for (const uint64_t operation : in.operations()) {
+    FERRY_RETURN_IF_ERROR(CheckOperation("returned.operations", operation));
+    returned.operations.push_back(operation);
+  }
+  return returned;
+}
+
 // The digests are at most one for each storage, and those are bounded by the
 // tensors: up to three storages each, and the payload.
 size_t MaxDigests(const Limits& limits) {
@@ -308,15 +324,16 @@ size_t MaxDigests(const Limits& limits) {
 
 // Sent again are at most all bodies, each with two numbers of five bytes. A
 // body begins when the one before has all the pieces that it may, or the two
-// hold more than one may (CutIntoBodies).
+// hold more than one may, or, once, with what is lent (CutIntoBodies).
 uint64_t MaxAgainBytes(const Limits& limits) {
   const uint64_t most = 3 * (limits.message_bytes / kPieceBytes + 1) +
-                        MaxDigests(limits) / kMaxPiecesInBody;
+                        MaxDigests(limits) / kMaxPiecesInBody + 1;
   return 10 * most;
 }
 
 uint64_t MaxHeaderBytes(const Limits& limits) {
-  return kMaxRest + limits.manifest_bytes + MaxDigests(limits) * 8;
+  // A digest for each storage, and the number of a buffer, of five bytes.
+  return kMaxRest + limits.manifest_bytes + MaxDigests(limits) * (8 + 5);
 }
 
 uint64_t MaxTrailerBytes(const Limits& limits) {
@@ -412,6 +429,8 @@ absl::StatusOr<Frame> DecodeFrame(absl::string_view bytes,
       return Decode(in.reopen());
     case wire::Frame::kReject:
       return Decode(in.reject());
+    case wire::Frame::kReturned:
+      return Decode(in.returned());
     case wire::Frame::KIND_NOT_SET:
       break;
   }

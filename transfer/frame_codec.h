@@ -46,10 +46,12 @@ struct HeaderFrame {
   bool is_inline = false;
   Envelope envelope;
   std::vector<uint64_t> digests;
+  std::vector<uint32_t> lent;  // buffers, in growing order
 };
 
 struct GrantFrame {
   uint64_t operation = 0;
+  bool leases = false;  // what is lent
 };
 
 struct RefuseFrame {
@@ -81,9 +83,14 @@ struct RejectFrame {
   absl::Status status;
 };
 
-using Frame =
-    std::variant<HelloFrame, HeaderFrame, GrantFrame, RefuseFrame, TrailerFrame,
-                 AckFrame, CancelFrame, ReopenFrame, RejectFrame>;
+struct ReturnedFrame {
+  static constexpr size_t kMost = 4096;  // operations
+  std::vector<uint64_t> operations;
+};
+
+using Frame = std::variant<HelloFrame, HeaderFrame, GrantFrame, RefuseFrame,
+                           TrailerFrame, AckFrame, CancelFrame, ReopenFrame,
+                           RejectFrame, ReturnedFrame>;
 
 // In front of the pieces on a body lane.
 struct BodyTag {

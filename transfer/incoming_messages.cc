@@ -53,6 +53,21 @@ absl::Status WrongLength(absl::string_view what, uint64_t got, uint64_t want) {
       absl::StrCat(what, ": ", got, " bytes, want ", want));
 }
 
+absl::Status CheckLent(const Manifest& manifest,
+                       const std::vector<uint32_t>& lent) {
+  for (size_t i = 0; i < lent.size(); ++i) {
+    const bool grows = i == 0 || lent[i - 1] < lent[i];
+    if (!grows || lent[i] >= static_cast<uint32_t>(manifest.buffer_count()) ||
+        !manifest.buffer_source(lent[i]).is_cpu() ||
+        !manifest.buffer_target(lent[i]).is_cpu()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "buffer ", lent[i], " cannot be lent: not one of ",
+          manifest.buffer_count(), " of the host's memory, in growing order"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 // No memory is needed but what the user gave.
 bool AllInPlace(const Manifest& manifest,
                 const std::vector<at::Tensor>& given) {
@@ -66,6 +81,14 @@ uint64_t TotalOf(const tensorpipe::Descriptor& descriptor) {
   uint64_t total = 0;
   for (const auto& tensor : descriptor.tensors) total += tensor.length;
   return total;
+}
+
+bool FitsIn(uint64_t room, const tensorpipe::Descriptor& descriptor) {
+  for (const auto& tensor : descriptor.tensors) {
+    if (tensor.length > room) return false;
+    room -= tensor.length;
+  }
+  return true;
 }
 
 // A region for each device of the tensors to receive into, on the stream that
@@ -127,7 +150,7 @@ void IncomingMessages::Do(ReceiveAction& action) {
     case ReceiveAction::Kind::kAllocate:
       return AllocateMemory(action);
     case ReceiveAction::Kind::kGrant:
-      return host_->lanes->SendFrame(GrantFrame{action.operation});
+      return Grant(action.operation);
     case ReceiveAction::Kind::kRefuse:
       return host_->lanes->SendFrame(
           RefuseFrame{action.operation, std::move(action.status)});
@@ -206,7 +229,9 @@ absl::Status IncomingMessages::Describe(const HeaderFrame& frame,
     }
     return absl::OkStatus();
   }
-  message.cut = BodiesOf(manifest, rules.piece_bytes);
+  FERRY_RETURN_IF_ERROR(CheckLent(manifest, frame.lent));
+  message.lent = frame.lent;
+  message.cut = BodiesOf(manifest, rules.piece_bytes, message.lent);
   if (!message.cut.bodies.empty()) return absl::OkStatus();
   return absl::InvalidArgumentError("a message without bytes is not inline");
 }
@@ -226,7 +251,7 @@ void IncomingMessages::OnHeader(HeaderFrame frame, std::string inline_bytes) {
   header.kind = frame.envelope.kind;
   header.call = frame.envelope.call;
   header.is_inline = frame.is_inline;
-  header.may_be_eager = AllOnHost(message->manifest);
+  header.may_be_eager = AllOnHost(message->manifest) && message->lent.empty();
   header.nbytes = message->manifest.BytesOnWire();
   header.manifest_nbytes = frame.manifest.size();
   message->is_inline = frame.is_inline;
@@ -310,17 +335,27 @@ LinkHost::Weight IncomingMessages::WeightOfAllocation(
       AllOnDevices(manifest)
           ? !given.empty()
           : AllOnHost(manifest) &&
-                (AllInPlace(manifest, given) || HasAtOnce(manifest));
+                (AllInPlace(manifest, given) || HasAtOnce(message));
   return is_there && manifest.tensor_count() <= kFewTensors
              ? LinkHost::Weight::kLight
              : LinkHost::Weight::kHeavy;
 }
 
-bool IncomingMessages::HasAtOnce(const Manifest& manifest) const {
-  const uint64_t nbytes = manifest.BytesOnWire();
+bool IncomingMessages::HasAtOnce(const Message& message) const {
+  const Manifest& manifest = message.manifest;
+  const uint64_t leased = message.leases ? BytesOf(manifest, message.lent) : 0;
+  const uint64_t nbytes = manifest.BytesOnWire() - leased;
   if (nbytes <= host_->quick_bytes) return true;
   return host_->pool != nullptr && !HasCheckedValues(manifest) &&
          host_->pool->HasFree(nbytes + kFewTensors * kPageBytes);
+}
+
+// After so many leading bodies.
+uint64_t IncomingMessages::BytesToDigest(const Message& message,
+                                         uint32_t digested) {
+  const BodyCut& cut = message.cut;
+  const size_t end = message.leases ? cut.first_lent : cut.bodies.size();
+  return BytesOf(cut, digested, static_cast<uint32_t>(end));
 }
 
 // What is heavy is to digest and to copy on the host.
@@ -333,9 +368,7 @@ LinkHost::Weight IncomingMessages::WeightOfDelivery(const Message& message,
       HasBytesToDigest(manifest, ScopeOf(manifest, message.digests));
   const bool few = message.is_inline ||
                    (AllOnHost(manifest) &&
-                    BytesOf(message.cut, digested,
-                            static_cast<uint32_t>(message.cut.bodies.size())) <=
-                        LinkHost::kFewBytes);
+                    BytesToDigest(message, digested) <= LinkHost::kFewBytes);
   bool light = manifest.tensor_count() <= kFewTensors && (few || !digests);
   if (!AllOnDevices(manifest)) {
     const bool in_place =
@@ -353,10 +386,18 @@ LinkHost::Weight IncomingMessages::WeightOfDelivery(const Message& message,
 void IncomingMessages::AllocateMemory(const ReceiveAction& action) {
   std::shared_ptr<Message> message = messages_.at(action.operation);
   Receiving& receiving = *receivings_.at(action.receive);
+  message->leases = MayLease(*message, receiving);
+  std::shared_ptr<LeasedMemory> leased;
+  AllocateOptions wishes = TakeOptions(receiving, *message);
+  if (message->leases) {
+    leased = MemoryToLease(action.operation);
+    wishes.apart = message->lent;
+    wishes.source_apart = leased.get();
+  }
   host_->Work(
       WeightOfAllocation(*message, receiving),
-      [this, id = action.operation, message,
-       options = TakeOptions(receiving, *message)] {
+      [this, id = action.operation, message, leased,
+       options = std::move(wishes)] {
         auto buffers = std::make_shared<absl::StatusOr<ReadBuffers>>(
             Allocate(message->manifest, options));
         return LinkHost::Afterwards{
@@ -367,6 +408,48 @@ void IncomingMessages::AllocateMemory(const ReceiveAction& action) {
             },
             nullptr};
       });
+}
+
+// ---- leases
+
+// Values that were checked must not change after that, as they may there.
+bool IncomingMessages::MayLease(const Message& message,
+                                const Receiving& receiving) const {
+  return receiving.options.leases && !message.lent.empty() &&
+         receiving.options.into.tensors.empty() &&
+         !HasCheckedValues(message.manifest);
+}
+
+std::shared_ptr<LeasedMemory> IncomingMessages::MemoryToLease(
+    OperationId id) const {
+  return std::make_shared<LeasedMemory>(
+      host_->leases, [this, id, post = host_->PostWhileThere()] {
+        auto* const self = const_cast<IncomingMessages*>(this);
+        post([self, id] { self->OnReturned(id); });
+      });
+}
+
+void IncomingMessages::Grant(OperationId id) {
+  const bool leases = messages_.at(id)->leases;
+  if (leases) leased_.insert(id);
+  host_->lanes->SendFrame(GrantFrame{id, leases});
+}
+
+// Nothing is left here of what was lent, or never was anything.
+void IncomingMessages::OnReturned(OperationId id) {
+  if (leased_.erase(id) == 0) return;  // it was not granted
+  if (returned_.empty()) host_->Later([this] { TellOfReturned(); });
+  returned_.push_back(id);
+}
+
+// Together: there may be as many as the peer's memory has room for.
+void IncomingMessages::TellOfReturned() {
+  std::vector<uint64_t> all = std::exchange(returned_, {});
+  for (size_t begin = 0; begin < all.size(); begin += ReturnedFrame::kMost) {
+    const size_t end = std::min(all.size(), begin + ReturnedFrame::kMost);
+    host_->lanes->SendFrame(
+        ReturnedFrame{{all.begin() + begin, all.begin() + end}});
+  }
 }
 
 // ---- bodies
@@ -407,16 +490,15 @@ absl::Status IncomingMessages::CheckBody(
 // The bounds that hold for every body, also for one that is dropped.
 absl::Status IncomingMessages::CheckAnyBody(
     const tensorpipe::Descriptor& descriptor) const {
-  uint64_t most = host_->rules.piece_bytes;
-  bool good = descriptor.payloads.empty() && !descriptor.tensors.empty() &&
-              descriptor.tensors.size() <= kMaxPiecesInBody;
-  uint64_t room = most;
-  for (const auto& tensor : descriptor.tensors) {
-    good = good && tensor.length <= room && tensor.targetDevice.has_value();
-    if (!good) break;
-    room -= tensor.length;
+  const uint64_t most = host_->rules.piece_bytes;
+  const bool have_targets = std::all_of(
+      descriptor.tensors.begin(), descriptor.tensors.end(),
+      [](const auto& tensor) { return tensor.targetDevice.has_value(); });
+  if (descriptor.payloads.empty() && !descriptor.tensors.empty() &&
+      descriptor.tensors.size() <= kMaxPiecesInBody && have_targets &&
+      FitsIn(most, descriptor)) {
+    return absl::OkStatus();
   }
-  if (good) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
       "the peer broke the transfer protocol: a body of ",
       descriptor.tensors.size(), " pieces and ", descriptor.payloads.size(),
@@ -489,9 +571,12 @@ absl::StatusOr<tensorpipe::Buffer> IncomingMessages::TakeDeviceMemory(
 absl::StatusOr<tensorpipe::Allocation> IncomingMessages::Place(
     const ReceiveAction& action, const tensorpipe::Descriptor& descriptor,
     Aside& aside) const {
-  FERRY_RETURN_IF_ERROR(CheckAnyBody(descriptor));
-  if (action.place == BodyPlace::kSink) return PlaceAside(descriptor, aside);
+  if (action.place == BodyPlace::kSink) {
+    FERRY_RETURN_IF_ERROR(CheckAnyBody(descriptor));
+    return PlaceAside(descriptor, aside);
+  }
   const Message& message = *messages_.at(action.operation);
+  if (message.lent.empty()) FERRY_RETURN_IF_ERROR(CheckAnyBody(descriptor));
   FERRY_RETURN_IF_ERROR(CheckBody(descriptor, message, action.body));
   return action.place == BodyPlace::kRegion
              ? PlaceInRegions(message, action.body)
@@ -517,6 +602,16 @@ absl::Status IncomingMessages::CheckPath(
 void IncomingMessages::ReadBody(const ReceiveAction& action) {
   const tensorpipe::Descriptor& descriptor =
       host_->lanes->described(action.lane);
+  if (action.place == BodyPlace::kSink &&
+      !FitsIn(host_->rules.piece_bytes, descriptor)) {
+    // Of what was lent to a message that is over: to read it takes memory, and
+    // with its lane it is over, too.
+    host_->lanes->Reset(
+        action.lane, action.generation,
+        absl::CancelledError("ended instead of reading what is not wanted"));
+    host_->Later([this, action] { OnBodyRead(action, {}, 0, {}, false); });
+    return;
+  }
   Aside aside;
   absl::StatusOr<tensorpipe::Allocation> allocation =
       Place(action, descriptor, aside);
@@ -629,7 +724,7 @@ std::vector<uint64_t> IncomingMessages::DigestsOf(Delivery& delivery) const {
   const bool copied = !delivery.copies->regions.empty();
   return DigestOf(
       manifest, copied ? delivery.copies->regions : message.buffers->regions(),
-      ScopeOf(manifest, message.digests));
+      ScopeOf(manifest, message.digests), message.undigested());
 }
 
 absl::StatusOr<Received> IncomingMessages::Verify(Delivery& delivery) const {

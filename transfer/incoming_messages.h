@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@
 #include "serialization/buffers.h"
 #include "serialization/digest.h"
 #include "transfer/frame_codec.h"
+#include "transfer/leased_memory.h"
 #include "transfer/link.h"
 #include "transfer/link_host.h"
 #include "transfer/path_tally.h"
@@ -69,6 +71,8 @@ class IncomingMessages {
     Envelope envelope;
     bool is_inline = false;
     std::string inline_bytes;
+    std::vector<uint32_t> lent;  // buffers, of which the receiver has a lease
+    bool leases = false;         // if it takes it
     BodyCut cut;
     std::optional<ReadBuffers> buffers;
     StagedBodies staged;            // by body
@@ -77,6 +81,9 @@ class IncomingMessages {
     std::unique_ptr<ArrivalDigest> arrived;
     PathTally paths;
 
+    Undigested undigested() const {
+      return leases ? Undigested(lent) : Undigested();
+    }
     const Manifest& described() const {
       return buffers ? buffers->manifest() : manifest;
     }
@@ -110,6 +117,11 @@ class IncomingMessages {
                                     const Receiving& receiving,
                                     uint32_t digested) const;
   void AllocateMemory(const ReceiveAction& action);
+  bool MayLease(const Message& message, const Receiving& receiving) const;
+  std::shared_ptr<LeasedMemory> MemoryToLease(OperationId id) const;
+  void Grant(OperationId id);
+  void OnReturned(OperationId id);
+  void TellOfReturned();
   void ReadBody(const ReceiveAction& action);
   absl::Status CheckBody(const tensorpipe::Descriptor& descriptor,
                          const Message& message, uint32_t body) const;
@@ -131,7 +143,8 @@ class IncomingMessages {
   void Deliver(const ReceiveAction& action);
   void CopyToDigest(std::shared_ptr<Delivery> delivery);
   void VerifyAndTell(std::shared_ptr<Delivery> delivery);
-  bool HasAtOnce(const Manifest& manifest) const;
+  bool HasAtOnce(const Message& message) const;
+  static uint64_t BytesToDigest(const Message& message, uint32_t digested);
   LinkHost::Afterwards Conclude(Delivery& delivery,
                                 const absl::Status& reached);
   absl::Status Fill(Delivery& delivery) const;
@@ -144,6 +157,8 @@ class IncomingMessages {
   ReceiveMachine machine_;
   std::map<OperationId, std::shared_ptr<Message>> messages_;
   std::map<ReceiveId, std::unique_ptr<Receiving>> receivings_;
+  std::set<OperationId> leased_;    // and not returned
+  std::vector<uint64_t> returned_;  // of which the peer is to be told
   std::atomic<uint64_t> bytes_received_ = 0, messages_received_ = 0;
 };
 

@@ -75,6 +75,13 @@ absl::Status Lanes::AddContext(
   environment.copier = options_.copier;
   environment.loop = loop_;
   environment.pool = options_.pool;
+  environment.lent = [self = std::weak_ptr<Lanes*>(self_)](const void* data,
+                                                           uint64_t nbytes) {
+    auto lanes = self.lock();
+    return lanes == nullptr ? std::nullopt
+                            : (*lanes)->owner_->PlaceOfLent(data, nbytes);
+  };
+  environment.leases = options_.leases;
   environment.on_carried = [self =
                                 std::weak_ptr<Lanes*>(self_)](Carried carried) {
     auto lanes = self.lock();
@@ -663,6 +670,9 @@ std::vector<PathUse> Lanes::UsesOf(const std::vector<Part>& parts, bool ok) {
     if (found != carried_.end()) {
       const Carried carried = std::move(found->second);
       carried_.erase(found);
+      if (!carried.not_lease.ok()) {
+        tally.Add({absl::StrCat(path, "/lease"), 0, carried.not_lease});
+      }
       if (!carried.not_pool.ok()) {
         tally.Add({absl::StrCat(path, "/pool"), 0, carried.not_pool});
       }
@@ -688,6 +698,13 @@ std::string Lanes::PathTo(int lane, const DeviceId& local,
   std::string channel =
       contexts_[slot.context].ChannelTo(local, remote, slot.peer);
   return channel.empty() ? "" : absl::StrCat(slot.wire, "/", channel);
+}
+
+bool Lanes::CarryLoans() const {
+  for (int lane = 1; lane <= body_lanes(); ++lane) {
+    if (PathTo(lane, DeviceId(), DeviceId()) != "unix/local") return false;
+  }
+  return true;
 }
 
 std::vector<PathUse> Lanes::UnreachableWires() const {

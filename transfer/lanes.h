@@ -18,6 +18,8 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "base/loop.h"
+#include "pool/buffer_pool.h"
+#include "pool/lease_space.h"
 #include "transfer/backend_registry.h"
 #include "transfer/frame_codec.h"
 #include "transfer/lane.h"
@@ -29,8 +31,6 @@
 #include "transport/hub.h"
 
 namespace tensorferry {
-
-class BufferPool;
 
 // All lanes between two peers: opens and tells them apart, opens the next
 // generation of a body lane that has ended, and carries frames and bodies.
@@ -55,6 +55,10 @@ class Lanes {
     virtual void OnFrameWritten() = 0;  // that SendFrame was given
     // A body is described on `lane`; see described().
     virtual void OnBody(int lane, uint32_t generation, BodyTag tag) = 0;
+    // Where in an arena that the peer may be given this lies, to be read there;
+    // nullopt: it is not lent. Also within calls.
+    virtual std::optional<BufferPool::Place> PlaceOfLent(const void* data,
+                                                         uint64_t nbytes) = 0;
     virtual void OnLaneUp(int lane, uint32_t generation) = 0;
     virtual void OnLaneEnded(int lane) = 0;
     // Not to be repaired; the owner has to Close.
@@ -67,6 +71,7 @@ class Lanes {
     Hub* hub = nullptr;
     Executor* copier = nullptr;
     std::shared_ptr<BufferPool> pool;  // for channels; null: there is none
+    std::shared_ptr<const LeaseSpace> leases;  // where what is lent may be put
     const BackendRegistry* backends = nullptr;
     TransferRules rules;
     std::string key;
@@ -100,6 +105,8 @@ class Lanes {
   // The path between a local and a remote device on `lane`; empty: none.
   std::string PathTo(int lane, const DeviceId& local,
                      const DeviceId& remote) const;
+  // Whether all lanes can carry what is lent.
+  bool CarryLoans() const;
   // The wires that were tried before the one in use, and why in vain.
   std::vector<PathUse> UnreachableWires() const;
   // Frames that the transport has not taken yet.

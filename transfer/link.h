@@ -14,6 +14,7 @@
 #include "serialization/message.h"
 #include "serialization/streams.h"
 #include "transfer/envelope.h"
+#include "transfer/lendable_memory.h"
 #include "transfer/receipt.h"
 #include "transfer/rules.h"
 
@@ -31,6 +32,11 @@ struct SendOptions {
   // Whether tensors on devices have digests too, if the plan has any: each side
   // copies them to pinned memory of the host for it.
   bool digest_devices = false;
+  // What of the message lies there a receiver on this host that takes leases
+  // has where it is: nothing is copied, nor digested, and it must not be
+  // written to until it was returned (see LendableMemory), whatever the status.
+  // Null, and where it is not possible: all is copied, as receipts say.
+  std::shared_ptr<LendableMemory> lend;
   // `done` returns at once, waits for nothing (for no operation either), throws
   // nothing, and drops no tensor's last copy. So the loop may run it, ahead of
   // callbacks that wait for a thread, which saves a change of threads.
@@ -50,6 +56,13 @@ struct ReceiveOptions {
   // That tensors on devices are filled on, after a wait for `ready_on`. For
   // other devices: the plan's.
   StreamSet streams;
+  // Whether tensors that their sender lends may stay in his memory until they,
+  // and all that shares their storage, are dropped here. They are as ever, also
+  // to write to (what is written he does not see, and costs memory), but have
+  // no digest; and if he breaks his word, or dies and is not what he seemed,
+  // what is read there can change. Not for `into`, and not for messages with
+  // sparse tensors. Children after fork must not use them.
+  bool leases = false;
   bool done_is_quick = false;  // as in SendOptions
 };
 

@@ -11,7 +11,7 @@ namespace tensorferry {
 namespace {
 
 Lanes::Options LanesOptions(LinkCore::Options& options,
-                            const PooledMemory* memory, Lanes::Owner* owner) {
+                            const PooledMemory* memory, LinkCore* owner) {
   Lanes::Options lanes;
   lanes.loop = options.loop;
   lanes.hub = options.hub;
@@ -22,6 +22,7 @@ Lanes::Options LanesOptions(LinkCore::Options& options,
   lanes.key = options.key;
   lanes.greet_within = options.greet_within;
   lanes.owner = owner;
+  lanes.leases = owner->leases;
   return lanes;
 }
 
@@ -292,6 +293,12 @@ void LinkCore::Later(Task task) {
   });
 }
 
+std::function<void(Task)> LinkCore::PostWhileThere() {
+  return [weak = weak_from_this()](Task task) {
+    if (auto self = weak.lock()) self->PostUnlessGone(std::move(task));
+  };
+}
+
 void LinkCore::EndSoon(absl::Status why) {
   doomed_ = true;
   Later([this, why = std::move(why)] { End(why, /*by_user=*/false); });
@@ -327,6 +334,7 @@ struct LinkCore::FrameRouter {
   void operator()(GrantFrame& frame) { core.outgoing_.OnGrant(frame); }
   void operator()(RefuseFrame& frame) { core.outgoing_.OnRefuse(frame); }
   void operator()(AckFrame& frame) { core.outgoing_.OnAck(frame); }
+  void operator()(ReturnedFrame& frame) { core.outgoing_.OnReturned(frame); }
   // Those of the lanes do not come here.
   void operator()(HelloFrame&) {}
   void operator()(ReopenFrame&) {}
@@ -340,6 +348,11 @@ void LinkCore::OnFrame(Frame frame, std::string inline_bytes) {
 
 void LinkCore::OnBody(int lane, uint32_t generation, BodyTag tag) {
   incoming_.OnBody(lane, generation, tag);
+}
+
+std::optional<BufferPool::Place> LinkCore::PlaceOfLent(const void* data,
+                                                       uint64_t nbytes) {
+  return outgoing_.PlaceOfLent(data, nbytes);
 }
 
 void LinkCore::OnLaneUp(int lane, uint32_t generation) {

@@ -77,6 +77,7 @@ class LinkCore : public LinkHost,
                    DoneStatus reached) override;
   void Tell(Task task, bool quick = false) override;
   void Later(Task task) override;
+  std::function<void(Task)> PostWhileThere() override;
   void EndSoon(absl::Status why) override;
   void AfterEvent() override;
 
@@ -85,6 +86,8 @@ class LinkCore : public LinkHost,
   void OnFrame(Frame frame, std::string inline_bytes) override;
   void OnFrameWritten() override { AfterEvent(); }
   void OnBody(int lane, uint32_t generation, BodyTag tag) override;
+  std::optional<BufferPool::Place> PlaceOfLent(const void* data,
+                                               uint64_t nbytes) override;
   void OnLaneUp(int lane, uint32_t generation) override;
   void OnLaneEnded(int lane) override;
   void OnFailed(absl::Status why) override;

@@ -2,6 +2,8 @@
 #define TENSORFERRY_TRANSFER_LINK_HOST_H_
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -10,6 +12,7 @@
 #include "base/clock.h"
 #include "base/done.h"
 #include "base/executor.h"
+#include "pool/lease_space.h"
 #include "serialization/buffers.h"
 #include "serialization/converter_registry.h"
 #include "serialization/device_converter.h"
@@ -51,6 +54,9 @@ class LinkHost {
   virtual void Tell(Task task, bool quick = false) = 0;
   // Runs `task` on the loop in a later turn.
   virtual void Later(Task task) = 0;
+  // Runs tasks on the loop, from any thread and for however long: those that
+  // come when the link is gone are dropped.
+  virtual std::function<void(Task)> PostWhileThere() = 0;
   // Ends the link from the loop's next turn on.
   virtual void EndSoon(absl::Status why) = 0;
   // To be called on the loop after every event.
@@ -63,7 +69,9 @@ class LinkHost {
   BufferSource* buffers = nullptr;
   // Of these, or null, what the peer cannot write to once it was received.
   BufferSource* unshared_buffers = nullptr;
-  uint64_t quick_bytes = 0;          // memory for up to so many is had at once
+  uint64_t quick_bytes = 0;  // memory for up to so many is had at once
+  // Where what the peer lends may be put.
+  const std::shared_ptr<LeaseSpace> leases = LeaseSpace::Create();
   const BufferPool* pool = nullptr;  // where `buffers` has more; null: none
 
   // "peer x, session y", for messages.

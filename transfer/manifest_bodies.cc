@@ -29,12 +29,21 @@ bool HasCheckedValues(const Manifest& manifest) {
   return false;
 }
 
-BodyCut BodiesOf(const Manifest& manifest, uint64_t body_bytes) {
+BodyCut BodiesOf(const Manifest& manifest, uint64_t body_bytes,
+                 const std::vector<uint32_t>& lent) {
   std::vector<uint64_t> sizes(manifest.buffer_count());
   for (int i = 0; i < manifest.buffer_count(); ++i) {
     sizes[i] = manifest.buffer_nbytes(i);
   }
-  return CutIntoBodies(sizes, body_bytes);
+  return CutIntoBodies(sizes, body_bytes, lent);
+}
+
+uint64_t BytesOf(const Manifest& manifest,
+                 const std::vector<uint32_t>& buffers) {
+  uint64_t nbytes = 0;
+  for (const uint32_t buffer : buffers)
+    nbytes += manifest.buffer_nbytes(buffer);
+  return nbytes;
 }
 
 }  // namespace tensorferry

@@ -2,6 +2,7 @@
 #define TENSORFERRY_TRANSFER_MANIFEST_BODIES_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "serialization/manifest.h"
 #include "transfer/pieces.h"
@@ -22,7 +23,12 @@ bool AllOnDevices(const Manifest& manifest);
 bool HasCheckedValues(const Manifest& manifest);
 
 // The bodies that the bytes are cut into; see CutIntoBodies.
-BodyCut BodiesOf(const Manifest& manifest, uint64_t body_bytes);
+BodyCut BodiesOf(const Manifest& manifest, uint64_t body_bytes,
+                 const std::vector<uint32_t>& lent = {});
+
+// Bytes of these buffers.
+uint64_t BytesOf(const Manifest& manifest,
+                 const std::vector<uint32_t>& buffers);
 
 }  // namespace tensorferry
 

@@ -33,6 +33,29 @@ absl::Status CheckLength(const std::string& manifest, const Limits& limits) {
       " bytes, over the limit manifest_bytes of ", limits.manifest_bytes));
 }
 
+// Buffers that lie there whole, so that a peer can have them where they are.
+std::vector<uint32_t> Lendable(const WriteBuffers& buffers,
+                               const LendableMemory& memory) {
+  std::vector<uint32_t> lendable;
+  const Manifest& manifest = buffers.manifest();
+  for (int i = 0; i < manifest.buffer_count(); ++i) {
+    const Region& region = buffers.regions()[i];
+    if (region.device().is_cpu() && manifest.buffer_target(i).is_cpu() &&
+        region.nbytes >= LendableMemory::kSmallestBlock &&
+        memory.PlaceOf(region.data, region.nbytes)) {
+      lendable.push_back(static_cast<uint32_t>(i));
+    }
+  }
+  return lendable;
+}
+
+void Cut(const LinkHost& host, Sending& sending) {
+  const Manifest& manifest = sending.buffers.manifest();
+  sending.cut = BodiesOf(manifest, host.rules.piece_bytes, sending.lendable);
+  // What may stay where it is waits for what the receiver says of it.
+  sending.may_be_eager = AllOnHost(manifest) && sending.lendable.empty();
+}
+
 std::string Gather(const WriteBuffers& buffers) {
   std::string bytes;
   bytes.reserve(buffers.nbytes());
@@ -73,8 +96,11 @@ absl::Status OutgoingMessages::Prepare(const LinkHost& host,
       manifest.BytesOnWire() == 0 ||
       (on_host && manifest.BytesOnWire() <= host.rules.inline_bytes);
   if (!header.is_inline) {
-    sending.cut = BodiesOf(manifest, host.rules.piece_bytes);
-    sending.may_be_eager = on_host;
+    if (wishes.lend != nullptr) {
+      sending.lend = wishes.lend;
+      sending.lendable = Lendable(sending.buffers, *wishes.lend);
+    }
+    Cut(host, sending);
     return absl::OkStatus();
   }
   sending.inline_bytes = Gather(sending.buffers);
@@ -134,6 +160,11 @@ void OutgoingMessages::OnUp() {
 
 void OutgoingMessages::Submit(OperationId id,
                               std::unique_ptr<Sending> sending) {
+  if (!sending->lendable.empty() && !host_->lanes->CarryLoans()) {
+    sending->lendable.clear();
+    Cut(*host_, *sending);
+  }
+  sending->header.lent = sending->lendable;
   SendMachine::Request request;
   request.is_inline = sending->header.is_inline;
   request.may_be_eager = sending->may_be_eager;
@@ -154,6 +185,10 @@ void OutgoingMessages::Cancel(OperationId id) {
 }
 
 void OutgoingMessages::OnGrant(const GrantFrame& frame) {
+  auto found = sendings_.find(frame.operation);
+  if (frame.leases && found != sendings_.end()) {
+    Lend(frame.operation, *found->second);
+  }
   Run([&](auto& out) { machine_.OnGrant(frame.operation, out); });
 }
 
@@ -165,6 +200,29 @@ void OutgoingMessages::OnRefuse(const RefuseFrame& frame) {
 
 void OutgoingMessages::OnAck(const AckFrame& frame) {
   Run([&](auto& out) { machine_.OnAck(frame.operation, frame.status, out); });
+}
+
+void OutgoingMessages::Lend(OperationId id, Sending& sending) {
+  sending.lent = sending.lendable;
+  for (const uint32_t buffer : sending.lent) {
+    const void* const data = sending.buffers.regions()[buffer].data;
+    if (auto loan = sending.lend->Lend(data)) {
+      loans_[id].push_back(std::move(loan));
+    }
+    lending_.emplace(data, sending.lend);
+  }
+}
+
+std::optional<BufferPool::Place> OutgoingMessages::PlaceOfLent(
+    const void* data, uint64_t nbytes) const {
+  auto found = lending_.find(data);
+  if (found == lending_.end()) return std::nullopt;
+  return found->second->PlaceOf(data, nbytes);
+}
+
+// An operation that was over here when its GRANT came has lent nothing.
+void OutgoingMessages::OnReturned(const ReturnedFrame& frame) {
+  for (const uint64_t operation : frame.operations) loans_.erase(operation);
 }
 
 void OutgoingMessages::OnLaneUp(int lane, uint32_t generation) {
@@ -180,6 +238,10 @@ void OutgoingMessages::OnTime(absl::Time now) {
 }
 
 void OutgoingMessages::End(const absl::Status& why) {
+  for (auto& [id, loans] : loans_) {
+    for (auto& loan : loans) loan->Lose();
+  }
+  loans_.clear();
   Run([&](auto& out) { machine_.End(why, out); });
 }
 
@@ -250,14 +312,15 @@ void OutgoingMessages::CopyToDigest(OperationId id) {
 
 void OutgoingMessages::Digest(OperationId id, HostCopies bytes) {
   Sending* sending = sendings_.at(id).get();
-  const bool heavy =
-      sending->buffers.nbytes() > LinkHost::kFewBytes &&
-      HasBytesToDigest(sending->buffers.manifest(), sending->digest_scope);
+  const Manifest& manifest = sending->buffers.manifest();
+  const bool heavy = manifest.BytesOnWire() - BytesOf(manifest, sending->lent) >
+                         LinkHost::kFewBytes &&
+                     HasBytesToDigest(manifest, sending->digest_scope);
   host_->Work(
       heavy ? LinkHost::Weight::kHeavy : LinkHost::Weight::kLight,
       [this, id, sending, bytes = std::move(bytes)] {
         sending->digests = DigestOf(sending->buffers.manifest(), bytes.regions,
-                                    sending->digest_scope);
+                                    sending->digest_scope, sending->lent);
         return LinkHost::Afterwards{
             [this, id] { Run([&](auto& out) { machine_.OnDigest(id, out); }); },
             nullptr};
@@ -326,6 +389,9 @@ void OutgoingMessages::Finish(OperationId id, absl::Status status) {
   auto found = sendings_.find(id);
   std::unique_ptr<Sending> sending = std::move(found->second);
   sendings_.erase(found);
+  for (const uint32_t buffer : sending->lent) {
+    lending_.erase(lending_.find(sending->buffers.regions()[buffer].data));
+  }
   const std::vector<Region> regions = OnePerStream(sending->buffers.regions());
   host_->WhenReached(
       regions, [this, id, sending = std::move(sending),

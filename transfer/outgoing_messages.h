@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "serialization/digest.h"
 #include "serialization/message.h"
 #include "transfer/frame_codec.h"
+#include "transfer/lendable_memory.h"
 #include "transfer/link.h"
 #include "transfer/link_host.h"
 #include "transfer/path_tally.h"
@@ -34,6 +36,9 @@ struct Sending {
   bool may_be_eager = false;
   bool done_is_quick = false;
   DigestScope digest_scope = DigestScope::kHost;
+  std::shared_ptr<LendableMemory> lend;
+  std::vector<uint32_t> lendable;  // buffers that lie there
+  std::vector<uint32_t> lent;      // the same, once the peer leases them
   absl::Time start, deadline;
   PathTally paths;
   Done<Receipt> done;
@@ -57,10 +62,15 @@ class OutgoingMessages {
   void OnGrant(const GrantFrame& frame);
   void OnRefuse(const RefuseFrame& frame);
   void OnAck(const AckFrame& frame);
+  void OnReturned(const ReturnedFrame& frame);
   void OnLaneUp(int lane, uint32_t generation);
   void OnLaneEnded(int lane);
   void OnTime(absl::Time now);
   void End(const absl::Status& why);
+
+  // Of what is lent now.
+  std::optional<BufferPool::Place> PlaceOfLent(const void* data,
+                                               uint64_t nbytes) const;
 
   absl::Time next_deadline() const { return machine_.next_deadline(); }
   bool idle() const { return machine_.idle(); }
@@ -72,6 +82,7 @@ class OutgoingMessages {
   template <class Event>
   void Run(Event event);
   void Do(SendAction& action);
+  void Lend(OperationId id, Sending& sending);
   absl::Status CheckPaths(const Manifest& manifest) const;
   void SendHeader(OperationId id);
   void ComputeDigest(OperationId id);
@@ -88,6 +99,11 @@ class OutgoingMessages {
   LinkHost* const host_;
   SendMachine machine_;
   std::map<OperationId, std::unique_ptr<Sending>> sendings_;
+  // What the peer leases, until it says that it was returned.
+  std::map<OperationId, std::vector<std::unique_ptr<LendableMemory::Loan>>>
+      loans_;
+  // Where what is being handed over begins.
+  std::multimap<const void*, std::shared_ptr<LendableMemory>> lending_;
   // Begun, but the peer never hears of them: before the next event this side
   // speaks its last word for it.
   std::vector<RefuseFrame> unsendable_;

@@ -34,6 +34,7 @@ struct Body {
 struct BodyCut {
   std::vector<Piece> pieces;
   std::vector<Body> bodies;
+  size_t first_lent = 0;  // body; those before carry nothing that is lent
 
   absl::Span<const Piece> PiecesOf(size_t body) const {
     return absl::MakeConstSpan(pieces).subspan(bodies[body].first,
@@ -50,11 +51,13 @@ struct BodyAttempt {
 };
 
 // Cuts the buffers of a message, in order, into bodies of at most `body_bytes`
-// (not 0) and kMaxPiecesInBody pieces. Empty buffers have no piece. Both sides
-// of a link compute this from the manifest, and so agree on what each body
-// carries without a word about it on the wire.
+// (not 0) and kMaxPiecesInBody pieces. Empty buffers have no piece. Those that
+// are lent (numbers in growing order) come last, whole: their bodies may be
+// longer. Both sides of a link compute this from the header, and so agree on
+// what each body carries without a word about it on the wire.
 BodyCut CutIntoBodies(absl::Span<const uint64_t> buffer_nbytes,
-                      uint64_t body_bytes);
+                      uint64_t body_bytes,
+                      absl::Span<const uint32_t> lent = {});
 
 }  // namespace tensorferry
 

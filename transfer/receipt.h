@@ -13,8 +13,9 @@ namespace tensorferry {
 // A path that an operation used or tried.
 struct PathUse {
   // "tcp/basic"; with the strategy of a channel that has some:
-  // "unix/local/pool", "unix/local/vm". "inline" for bytes within the header.
-  // A wire alone, "unix", if the session could not be opened over it.
+  // "unix/local/lease", "unix/local/pool", "unix/local/vm". "inline" for bytes
+  // within the header. A wire alone, "unix", if the session could not be opened
+  // over it.
   std::string path;
   uint64_t bytes = 0;   // carried by it
   absl::Status status;  // why it was given up; OK: it was not

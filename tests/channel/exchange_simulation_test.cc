@@ -47,6 +47,9 @@ class Simulation {
       EXPECT_EQ(sender_[i].buffer, sent_[i].data());
       EXPECT_EQ(receiver_[i].buffer, got_[i].data());
       EXPECT_EQ(sender_[i].strategy, receiver_[i].strategy);
+      if (!receiver_[i].not_lease.ok()) {
+        EXPECT_NE(receiver_[i].strategy, "lease");
+      }
       EXPECT_EQ(sender_[i].not_vm, receiver_[i].not_vm);
       if (!sender_[i].not_pool.ok()) {
         EXPECT_EQ(sender_[i].not_pool, receiver_[i].not_pool);
@@ -66,7 +69,7 @@ class Simulation {
       case 1:
         if (wanted_count_ == got_.size()) return;
         wanted_.Add(got_[wanted_count_].data(), got_[wanted_count_].size(),
-                    /*in_pool=*/random_() % 2 == 0);
+                    {.lease = random_() % 2 == 0, .pool = random_() % 2 == 0});
         ++wanted_count_;
         return TakeSteps();
       case 2:
@@ -118,7 +121,10 @@ class Simulation {
   void AddToSend() {
     if (sent_count_ == sent_.size()) return;
     const std::string& bytes = sent_[sent_count_++];
-    if (auto offer = offered_.Add(bytes.data(), bytes.size())) {
+    std::optional<OfferedBuffers::Loan> loan;
+    // All of them lie in one arena.
+    if (random_() % 2 == 0) loan = {3, 4096 * (sent_count_ - 1)};
+    if (auto offer = offered_.Add(bytes.data(), bytes.size(), loan)) {
       to_receiver_.push_back({*offer, nullptr});
     }
   }
@@ -134,7 +140,8 @@ class Simulation {
     if (to_receiver_.empty()) return;
     const OfferedBuffers::Piece next = to_receiver_.front();
     to_receiver_.pop_front();
-    if (next.header.kind == LocalFrame::Kind::kOffer) {
+    if (next.header.kind == LocalFrame::Kind::kOffer ||
+        next.header.kind == LocalFrame::Kind::kLoan) {
       ASSERT_THAT(wanted_.OnOffer(next.header), IsOk());
     } else if (next.header.kind == LocalFrame::Kind::kPlaced) {
       ASSERT_THAT(wanted_.OnPlaced(next.header), IsOk());
@@ -161,6 +168,7 @@ class Simulation {
                               .number = step->want->number,
                               .length = step->want->length});
       }
+      if (step->lease) lease_ = step->lease;
       if (step->answer) to_sender_.push_back(*step->answer);
       if (step->copy) copy_ = step->copy;
       if (step->empty()) return;
@@ -169,6 +177,7 @@ class Simulation {
 
   // As the system lets it: the copy is done, or refused.
   void EndCopy() {
+    if (lease_) return EndLease();
     if (!copy_) return;
     if (vm_.ok()) {
       std::memcpy(copy_->to, reinterpret_cast<const void*>(copy_->from),
@@ -181,6 +190,20 @@ class Simulation {
     TakeSteps();
   }
 
+  // It is there now, or cannot be.
+  void EndLease() {
+    if (random_() % 6 == 0) {
+      wanted_.OnLeaseRefused(absl::FailedPreconditionError("not mapped"));
+    } else {
+      EXPECT_EQ(lease_->arena, 3);
+      std::memcpy(lease_->to, sent_[lease_->offset / 4096].data(),
+                  lease_->length);
+      to_sender_.push_back(wanted_.OnLeased());
+    }
+    lease_.reset();
+    TakeSteps();
+  }
+
   std::mt19937 random_;
   std::vector<std::string> sent_, got_;
   size_t sent_count_ = 0, wanted_count_ = 0;
@@ -190,6 +213,7 @@ class Simulation {
   std::deque<OfferedBuffers::Piece> to_receiver_;
   std::deque<LocalFrame> to_sender_;
   std::optional<WantedBuffers::Copy> copy_;
+  std::optional<WantedBuffers::Lease> lease_;
   std::optional<OfferedBuffers::Copy> placing_;
   int unwritten_ = 0;
   std::vector<Carried> sender_, receiver_;

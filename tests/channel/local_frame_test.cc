@@ -35,6 +35,15 @@ std::vector<LocalFrame> Samples() {
       {.kind = Kind::kWant, .number = 8, .length = 7, .address = 4096},
       {.kind = Kind::kPlaced, .number = 8, .length = 7},
       {.kind = Kind::kCannot, .number = 8, .length = 7, .reason = "no room"},
+      {.kind = Kind::kLend, .arena = 15, .length = 4096},
+      {.kind = Kind::kLend, .length = 4096, .reason = "may not go"},
+      {.kind = Kind::kLoan, .arena = 15, .length = 7, .address = 9},
+      {.kind = Kind::kLoan,
+       .number = 1,
+       .length = 7,
+       .address = 9,
+       .offset = 8},
+      {.kind = Kind::kLeased, .number = 8, .length = 7},
   };
 }
 
@@ -49,7 +58,7 @@ TEST(LocalFrameTest, EveryKindIsReadBackAsItWasWritten) {
   }
 }
 
-TEST(LocalFrameTest, BytesAreThoseOfVersion2) {
+TEST(LocalFrameTest, BytesAreThoseOfVersion3) {
   const LocalFrame frame{
       .kind = Kind::kOffer, .number = 7, .length = 0x0102, .address = 9};
   std::string want(256, '\0');
@@ -66,6 +75,15 @@ TEST(LocalFrameTest, BytesAreThoseOfVersion2) {
                     .number = 7,
                     .length = 0x0102,
                     .address = 9}),
+            want);
+  want[0] = 11;
+  want[33] = 3;
+  EXPECT_EQ(Encode({.kind = Kind::kLoan,
+                    .arena = 5,
+                    .number = 7,
+                    .length = 0x0102,
+                    .address = 9,
+                    .offset = 0x0300}),
             want);
   std::string hello(256, '\0');
   hello[0] = 1;
@@ -95,9 +113,10 @@ TEST(LocalFrameTest, AnotherLengthIsRefused) {
 TEST(LocalFrameTest, FieldThatTheKindDoesNotHaveIsRefused) {
   LocalFrame hello = Samples()[0], offer = Samples()[2], done = Samples()[3];
   LocalFrame arena = Samples()[6], want = Samples()[9], cannot = Samples()[11];
-  std::vector<LocalFrame> wrong(19, done);
+  LocalFrame lend = Samples()[12], loan = Samples()[15];
+  std::vector<LocalFrame> wrong(24, done);
   wrong[0].kind = static_cast<Kind>(0);
-  wrong[1].kind = static_cast<Kind>(10);
+  wrong[1].kind = static_cast<Kind>(13);
   wrong[2].length = 0;
   wrong[3].address = 1;
   wrong[4].reason = "why";
@@ -126,6 +145,16 @@ TEST(LocalFrameTest, FieldThatTheKindDoesNotHaveIsRefused) {
   wrong[17].address = UINT64_MAX;
   wrong[18] = cannot;
   wrong[18].reason = "";
+  wrong[19] = lend;
+  wrong[19].arena = kMostLentArenas;
+  wrong[20] = lend;
+  wrong[20].number = 1;
+  wrong[21] = loan;
+  wrong[21].arena = kMostLentArenas;
+  wrong[22] = loan;
+  wrong[22].address = 0;
+  wrong[23] = loan;
+  wrong[23].offset = UINT64_MAX;
   for (size_t i = 0; i < wrong.size(); ++i) {
     EXPECT_THAT(DecodeLocalFrame(Encode(wrong[i])),
                 StatusIs(absl::StatusCode::kDataLoss))

@@ -29,6 +29,10 @@ LocalFrame Stream(uint64_t number, uint64_t length) {
           .reason = "refused"};
 }
 
+LocalFrame Leased(uint64_t number, uint64_t length) {
+  return {.kind = Kind::kLeased, .number = number, .length = length};
+}
+
 LocalFrame Want(uint64_t number, uint64_t length, uint64_t offset) {
   return {.kind = Kind::kWant,
           .arena = 7,
@@ -128,6 +132,29 @@ TEST(OfferedBuffersTest, AnswerToWhatIsNoOpenOfferIsALie) {
     EXPECT_TRUE(offered.TakeEnded());
     EXPECT_THAT(offered.OnAnswer(lie), StatusIs(absl::StatusCode::kDataLoss));
   }
+}
+
+TEST(OfferedBuffersTest, WhatIsLentMayBeTakenWhereItIsOrInAnyOtherWay) {
+  OfferedBuffers offered(kPiece, kCopy);
+  const auto loan = offered.Add(kMemory, 7, OfferedBuffers::Loan{3, 4096});
+  ASSERT_TRUE(loan);
+  EXPECT_EQ(*loan, (LocalFrame{.kind = Kind::kLoan,
+                               .arena = 3,
+                               .length = 7,
+                               .address = reinterpret_cast<uint64_t>(kMemory),
+                               .offset = 4096}));
+  offered.Add(kMemory, 7, OfferedBuffers::Loan{3, 8192});
+  ASSERT_THAT(offered.OnAnswer(Leased(0, 7)), IsOk());
+  ASSERT_THAT(offered.OnAnswer(Done(1, 7)), IsOk());
+  EXPECT_EQ(offered.TakeEnded()->strategy, "lease");
+  EXPECT_EQ(offered.TakeEnded()->strategy, "vm");
+}
+
+TEST(OfferedBuffersTest, WhatIsNotLentCannotBeLeased) {
+  OfferedBuffers offered(kPiece, kCopy);
+  offered.Add(kMemory, 7);
+  EXPECT_THAT(offered.OnAnswer(Leased(0, 7)),
+              StatusIs(absl::StatusCode::kDataLoss));
 }
 
 TEST(OfferedBuffersTest, WantedBuffersAreCopiedInPiecesOneAfterTheOther) {

@@ -75,7 +75,7 @@ class WantedBuffersTest : public ::testing::Test {
   // Of `count` buffers of 5 bytes in the pool, which are offered.
   void ExpectWanted(int count) {
     for (int i = 0; i < count; ++i) {
-      wanted_.Add(kMemory + 5 * i, 5, /*in_pool=*/true);
+      wanted_.Add(kMemory + 5 * i, 5, {.pool = true});
       ASSERT_THAT(wanted_.OnOffer(Offer(i, 5, 0x5000 + i)), IsOk());
       const WantedBuffers::Step step = Next();
       ASSERT_TRUE(step.want);
@@ -92,7 +92,7 @@ class WantedBuffersTest : public ::testing::Test {
 };
 
 TEST_F(WantedBuffersTest, MemoryIsReadInPieces) {
-  wanted_.Add(kMemory, 25);
+  wanted_.Add(kMemory, 25, {});
   EXPECT_TRUE(Next().empty());
   ASSERT_THAT(wanted_.OnOffer(Offer(0, 25)), IsOk());
   ExpectCopy(0x5000, kMemory, 10);
@@ -114,9 +114,9 @@ TEST_F(WantedBuffersTest, OffersMayComeFirst) {
   ASSERT_THAT(wanted_.OnOffer(Offer(0, 5)), IsOk());
   ASSERT_THAT(wanted_.OnOffer(Offer(2, 6)), IsOk());
   EXPECT_TRUE(Next().empty());
-  wanted_.Add(kMemory, 5);
-  wanted_.Add(nullptr, 0);
-  wanted_.Add(kMemory, 6);
+  wanted_.Add(kMemory, 5, {});
+  wanted_.Add(nullptr, 0, {});
+  wanted_.Add(kMemory, 6, {});
   ExpectCopy(0x5000, kMemory, 5);
   EXPECT_TRUE(wanted_.OnCopied());
   ExpectCopy(0x5000, kMemory, 6);
@@ -126,7 +126,7 @@ TEST_F(WantedBuffersTest, OffersMayComeFirst) {
 }
 
 TEST_F(WantedBuffersTest, RefusedCopyBeginsAnewInTheStream) {
-  wanted_.Add(kMemory, 25);
+  wanted_.Add(kMemory, 25, {});
   ASSERT_THAT(wanted_.OnOffer(Offer(0, 25)), IsOk());
   ExpectCopy(0x5000, kMemory, 10);
   wanted_.OnCopied();
@@ -146,8 +146,8 @@ TEST_F(WantedBuffersTest, RefusedCopyBeginsAnewInTheStream) {
 }
 
 TEST_F(WantedBuffersTest, StreamIsAskedForAhead) {
-  wanted_.Add(kMemory, 1);
-  wanted_.Add(kMemory, 2);
+  wanted_.Add(kMemory, 1, {});
+  wanted_.Add(kMemory, 2, {});
   ASSERT_THAT(wanted_.OnOffer(Offer(0, 1)), IsOk());
   ASSERT_THAT(wanted_.OnOffer(Offer(1, 2)), IsOk());
   ExpectStreamIsAskedFor(0);
@@ -164,7 +164,7 @@ TEST_F(WantedBuffersTest, OffersOutOfTurnAreLies) {
 TEST_F(WantedBuffersTest, OfferOfAnotherLengthOrBufferIsALie) {
   for (const LocalFrame& lie : {Offer(0, 24), Offer(0, 26), Offer(1, 25)}) {
     WantedBuffers wanted(10);
-    wanted.Add(kMemory, 25);
+    wanted.Add(kMemory, 25, {});
     ASSERT_THAT(wanted.OnOffer(lie), IsOk());
     EXPECT_THAT(wanted.NextStep(absl::OkStatus(), absl::OkStatus()),
                 StatusIs(StatusCode::kDataLoss));
@@ -175,7 +175,7 @@ TEST_F(WantedBuffersTest, OfferOfAnotherLengthOrBufferIsALie) {
 
 TEST_F(WantedBuffersTest, BytesThatWereNotAskedForAreLies) {
   EXPECT_THAT(wanted_.OnData(Data(0, 1)), StatusIs(StatusCode::kDataLoss));
-  wanted_.Add(kMemory, 25);
+  wanted_.Add(kMemory, 25, {});
   EXPECT_THAT(wanted_.OnData(Data(0, 1)), StatusIs(StatusCode::kDataLoss));
   ASSERT_THAT(wanted_.OnOffer(Offer(0, 25)), IsOk());
   ExpectStreamIsAskedFor(0);
@@ -187,7 +187,7 @@ TEST_F(WantedBuffersTest, BytesThatWereNotAskedForAreLies) {
 }
 
 TEST_F(WantedBuffersTest, BytesForABufferBeingCopiedAreLies) {
-  wanted_.Add(kMemory, 25);
+  wanted_.Add(kMemory, 25, {});
   ASSERT_THAT(wanted_.OnOffer(Offer(0, 25)), IsOk());
   ExpectCopy(0x5000, kMemory, 10);
   EXPECT_THAT(wanted_.OnData(Data(0, 1)), StatusIs(StatusCode::kDataLoss));
@@ -211,7 +211,7 @@ TEST_F(WantedBuffersTest, BuffersInThePoolAreWantedAheadAndEndInOrder) {
 TEST_F(WantedBuffersTest, WhatThePeerCannotPlaceIsRead) {
   ExpectWanted(2);
   // A later one is being read when the peer says so.
-  wanted_.Add(kMemory + 20, 7);
+  wanted_.Add(kMemory + 20, 7, {});
   ASSERT_THAT(wanted_.OnOffer(Offer(2, 7, 0x6000)), IsOk());
   ExpectCopy(0x6000, kMemory + 20, 7);
   ASSERT_THAT(wanted_.OnCannot(Cannot(1, 5)), IsOk());
@@ -230,9 +230,52 @@ TEST_F(WantedBuffersTest, WhatThePeerCannotPlaceIsRead) {
   EXPECT_THAT(ended->not_vm, IsOk());
 }
 
+LocalFrame Loan(uint64_t number, uint64_t length) {
+  return {.kind = Kind::kLoan,
+          .arena = 3,
+          .number = number,
+          .length = length,
+          .address = 0x5000,
+          .offset = 4096};
+}
+
+TEST_F(WantedBuffersTest, WhatIsLentIsLeasedWhereItCanBe) {
+  wanted_.Add(kMemory, 5, {.lease = true, .pool = true});
+  wanted_.Add(kMemory, 5, {.pool = true});
+  wanted_.Add(kMemory, 5, {.lease = true});
+  ASSERT_THAT(wanted_.OnOffer(Loan(0, 5)), IsOk());
+  ASSERT_THAT(wanted_.OnOffer(Loan(1, 5)), IsOk());
+  ASSERT_THAT(wanted_.OnOffer(Offer(2, 5)), IsOk());
+  const WantedBuffers::Step step = Next();
+  ASSERT_TRUE(step.lease);
+  EXPECT_EQ(step.lease->arena, 3);
+  EXPECT_EQ(step.lease->offset, 4096u);
+  EXPECT_EQ(step.lease->to, kMemory);
+  EXPECT_EQ(step.lease->length, 5u);
+  EXPECT_TRUE(Next().empty()) << "one at a time";
+  EXPECT_EQ(wanted_.OnLeased(),
+            (LocalFrame{.kind = Kind::kLeased, .number = 0, .length = 5}));
+  EXPECT_EQ(wanted_.TakeEnded()->strategy, "lease");
+  EXPECT_TRUE(Next().want) << "no place for a lease";
+  EXPECT_TRUE(Next().copy) << "not lent";
+}
+
+TEST_F(WantedBuffersTest, WhatCannotBeLeasedComesInAnotherWay) {
+  wanted_.Add(kMemory, 5, {.lease = true, .pool = true});
+  ASSERT_THAT(wanted_.OnOffer(Loan(0, 5)), IsOk());
+  ASSERT_TRUE(Next().lease);
+  wanted_.OnLeaseRefused(absl::InvalidArgumentError("no arena"));
+  ASSERT_TRUE(Next().want);
+  ASSERT_THAT(wanted_.OnPlaced(Placed(0, 5)), IsOk());
+  const auto ended = wanted_.TakeEnded();
+  EXPECT_EQ(ended->strategy, "pool");
+  EXPECT_THAT(ended->not_lease,
+              StatusIs(StatusCode::kFailedPrecondition, "no arena"));
+}
+
 TEST_F(WantedBuffersTest, WithoutThePoolItSaysWhy) {
-  wanted_.Add(kMemory, 5, /*in_pool=*/true);
-  wanted_.Add(kMemory, 5);
+  wanted_.Add(kMemory, 5, {.pool = true});
+  wanted_.Add(kMemory, 5, {});
   ASSERT_THAT(wanted_.OnOffer(Offer(0, 5)), IsOk());
   ASSERT_THAT(wanted_.OnOffer(Offer(1, 5)), IsOk());
   for (int i = 0; i < 2; ++i) {
@@ -247,7 +290,7 @@ TEST_F(WantedBuffersTest, WithoutThePoolItSaysWhy) {
 TEST_F(WantedBuffersTest, PlacingWhatWasNotWantedIsALie) {
   EXPECT_THAT(wanted_.OnPlaced(Placed(0, 5)), StatusIs(StatusCode::kDataLoss));
   ExpectWanted(1);
-  wanted_.Add(kMemory, 5);
+  wanted_.Add(kMemory, 5, {});
   for (const LocalFrame& lie : {Placed(0, 4), Placed(1, 5), Placed(2, 5)}) {
     EXPECT_THAT(wanted_.OnPlaced(lie), StatusIs(StatusCode::kDataLoss));
     EXPECT_THAT(wanted_.OnCannot(lie), StatusIs(StatusCode::kDataLoss));

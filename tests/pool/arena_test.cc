@@ -131,6 +131,91 @@ TEST(ArenaTest, WhoHasTheDescriptorCanNeitherCutNorGrowNorUnsealIt) {
   EXPECT_EQ(arena->data()[5], std::byte{0});
 }
 
+TEST(ArenaTest, APeerThatMayReadCanDoNothingElse) {
+  FERRY_ASSERT_OK_AND_ASSIGN(auto arena,
+                             Arena::Create(1, kMiB, Arena::Peer::kReads));
+  std::memset(arena->data(), 7, kMiB);
+  const UniqueFd peers = CopyOf(arena->descriptor());
+  EXPECT_EQ(
+      mmap(nullptr, kMiB, PROT_READ | PROT_WRITE, MAP_SHARED, peers.get(), 0),
+      MAP_FAILED);
+  EXPECT_EQ(pwrite(peers.get(), "x", 1, 0), -1);
+  EXPECT_EQ(ftruncate(peers.get(), 0), -1);
+  EXPECT_EQ(fallocate(peers.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                      0, kMiB),
+            -1);
+  EXPECT_THAT(PeerArena::Map(CopyOf(peers.get()), kMiB), StatusIs(kRefused));
+  EXPECT_EQ(arena->data()[5], std::byte{7});
+}
+
+// Where what is lent is put.
+class LentArenaTest : public ::testing::Test {
+ protected:
+  LentArenaTest()
+      : place_(static_cast<std::byte*>(
+            mmap(nullptr, 4 * kPageBytes, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))) {}
+  ~LentArenaTest() override { munmap(place_, 4 * kPageBytes); }
+
+  std::byte* const place_;
+};
+
+TEST_F(LentArenaTest, WhatIsThereIsHereAndOurWritesAreOurs) {
+  FERRY_ASSERT_OK_AND_ASSIGN(auto arena,
+                             Arena::Create(1, kMiB, Arena::Peer::kReads));
+  std::memset(arena->data(), 7, kMiB);
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      auto lent, LentArena::Take(CopyOf(arena->descriptor()), kMiB));
+  place_[2 * kPageBytes] = std::byte{1};
+  ASSERT_THAT(lent->MapAt(place_, kPageBytes + 1, 8 * kPageBytes), IsOk());
+  EXPECT_EQ(place_[0], std::byte{7});
+  EXPECT_EQ(place_[kPageBytes], std::byte{7});
+  EXPECT_EQ(place_[2 * kPageBytes], std::byte{1})
+      << "no more pages than needed";
+  arena->data()[8 * kPageBytes] = std::byte{8};
+  EXPECT_EQ(place_[0], std::byte{8});
+  place_[1] = std::byte{9};
+  EXPECT_EQ(arena->data()[8 * kPageBytes + 1], std::byte{7});
+}
+
+TEST_F(LentArenaTest, OutlivesItsOwner) {
+  FERRY_ASSERT_OK_AND_ASSIGN(auto arena,
+                             Arena::Create(1, kMiB, Arena::Peer::kReads));
+  std::memset(arena->data(), 7, kMiB);
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      auto lent, LentArena::Take(CopyOf(arena->descriptor()), kMiB));
+  ASSERT_THAT(lent->MapAt(place_, kPageBytes, 0), IsOk());
+  arena = nullptr;
+  lent = nullptr;
+  EXPECT_EQ(place_[0], std::byte{7});
+}
+
+TEST_F(LentArenaTest, WhatIsNotInItIsRefused) {
+  FERRY_ASSERT_OK_AND_ASSIGN(auto arena,
+                             Arena::Create(1, kMiB, Arena::Peer::kReads));
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      auto lent, LentArena::Take(CopyOf(arena->descriptor()), kMiB));
+  const std::pair<uint64_t, uint64_t> wrong[] = {
+      {1, kMiB}, {kMiB + 1, 0}, {1, 1}, {1, UINT64_MAX}, {UINT64_MAX, 4096}};
+  for (const auto& [nbytes, offset] : wrong) {
+    EXPECT_THAT(lent->MapAt(place_, nbytes, offset), StatusIs(kRefused))
+        << nbytes << " at " << offset;
+  }
+}
+
+TEST_F(LentArenaTest, WhatItsOwnerCouldTakeAwayIsRefused) {
+  for (const int seals :
+       {0, F_SEAL_WRITE, F_SEAL_SHRINK | F_SEAL_WRITE, kSizeSeals}) {
+    EXPECT_THAT(LentArena::Take(Memory(kMiB, seals), kMiB),
+                StatusIs(kRefused, HasSubstr("not sealed")));
+  }
+  EXPECT_THAT(LentArena::Take(Memory(kMiB, kSizeSeals | F_SEAL_WRITE), kMiB),
+              IsOk());
+  EXPECT_THAT(
+      LentArena::Take(Memory(kMiB, kSizeSeals | F_SEAL_WRITE), 2 * kMiB),
+      StatusIs(kRefused));
+}
+
 TEST(PeerArenaTest, WhatIsWrittenThereIsHere) {
   FERRY_ASSERT_OK_AND_ASSIGN(auto arena, Arena::Create(1, kMiB));
   FERRY_ASSERT_OK_AND_ASSIGN(auto peers,

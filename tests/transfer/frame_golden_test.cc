@@ -50,6 +50,15 @@ HeaderFrame Header() {
   return header;
 }
 
+HeaderFrame LendingHeader() {
+  HeaderFrame header;
+  header.operation = 7;
+  header.plan_digest = "plan";
+  header.manifest = "manifest";
+  header.lent = {0, 300};
+  return header;
+}
+
 // Every frame, by the name of its file.
 std::map<std::string, std::string> Frames() {
   return {
@@ -63,6 +72,9 @@ std::map<std::string, std::string> Frames() {
       {"reopen", EncodeFrame(ReopenFrame{2, 4})},
       {"reject", EncodeFrame(RejectFrame{absl::UnauthenticatedError("k")})},
       {"body", EncodeBodyTag({7, 2, 300, 1})},
+      {"lending_header", EncodeFrame(LendingHeader())},
+      {"leasing_grant", EncodeFrame(GrantFrame{7, true})},
+      {"returned", EncodeFrame(ReturnedFrame{{7, 300}})},
   };
 }
 
@@ -88,6 +100,13 @@ TEST(FrameGoldenTest, FramesAreEncodedAsInVersion1) {
   for (const auto& [name, bytes] : Frames()) {
     EXPECT_EQ(bytes, Read(name)) << name;
   }
+}
+
+TEST(FrameGoldenTest, FramesOfLeasesOfVersion1AreUnderstood) {
+  EXPECT_EQ(Parsed<HeaderFrame>("lending_header").lent, LendingHeader().lent);
+  EXPECT_TRUE(Parsed<GrantFrame>("leasing_grant").leases);
+  EXPECT_EQ(Parsed<ReturnedFrame>("returned").operations,
+            (std::vector<uint64_t>{7, 300}));
 }
 
 TEST(FrameGoldenTest, HelloOfVersion1IsUnderstood) {

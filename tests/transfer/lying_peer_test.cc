@@ -137,6 +137,8 @@ INSTANTIATE_TEST_SUITE_P(
             "TRAILER before its HEADER"},
         Lie{"Reopen", ReopenFrame{1, 2}, kLie, "REOPEN"},
         Lie{"Hello", HelloFrame{"s", "k", 0, 1, 1, 2, {}, {}}, kLie, "HELLO"},
+        Lie{"Leases", GrantFrame{5, true}, kLie, "GRANT for an operation"},
+        Lie{"Returned", ReturnedFrame{{0}}, kLie, "returned.operations is 0"},
         Lie{"Reject", RejectFrame{absl::AbortedError("")}, kLie, "REJECT"}),
     [](const auto& info) { return info.param.name; });
 
@@ -165,6 +167,20 @@ TEST_F(LyingPeerTest, SecondHeaderOfAnOperationEndsTheLink) {
   peer_->Send(Header(3, 1 << 20));
   EXPECT_THAT(down_.Wait(), StatusIs(StatusCode::kInvalidArgument,
                                      HasSubstr("HEADER after that of")));
+}
+
+TEST_F(LyingPeerTest, WhatCannotBeLentIsRefused) {
+  Meet();
+  uint64_t id = 0;
+  for (const std::vector<uint32_t>& lent :
+       {std::vector<uint32_t>{99}, {0, 0}, {UINT32_MAX}}) {
+    HeaderFrame header = Header(++id, 1 << 20);
+    header.lent = lent;
+    peer_->Send(header);
+    EXPECT_THAT(
+        Next<RefuseFrame>().status,
+        StatusIs(StatusCode::kInvalidArgument, HasSubstr("cannot be lent")));
+  }
 }
 
 TEST_F(LyingPeerTest, BadMessagesAreRefusedOneByOne) {

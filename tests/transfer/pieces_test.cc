@@ -76,5 +76,26 @@ TEST(CutIntoBodiesTest, CoversEveryByteOnceWithinTheBounds) {
   }
 }
 
+TEST(CutIntoBodiesTest, WhatIsLentComesLastAndWhole) {
+  uint64_t sizes[] = {250, 10, 60, 0, 5};
+  BodyCut cut = CutIntoBodies(sizes, 100, std::vector<uint32_t>{0, 2, 3});
+  ASSERT_EQ(cut.bodies.size(), 2u);
+  EXPECT_EQ(cut.first_lent, 1u);
+  EXPECT_THAT(PiecesOf(cut, 0), ElementsAre(Piece{1, 0, 10}, Piece{4, 0, 5}));
+  EXPECT_THAT(PiecesOf(cut, 1), ElementsAre(Piece{0, 0, 250}, Piece{2, 0, 60}));
+}
+
+TEST(CutIntoBodiesTest, WhatIsLentHasBodiesOfItsOwn) {
+  std::vector<uint64_t> sizes(1 + kMaxPiecesInBody + 1, 1000);
+  sizes[0] = 1;
+  std::vector<uint32_t> lent;
+  for (uint32_t i = 1; i < sizes.size(); ++i) lent.push_back(i);
+  BodyCut cut = CutIntoBodies(sizes, 1 << 20, lent);
+  ASSERT_EQ(cut.bodies.size(), 3u);
+  EXPECT_EQ(cut.first_lent, 1u);
+  EXPECT_EQ(cut.bodies[1].nbytes, 1000 * kMaxPiecesInBody);
+  EXPECT_EQ(cut.bodies[2].nbytes, 1000u);
+}
+
 }  // namespace
 }  // namespace tensorferry

@@ -1,0 +1,45 @@
+#ifndef TENSORFERRY_POOL_LEASE_SPACE_H_
+#define TENSORFERRY_POOL_LEASE_SPACE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+
+namespace tensorferry {
+
+// Ranges of addresses to receive into, where memory of a peer's can be put
+// (LentArena::MapAt) instead of a copy. Any thread. Ranges outlive it.
+class LeaseSpace : public std::enable_shared_from_this<LeaseSpace> {
+ public:
+  struct Range {
+    std::byte* data = nullptr;    // at a multiple of 2 MiB
+    std::shared_ptr<void> owner;  // the last copy gives it back
+  };
+
+  static std::shared_ptr<LeaseSpace> Create();
+
+  // `nbytes`, not 0: memory like any other, which has no pages yet.
+  // RESOURCE_EXHAUSTED: no room, or too many mappings.
+  absl::StatusOr<Range> Reserve(uint64_t nbytes);
+
+  // Whether all of it is in one range, from its beginning on.
+  bool Has(const void* data, uint64_t nbytes) const;
+
+ private:
+  struct Reserved;
+
+  LeaseSpace() = default;
+  void Forget(const void* data);
+
+  mutable absl::Mutex mu_;
+  std::map<const void*, uint64_t> ranges_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_POOL_LEASE_SPACE_H_

@@ -1,0 +1,40 @@
+#include "transfer/leased_memory.h"
+
+#include <c10/core/Device.h>
+
+#include "base/home_process.h"
+#include "base/status_macros.h"
+
+namespace tensorferry {
+
+struct LeasedMemory::Lease {
+  explicit Lease(absl::AnyInvocable<void() &&> r) : returned(std::move(r)) {}
+  ~Lease() {
+    if (home.IsThis()) std::move(returned)();
+  }
+
+  HomeProcess home;
+  absl::AnyInvocable<void() &&> returned;
+};
+
+LeasedMemory::LeasedMemory(std::shared_ptr<LeaseSpace> space,
+                           absl::AnyInvocable<void() &&> returned)
+    : space_(std::move(space)),
+      lease_(std::make_shared<Lease>(std::move(returned))) {}
+
+absl::StatusOr<c10::DataPtr> LeasedMemory::Take(size_t nbytes,
+                                                size_t /*align*/) {
+  // The range goes before the lease.
+  struct Owner {
+    std::shared_ptr<Lease> lease;
+    LeaseSpace::Range range;
+  };
+  FERRY_ASSIGN_OR_RETURN(LeaseSpace::Range range, space_->Reserve(nbytes));
+  std::byte* const data = range.data;
+  return c10::DataPtr(
+      data, new Owner{lease_, std::move(range)},
+      [](void* owner) { delete static_cast<Owner*>(owner); },
+      c10::Device(c10::kCPU));
+}
+
+}  // namespace tensorferry

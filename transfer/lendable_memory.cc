@@ -1,0 +1,187 @@
+#include "transfer/lendable_memory.h"
+
+#include <ATen/EmptyTensor.h>
+#include <ATen/ops/empty.h>
+#include <c10/core/CPUAllocator.h>
+#include <c10/core/Device.h>
+
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/home_process.h"
+#include "pool/pool_budget.h"
+#include "serialization/torch_errors.h"
+
+namespace tensorferry {
+namespace {
+
+// A channel hands over few arenas.
+constexpr uint64_t kArenaBytes = uint64_t{1} << 30;
+
+absl::Status Lost() {
+  return absl::UnavailableError(
+      "a session ended before its peer has returned this tensor: the peer may "
+      "read it for as long as it likes");
+}
+
+}  // namespace
+
+// Of the pool: held by its tensor and by what is lent of it.
+struct LendableMemory::Block {
+  ~Block() {
+    // In a child its locks may be held for ever.
+    if (!home.IsThis()) return;
+    if (auto memory = of.lock()) {
+      absl::MutexLock lock(&memory->mu_);
+      memory->blocks_.erase(taken.data);
+    }
+  }
+
+  HomeProcess home;
+  std::weak_ptr<const LendableMemory> of;
+  BufferPool::Block taken;
+  // Guarded by the memory's mutex.
+  int loans = 0;
+  bool lost = false;
+  std::vector<DoneStatus> waiting;
+};
+
+class LendableMemory::Allocator : public c10::Allocator {
+ public:
+  explicit Allocator(const LendableMemory* memory) : memory_(memory) {}
+
+  c10::DataPtr allocate(size_t nbytes) override {
+    return memory_->Take(nbytes);
+  }
+  void copy_data(void* to, const void* from, size_t nbytes) const override {
+    std::memcpy(to, from, nbytes);
+  }
+
+ private:
+  const LendableMemory* const memory_;
+};
+
+LendableMemory::LendableMemory(std::shared_ptr<PoolBudget> budget)
+    : pool_(BufferPool::Create({.budget = std::move(budget),
+                                .peer = Arena::Peer::kReads,
+                                .arena_bytes = kArenaBytes})),
+      allocator_(std::make_unique<Allocator>(this)) {}
+
+LendableMemory::~LendableMemory() = default;
+
+std::shared_ptr<LendableMemory> LendableMemory::Create(
+    std::optional<uint64_t> bytes) {
+  return std::shared_ptr<LendableMemory>(new LendableMemory(
+      bytes ? std::make_shared<PoolBudget>(*bytes) : PoolBudget::OfProcess()));
+}
+
+c10::DataPtr LendableMemory::Take(uint64_t nbytes) const {
+  if (nbytes < kSmallestBlock) return c10::GetCPUAllocator()->allocate(nbytes);
+  absl::StatusOr<BufferPool::Block> taken = pool_->Take(nbytes);
+  if (!taken.ok()) return c10::GetCPUAllocator()->allocate(nbytes);
+  using Owner = std::shared_ptr<Block>;
+  auto owner = std::make_unique<Owner>(std::make_shared<Block>());
+  Block& block = **owner;
+  block.taken = *std::move(taken);
+  block.of = weak_from_this();
+  {
+    absl::MutexLock lock(&mu_);
+    blocks_[block.taken.data] = *owner;
+  }
+  return {block.taken.data, owner.release(),
+          [](void* context) { delete static_cast<Owner*>(context); },
+          c10::Device(c10::kCPU)};
+}
+
+absl::StatusOr<at::Tensor> LendableMemory::Empty(at::IntArrayRef shape,
+                                                 at::ScalarType dtype) const {
+  return CatchTorchErrors(
+      absl::StatusCode::kInvalidArgument,
+      [&] { return absl::StrCat("a tensor of ", shape.size(), " dimensions"); },
+      [&]() -> absl::StatusOr<at::Tensor> {
+        at::detail::check_size_nonnegative(shape);
+        const size_t nbytes = at::detail::computeStorageNbytesContiguous(
+            shape, c10::elementSize(dtype));
+        // A storage that its user resizes leaves our memory.
+        c10::Storage storage(c10::Storage::use_byte_size_t(), nbytes,
+                             Take(nbytes), c10::GetCPUAllocator(),
+                             /*resizable=*/true);
+        at::Tensor tensor = at::empty({0}, dtype);
+        tensor.set_(std::move(storage), 0, shape);
+        return tensor;
+      });
+}
+
+std::shared_ptr<LendableMemory::Block> LendableMemory::Find(
+    const void* data) const {
+  absl::MutexLock lock(&mu_);
+  auto found = blocks_.upper_bound(data);
+  if (found == blocks_.begin()) return nullptr;
+  return std::prev(found)->second.lock();
+}
+
+std::optional<BufferPool::Place> LendableMemory::PlaceOf(
+    const void* data, uint64_t nbytes) const {
+  return pool_->PlaceOf(data, nbytes);
+}
+
+bool LendableMemory::Has(const at::Tensor& tensor) const {
+  return Find(tensor.storage().data()) != nullptr;
+}
+
+bool LendableMemory::IsLent(const at::Tensor& tensor) const {
+  const std::shared_ptr<Block> block = Find(tensor.storage().data());
+  if (block == nullptr) return false;
+  absl::MutexLock lock(&mu_);
+  return block->loans > 0 || block->lost;
+}
+
+void LendableMemory::WhenReturned(const at::Tensor& tensor,
+                                  DoneStatus returned) const {
+  const std::shared_ptr<Block> block = Find(tensor.storage().data());
+  absl::Status status;
+  if (block != nullptr) {
+    absl::MutexLock lock(&mu_);
+    if (block->loans > 0) return block->waiting.push_back(std::move(returned));
+    if (block->lost) status = Lost();
+  }
+  std::move(returned)(std::move(status));
+}
+
+std::unique_ptr<LendableMemory::Loan> LendableMemory::Lend(
+    const void* data) const {
+  std::shared_ptr<Block> block = Find(data);
+  if (block == nullptr) return nullptr;
+  return std::make_unique<Loan>(shared_from_this(), std::move(block));
+}
+
+LendableMemory::Loan::Loan(std::shared_ptr<const LendableMemory> memory,
+                           std::shared_ptr<Block> block)
+    : memory_(std::move(memory)), block_(std::move(block)) {
+  absl::MutexLock lock(&memory_->mu_);
+  ++block_->loans;
+}
+
+void LendableMemory::Loan::Lose() {
+  {
+    absl::MutexLock lock(&memory_->mu_);
+    block_->lost = true;
+  }
+  memory_->pool_->Retire(block_->taken.data);
+}
+
+LendableMemory::Loan::~Loan() {
+  std::vector<DoneStatus> told;
+  absl::Status status;
+  {
+    absl::MutexLock lock(&memory_->mu_);
+    if (--block_->loans > 0) return;
+    told.swap(block_->waiting);
+    if (block_->lost) status = Lost();
+  }
+  for (DoneStatus& returned : told) std::move(returned)(status);
+}
+
+}  // namespace tensorferry

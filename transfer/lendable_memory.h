@@ -1,0 +1,119 @@
+#ifndef TENSORFERRY_TRANSFER_LENDABLE_MEMORY_H_
+#define TENSORFERRY_TRANSFER_LENDABLE_MEMORY_H_
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/Allocator.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "base/done.h"
+#include "pool/buffer_pool.h"
+
+namespace tensorferry {
+
+// Host memory for tensors that peers on this host may read where they are: what
+// lies in it is handed over in a fraction of a millisecond, however large it
+// is, and takes no memory at the receiver.
+//
+//   auto memory = LendableMemory::Create();
+//   absl::StatusOr<at::Tensor> weights = memory->Empty({1024, 1024},
+//   at::kFloat);
+//   ... fill it ...
+//   session->Send({.tensors = {*weights}}, {.lend = memory}, ...);
+//   // and on the other side ReceiveOptions::leases
+//
+// A peer that was lent something reads what it likes of all that lies in the
+// same arena (of up to a GiB), and can write to none of it. The same tensor may
+// be lent to any number of peers, and sent without being lent.
+//
+// Must not be written to while it is lent (IsLent, WhenReturned): the receiver
+// would see it. A tensor that is dropped meanwhile goes when it is returned.
+// One that a peer never returned, since its session ended before, is not lent
+// any more; its memory is not used for other tensors, and is given back to the
+// system when both sides have let go of it.
+//
+// Thread-safe. Tensors outlive it. In a child after fork they are a copy, and
+// nothing can be lent.
+class LendableMemory : public std::enable_shared_from_this<LendableMemory> {
+ public:
+  // Storages from here on lie in it; for smaller ones, and where there is no
+  // room, libtorch's memory serves, which is copied when it is sent.
+  static constexpr uint64_t kSmallestBlock = uint64_t{256} << 10;
+
+  // Up to `bytes`; nullopt: of what PoolBudget::OfProcess has, together with
+  // the memory that sessions receive into.
+  static std::shared_ptr<LendableMemory> Create(
+      std::optional<uint64_t> bytes = std::nullopt);
+  ~LendableMemory();
+
+  // A contiguous tensor of the CPU, not initialised. INVALID_ARGUMENT: a
+  // negative size, or too many bytes. RESOURCE_EXHAUSTED: no memory.
+  absl::StatusOr<at::Tensor> Empty(at::IntArrayRef shape,
+                                   at::ScalarType dtype) const;
+
+  // For what takes one of libtorch's allocators. Must outlive the tensors that
+  // are made with it.
+  c10::Allocator& allocator() const { return *allocator_; }
+
+  // Whether the storage of `tensor` lies in it.
+  bool Has(const at::Tensor& tensor) const;
+  // Whether a peer may be reading it: from the receiver's consent on, which
+  // comes before the callback of Send, until all have let go of it.
+  bool IsLent(const at::Tensor& tensor) const;
+  // Runs `returned` once nobody may be reading it any more: within the call, or
+  // on any thread, where it must be short. UNAVAILABLE: a peer has not returned
+  // it and never will, since the session is over.
+  void WhenReturned(const at::Tensor& tensor, DoneStatus returned) const;
+
+  // ---- for links
+
+  // Something is lent for as long as this lives.
+  class Loan;
+  // nullopt: it does not lie in whole pages of one block here.
+  std::optional<BufferPool::Place> PlaceOf(const void* data,
+                                           uint64_t nbytes) const;
+  // Of what has a place. Null: it does not.
+  std::unique_ptr<Loan> Lend(const void* data) const;
+
+ private:
+  class Allocator;
+  struct Block;
+
+  explicit LendableMemory(std::shared_ptr<PoolBudget> budget);
+  c10::DataPtr Take(uint64_t nbytes) const;
+  std::shared_ptr<Block> Find(const void* data) const;
+
+  const std::shared_ptr<BufferPool> pool_;
+  const std::unique_ptr<c10::Allocator> allocator_;
+  mutable absl::Mutex mu_;
+  // By address. Those that are about to go are still in it.
+  mutable std::map<const void*, std::weak_ptr<Block>> blocks_
+      ABSL_GUARDED_BY(mu_);
+};
+
+class LendableMemory::Loan {
+ public:
+  Loan(std::shared_ptr<const LendableMemory> memory,
+       std::shared_ptr<Block> block);
+  ~Loan();
+  Loan(const Loan&) = delete;
+  Loan& operator=(const Loan&) = delete;
+
+  // The peer will not return it.
+  void Lose();
+
+ private:
+  const std::shared_ptr<const LendableMemory> memory_;
+  const std::shared_ptr<Block> block_;
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_TRANSFER_LENDABLE_MEMORY_H_
