@@ -23,6 +23,7 @@ class PendingCall : public std::enable_shared_from_this<PendingCall> {
                                       .into = std::move(options.into),
                                       .ready_on = options.ready_on,
                                       .streams = options.streams,
+                                      .leases = options.leases,
                                       .done_is_quick = options.done_is_quick},
                                      [self](absl::StatusOr<Received> reply) {
                                        self->Replied(std::move(reply));
@@ -32,6 +33,7 @@ class PendingCall : public std::enable_shared_from_this<PendingCall> {
         {.timeout = options.timeout,
          .ready_on = std::move(options.ready_on),
          .streams = std::move(options.streams),
+         .lend = std::move(options.lend),
          .done_is_quick = options.done_is_quick},
         [self](absl::StatusOr<Receipt> sent) { self->Sent(sent.status()); });
     bool failed;

@@ -29,7 +29,9 @@ struct CallOptions {
   Destination into;  // the reply's tensors; after an error it may hold anything
   // As in SendOptions and ReceiveOptions; of both directions.
   StreamSet ready_on, streams;
-  bool done_is_quick = false;  // as in SendOptions
+  std::shared_ptr<LendableMemory> lend;  // of the request, as in SendOptions
+  bool leases = false;                   // of the reply, as in ReceiveOptions
+  bool done_is_quick = false;            // as in SendOptions
 };
 
 // A plan that is alive: two peers, lanes between them, both directions at once.

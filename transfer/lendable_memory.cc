@@ -42,6 +42,7 @@ struct LendableMemory::Block {
   HomeProcess home;
   std::weak_ptr<const LendableMemory> of;
   BufferPool::Block taken;
+  uint64_t nbytes = 0;
   // Guarded by the memory's mutex.
   int loans = 0;
   bool lost = false;
@@ -78,13 +79,16 @@ std::shared_ptr<LendableMemory> LendableMemory::Create(
 }
 
 c10::DataPtr LendableMemory::Take(uint64_t nbytes) const {
-  if (nbytes < kSmallestBlock) return c10::GetCPUAllocator()->allocate(nbytes);
+  if (nbytes < kSmallestBlock || !home_.IsThis()) {
+    return c10::GetCPUAllocator()->allocate(nbytes);
+  }
   absl::StatusOr<BufferPool::Block> taken = pool_->Take(nbytes);
   if (!taken.ok()) return c10::GetCPUAllocator()->allocate(nbytes);
   using Owner = std::shared_ptr<Block>;
   auto owner = std::make_unique<Owner>(std::make_shared<Block>());
   Block& block = **owner;
   block.taken = *std::move(taken);
+  block.nbytes = nbytes;
   block.of = weak_from_this();
   {
     absl::MutexLock lock(&mu_);
@@ -116,10 +120,16 @@ absl::StatusOr<at::Tensor> LendableMemory::Empty(at::IntArrayRef shape,
 
 std::shared_ptr<LendableMemory::Block> LendableMemory::Find(
     const void* data) const {
+  if (!home_.IsThis()) return nullptr;
+  std::shared_ptr<Block> block;  // let go of after the lock
   absl::MutexLock lock(&mu_);
-  auto found = blocks_.upper_bound(data);
-  if (found == blocks_.begin()) return nullptr;
-  return std::prev(found)->second.lock();
+  auto after = blocks_.upper_bound(data);
+  if (after == blocks_.begin()) return nullptr;
+  block = std::prev(after)->second.lock();
+  const bool has =
+      block != nullptr &&
+      data < static_cast<const void*>(block->taken.data + block->nbytes);
+  return has ? block : nullptr;
 }
 
 std::optional<BufferPool::Place> LendableMemory::PlaceOf(

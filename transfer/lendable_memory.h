@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "base/done.h"
+#include "base/home_process.h"
 #include "pool/buffer_pool.h"
 
 namespace tensorferry {
@@ -90,6 +91,7 @@ class LendableMemory : public std::enable_shared_from_this<LendableMemory> {
   c10::DataPtr Take(uint64_t nbytes) const;
   std::shared_ptr<Block> Find(const void* data) const;
 
+  const HomeProcess home_;
   const std::shared_ptr<BufferPool> pool_;
   const std::unique_ptr<c10::Allocator> allocator_;
   mutable absl::Mutex mu_;

@@ -236,7 +236,8 @@ bool ReceiveMachine::TakeBodyOf(Entry& entry, int lane, const Parked& body,
   const BodyPlace place =
       entry.granted ? BodyPlace::kRegion : BodyPlace::kStage;
   if (place == BodyPlace::kStage && !entry.header.may_be_eager) {
-    Lie(body.operation, "a body for a device before its GRANT", out);
+    Lie(body.operation,
+        "a body for a device, or of what is lent, before its GRANT", out);
     return true;
   }
   if (place == BodyPlace::kStage &&
