@@ -15,8 +15,9 @@ def ferry_converter_test(name, case, deps = [], **kwargs):
     cc_test(
         name = name,
         deps = deps + [
-            case,
+            # Ahead of what defines its ConverterUnderTest, for static links.
             Label("//tests/testing:converter_suite"),
+            case,
             Label("//third_party/googletest:main"),
         ],
         **kwargs
