@@ -123,6 +123,7 @@ TEST_F(HostileClientTest, NoBrochureMakesTensorpipeThrow) {
     RawSocket socket = Dial();
     socket.Send(Packet(RequestedHello(static_cast<uint16_t>(id))));
   }
+  session_->DropPipes();  // which have their brochures by now
 }
 
 TEST_F(HostileClientTest, APayloadOfAnotherLengthIsDataLoss) {
@@ -168,6 +169,7 @@ TEST_F(HostileClientTest, APacketThatIsAnnouncedTakesNoMemory) {
   // Behind them, so that they have been looked at.
   EXPECT_THAT(session_->OpenPipe(), IsOk());
   EXPECT_LT(allocations.largest(), size_t{1} << 20);
+  session_->DropPipes();
 }
 
 TEST_F(HostileClientTest, APacketThatFindsNoMemoryEndsItsPipeOnly) {

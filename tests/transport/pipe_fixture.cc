@@ -90,6 +90,16 @@ std::future<absl::StatusOr<Letter>> StartReceive(tensorpipe::Pipe& pipe) {
   return done->get_future();
 }
 
+// Its callback may be the last that holds it.
+void DropPipesOf(std::weak_ptr<tensorpipe::Listener> listener) {
+  const std::shared_ptr<tensorpipe::Listener> open = listener.lock();
+  if (open == nullptr) return;
+  open->accept([listener](const tensorpipe::Error& error,
+                          std::shared_ptr<tensorpipe::Pipe>) {
+    if (!error) DropPipesOf(listener);
+  });
+}
+
 }  // namespace
 
 SessionKey RandomSession() {
@@ -163,6 +173,8 @@ absl::StatusOr<Session::Ends> Session::OpenPipe() {
   ends.accepted = *std::move(pipe);
   return ends;
 }
+
+void Session::DropPipes() { DropPipesOf(listener_); }
 
 absl::Status TryHonestSession(Hub& hub, Wire wire) {
   auto session = Session::Open(hub, hub, {wire});

@@ -64,6 +64,9 @@ class Session {
     std::shared_ptr<tensorpipe::Pipe> accepted, dialed;
   };
   absl::StatusOr<Ends> OpenPipe();
+  // From now on takes, and drops, what pipes the accepting side gets. One that
+  // nobody takes and tensorpipe's listener hold each other for ever.
+  void DropPipes();
 
   Side& accepting() { return *accepting_; }
   Side& dialing() { return *dialing_; }
