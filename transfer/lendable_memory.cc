@@ -6,6 +6,7 @@
 #include <c10/core/Device.h>
 
 #include <cstring>
+#include <functional>
 #include <utility>
 #include <vector>
 
@@ -39,9 +40,15 @@ struct LendableMemory::Block {
     }
   }
 
+  bool Has(const void* data) const {
+    return std::less_equal<>()(taken.data, data) &&
+           std::less<>()(data, static_cast<const void*>(taken.data + nbytes));
+  }
+
   HomeProcess home;
   std::weak_ptr<const LendableMemory> of;
   BufferPool::Block taken;
+  uint64_t nbytes = 0;
   // Guarded by the memory's mutex.
   int loans = 0;
   bool lost = false;
@@ -85,6 +92,7 @@ c10::DataPtr LendableMemory::Take(uint64_t nbytes) const {
   auto owner = std::make_unique<Owner>(std::make_shared<Block>());
   Block& block = **owner;
   block.taken = *std::move(taken);
+  block.nbytes = nbytes;
   block.of = weak_from_this();
   {
     absl::MutexLock lock(&mu_);
@@ -116,10 +124,14 @@ absl::StatusOr<at::Tensor> LendableMemory::Empty(at::IntArrayRef shape,
 
 std::shared_ptr<LendableMemory::Block> LendableMemory::Find(
     const void* data) const {
-  absl::MutexLock lock(&mu_);
-  auto found = blocks_.upper_bound(data);
-  if (found == blocks_.begin()) return nullptr;
-  return std::prev(found)->second.lock();
+  std::shared_ptr<Block> block;  // may be the last to have it: not under mu_
+  {
+    absl::MutexLock lock(&mu_);
+    auto found = blocks_.upper_bound(data);
+    if (found == blocks_.begin()) return nullptr;
+    block = std::prev(found)->second.lock();
+  }
+  return block != nullptr && block->Has(data) ? block : nullptr;
 }
 
 std::optional<BufferPool::Place> LendableMemory::PlaceOf(
