@@ -148,8 +148,8 @@ void BufferExchange::OnFrame() {
       {reinterpret_cast<const char*>(incoming_.data()), incoming_.size()});
   absl::Status status = frame.ok() ? Handle(*frame) : frame.status();
   if (!status.ok()) return Fail(status);
-  // Of DATA: behind the piece. ARENA has to be mapped first.
-  if (frame->kind != Kind::kArena) ReadFrame();
+  // Of DATA: behind the piece. An arena has to be opened first.
+  if (frame->kind != Kind::kArena && frame->kind != Kind::kLend) ReadFrame();
   Advance();
 }
 
@@ -173,9 +173,13 @@ absl::Status BufferExchange::Handle(const LocalFrame& frame) {
     case Kind::kData:
       return ReadData(frame);
     case Kind::kArena:
-      return OnArena(frame);
+      return OpenArena(places_[frame.arena], frame,
+                       [arenas = session_->mapped_arenas()](UniqueFd descriptor,
+                                                            uint64_t nbytes) {
+                         return arenas->Map(std::move(descriptor), nbytes);
+                       });
     case Kind::kLend:
-      return OnLend(frame);
+      return OpenArena(leased_from_[frame.arena], frame, LentArena::Take);
     case Kind::kPlaced:
       return wanted_.OnPlaced(frame);
     case Kind::kCannot:
@@ -325,21 +329,32 @@ void BufferExchange::FenceOpenBuffers() {
   });
 }
 
-// ---- the peer's pool
+// ---- the peer's arenas
 
-// The next frame is read when this one's descriptor is mapped and closed: a
-// peer cannot have more of them open here than wait in the connection.
-absl::Status BufferExchange::OnArena(const LocalFrame& frame) {
-  ArenaPlace<PeerArena>& place = places_[frame.arena];
+// `open` makes of the descriptor and the length what the peer's arena is here.
+// It blocks: not on the loop. The next frame is read after it, so that a peer
+// cannot have more descriptors open here than wait in the connection.
+template <class PeersArena, class Open>
+absl::Status BufferExchange::OpenArena(ArenaPlace<PeersArena>& place,
+                                       const LocalFrame& frame, Open open) {
   LetGo(place);
   absl::StatusOr<UniqueFd> descriptor = TakeDescriptor(frame);
   if (absl::IsDataLoss(descriptor.status())) return descriptor.status();
-  if (descriptor.ok()) {
-    MapArena(*std::move(descriptor), frame);
+  if (!descriptor.ok()) {
+    place = descriptor.status();
+    ReadFrame();
     return absl::OkStatus();
   }
-  place = descriptor.status();
-  ReadFrame();
+  RunOnCopier(
+      opening_,
+      [descriptor = *std::move(descriptor), nbytes = frame.length,
+       open]() mutable { return open(std::move(descriptor), nbytes); },
+      [&place](BufferExchange& self, const auto& opened) {
+        place = opened;
+        if (self.failed()) return;
+        self.ReadFrame();
+        self.Advance();
+      });
   return absl::OkStatus();
 }
 
@@ -366,22 +381,6 @@ absl::StatusOr<UniqueFd> BufferExchange::TakeDescriptor(
   return *std::move(descriptor);
 }
 
-// Blocks: not on the loop.
-void BufferExchange::MapArena(UniqueFd descriptor, const LocalFrame& frame) {
-  RunOnCopier(
-      mapping_,
-      [descriptor = std::move(descriptor), nbytes = frame.length,
-       arenas = session_->mapped_arenas()]() mutable {
-        return arenas->Map(std::move(descriptor), nbytes);
-      },
-      [arena = frame.arena](BufferExchange& self, const auto& mapped) {
-        self.places_[arena] = mapped;
-        if (self.failed()) return;
-        self.ReadFrame();
-        self.Advance();
-      });
-}
-
 // Milliseconds where pages are small: not on the loop.
 template <class PeersArena>
 void BufferExchange::LetGo(ArenaPlace<PeersArena>& place) {
@@ -397,33 +396,35 @@ void BufferExchange::Offer(const void* data, uint64_t length) {
   if (offer) WriteFrame(*offer);
 }
 
-// Where the peer can have it, which is told of its arena before; nullopt:
-// nowhere.
-std::optional<OfferedBuffers::Loan> BufferExchange::LoanOf(const void* data,
-                                                           uint64_t length) {
+// Where the peer can have it, which is told of its arena before, or why it
+// cannot; nullopt: it is not lent.
+std::optional<absl::StatusOr<OfferedBuffers::Loan>> BufferExchange::LoanOf(
+    const void* data, uint64_t length) {
   const LocalChannelOptions& options = session_->options();
-  if (!options.lent || !options.descriptors.write || !no_pool_.ok()) {
-    return std::nullopt;
-  }
+  if (!options.lent || !options.descriptors.write) return std::nullopt;
   const std::optional<BufferPool::Place> place = options.lent(data, length);
   if (!place) return std::nullopt;
+  if (!no_pool_.ok()) return no_pool_;
   const std::optional<uint8_t> at =
       HandOver(Kind::kLend, place->arena, absl::MakeSpan(lent_));
-  if (!at) return std::nullopt;
+  if (!at) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the peer has all of the ", kMostLentArenas,
+                     " arenas that one channel may lend"));
+  }
   return OfferedBuffers::Loan{*at, place->offset};
 }
 
-absl::Status BufferExchange::OnLend(const LocalFrame& frame) {
-  ArenaPlace<const LentArena>& place = leased_from_[frame.arena];
-  LetGo(place);
-  absl::StatusOr<UniqueFd> descriptor = TakeDescriptor(frame);
-  if (absl::IsDataLoss(descriptor.status())) return descriptor.status();
-  if (!descriptor.ok()) {
-    place = descriptor.status();
-  } else {
-    place = LentArena::Take(*std::move(descriptor), frame.length);
+absl::Status BufferExchange::CheckLoan(const WantedBuffers::Lease& lease,
+                                       uint64_t nbytes) {
+  if (lease.offset % kPageBytes == 0 && lease.offset <= nbytes &&
+      lease.length <= nbytes - lease.offset) {
+    return absl::OkStatus();
   }
-  return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat(
+      "local channel: the peer lends ", lease.length, " bytes at ",
+      lease.offset, " of its arena ", static_cast<int>(lease.arena),
+      ", which has ", nbytes, " in pages of ", kPageBytes));
 }
 
 absl::Status BufferExchange::StartLease(const WantedBuffers::Lease& lease) {
@@ -437,6 +438,7 @@ absl::Status BufferExchange::StartLease(const WantedBuffers::Lease& lease) {
     wanted_.OnLeaseRefused(place->status());
     return absl::OkStatus();
   }
+  FERRY_RETURN_IF_ERROR(CheckLoan(lease, (**place)->nbytes()));
   ++receives_.in_use;
   TellOfCopy(/*begun=*/true);
   RunOnCopier(
@@ -494,7 +496,7 @@ absl::Status BufferExchange::CheckPlace(
   }
   return absl::DataLossError(absl::StrCat(
       "local channel: the peer wants ", copy.length, " bytes at ", copy.offset,
-      " of its arena ", copy.arena, ", which has ", nbytes));
+      " of its arena ", static_cast<int>(copy.arena), ", which has ", nbytes));
 }
 
 void BufferExchange::OnPlaced(const absl::Status& status) {
@@ -550,7 +552,7 @@ void BufferExchange::GiveUpQueued() {
     --sends_.in_use;
     TellOfCopy(/*begun=*/false);
   }
-  GiveUp(mapping_);
+  GiveUp(opening_);
 }
 
 void BufferExchange::StartCopy(const WantedBuffers::Copy& copy) {

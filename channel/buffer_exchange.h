@@ -50,8 +50,8 @@ class BufferExchange : public std::enable_shared_from_this<BufferExchange> {
     std::shared_ptr<std::atomic<bool>> claimed =
         std::make_shared<std::atomic<bool>>(true);
   };
-  // Has what the peer handed over for it, or why that cannot be written to;
-  // nullopt: nothing was.
+  // Has what the peer handed over for it, or why that cannot be used; nullopt:
+  // nothing was.
   template <class PeersArena>
   using ArenaPlace = std::optional<absl::StatusOr<std::shared_ptr<PeersArena>>>;
   // A send that waits for HELLO, without which it is not known whether arenas
@@ -75,7 +75,6 @@ class BufferExchange : public std::enable_shared_from_this<BufferExchange> {
   void OnProof(const absl::StatusOr<PeerMemory>& proof);
   absl::Status ReadData(const LocalFrame& data);
   absl::Status OnCannot(const LocalFrame& cannot);
-  absl::Status OnArena(const LocalFrame& frame);
 
   void Advance();
   absl::Status TakeSteps();
@@ -86,12 +85,16 @@ class BufferExchange : public std::enable_shared_from_this<BufferExchange> {
       absl::Span<std::weak_ptr<const Arena>> places);
   void WriteWithArena(LocalFrame frame, std::shared_ptr<const Arena> arena);
   absl::StatusOr<UniqueFd> TakeDescriptor(const LocalFrame& frame);
-  void MapArena(UniqueFd descriptor, const LocalFrame& frame);
+  template <class PeersArena, class Open>
+  absl::Status OpenArena(ArenaPlace<PeersArena>& place, const LocalFrame& frame,
+                         Open open);
   template <class PeersArena>
   void LetGo(ArenaPlace<PeersArena>& place);
   void Offer(const void* data, uint64_t length);
-  std::optional<OfferedBuffers::Loan> LoanOf(const void* data, uint64_t length);
-  absl::Status OnLend(const LocalFrame& frame);
+  std::optional<absl::StatusOr<OfferedBuffers::Loan>> LoanOf(const void* data,
+                                                             uint64_t length);
+  static absl::Status CheckLoan(const WantedBuffers::Lease& lease,
+                                uint64_t nbytes);
   absl::Status StartLease(const WantedBuffers::Lease& lease);
   void OnLeased(const absl::Status& status);
   absl::Status PlaceNext();
@@ -131,7 +134,7 @@ class BufferExchange : public std::enable_shared_from_this<BufferExchange> {
   int pending_ = 0;     // callbacks that the connection and the copier owe
   CopierTask reading_;  // the proof, then pieces of the peer's memory
   CopierTask placing_;  // pieces to the peer's arenas
-  CopierTask mapping_;  // an arena of the peer's; no frame is read meanwhile
+  CopierTask opening_;  // an arena of the peer's; no frame is read meanwhile
   bool left_ = false;
 
   absl::Status no_pool_;  // why the connection carries no arenas

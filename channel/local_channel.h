@@ -86,10 +86,9 @@ struct LocalChannelOptions {
 // A channel of tensorpipe for host memory between two processes of one user on
 // one host. Four ways, the first that is possible:
 // - lease: the bytes lie in an arena that the sender lends, and the receiver
-// maps
-//   them where its buffer is. Nothing is copied: the sender must not write to
-//   them for as long as the receiver looks at them, which this channel does not
-//   watch over.
+//   maps them where its buffer is. Nothing is copied: the sender must not write
+//   to them for as long as the receiver looks at them, which this channel does
+//   not watch over.
 // - pool: the receiver's buffer lies in its pool, of which the sender is given
 //   the arena; the sender copies straight to it.
 // - vm: the receiver reads straight from the sender's memory (process_vm_readv)
@@ -115,8 +114,8 @@ std::shared_ptr<tensorpipe::channel::Context> MakeLocalChannel(
 
 // The status behind an error that a local channel gave to tensorpipe; nullopt:
 // it comes from elsewhere. DATA_LOSS: the peer broke the channel's protocol, or
-// offered memory that it does not have, or wants it in an arena that it has
-// not; UNAVAILABLE: the peer died or closed while its memory was read;
+// offered memory that it does not have, or lends or wants it in an arena that
+// it has not; UNAVAILABLE: the peer died or closed while its memory was read;
 // RESOURCE_EXHAUSTED: it offered too many buffers; CANCELLED: closed on this
 // side.
 std::optional<absl::Status> LocalChannelErrorStatus(

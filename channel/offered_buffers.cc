@@ -7,21 +7,25 @@
 
 namespace tensorferry {
 
-std::optional<LocalFrame> OfferedBuffers::Add(const void* data, uint64_t length,
-                                              std::optional<Loan> loan) {
-  const uint64_t number =
-      buffers_.Add({.carried = {.buffer = data, .length = length},
-                    .state = length == 0 ? State::kEnded : State::kOffered,
-                    .lent = loan.has_value()});
+std::optional<LocalFrame> OfferedBuffers::Add(
+    const void* data, uint64_t length,
+    std::optional<absl::StatusOr<Loan>> loan) {
+  const bool lent = loan && loan->ok();
+  const uint64_t number = buffers_.Add(
+      {.carried = {.buffer = data,
+                   .length = length,
+                   .not_lease = loan ? loan->status() : absl::OkStatus()},
+       .state = length == 0 ? State::kEnded : State::kOffered,
+       .lent = lent});
   if (length == 0) return std::nullopt;
   LocalFrame offer{.kind = LocalFrame::Kind::kOffer,
                    .number = number,
                    .length = length,
                    .address = reinterpret_cast<uint64_t>(data)};
-  if (loan) {
+  if (lent) {
     offer.kind = LocalFrame::Kind::kLoan;
-    offer.arena = loan->arena;
-    offer.offset = loan->offset;
+    offer.arena = (*loan)->arena;
+    offer.offset = (*loan)->offset;
   }
   return offer;
 }
@@ -45,6 +49,10 @@ absl::Status OfferedBuffers::OnAnswer(const LocalFrame& answer) {
     return absl::DataLossError(
         absl::StrCat("local channel: the peer has leased buffer ",
                      answer.number, ", which was not lent"));
+  }
+  if (answer.kind != LocalFrame::Kind::kLeased && entry.lent) {
+    entry.carried.not_lease = absl::FailedPreconditionError(
+        "the receiver does not take it where it is");
   }
   switch (answer.kind) {
     case LocalFrame::Kind::kLeased:

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "channel/buffer_queue.h"
 #include "channel/carried.h"
 #include "channel/local_frame.h"
@@ -43,9 +44,12 @@ class OfferedBuffers {
     uint64_t offset = 0;
   };
 
-  // What to tell the peer; nullopt: nothing, it has no bytes.
-  std::optional<LocalFrame> Add(const void* data, uint64_t length,
-                                std::optional<Loan> loan = std::nullopt);
+  // What to tell the peer; nullopt: nothing, it has no bytes. `loan`: where
+  // what is lent lies, or why the peer cannot have it there; nullopt: it is not
+  // lent.
+  std::optional<LocalFrame> Add(
+      const void* data, uint64_t length,
+      std::optional<absl::StatusOr<Loan>> loan = std::nullopt);
 
   // DONE, STREAM, WANT or LEASED of the peer. DATA_LOSS: it answers no open
   // offer, wants what it was told CANNOT about, or has leased what is not lent.

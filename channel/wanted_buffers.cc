@@ -83,6 +83,11 @@ WantedBuffers::Step WantedBuffers::StartOrGoOn(const absl::Status& pool,
     return {.lease = Lease{entry.offer->arena, entry.offer->offset, entry.data,
                            entry.carried.length}};
   }
+  if (entry.place.lease) {
+    entry.place.lease = false;
+    entry.carried.not_lease = absl::FailedPreconditionError(
+        "the sender cannot let it be taken where it is");
+  }
   if (entry.place.pool && pool.ok()) {
     entry.state = State::kPlacing;
     return {.want = Open{undecided_, entry.data, entry.carried.length}};

@@ -1,5 +1,6 @@
-// Two peers, one mixed message and one call: open, send, receive, call, close.
-// Both live in this process; across processes only the address differs.
+// Two peers, one mixed message, one call and one tensor that is lent: open,
+// send, receive, call, lend, close. Both live in this process; across processes
+// only the address differs.
 //
 //   tools/bazel run //examples:two_peers
 #include <ATen/TensorOperators.h>
@@ -13,8 +14,10 @@
 #include <string>
 #include <utility>
 
+#include "absl/synchronization/notification.h"
 #include "session/blocking.h"
 #include "session/peer.h"
+#include "transfer/lendable_memory.h"
 
 namespace tensorferry {
 namespace {
@@ -37,6 +40,24 @@ void Print(const TensorMessage& message) {
   }
 }
 
+// The callee has it where the caller has it: nothing is copied.
+absl::Status Lend(Session& session) {
+  const auto memory = LendableMemory::Create();
+  absl::StatusOr<at::Tensor> lent = memory->Empty({1024, 1024}, at::kFloat);
+  if (!lent.ok()) return lent.status();
+  lent->fill_(2);
+  auto receipt = blocking::Send(
+      session, {.type = 9, .tensors = {*lent}, .names = {"lent"}},
+      {.lend = memory});
+  if (!receipt.ok()) return receipt.status();
+  std::printf("lent over %s\n", receipt->paths[0].path.c_str());
+  // Until the callee has dropped it, it must not be written to.
+  absl::Notification returned;
+  memory->WhenReturned(*lent, [&](absl::Status) { returned.Notify(); });
+  returned.WaitForNotification();
+  return absl::OkStatus();
+}
+
 absl::Status Run() {
   // The callee prints what it gets, and doubles what it is called with.
   auto callee = Peer::Create({.name = "callee"});
@@ -51,6 +72,10 @@ absl::Status Run() {
     session->Receive({}, [](absl::StatusOr<Received> received) {
       if (received.ok()) Print(received->message);
     });
+    session->Receive({.filter = {.type = 9}, .leases = true},
+                     [](absl::StatusOr<Received> received) {
+                       if (received.ok()) Print(received->message);
+                     });
     session->OnEnd([session](SessionReport) {});  // keeps it until it ends
   });
 
@@ -71,6 +96,8 @@ absl::Status Run() {
       blocking::Call(**session, {.type = 8, .tensors = {at::ones({2})}});
   if (!reply.ok()) return reply.status();
   std::printf("1 doubled is %g\n", reply->message.tensors[0][0].item<float>());
+  absl::Status lent = Lend(**session);
+  if (!lent.ok()) return lent;
   return blocking::Close(**session, absl::Seconds(5)).status();
 }
 

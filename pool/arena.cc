@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
@@ -76,9 +77,8 @@ absl::StatusOr<int> CheckPeers(const UniqueFd& descriptor, uint64_t nbytes) {
     return NotAnArena(absl::StrCat("it has ", file.st_size, " bytes, want ",
                                    nbytes, " in pages of ", kPageBytes));
   }
-  // Or this process would be charged for them, at its first use of each. That
-  // they stay the peer does not promise, but where it is sealed against
-  // writing: see the header.
+  // Or this process would be charged for them, at its first use of each. A peer
+  // that may write can take them away later: see the header.
   if (static_cast<uint64_t>(file.st_blocks) * kBlockBytes < nbytes) {
     return NotAnArena("its pages were not made");
   }
@@ -265,6 +265,12 @@ absl::StatusOr<std::shared_ptr<const LentArena>> LentArena::Take(
   FERRY_ASSIGN_OR_RETURN(const int seals, CheckPeers(descriptor, nbytes));
   if ((seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) == 0) {
     return NotAnArena("it is not sealed against writing");
+  }
+  // Blocks that were counted may lie behind the end, and a hole before it is a
+  // SIGBUS where its page cannot be made. Where writing is sealed off, nobody
+  // can make one later.
+  if (lseek(descriptor.get(), 0, SEEK_HOLE) != static_cast<off_t>(nbytes)) {
+    return NotAnArena("its pages were not made");
   }
   // It is open already; whether there are others left.
   FERRY_RETURN_IF_ERROR(DescriptorBudget::OfProcess()

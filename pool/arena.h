@@ -116,7 +116,8 @@ class LentArena {
  public:
   // INVALID_ARGUMENT: what was sent is not memory of `nbytes` that is there,
   // sealed against shrinking, growing and writing: what could be taken away
-  // while it is read would be a SIGBUS. RESOURCE_EXHAUSTED: descriptors.
+  // while it is read would be a SIGBUS. RESOURCE_EXHAUSTED: descriptors. Takes
+  // milliseconds where much of it is of small pages.
   static absl::StatusOr<std::shared_ptr<const LentArena>> Take(
       UniqueFd descriptor, uint64_t nbytes);
 

@@ -203,7 +203,10 @@ std::optional<BufferPool::Place> BufferPool::PlaceOf(const void* data,
   const uintptr_t begin = AddressOf(data);
   absl::MutexLock lock(&mu_);
   const auto shelf = Find(data, nbytes);
-  if (shelf == shelves_.end() || shelf->second.retired) return std::nullopt;
+  if (shelf == shelves_.end()) return std::nullopt;
+  if (shelf->second.retired && options_.peer == Arena::Peer::kWrites) {
+    return std::nullopt;
+  }
   const Blocks& blocks = shelf->second.blocks;
   auto block = blocks.upper_bound(begin);
   if (block == blocks.begin()) return std::nullopt;

@@ -75,8 +75,8 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
   // Where the peer may be let write (or read, with Arena::Peer::kReads) [data,
   // data + nbytes), which a fence can undo: in whole pages of one block, of
   // which the last may be cut by the block's end. nullopt: it lies otherwise,
-  // in no block, or in an arena that is retired. Takes well under a
-  // microsecond.
+  // in no block, or in an arena that is retired and that peers write to. Takes
+  // well under a microsecond.
   std::optional<Place> PlaceOf(const void* data, uint64_t nbytes) const;
 
   // The peer may write to [data, data + nbytes) although it should not any
@@ -89,8 +89,9 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
   // retired all the same.
   absl::Status Fence(void* data, uint64_t nbytes);
 
-  // The peer may read what the arena of `data` has for as long as it likes: no
-  // block is taken from it any more. Does nothing outside of arenas.
+  // A peer may read what the arena of `data` has for as long as it likes: no
+  // block is taken from it any more, so that the peer does not see what comes
+  // next. Does nothing outside of arenas.
   void Retire(const void* data);
 
   // Gives arenas back to the system that have been without blocks for as long

@@ -18,15 +18,13 @@ constexpr uint64_t kAlignment = uint64_t{2} << 20;
 }  // namespace
 
 struct LeaseSpace::Reserved {
-  // Whoever reads there now has what it will ever have: the range is not used
-  // again for something else.
   ~Reserved() {
     if (!home.IsThis()) return;
     if (auto space = in.lock()) space->Forget(data);
     munmap(reserved, reserved_bytes);
   }
 
-  HomeProcess home;  // in a child it stays
+  HomeProcess home;  // in a child the range stays
   std::weak_ptr<LeaseSpace> in;
   void* reserved = nullptr;
   uint64_t reserved_bytes = 0;

@@ -420,12 +420,10 @@ bool IncomingMessages::MayLease(const Message& message,
          !HasCheckedValues(message.manifest);
 }
 
-std::shared_ptr<LeasedMemory> IncomingMessages::MemoryToLease(
-    OperationId id) const {
+std::shared_ptr<LeasedMemory> IncomingMessages::MemoryToLease(OperationId id) {
   return std::make_shared<LeasedMemory>(
       host_->leases, [this, id, post = host_->PostWhileThere()] {
-        auto* const self = const_cast<IncomingMessages*>(this);
-        post([self, id] { self->OnReturned(id); });
+        post([this, id] { OnReturned(id); });
       });
 }
 

@@ -118,7 +118,7 @@ class IncomingMessages {
                                     uint32_t digested) const;
   void AllocateMemory(const ReceiveAction& action);
   bool MayLease(const Message& message, const Receiving& receiving) const;
-  std::shared_ptr<LeasedMemory> MemoryToLease(OperationId id) const;
+  std::shared_ptr<LeasedMemory> MemoryToLease(OperationId id);
   void Grant(OperationId id);
   void OnReturned(OperationId id);
   void TellOfReturned();

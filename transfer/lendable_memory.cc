@@ -6,6 +6,7 @@
 #include <c10/core/Device.h>
 
 #include <cstring>
+#include <functional>
 #include <utility>
 #include <vector>
 
@@ -37,6 +38,11 @@ struct LendableMemory::Block {
       absl::MutexLock lock(&memory->mu_);
       memory->blocks_.erase(taken.data);
     }
+  }
+
+  bool Has(const void* data) const {
+    return std::less_equal<>()(taken.data, data) &&
+           std::less<>()(data, static_cast<const void*>(taken.data + nbytes));
   }
 
   HomeProcess home;
@@ -121,15 +127,14 @@ absl::StatusOr<at::Tensor> LendableMemory::Empty(at::IntArrayRef shape,
 std::shared_ptr<LendableMemory::Block> LendableMemory::Find(
     const void* data) const {
   if (!home_.IsThis()) return nullptr;
-  std::shared_ptr<Block> block;  // let go of after the lock
-  absl::MutexLock lock(&mu_);
-  auto after = blocks_.upper_bound(data);
-  if (after == blocks_.begin()) return nullptr;
-  block = std::prev(after)->second.lock();
-  const bool has =
-      block != nullptr &&
-      data < static_cast<const void*>(block->taken.data + block->nbytes);
-  return has ? block : nullptr;
+  std::shared_ptr<Block> block;  // may be the last to have it: not under mu_
+  {
+    absl::MutexLock lock(&mu_);
+    auto found = blocks_.upper_bound(data);
+    if (found == blocks_.begin()) return nullptr;
+    block = std::prev(found)->second.lock();
+  }
+  return block != nullptr && block->Has(data) ? block : nullptr;
 }
 
 std::optional<BufferPool::Place> LendableMemory::PlaceOf(

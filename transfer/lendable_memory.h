@@ -24,9 +24,8 @@ namespace tensorferry {
 // is, and takes no memory at the receiver.
 //
 //   auto memory = LendableMemory::Create();
-//   absl::StatusOr<at::Tensor> weights = memory->Empty({1024, 1024},
-//   at::kFloat);
-//   ... fill it ...
+//   auto weights = memory->Empty({1024, 1024}, at::kFloat);
+//   ... fill *weights ...
 //   session->Send({.tensors = {*weights}}, {.lend = memory}, ...);
 //   // and on the other side ReceiveOptions::leases
 //
@@ -36,9 +35,9 @@ namespace tensorferry {
 //
 // Must not be written to while it is lent (IsLent, WhenReturned): the receiver
 // would see it. A tensor that is dropped meanwhile goes when it is returned.
-// One that a peer never returned, since its session ended before, is not lent
-// any more; its memory is not used for other tensors, and is given back to the
-// system when both sides have let go of it.
+// Where a session ends before its peer has returned everything, the arena is
+// not used for further tensors: the peer may go on to read it. It is given back
+// to the system when its tensors are dropped and the peer has let go of it.
 //
 // Thread-safe. Tensors outlive it. In a child after fork they are a copy, and
 // nothing can be lent.

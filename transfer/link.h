@@ -32,10 +32,10 @@ struct SendOptions {
   // Whether tensors on devices have digests too, if the plan has any: each side
   // copies them to pinned memory of the host for it.
   bool digest_devices = false;
-  // What of the message lies there a receiver on this host that takes leases
-  // has where it is: nothing is copied, nor digested, and it must not be
-  // written to until it was returned (see LendableMemory), whatever the status.
-  // Null, and where it is not possible: all is copied, as receipts say.
+  // A receiver on this host that takes leases (ReceiveOptions) gets what of the
+  // message lies in this memory without a copy, and without a digest. It must
+  // not be written to until it was returned (see LendableMemory), whatever the
+  // status. Null, and where it is not possible: all is copied, as receipts say.
   std::shared_ptr<LendableMemory> lend;
   // `done` returns at once, waits for nothing (for no operation either), throws
   // nothing, and drops no tensor's last copy. So the loop may run it, ahead of
@@ -56,12 +56,12 @@ struct ReceiveOptions {
   // That tensors on devices are filled on, after a wait for `ready_on`. For
   // other devices: the plan's.
   StreamSet streams;
-  // Whether tensors that their sender lends may stay in his memory until they,
-  // and all that shares their storage, are dropped here. They are as ever, also
-  // to write to (what is written he does not see, and costs memory), but have
-  // no digest; and if he breaks his word, or dies and is not what he seemed,
-  // what is read there can change. Not for `into`, and not for messages with
-  // sparse tensors. Children after fork must not use them.
+  // Whether tensors that their sender lends may stay in its memory until they,
+  // and all that shares their storage, are dropped here. They can be written to
+  // (which takes memory, and the sender does not see it). They have no digest,
+  // and change if the sender does not keep its word and writes to them. Not
+  // with `into`, and not for messages with sparse tensors, which are copied.
+  // Children after fork must not use them.
   bool leases = false;
   bool done_is_quick = false;  // as in SendOptions
 };

@@ -68,8 +68,8 @@ absl::StatusOr<std::unique_ptr<Sender>> Connect(const std::string& address,
   PeerOptions options = OptionsFor("sender");
   options.control = "";
   FERRY_ASSIGN_OR_RETURN(auto peer, Peer::Create(std::move(options)));
-  FERRY_ASSIGN_OR_RETURN(auto sender,
-                         ConnectFerry(*peer, address, path, digests));
+  FERRY_ASSIGN_OR_RETURN(
+      auto sender, ConnectFerry(*peer, address, path, {.digests = digests}));
   return std::make_unique<SenderWithPeer>(std::move(peer), std::move(sender));
 }
 

@@ -37,6 +37,9 @@ class Receiver {
 struct Contestant {
   std::string name;
   bool only_many = false;  // takes part only where messages have many tensors
+  // What it sends lies in memory to lend, and the receiver leases it: takes
+  // part only over unix/local, where the receiver has no tensors of its own.
+  bool leases = false;
 };
 
 // The first is what the others are compared with.
@@ -44,6 +47,9 @@ inline const std::vector<Contestant>& Contestants() {
   static const auto& contestants = *new std::vector<Contestant>{
       {"bare"},
       {"bare_packed", true},
+      {"ferry_lease", false, true},
+      {"ferry_lease_read", false,
+       true},  // every byte, before the sender goes on
       {"ferry"},
       {"ferry_digest"},
   };

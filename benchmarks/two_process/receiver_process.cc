@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "base/status_macros.h"
@@ -89,7 +90,10 @@ class ReceivingProcess {
       FERRY_ASSIGN_OR_RETURN(
           receiver, listeners_[path]->Accept(contestant == "bare_packed"));
     } else {
-      receiver = MakeFerryReceiver(accepted_.Next());
+      receiver = MakeFerryReceiver(
+          accepted_.Next(),
+          {.leases = absl::StartsWith(contestant, "ferry_lease"),
+           .read = contestant == "ferry_lease_read"});
     }
     WriteLine("connected");
     return absl::OkStatus();

@@ -2,7 +2,9 @@
 
 #include <chrono>
 #include <sstream>
+#include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "benchmarks/two_process/bare.h"
@@ -14,16 +16,31 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-absl::StatusOr<std::unique_ptr<Sender>> ConnectTo(Peer& peer,
-                                                  const std::string& contestant,
-                                                  const std::string& path,
-                                                  const std::string& control,
-                                                  const std::string& url) {
+absl::StatusOr<std::unique_ptr<Sender>> ConnectTo(
+    Peer& peer, const std::shared_ptr<LendableMemory>& memory,
+    const std::string& contestant, const std::string& path,
+    const std::string& control, const std::string& url) {
   if (contestant == "bare") return ConnectBare(path, url, /*packed=*/false);
   if (contestant == "bare_packed") {
     return ConnectBare(path, url, /*packed=*/true);
   }
-  return ConnectFerry(peer, control, path, contestant == "ferry_digest");
+  FerryWay way;
+  way.digests = contestant == "ferry_digest";
+  if (absl::StartsWith(contestant, "ferry_lease")) way.lend = memory;
+  way.read = contestant == "ferry_lease_read";
+  return ConnectFerry(peer, control, path, std::move(way));
+}
+
+absl::StatusOr<Contents> CopyIn(const LendableMemory& memory,
+                                const Contents& contents) {
+  Contents copy{{}, contents.names, contents.bytes};
+  for (const at::Tensor& tensor : contents.tensors) {
+    FERRY_ASSIGN_OR_RETURN(at::Tensor there,
+                           memory.Empty(tensor.sizes(), tensor.scalar_type()));
+    there.copy_(tensor);
+    copy.tensors.push_back(std::move(there));
+  }
+  return copy;
 }
 
 }  // namespace
@@ -54,7 +71,7 @@ absl::Status SendingProcess::Connect() {
           absl::StrCat("connect ", contestant.name, " ", path)));
       FERRY_ASSIGN_OR_RETURN(
           (senders_[{contestant.name, path}]),
-          ConnectTo(*peer_, contestant.name, path, control, url));
+          ConnectTo(*peer_, memory_, contestant.name, path, control, url));
       FERRY_RETURN_IF_ERROR(Expect("connected"));
     }
   }
@@ -71,6 +88,7 @@ absl::Status SendingProcess::Expect(const std::string& line) {
 absl::Status SendingProcess::Load(const std::string& workload) {
   if (loaded_ == workload) return absl::OkStatus();
   contents_ = {};
+  lendable_ = std::nullopt;
   FERRY_RETURN_IF_ERROR(child_.WriteLine(absl::StrCat("load ", workload)));
   FERRY_ASSIGN_OR_RETURN(contents_, Fill(workload, model_));
   fingerprint_ = Fingerprint(contents_.tensors);
@@ -82,6 +100,7 @@ absl::StatusOr<Turn> SendingProcess::TakeTurn(const std::string& contestant,
                                               const std::string& path,
                                               bool reuse, int messages) {
   Sender& sender = *senders_[{contestant, path}];
+  FERRY_ASSIGN_OR_RETURN(const Contents* contents, ContentsOf(contestant));
   const int untimed = messages > 1 ? 1 : 0;
   const int all = untimed + messages;
   FERRY_RETURN_IF_ERROR(child_.WriteLine(absl::StrCat(
@@ -89,7 +108,7 @@ absl::StatusOr<Turn> SendingProcess::TakeTurn(const std::string& contestant,
   Turn turn;
   const ProcessUsage before = ProcessUsage::Now();
   for (int i = 0; i < all; ++i) {
-    FERRY_RETURN_IF_ERROR(SendTimed(sender, turn.seconds));
+    FERRY_RETURN_IF_ERROR(SendTimed(sender, *contents, turn.seconds));
   }
   turn.sender = ProcessUsage::Now().Each(before, all);
   turn.seconds.erase(turn.seconds.begin(), turn.seconds.begin() + untimed);
@@ -97,11 +116,20 @@ absl::StatusOr<Turn> SendingProcess::TakeTurn(const std::string& contestant,
   return turn;
 }
 
-absl::Status SendingProcess::SendTimed(Sender& sender,
+absl::StatusOr<const Contents*> SendingProcess::ContentsOf(
+    const std::string& contestant) {
+  if (!absl::StartsWith(contestant, "ferry_lease")) return &contents_;
+  if (!lendable_) {
+    FERRY_ASSIGN_OR_RETURN(lendable_, CopyIn(*memory_, contents_));
+  }
+  return &*lendable_;
+}
+
+absl::Status SendingProcess::SendTimed(Sender& sender, const Contents& contents,
                                        std::vector<double>& seconds) {
   FERRY_RETURN_IF_ERROR(Expect("armed"));
   const auto begin = Clock::now();
-  FERRY_RETURN_IF_ERROR(sender.Send(contents_));
+  FERRY_RETURN_IF_ERROR(sender.Send(contents));
   seconds.push_back(
       std::chrono::duration<double>(Clock::now() - begin).count());
   return absl::OkStatus();

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -46,7 +47,10 @@ class SendingProcess {
       : child_(std::move(child)), model_(std::move(model)) {}
   absl::Status Connect();
   absl::Status Expect(const std::string& line);
-  absl::Status SendTimed(Sender& sender, std::vector<double>& seconds);
+  // The same where that is lent.
+  absl::StatusOr<const Contents*> ContentsOf(const std::string& contestant);
+  absl::Status SendTimed(Sender& sender, const Contents& contents,
+                         std::vector<double>& seconds);
   absl::Status FinishTurn(ProcessUsage* receiver);
 
   testing::ChildProcess child_;
@@ -54,8 +58,10 @@ class SendingProcess {
   std::unique_ptr<Peer> peer_;
   std::map<std::pair<std::string, std::string>, std::unique_ptr<Sender>>
       senders_;
+  const std::shared_ptr<LendableMemory> memory_ = LendableMemory::Create();
   std::string loaded_;
   Contents contents_;
+  std::optional<Contents> lendable_;  // in memory_, once it is needed
   std::string fingerprint_;
 };
 

@@ -20,6 +20,8 @@ CONTESTANTS = {
     "bare_packed": "bare, packed by hand",
     "ferry": "tensorferry, digest off",
     "ferry_digest": "tensorferry",
+    "ferry_lease": "tensorferry, leased",
+    "ferry_lease_read": "tensorferry, leased and read",
 }
 MESSAGES = {
     "1000x4KiB": "1,000 x 4 KiB",

@@ -64,6 +64,7 @@ class TwoProcessBenchmark {
     records_.clear();
     for (const Contestant& contestant : Contestants()) {
       if (contestant.only_many && workload_.tensors < 2) continue;
+      if (contestant.leases && (path_ != "unix/local" || reuse_)) continue;
       records_.emplace_back(contestant.name);
     }
   }

@@ -4,6 +4,6 @@ set -euo pipefail
 output=$("$1" 2>&1)
 echo "$output"
 for line in "  dense " "  view " "  sparse " "  empty " "  fp8 " \
-            "sent 5 tensors" "1 doubled is 2" "OK"; do
+            "sent 5 tensors" "1 doubled is 2" "  lent " "lent over unix/local/lease" "OK"; do
   grep -qF -- "$line" <<<"$output" || { echo "missing: '$line'"; exit 1; }
 done

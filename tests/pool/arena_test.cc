@@ -48,13 +48,15 @@ UniqueFd CopyOf(int descriptor) { return UniqueFd(dup(descriptor)); }
 UniqueFd Memory(uint64_t nbytes, int seals, unsigned flags = 0) {
   UniqueFd descriptor(
       memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING | flags));
-  if (!descriptor.valid() || ftruncate(descriptor.get(), nbytes) != 0 ||
-      fcntl(descriptor.get(), F_ADD_SEALS, seals) != 0) {
+  if (!descriptor.valid() || ftruncate(descriptor.get(), nbytes) != 0) {
     return UniqueFd();
   }
   if (flags == 0) {
-    EXPECT_EQ(fallocate(descriptor.get(), 0, 0, nbytes), 0);
+    const std::string bytes(nbytes, 'x');
+    EXPECT_EQ(pwrite(descriptor.get(), bytes.data(), nbytes, 0),
+              static_cast<ssize_t>(nbytes));
   }
+  if (fcntl(descriptor.get(), F_ADD_SEALS, seals) != 0) return UniqueFd();
   return descriptor;
 }
 
@@ -214,6 +216,17 @@ TEST_F(LentArenaTest, WhatItsOwnerCouldTakeAwayIsRefused) {
   EXPECT_THAT(
       LentArena::Take(Memory(kMiB, kSizeSeals | F_SEAL_WRITE), 2 * kMiB),
       StatusIs(kRefused));
+}
+
+// Reading it would make its page, for which there may be no memory: a SIGBUS.
+TEST_F(LentArenaTest, AHoleIsRefusedThoughThereAreAsManyBlocksBehindTheEnd) {
+  UniqueFd memory(memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  ASSERT_EQ(ftruncate(memory.get(), kMiB), 0);
+  ASSERT_EQ(fallocate(memory.get(), FALLOC_FL_KEEP_SIZE, kMiB, kMiB), 0);
+  ASSERT_EQ(fcntl(memory.get(), F_ADD_SEALS, kSizeSeals | F_SEAL_FUTURE_WRITE),
+            0);
+  EXPECT_THAT(LentArena::Take(std::move(memory), kMiB),
+              StatusIs(kRefused, HasSubstr("not made")));
 }
 
 TEST(PeerArenaTest, WhatIsWrittenThereIsHere) {

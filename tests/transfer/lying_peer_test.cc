@@ -183,6 +183,42 @@ TEST_F(LyingPeerTest, WhatCannotBeLentIsRefused) {
   }
 }
 
+// Whatever becomes of the message.
+TEST_F(LyingPeerTest, ReturnedComesOnceForEachGrantWithLeases) {
+  Meet();
+  const auto lend = [&](uint64_t id) {
+    HeaderFrame header = Header(id, 1 << 20);
+    header.lent = {0};
+    peer_->Send(header);
+    const GrantFrame grant = Next<GrantFrame>();
+    EXPECT_EQ(grant.operation, id);
+    return grant.leases;
+  };
+  ReceiveOptions leases;
+  leases.leases = true;
+  {
+    Outcome<Received> received;
+    link_->Receive(leases, received.done());
+    EXPECT_TRUE(lend(1));
+    peer_->SendBody(1, {1, 1, 0, 0}, {1 << 20});
+    peer_->Send(TrailerFrame{1, {0}, {}});
+    EXPECT_THAT(Next<AckFrame>().status, IsOk());
+    EXPECT_THAT(received.Wait(), IsOk());
+  }
+  EXPECT_THAT(Next<ReturnedFrame>().operations, ::testing::ElementsAre(1));
+  link_->Receive(leases, [](auto) {});
+  EXPECT_TRUE(lend(2));
+  peer_->Send(CancelFrame{2, absl::CancelledError("changed my mind")});
+  EXPECT_THAT(Next<AckFrame>().status, StatusIs(StatusCode::kCancelled));
+  EXPECT_THAT(Next<ReturnedFrame>().operations, ::testing::ElementsAre(2));
+  for (uint64_t id : {3, 4}) {
+    link_->Receive({}, [](auto) {});
+    EXPECT_FALSE(lend(id));
+    peer_->Send(CancelFrame{id, absl::CancelledError("changed my mind")});
+    EXPECT_THAT(Next<AckFrame>().status, StatusIs(StatusCode::kCancelled));
+  }
+}
+
 TEST_F(LyingPeerTest, BadMessagesAreRefusedOneByOne) {
   Meet();
   HeaderFrame other_plan = Header(1, 100);

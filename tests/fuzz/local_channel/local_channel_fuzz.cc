@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/strings/string_view.h"
@@ -49,15 +50,20 @@ class Script {
   size_t size_;
 };
 
+// The arena that neither side could map.
+constexpr uint8_t kNotMapped = 9;
+
 class Receiver {
  public:
-  void Add(size_t length, bool in_pool) {
+  void Add(size_t length, WantedBuffers::Place place) {
     buffers_.push_back(std::make_unique<std::vector<char>>(length));
-    wanted_.Add(buffers_.back()->data(), length, in_pool);
+    wanted_.Add(buffers_.back()->data(), length, place);
     Go();
   }
   bool Hear(const LocalFrame& frame) {
-    if (frame.kind == Kind::kOffer) return wanted_.OnOffer(frame).ok() && Go();
+    if (frame.kind == Kind::kOffer || frame.kind == Kind::kLoan) {
+      return wanted_.OnOffer(frame).ok() && Go();
+    }
     if (frame.kind == Kind::kPlaced) {
       // What an honest peer has written by now.
       wanted_.ForEachOpenToPeer([](const WantedBuffers::Open& open) {
@@ -83,6 +89,7 @@ class Receiver {
           wanted_.NextStep(absl::OkStatus(), vm_);
       if (!step.ok()) return false;
       if (step->empty()) break;
+      if (step->lease) Lease(*step->lease);
       if (!step->copy) continue;
       Require(step->copy->length <= 7);
       if (!vm_.ok()) std::abort();
@@ -98,6 +105,14 @@ class Receiver {
     return true;
   }
 
+  void Lease(const WantedBuffers::Lease& lease) {
+    if (lease.arena == kNotMapped) {
+      return wanted_.OnLeaseRefused(absl::FailedPreconditionError("no room"));
+    }
+    std::memset(lease.to, 1, lease.length);
+    wanted_.OnLeased();
+  }
+
   WantedBuffers wanted_{7};
   absl::Status vm_;
   std::vector<std::unique_ptr<std::vector<char>>> buffers_;
@@ -106,9 +121,11 @@ class Receiver {
 
 class Sender {
  public:
-  void Add(size_t length) {
+  void Add(size_t length, bool lent) {
     buffers_.push_back(std::make_unique<std::vector<char>>(length));
-    offered_.Add(buffers_.back()->data(), length);
+    std::optional<OfferedBuffers::Loan> loan;
+    if (lent) loan.emplace();
+    offered_.Add(buffers_.back()->data(), length, loan);
     Go();
   }
   bool Hear(const LocalFrame& frame) {
@@ -116,8 +133,6 @@ class Sender {
   }
 
  private:
-  static constexpr uint8_t kNotMapped = 9;
-
   bool Go() {
     while (auto copy = offered_.NextCopy()) {
       Require(copy->length <= 7);
@@ -153,9 +168,9 @@ void Run(Script script) {
   while (!script.empty()) {
     const uint8_t what = script.Byte();
     if (what < 64) {
-      receiver.Add(what, /*in_pool=*/what % 2 == 1);
+      receiver.Add(what, {.lease = what % 4 >= 2, .pool = what % 2 == 1});
     } else if (what < 128) {
-      sender.Add(what - 64);
+      sender.Add(what - 64, /*lent=*/what % 4 >= 2);
     } else if (what == 128) {
       receiver.RefuseMemory();
     } else {
@@ -164,10 +179,12 @@ void Run(Script script) {
           {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
       if (!frame.ok()) return;
       Require(EncodeLocalFrame(*frame) == bytes);
-      const bool answer = frame->kind == Kind::kDone ||
-                          frame->kind == Kind::kStream ||
-                          frame->kind == Kind::kWant;
-      if (frame->kind == Kind::kHello || frame->kind == Kind::kArena) continue;
+      const bool answer =
+          frame->kind == Kind::kDone || frame->kind == Kind::kStream ||
+          frame->kind == Kind::kWant || frame->kind == Kind::kLeased;
+      const bool arena =
+          frame->kind == Kind::kArena || frame->kind == Kind::kLend;
+      if (frame->kind == Kind::kHello || arena) continue;
       if (!(answer ? sender.Hear(*frame) : receiver.Hear(*frame))) return;
     }
   }
