@@ -7,6 +7,7 @@
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/statvfs.h>
 #include <sys/sysinfo.h>
@@ -26,6 +27,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "base/ptrace_scope.h"
+#include "base/unique_fd.h"
 #include "cli/device_text.h"
 #include "cli/process_memory.h"
 #include "cli/values.h"
@@ -254,23 +256,46 @@ Finding CheckSharedMemory() {
           "Not needed by the paths of this build."};
 }
 
-Finding CheckHugePages() {
-  const std::string transparent =
-      ReadFile("/sys/kernel/mm/transparent_hugepage/enabled");
-  Finding finding = {"huge pages", Level::kGood,
-                     absl::StrCat("transparent: ",
-                                  transparent.empty() ? "unknown" : transparent,
-                                  ", reserved: ", MemInfo("HugePages_Total")),
-                     "Large tensors are received into huge pages where the "
-                     "kernel has some."};
-  if (!absl::StrContains(transparent, "[always]")) {
-    finding.level = Level::kNote;
-    finding.meaning =
-        "Receiving large tensors costs a page fault every 4 KiB: huge pages "
-        "are not asked for, so only `always` in "
-        "/sys/kernel/mm/transparent_hugepage/enabled gives some.";
+// Empty, or why shared memory has no huge pages here: what tensors are received
+// into is made in this way (pool/arena.h).
+std::string WhyNoHugePages() {
+  constexpr size_t kHugePage = size_t{2} << 20;
+  constexpr int kCollapse = 25;  // MADV_COLLAPSE, Linux 6.1
+  const UniqueFd memory(memfd_create("doctor", MFD_CLOEXEC));
+  if (!memory.valid() || ftruncate(memory.get(), kHugePage) != 0) {
+    return absl::StrCat("memfd: ", std::strerror(errno));
   }
-  return finding;
+  void* const reserved = mmap(nullptr, 2 * kHugePage, PROT_NONE,
+                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (reserved == MAP_FAILED) return std::strerror(errno);
+  char* const aligned =
+      static_cast<char*>(reserved) +
+      (-reinterpret_cast<uintptr_t>(reserved) & (kHugePage - 1));
+  std::string why;
+  if (mmap(aligned, kHugePage, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+           memory.get(), 0) == MAP_FAILED) {
+    why = std::strerror(errno);
+  } else {
+    *aligned = 1;
+    if (madvise(aligned, kHugePage, kCollapse) != 0) {
+      why = absl::StrCat("MADV_COLLAPSE: ", std::strerror(errno));
+    }
+  }
+  munmap(reserved, 2 * kHugePage);
+  return why;
+}
+
+Finding CheckHugePages() {
+  const std::string why = WhyNoHugePages();
+  if (why.empty()) {
+    return {
+        "huge pages", Level::kGood, "shared memory can have them",
+        "Large tensors are received into them while the kernel finds some."};
+  }
+  return {"huge pages", Level::kNote, why,
+          "Large tensors are received into small pages, which take longer to "
+          "make, once for each that is kept. Linux 6.1 and later give huge "
+          "ones."};
 }
 
 Finding CheckMemory() {
