@@ -101,8 +101,7 @@ absl::StatusOr<Turn> SendingProcess::TakeTurn(const std::string& contestant,
                                               bool reuse, int messages) {
   Sender& sender = *senders_[{contestant, path}];
   FERRY_ASSIGN_OR_RETURN(const Contents* contents, ContentsOf(contestant));
-  const int untimed = messages > 1 ? 1 : 0;
-  const int all = untimed + messages;
+  const int all = 1 + messages;
   FERRY_RETURN_IF_ERROR(child_.WriteLine(absl::StrCat(
       "turn ", contestant, " ", path, reuse ? " reuse " : " fresh ", all)));
   Turn turn;
@@ -111,7 +110,7 @@ absl::StatusOr<Turn> SendingProcess::TakeTurn(const std::string& contestant,
     FERRY_RETURN_IF_ERROR(SendTimed(sender, *contents, turn.seconds));
   }
   turn.sender = ProcessUsage::Now().Each(before, all);
-  turn.seconds.erase(turn.seconds.begin(), turn.seconds.begin() + untimed);
+  turn.seconds.erase(turn.seconds.begin());
   FERRY_RETURN_IF_ERROR(FinishTurn(&turn.receiver));
   return turn;
 }

@@ -36,8 +36,8 @@ class SendingProcess {
   absl::Status Load(const std::string& workload);
   const Contents& contents() const { return contents_; }
 
-  // Sends `messages`, one after the other, after one more that is not timed if
-  // there are several. DATA_LOSS: the last one did not arrive as it was.
+  // Sends `messages`, one after the other, after one more that is not timed.
+  // DATA_LOSS: the last one did not arrive as it was.
   absl::StatusOr<Turn> TakeTurn(const std::string& contestant,
                                 const std::string& path, bool reuse,
                                 int messages);
