@@ -294,8 +294,8 @@ Finding CheckHugePages() {
   }
   return {"huge pages", Level::kNote, why,
           "Large tensors are received into small pages, which take longer to "
-          "make, once for each that is kept. Linux 6.1 and later give huge "
-          "ones."};
+          "make, once for each that is kept. Huge ones need Linux 6.1, and "
+          "memory that is not in pieces."};
 }
 
 Finding CheckMemory() {

@@ -16,8 +16,10 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "base/device_id.h"
 #include "base/exception_status.h"
 #include "base/peer_process.h"
 #include "base/status_macros.h"
@@ -123,9 +125,10 @@ ChannelChecks StagedChecks() {
   return checks;
 }
 
-// tensorpipe loads the driver when it is first asked for the device of memory,
-// and throws, for the lane and not for a channel, if a device has failed by
-// then. So it is asked before: for no memory, at which it throws too.
+// tensorpipe loads the driver when it is first asked for the device of memory.
+// Should any device have failed by then it throws, which costs the session its
+// lane, whatever device the memory is on. So it is asked before there are
+// sessions: for no memory, at which it throws too, but has loaded the driver.
 void LoadDriver() {
   CatchExceptions("loading the driver", [] {
     tensorpipe::CudaBuffer().getDevice();
@@ -224,6 +227,17 @@ ChannelBackend Xth() {
   return backend;
 }
 
+// Empty, or which of this process's devices is an instance (MIG) of a GPU:
+// tensorpipe knows devices by the UUIDs of whole GPUs.
+std::string InstanceOfAGpu() {
+  for (const DeviceInfo& device : CudaDevices()) {
+    if (!absl::StartsWith(device.uuid, "MIG-")) continue;
+    return absl::StrCat(ToString(device.id), " is a MIG instance (",
+                        device.uuid, "), which cuda_ipc does not know");
+  }
+  return "";
+}
+
 ChannelBackend Ipc() {
   ChannelBackend backend = BackendOf(
       "cuda_ipc", [] { return tensorpipe::channel::cuda_ipc::create(); },
@@ -232,6 +246,10 @@ ChannelBackend Ipc() {
   backend.reach = ChannelBackend::Reach::kSameHostAndUser;
   backend.only_on_unix = true;
   backend.opens_device = true;
+  backend.unusable = [otherwise = std::move(backend.unusable)] {
+    const std::string instance = InstanceOfAGpu();
+    return instance.empty() ? otherwise() : instance;
+  };
   return backend;
 }
 

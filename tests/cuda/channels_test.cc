@@ -496,11 +496,10 @@ int OnInstances() {
   return 0;
 }
 
-// tensorpipe takes their UUIDs for none.
 TEST(CudaPathsTest, BetweenInstancesOfAGpuThereIsAllButIpc) {
   auto child = ChildProcess::Start({"instances"});
   ASSERT_THAT(child, IsOk());
-  EXPECT_THAT(child->ReadLine().value(), HasSubstr("MIG-"));
+  EXPECT_THAT(child->ReadLine().value(), HasSubstr("is a MIG instance (MIG-"));
   EXPECT_EQ(child->Wait(), 0);
 }
 

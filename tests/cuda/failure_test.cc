@@ -575,6 +575,7 @@ TEST_P(FailureTest, ADeviceThatFailsWhileItIsFilledIsNamed) {
   Far("receive");
   near_->Send(2, /*held=*/false);
   EXPECT_EQ(Far("received 0"), "OK 2");
+  EXPECT_THAT(near_->Sent(0), IsOk());
   Far("hold_stream");
   Far("fail_device_in_turn");
   Far("receive held");

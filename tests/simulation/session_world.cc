@@ -228,7 +228,7 @@ class World {
   void Dial(const std::shared_ptr<SessionSide>& caller, LaneTicket ticket,
             bool intruder = false);
   void OnOpen(const std::shared_ptr<SessionSide>& side);
-  void OnRefused(SessionSide& side, const absl::Status& why);
+  void OnRefused(const absl::Status& why);
 
  private:
   struct Expected {
@@ -398,7 +398,7 @@ void SessionSide::Told(absl::StatusOr<std::shared_ptr<Session>> opened) {
                 " open: ", opened.status().ToString());
   if (finished()) world_->Fail("a session told of its opening after its end");
   if (++told_ > 1) world_->Fail("a session told twice whether it opened");
-  if (!opened.ok()) return world_->OnRefused(*this, opened.status());
+  if (!opened.ok()) return world_->OnRefused(opened.status());
   handle_ = *std::move(opened);
   lanes_->Start(end_);
   if (end_ == kCallee) stream_->SendOpened();
@@ -639,7 +639,7 @@ void World::OnOpen(const std::shared_ptr<SessionSide>& side) {
             });
 }
 
-void World::OnRefused(SessionSide& side, const absl::Status& why) {
+void World::OnRefused(const absl::Status& why) {
   ++report_.refused;
   if (calm_ && !MayRefuse(why)) {
     Fail(absl::StrCat("not open though nothing was wrong: ", why.ToString()));

@@ -403,7 +403,7 @@ TEST_F(LyingPeerTest, BodyForADeviceBeforeItsGrantIsNotRead) {
   peer_->Send(header);
   peer_->SendBody(1, {1, 1, 0, 0}, {1 << 20});
   EXPECT_THAT(down_.Wait(), StatusIs(StatusCode::kInvalidArgument,
-                                     HasSubstr("device before its GRANT")));
+                                     HasSubstr("before its GRANT")));
 }
 
 TEST_F(LyingPeerTest, BodyWhoseHeaderNeverComesBlocksItsLaneAlone) {

@@ -302,7 +302,7 @@ TEST_F(ReceiveMachineTest, BodyForADeviceBeforeItsGrantIsALie) {
   ReceiveMachine::Header to_device = Describe({10});
   to_device.may_be_eager = false;
   Described(1, to_device);
-  EXPECT_THAT(Body(1, 1, 0), ElementsAre(HasSubstr("device before its GRANT")));
+  EXPECT_THAT(Body(1, 1, 0), ElementsAre(HasSubstr("before its GRANT")));
 }
 
 TEST_F(ReceiveMachineTest, LaneSinksOneBodyAtATime) {
