@@ -52,10 +52,14 @@ absl::Status Lend(Session& session) {
   if (!receipt.ok()) return receipt.status();
   std::printf("lent over %s\n", receipt->paths[0].path.c_str());
   // Until the callee has dropped it, it must not be written to.
-  absl::Notification returned;
-  memory->WhenReturned(*lent, [&](absl::Status) { returned.Notify(); });
-  returned.WaitForNotification();
-  return absl::OkStatus();
+  absl::Notification over;
+  absl::Status returned;
+  memory->WhenReturned(*lent, [&](absl::Status status) {
+    returned = std::move(status);
+    over.Notify();
+  });
+  over.WaitForNotification();
+  return returned;
 }
 
 absl::Status Run() {

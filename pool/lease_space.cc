@@ -2,6 +2,8 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -12,16 +14,20 @@
 namespace tensorferry {
 namespace {
 
-// So that huge pages of the peer's fit.
+// So that huge pages of the peer's fit, if its block begins with one.
 constexpr uint64_t kAlignment = uint64_t{2} << 20;
+
+std::atomic<size_t> ranges = 0;  // of the process
 
 }  // namespace
 
 struct LeaseSpace::Reserved {
+  Reserved() { ++ranges; }
   ~Reserved() {
+    --ranges;
     if (!home.IsThis()) return;
     if (auto space = in.lock()) space->Forget(data);
-    munmap(reserved, reserved_bytes);
+    if (reserved != nullptr) munmap(reserved, reserved_bytes);
   }
 
   HomeProcess home;  // in a child the range stays
@@ -35,12 +41,22 @@ std::shared_ptr<LeaseSpace> LeaseSpace::Create() {
   return std::shared_ptr<LeaseSpace>(new LeaseSpace);
 }
 
+size_t LeaseSpace::Left() {
+  const size_t taken = ranges;
+  return kMostRanges - std::min(taken, kMostRanges);
+}
+
 absl::StatusOr<LeaseSpace::Range> LeaseSpace::Reserve(uint64_t nbytes) {
   if (nbytes == 0 || nbytes > UINT64_MAX - kAlignment) {
     return absl::InvalidArgumentError(
         absl::StrCat("a range of ", nbytes, " bytes"));
   }
   auto range = std::make_shared<Reserved>();
+  if (ranges > kMostRanges) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("this process leases ", kMostRanges,
+                     " tensors already, which is the most"));
+  }
   const uint64_t bytes = nbytes + kAlignment;
   void* const reserved =
       mmap(nullptr, bytes, PROT_READ | PROT_WRITE,

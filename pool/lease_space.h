@@ -21,10 +21,17 @@ class LeaseSpace : public std::enable_shared_from_this<LeaseSpace> {
     std::shared_ptr<void> owner;  // the last copy gives it back
   };
 
+  // Of the process: each takes up to three of the mappings that the system lets
+  // it have (vm.max_map_count, mostly 65,530).
+  static constexpr size_t kMostRanges = 8192;
+
   static std::shared_ptr<LeaseSpace> Create();
 
+  // How many more ranges the process may have now.
+  static size_t Left();
+
   // `nbytes`, not 0: memory like any other, which has no pages yet.
-  // RESOURCE_EXHAUSTED: no room, or too many mappings.
+  // RESOURCE_EXHAUSTED: no room, too many mappings, or kMostRanges.
   absl::StatusOr<Range> Reserve(uint64_t nbytes);
 
   // Whether all of it is in one range, from its beginning on.

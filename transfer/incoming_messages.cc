@@ -58,11 +58,13 @@ absl::Status CheckLent(const Manifest& manifest,
   for (size_t i = 0; i < lent.size(); ++i) {
     const bool grows = i == 0 || lent[i - 1] < lent[i];
     if (!grows || lent[i] >= static_cast<uint32_t>(manifest.buffer_count()) ||
+        manifest.buffer_nbytes(lent[i]) < LendableMemory::kSmallestBlock ||
         !manifest.buffer_source(lent[i]).is_cpu() ||
         !manifest.buffer_target(lent[i]).is_cpu()) {
       return absl::InvalidArgumentError(absl::StrCat(
           "buffer ", lent[i], " cannot be lent: not one of ",
-          manifest.buffer_count(), " of the host's memory, in growing order"));
+          manifest.buffer_count(), " of the host's memory, of ",
+          LendableMemory::kSmallestBlock, " bytes or more, in growing order"));
     }
   }
   return absl::OkStatus();
@@ -417,7 +419,8 @@ bool IncomingMessages::MayLease(const Message& message,
                                 const Receiving& receiving) const {
   return receiving.options.leases && !message.lent.empty() &&
          receiving.options.into.tensors.empty() &&
-         !HasCheckedValues(message.manifest);
+         !HasCheckedValues(message.manifest) &&
+         message.lent.size() <= LeaseSpace::Left();
 }
 
 std::shared_ptr<LeasedMemory> IncomingMessages::MemoryToLease(OperationId id) {
@@ -440,8 +443,10 @@ void IncomingMessages::OnReturned(OperationId id) {
   returned_.push_back(id);
 }
 
-// Together: there may be as many as the peer's memory has room for.
+// Together, and none while the peer has many frames to read already: there may
+// be as many as its memory has room for.
 void IncomingMessages::TellOfReturned() {
+  if (returned_.empty() || host_->lanes->ManyFramesUnread()) return;
   std::vector<uint64_t> all = std::exchange(returned_, {});
   for (size_t begin = 0; begin < all.size(); begin += ReturnedFrame::kMost) {
     const size_t end = std::min(all.size(), begin + ReturnedFrame::kMost);

@@ -53,6 +53,7 @@ class IncomingMessages {
   void OnCancel(const CancelFrame& frame);
   void OnBody(int lane, uint32_t generation, const BodyTag& tag);
   void OnLaneEnded(int lane);
+  void OnFrameWritten() { TellOfReturned(); }
   void OnTime(absl::Time now);
   void End(const absl::Status& why);
 

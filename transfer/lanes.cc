@@ -715,6 +715,10 @@ std::vector<PathUse> Lanes::UnreachableWires() const {
   return wires;
 }
 
+bool Lanes::ManyFramesUnread() const {
+  return frames_sent_ - frames_taken_ > 2 * kFramesPerProbe;
+}
+
 size_t Lanes::frames_pending() const {
   return slots_[0].lane == nullptr ? 0 : slots_[0].lane->writes_pending();
 }

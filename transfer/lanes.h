@@ -109,6 +109,9 @@ class Lanes {
   bool CarryLoans() const;
   // The wires that were tried before the one in use, and why in vain.
   std::vector<PathUse> UnreachableWires() const;
+  // Whether the peer may not have read so many that OnFrameWritten will come
+  // when it has.
+  bool ManyFramesUnread() const;
   // Frames that the transport has not taken yet.
   size_t frames_pending() const;
 

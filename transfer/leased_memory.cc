@@ -1,9 +1,11 @@
 #include "transfer/leased_memory.h"
 
+#include <c10/core/CPUAllocator.h>
 #include <c10/core/Device.h>
 
+#include "absl/strings/str_cat.h"
 #include "base/home_process.h"
-#include "base/status_macros.h"
+#include "serialization/torch_errors.h"
 
 namespace tensorferry {
 
@@ -29,10 +31,19 @@ absl::StatusOr<c10::DataPtr> LeasedMemory::Take(size_t nbytes,
     std::shared_ptr<Lease> lease;
     LeaseSpace::Range range;
   };
-  FERRY_ASSIGN_OR_RETURN(LeaseSpace::Range range, space_->Reserve(nbytes));
-  std::byte* const data = range.data;
+  absl::StatusOr<LeaseSpace::Range> range = space_->Reserve(nbytes);
+  // It is copied, then.
+  if (!range.ok()) {
+    return CatchTorchErrors(
+        absl::StatusCode::kResourceExhausted,
+        [&] { return absl::StrCat(nbytes, " bytes on the cpu"); },
+        [&]() -> absl::StatusOr<c10::DataPtr> {
+          return c10::GetCPUAllocator()->allocate(nbytes);
+        });
+  }
+  std::byte* const data = range->data;
   return c10::DataPtr(
-      data, new Owner{lease_, std::move(range)},
+      data, new Owner{lease_, *std::move(range)},
       [](void* owner) { delete static_cast<Owner*>(owner); },
       c10::Device(c10::kCPU));
 }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/exception_status.h"
 #include "base/home_process.h"
 #include "pool/pool_budget.h"
 #include "serialization/torch_errors.h"
@@ -20,6 +21,12 @@ namespace {
 
 // A channel hands over few arenas.
 constexpr uint64_t kArenaBytes = uint64_t{1} << 30;
+
+// Null: it has no storage.
+const void* DataOf(const at::Tensor& tensor) {
+  return tensor.defined() && tensor.has_storage() ? tensor.storage().data()
+                                                  : nullptr;
+}
 
 absl::Status Lost() {
   return absl::UnavailableError(
@@ -143,11 +150,11 @@ std::optional<BufferPool::Place> LendableMemory::PlaceOf(
 }
 
 bool LendableMemory::Has(const at::Tensor& tensor) const {
-  return Find(tensor.storage().data()) != nullptr;
+  return Find(DataOf(tensor)) != nullptr;
 }
 
 bool LendableMemory::IsLent(const at::Tensor& tensor) const {
-  const std::shared_ptr<Block> block = Find(tensor.storage().data());
+  const std::shared_ptr<Block> block = Find(DataOf(tensor));
   if (block == nullptr) return false;
   absl::MutexLock lock(&mu_);
   return block->loans > 0 || block->lost;
@@ -155,7 +162,7 @@ bool LendableMemory::IsLent(const at::Tensor& tensor) const {
 
 void LendableMemory::WhenReturned(const at::Tensor& tensor,
                                   DoneStatus returned) const {
-  const std::shared_ptr<Block> block = Find(tensor.storage().data());
+  const std::shared_ptr<Block> block = Find(DataOf(tensor));
   absl::Status status;
   if (block != nullptr) {
     absl::MutexLock lock(&mu_);
@@ -196,7 +203,11 @@ LendableMemory::Loan::~Loan() {
     told.swap(block_->waiting);
     if (block_->lost) status = Lost();
   }
-  for (DoneStatus& returned : told) std::move(returned)(status);
+  for (DoneStatus& returned : told) {
+    CatchExceptions("what waits for a loan", [&] {
+      std::move(returned)(status);
+    }).IgnoreError();
+  }
 }
 
 }  // namespace tensorferry

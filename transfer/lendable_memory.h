@@ -30,8 +30,10 @@ namespace tensorferry {
 //   // and on the other side ReceiveOptions::leases
 //
 // A peer that was lent something reads what it likes of all that lies in the
-// same arena (of up to a GiB), and can write to none of it. The same tensor may
-// be lent to any number of peers, and sent without being lent.
+// same arena (of 4 MiB at first, up to a GiB), and can write to none of it. The
+// same tensor may be lent to any number of peers, and sent without being lent.
+// Of what lies in more than 16 arenas (the first have 8 GiB together) a lane
+// lends what lies in those that it met first, and copies the rest.
 //
 // Must not be written to while it is lent (IsLent, WhenReturned): the receiver
 // would see it. A tensor that is dropped meanwhile goes when it is returned.
@@ -48,7 +50,9 @@ class LendableMemory : public std::enable_shared_from_this<LendableMemory> {
   static constexpr uint64_t kSmallestBlock = uint64_t{256} << 10;
 
   // Up to `bytes`; nullopt: of what PoolBudget::OfProcess has, together with
-  // the memory that sessions receive into.
+  // the memory that sessions receive into. What peers still have of arenas that
+  // are gone here is not counted: it goes with their sessions, or, of one that
+  // keeps it on purpose, with its process.
   static std::shared_ptr<LendableMemory> Create(
       std::optional<uint64_t> bytes = std::nullopt);
   ~LendableMemory();
@@ -64,12 +68,12 @@ class LendableMemory : public std::enable_shared_from_this<LendableMemory> {
 
   // Whether the storage of `tensor` lies in it.
   bool Has(const at::Tensor& tensor) const;
-  // Whether a peer may be reading it: from the receiver's consent on, which
-  // comes before the callback of Send, until all have let go of it.
+  // Whether a peer may be reading it, now or soon: from Send on, until the peer
+  // has said that it takes no lease, or all have let go of it.
   bool IsLent(const at::Tensor& tensor) const;
   // Runs `returned` once nobody may be reading it any more: within the call, or
   // on any thread, where it must be short. UNAVAILABLE: a peer has not returned
-  // it and never will, since the session is over.
+  // it and never will, since the session is over: it must not be written to.
   void WhenReturned(const at::Tensor& tensor, DoneStatus returned) const;
 
   // ---- for links

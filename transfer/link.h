@@ -60,8 +60,8 @@ struct ReceiveOptions {
   // and all that shares their storage, are dropped here. They can be written to
   // (which takes memory, and the sender does not see it). They have no digest,
   // and change if the sender does not keep its word and writes to them. Not
-  // with `into`, and not for messages with sparse tensors, which are copied.
-  // Children after fork must not use them.
+  // with `into`, and not for messages with sparse or quantised tensors, which
+  // are copied. Children after fork must not use them.
   bool leases = false;
   bool done_is_quick = false;  // as in SendOptions
 };

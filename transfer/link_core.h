@@ -84,7 +84,10 @@ class LinkCore : public LinkHost,
   // Lanes::Owner
   void OnUp() override;
   void OnFrame(Frame frame, std::string inline_bytes) override;
-  void OnFrameWritten() override { AfterEvent(); }
+  void OnFrameWritten() override {
+    incoming_.OnFrameWritten();
+    AfterEvent();
+  }
   void OnBody(int lane, uint32_t generation, BodyTag tag) override;
   std::optional<BufferPool::Place> PlaceOfLent(const void* data,
                                                uint64_t nbytes) override;

@@ -99,6 +99,10 @@ absl::Status OutgoingMessages::Prepare(const LinkHost& host,
     if (wishes.lend != nullptr) {
       sending.lend = wishes.lend;
       sending.lendable = Lendable(sending.buffers, *wishes.lend);
+      for (const uint32_t buffer : sending.lendable) {
+        const void* const data = sending.buffers.regions()[buffer].data;
+        sending.loans.push_back(sending.lend->Lend(data));
+      }
     }
     Cut(host, sending);
     return absl::OkStatus();
@@ -160,8 +164,10 @@ void OutgoingMessages::OnUp() {
 
 void OutgoingMessages::Submit(OperationId id,
                               std::unique_ptr<Sending> sending) {
-  if (!sending->lendable.empty() && !host_->lanes->CarryLoans()) {
+  if (!sending->lendable.empty() &&
+      (!host_->lanes->CarryLoans() || loans_.size() >= kMostLoans)) {
     sending->lendable.clear();
+    sending->loans.clear();
     Cut(*host_, *sending);
   }
   sending->header.lent = sending->lendable;
@@ -186,8 +192,11 @@ void OutgoingMessages::Cancel(OperationId id) {
 
 void OutgoingMessages::OnGrant(const GrantFrame& frame) {
   auto found = sendings_.find(frame.operation);
-  if (frame.leases && found != sendings_.end()) {
-    Lend(frame.operation, *found->second);
+  // What comes out of turn is a lie, and the machine's to tell.
+  if (found != sendings_.end() && found->second->header_sent &&
+      !std::exchange(found->second->granted, true)) {
+    if (frame.leases) Lend(frame.operation, *found->second);
+    found->second->loans.clear();
   }
   Run([&](auto& out) { machine_.OnGrant(frame.operation, out); });
 }
@@ -204,12 +213,9 @@ void OutgoingMessages::OnAck(const AckFrame& frame) {
 
 void OutgoingMessages::Lend(OperationId id, Sending& sending) {
   sending.lent = sending.lendable;
+  loans_[id] = std::move(sending.loans);
   for (const uint32_t buffer : sending.lent) {
-    const void* const data = sending.buffers.regions()[buffer].data;
-    if (auto loan = sending.lend->Lend(data)) {
-      loans_[id].push_back(std::move(loan));
-    }
-    lending_.emplace(data, sending.lend);
+    lending_.emplace(sending.buffers.regions()[buffer].data, sending.lend);
   }
 }
 
@@ -273,6 +279,7 @@ void OutgoingMessages::SendHeader(OperationId id) {
         {"inline", sending.inline_bytes.size(), absl::OkStatus()});
     bytes_sent_ += sending.inline_bytes.size();
   }
+  sending.header_sent = true;
   Frame frame = std::move(sending.header);
   host_->lanes->SendFrame(frame, std::move(sending.inline_bytes));
 }

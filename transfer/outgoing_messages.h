@@ -26,6 +26,8 @@
 
 namespace tensorferry {
 
+using Loans = std::vector<std::unique_ptr<LendableMemory::Loan>>;
+
 // A message on its way out.
 struct Sending {
   WriteBuffers buffers;
@@ -38,7 +40,9 @@ struct Sending {
   DigestScope digest_scope = DigestScope::kHost;
   std::shared_ptr<LendableMemory> lend;
   std::vector<uint32_t> lendable;  // buffers that lie there
-  std::vector<uint32_t> lent;      // the same, once the peer leases them
+  Loans loans;                     // of them, until the peer's GRANT
+  std::vector<uint32_t> lent;  // the same buffers, once the peer leases them
+  bool header_sent = false, granted = false;
   absl::Time start, deadline;
   PathTally paths;
   Done<Receipt> done;
@@ -82,6 +86,9 @@ class OutgoingMessages {
   template <class Event>
   void Run(Event event);
   void Do(SendAction& action);
+  // A peer that returns nothing makes this side keep no more.
+  static constexpr size_t kMostLoans = size_t{1} << 14;  // operations
+
   void Lend(OperationId id, Sending& sending);
   absl::Status CheckPaths(const Manifest& manifest) const;
   void SendHeader(OperationId id);
@@ -100,8 +107,7 @@ class OutgoingMessages {
   SendMachine machine_;
   std::map<OperationId, std::unique_ptr<Sending>> sendings_;
   // What the peer leases, until it says that it was returned.
-  std::map<OperationId, std::vector<std::unique_ptr<LendableMemory::Loan>>>
-      loans_;
+  std::map<OperationId, Loans> loans_;
   // Where what is being handed over begins.
   std::multimap<const void*, std::shared_ptr<LendableMemory>> lending_;
   // Begun, but the peer never hears of them: before the next event this side

@@ -4,6 +4,7 @@
 
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "tests/testing/status_matchers.h"
 
@@ -42,6 +43,22 @@ TEST(LeaseSpaceTest, RangesOutliveIt) {
   FERRY_ASSERT_OK_AND_ASSIGN(LeaseSpace::Range range, space->Reserve(kMiB));
   space = nullptr;
   std::memset(range.data, 7, kMiB);
+}
+
+TEST(LeaseSpaceTest, TheProcessHasSoManyRangesAndNoMore) {
+  auto space = LeaseSpace::Create(), other = LeaseSpace::Create();
+  std::vector<LeaseSpace::Range> ranges;
+  while (LeaseSpace::Left() > 0) {
+    auto range = (ranges.size() % 2 == 0 ? space : other)->Reserve(1);
+    ASSERT_THAT(range, testing::IsOk());
+    ranges.push_back(*std::move(range));
+  }
+  EXPECT_EQ(ranges.size(), LeaseSpace::kMostRanges);
+  EXPECT_THAT(space->Reserve(1),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+  ranges.pop_back();
+  EXPECT_EQ(LeaseSpace::Left(), 1u);
+  EXPECT_THAT(space->Reserve(1), testing::IsOk());
 }
 
 TEST(LeaseSpaceTest, NoRoomIsSaid) {

@@ -133,6 +133,34 @@ TEST_F(LeaseTest, IsLentUntilTheReceiverHasDroppedIt) {
   EXPECT_THAT(at_once.Wait(), IsOk());
 }
 
+TEST_F(LeaseTest, IsLentFromSendOnUntilItIsKnownThatItIsNot) {
+  Connect(Rules());
+  const at::Tensor lent = Lendable(kMiB, 1);
+  Outcome<Receipt> sent;
+  SendOptions lend;
+  lend.lend = memory_;
+  Operation send =
+      caller().Send({.tensors = {lent}}, {}, std::move(lend), sent.done());
+  EXPECT_TRUE(memory_->IsLent(lent));
+  StatusOutcome returned;
+  memory_->WhenReturned(lent, returned.done());
+  send.Cancel();  // nobody receives it
+  EXPECT_THAT(sent.Wait().status(), StatusIs(absl::StatusCode::kCancelled));
+  EXPECT_THAT(returned.Wait(), IsOk());
+  EXPECT_FALSE(memory_->IsLent(lent));
+}
+
+TEST_F(LeaseTest, WhatHasNoStorageIsNotLent) {
+  const at::Tensor sparse = at::zeros({3}).to_sparse();
+  for (const at::Tensor& tensor : {at::Tensor(), sparse, at::zeros({3})}) {
+    EXPECT_FALSE(memory_->Has(tensor));
+    EXPECT_FALSE(memory_->IsLent(tensor));
+    StatusOutcome returned;
+    memory_->WhenReturned(tensor, returned.done());
+    EXPECT_THAT(returned.Wait(), IsOk());
+  }
+}
+
 TEST_F(LeaseTest, MemoryOfADroppedTensorIsUsedAgainOnceItIsReturned) {
   memory_ = LendableMemory::Create(4 * kMiB);
   Connect(Rules());
