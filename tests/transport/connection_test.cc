@@ -231,6 +231,7 @@ TEST_P(ConnectionTest, ASocketThatCannotBeWatchedEndsItsConnectionOnly) {
   // In this order: who dials, who is dialed (which the other one tries again),
   // the connection of the latter and that of the former.
   EXPECT_THAT(outcome_with(0), no_room);
+  Turn(*loop_);  // the hub has accepted that one
   FailWatch(1, ENOSPC);
   EXPECT_TRUE(ConnectsAgain());
   Turn(*loop_);  // the hub watches that one too
