@@ -8,10 +8,9 @@
 #include <string>
 #include <utility>
 
-#include "absl/strings/escaping.h"
 #include "tests/testing/child_process.h"
 #include "tests/testing/status_matchers.h"
-#include "tests/transfer/link_fixture.h"
+#include "tests/transfer/child_link.h"
 #include "transfer/lendable_memory.h"
 
 namespace tensorferry {
@@ -65,58 +64,32 @@ at::Tensor Lease(Link& link) {
 
 // The child: lends, or leases, and says so; until it is killed. The lessee
 // drops each tensor that it was sent but the last.
-int RunChild(const std::string& role, const std::string& address,
-             const std::string& key) {
-  ThreadPool executor(2);
-  EndpointOptions options;
-  options.executor = &executor;
-  auto endpoint = Endpoint::Create(options);
-  if (!endpoint.ok()) return 1;
-  Outcome<std::shared_ptr<Link>> dialed;
-  (*endpoint)->Dial({address}, absl::HexStringToBytes(key), Rules(),
-                    absl::Seconds(10), nullptr, dialed.done());
-  absl::StatusOr<std::shared_ptr<Link>> link = dialed.Wait();
-  if (!link.ok()) return 1;
+int Play(const std::string& role, Link& link) {
   const auto memory = LendableMemory::Create();
   at::Tensor tensor;
   for (uint8_t seed = 1;; ++seed) {
     if (role == "lender") {
       tensor = Lendable(*memory, seed);
-      if (!Lend(**link, memory, tensor).ok()) return 1;
+      if (!Lend(link, memory, tensor).ok()) return 1;
     } else {
       tensor.reset();
-      tensor = Lease(**link);
+      tensor = Lease(link);
       if (!tensor.defined()) return 1;
       WriteLine(SameBytes(tensor, Pattern(kBytes, seed)) ? "right" : "wrong");
     }
   }
 }
 
-class LeaseProcessTest : public LinkTest {
- protected:
-  // Returns the running child with a link to it.
-  ChildProcess Meet(const std::string& role) {
-    EndpointOptions options;
-    options.executor = &executor_;
-    endpoint_ = *Endpoint::Create(options);
-    StatusOutcome up;
-    auto expected = endpoint_->Expect(Rules(), up.done(), down_.done());
-    link_ = expected->link;
-    auto child = ChildProcess::Start({"--child", role, expected->addresses[0],
-                                      absl::BytesToHexString(expected->key)});
-    EXPECT_THAT(up.Wait(), IsOk());
-    return *std::move(child);
-  }
-
-  std::unique_ptr<Endpoint> endpoint_;
-  std::shared_ptr<Link> link_;
-  StatusOutcome down_;
-};
+using LeaseProcessTest = ChildLinkTest;
 
 TEST_F(LeaseProcessTest, AKilledLesseeReturnsNothingAndItsMemoryIsNotUsed) {
-  ChildProcess child = Meet("lessee");
+  ChildProcess child = Meet("lessee", Rules());
   const auto memory = LendableMemory::Create();
+  // Arenas are as large as what there is, so the three after it share one,
+  // which stays for the last: an address would else say nothing of the memory.
+  const at::Tensor large = *memory->Empty({4 * kBytes}, at::kByte);
   at::Tensor first = Lendable(*memory, 1), second = Lendable(*memory, 2);
+  const at::Tensor neighbour = Lendable(*memory, 3);
   ASSERT_THAT(Lend(*link_, memory, first), IsOk());
   EXPECT_EQ(*child.ReadLine(), "right");
   StatusOutcome first_returned, second_returned;
@@ -138,7 +111,7 @@ TEST_F(LeaseProcessTest, AKilledLesseeReturnsNothingAndItsMemoryIsNotUsed) {
 
 // Nor is that a SIGBUS.
 TEST_F(LeaseProcessTest, WhatAKilledLenderHasLentStaysAsItWas) {
-  ChildProcess child = Meet("lender");
+  ChildProcess child = Meet("lender", Rules());
   const at::Tensor first = Lease(*link_), second = Lease(*link_);
   ASSERT_TRUE(first.defined() && second.defined());
   child.Signal(SIGKILL);
@@ -153,12 +126,11 @@ TEST_F(LeaseProcessTest, WhatAKilledLenderHasLentStaysAsItWas) {
 }
 
 }  // namespace
+
+int Main(int argc, char** argv) {
+  return RunTestsOrChild(argc, argv, Rules(), Play);
+}
+
 }  // namespace tensorferry
 
-int main(int argc, char** argv) {
-  if (argc == 5 && std::string(argv[1]) == "--child") {
-    return tensorferry::RunChild(argv[2], argv[3], argv[4]);
-  }
-  ::testing::InitGoogleTest(&argc, argv);
-  return RUN_ALL_TESTS();
-}
+int main(int argc, char** argv) { return tensorferry::Main(argc, argv); }

@@ -288,6 +288,8 @@ TEST_F(LeaseTest, WhereThereIsNoRoomMemoryIsLibtorchsAndCopied) {
 TEST_F(LeaseTest, WhatIsNotReturnedBeforeTheEndIsNotUsedAgain) {
   Connect(Rules());
   at::Tensor lent = Lendable(3 * kMiB, 1);
+  // Keeps the arena: an address would else say nothing of the memory.
+  const at::Tensor neighbour = Lendable(kMiB / 2, 8);
   const void* const place = lent.data_ptr();
   const at::Tensor leased = Leased(lent);
   StatusOutcome returned;
