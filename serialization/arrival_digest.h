@@ -6,18 +6,22 @@
 #include <vector>
 
 #include "serialization/buffers.h"
+#include "serialization/chunked_digests.h"
 #include "serialization/manifest.h"
-#include "serialization/xxh3.h"
 
 namespace tensorferry {
+
+class Executor;
 
 // What DigestOf computes, of a message in host memory whose bytes come in one
 // after the other: buffer by buffer, in the manifest's order. What was digested
 // must not change any more. Reads bytes as DigestOf does, and belongs there.
 class ArrivalDigest {
  public:
-  // Both must outlive it. May throw std::bad_alloc.
-  ArrivalDigest(const Manifest& manifest, const std::vector<Region>& regions);
+  // All must outlive it; for `helpers` see ChunkedDigests. May throw
+  // std::bad_alloc.
+  ArrivalDigest(const Manifest& manifest, const std::vector<Region>& regions,
+                Executor* helpers = nullptr);
 
   // The first `nbytes` bytes of `buffer` are there, and all buffers before it.
   void AdvanceTo(int buffer, uint64_t nbytes);
@@ -34,11 +38,10 @@ class ArrivalDigest {
 
   const Manifest& manifest_;
   const std::vector<Region>& regions_;
-  std::vector<uint64_t> digests_;
+  ChunkedDigests digests_;
   std::vector<uint32_t> order_;  // of digests_, as their bytes come in
   size_t next_ = 0;              // in order_: the first that is not finished
-  uint64_t digested_ = 0;        // bytes of that one, in `stream_`
-  StreamedDigest stream_;
+  uint64_t digested_ = 0;        // leading bytes of that one, whole chunks
 };
 
 }  // namespace tensorferry

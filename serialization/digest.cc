@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/status_macros.h"
-#include "serialization/xxh3.h"
+#include "serialization/chunked_digests.h"
 
 namespace tensorferry {
 namespace {
@@ -51,11 +51,23 @@ bool HasBytesToDigest(const Manifest& manifest, DigestScope scope) {
   return false;
 }
 
+std::vector<uint64_t> LengthsToDigest(const Manifest& manifest) {
+  std::vector<uint64_t> nbytes;
+  nbytes.reserve(manifest.storage_count() + 1);
+  for (int s = 0; s < manifest.storage_count(); ++s) {
+    nbytes.push_back(manifest.storage_nbytes(s));
+  }
+  if (manifest.payload_nbytes() > 0) {
+    nbytes.push_back(manifest.payload_nbytes());
+  }
+  return nbytes;
+}
+
 std::vector<uint64_t> DigestOf(const Manifest& manifest,
                                const std::vector<Region>& regions,
-                               DigestScope scope, Undigested undigested) {
-  std::vector<uint64_t> digests;
-  digests.reserve(manifest.storage_count() + 1);
+                               DigestScope scope, Undigested undigested,
+                               Executor* helpers) {
+  ChunkedDigests digests(LengthsToDigest(manifest), helpers);
   for (int s = 0; s < manifest.storage_count(); ++s) {
     const int buffer = manifest.storage_buffer(s);
     const Region& region = regions[buffer];
@@ -65,16 +77,16 @@ std::vector<uint64_t> DigestOf(const Manifest& manifest,
                             static_cast<uint32_t>(buffer)) &&
         (scope == DigestScope::kDevicesToo ||
          IsOnHosts(manifest, static_cast<size_t>(s)));
-    digests.push_back(wanted
-                          ? DigestOfBytes(region.data + manifest.storage_at(s),
-                                          manifest.storage_nbytes(s))
-                          : 0);
+    if (!wanted) continue;
+    digests.Add(s, region.data + manifest.storage_at(s), 0,
+                manifest.storage_nbytes(s));
   }
   if (manifest.payload_nbytes() > 0) {
-    const Region& payload = regions.back();
-    digests.push_back(DigestOfBytes(payload.data, payload.nbytes));
+    digests.Add(manifest.storage_count(), regions.back().data, 0,
+                manifest.payload_nbytes());
   }
-  return digests;
+  digests.Compute();
+  return digests.Take();
 }
 
 DigestScope ScopeOf(const Manifest& manifest,

@@ -12,6 +12,8 @@
 
 namespace tensorferry {
 
+class Executor;
+
 // Which storages have a digest: those that both sides have in host memory, or
 // also those that one of them has on a device.
 enum class DigestScope { kHost, kDevicesToo };
@@ -22,13 +24,17 @@ using Undigested = absl::Span<const uint32_t>;
 // Whether a message has bytes in this scope: else digesting it takes no time.
 bool HasBytesToDigest(const Manifest& manifest, DigestScope scope);
 
-// XXH3-64 of each storage's bytes in manifest order, and of the payload last.
-// One that is out of scope, or whose region is not in host memory, has digest 0
-// ("not computed"), and bytes whose digest happens to be 0 have 1.
+// What digests are of: the bytes of each storage, in manifest order, and last
+// those of the payload if there is one.
+std::vector<uint64_t> LengthsToDigest(const Manifest& manifest);
+
+// The digest of each (see ChunkedDigests, also for `helpers`). One that is out
+// of scope, or whose region is not in host memory, has 0: "not computed".
 // Reads every byte: belongs on an Executor, not on a loop.
 std::vector<uint64_t> DigestOf(const Manifest& manifest,
                                const std::vector<Region>& regions,
-                               DigestScope scope, Undigested undigested = {});
+                               DigestScope scope, Undigested undigested = {},
+                               Executor* helpers = nullptr);
 
 // The scope in which `digests` were computed.
 DigestScope ScopeOf(const Manifest& manifest,

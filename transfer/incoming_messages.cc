@@ -673,7 +673,8 @@ void IncomingMessages::DigestArrived(const ReceiveAction& action) {
     const absl::Status digested = CatchExceptions("digesting", [&] {
       if (message->arrived == nullptr) {
         message->arrived = std::make_unique<ArrivalDigest>(
-            message->described(), message->buffers->regions());
+            message->described(), message->buffers->regions(),
+            host_->helpers);
       }
       const Piece& last = message->cut.PiecesOf(bodies - 1).back();
       message->arrived->AdvanceTo(last.buffer, last.offset + last.nbytes);
@@ -727,7 +728,8 @@ std::vector<uint64_t> IncomingMessages::DigestsOf(Delivery& delivery) const {
   const bool copied = !delivery.copies->regions.empty();
   return DigestOf(
       manifest, copied ? delivery.copies->regions : message.buffers->regions(),
-      ScopeOf(manifest, message.digests), message.undigested());
+      ScopeOf(manifest, message.digests), message.undigested(),
+      host_->helpers);
 }
 
 absl::StatusOr<Received> IncomingMessages::Verify(Delivery& delivery) const {

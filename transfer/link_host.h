@@ -72,6 +72,7 @@ class LinkHost {
   uint64_t quick_bytes = 0;  // memory for up to so many is had at once
   // Where what the peer lends may be put.
   const std::shared_ptr<LeaseSpace> leases = LeaseSpace::Create();
+  Executor* helpers = nullptr;       // of digests, see ChunkedDigests
   const BufferPool* pool = nullptr;  // where `buffers` has more; null: none
 
   // "peer x, session y", for messages.

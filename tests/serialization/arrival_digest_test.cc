@@ -22,7 +22,7 @@ using testing::NamedMessageOf;
 class ArrivalDigestTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    at::Tensor large = at::arange(100000, at::kFloat);
+    at::Tensor large = at::arange(700000, at::kFloat);  // three chunks
     TensorMessage message = NamedMessageOf(
         {at::ones({3}), large, at::arange(77), large.slice(0, 5),
          at::empty({0}), at::arange(50001, at::kFloat), at::ones({100})});

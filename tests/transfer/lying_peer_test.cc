@@ -11,8 +11,8 @@
 #include <variant>
 #include <vector>
 
+#include "serialization/chunked_digests.h"
 #include "serialization/serialize.h"
-#include "serialization/xxh3.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/transfer/link_fixture.h"
 #include "tests/transfer/raw_peer.h"
@@ -312,9 +312,11 @@ class BodiesAndDigestTest : public LyingPeerTest {
   }
   absl::Status End(uint64_t id, std::vector<BodyAttempt> again = {}) {
     const std::string bytes(kBodies * kBodyBytes, 'x');
-    const uint64_t digest = DigestOfBytes(
-        reinterpret_cast<const std::byte*>(bytes.data()), bytes.size());
-    peer_->Send(TrailerFrame{id, {digest}, std::move(again)});
+    ChunkedDigests digests({bytes.size()});
+    digests.Add(0, reinterpret_cast<const std::byte*>(bytes.data()), 0,
+                bytes.size());
+    digests.Compute();
+    peer_->Send(TrailerFrame{id, digests.Take(), std::move(again)});
     return Next<AckFrame>().status;
   }
 };
