@@ -201,6 +201,7 @@ TEST_F(LeaseChannelTest, ManyAreCarriedInOrder) {
   std::vector<BufferPool::Block> blocks;
   std::vector<LeaseSpace::Range> ranges;
   std::vector<std::string> plain, into(kCount);
+  plain.reserve(kCount);  // short strings stay where they are sent from
   std::vector<Outcome> outcomes(4 * kCount);
   for (int i = 0; i < kCount; ++i) {
     const size_t length = (i % 5) * 300'000 + i + 1;
@@ -216,7 +217,7 @@ TEST_F(LeaseChannelTest, ManyAreCarriedInOrder) {
     Receive(*other, into[i], outcomes[3 * kCount + i]);
   }
   for (Outcome& outcome : outcomes) ASSERT_THAT(outcome.Wait(), IsOk());
-  EXPECT_EQ(into, plain);
+  EXPECT_TRUE(into == plain);
   for (int i = 0; i < kCount; ++i) {
     const size_t length = (i % 5) * 300'000 + i + 1;
     EXPECT_EQ(std::memcmp(ranges[i].data, blocks[i].data, length), 0) << i;
