@@ -472,19 +472,34 @@ absl::Status BufferExchange::PlaceNext() {
       continue;
     }
     FERRY_RETURN_IF_ERROR(CheckPlace(*copy));
-    ++sends_.in_use;
-    TellOfCopy(/*begun=*/true);
-    RunOnCopier(
-        placing_,
-        [arena = **place, copy = *copy] {
-          StreamingCopy(arena->data() + copy.offset, copy.from, copy.length);
-          return absl::OkStatus();
-        },
-        [](BufferExchange& self, const auto& placed) {
-          self.OnPlaced(placed);
-        });
+    StartPlacing(**place, *copy);
   }
   return absl::OkStatus();
+}
+
+void BufferExchange::StartPlacing(std::shared_ptr<PeerArena> arena,
+                                  const OfferedBuffers::Copy& copy) {
+  const LocalChannelOptions& options = session_->options();
+  ++sends_.in_use;
+  TellOfCopy(/*begun=*/true);
+  auto place = [arena = std::move(arena), copy,
+                past = options.is_read_at_once ? kPastCachesIfRead
+                                               : kPastCaches] {
+    StreamingCopy(arena->data() + copy.offset, copy.from, copy.length, past);
+    return absl::OkStatus();
+  };
+  if (copy.length <= options.copy_on_loop_bytes) {
+    // The next one in a turn of its own: others want the loop, too.
+    ++pending_;
+    return Post([placed = place()](BufferExchange& self) {
+      --self.pending_;
+      self.OnPlaced(placed);
+    });
+  }
+  RunOnCopier(placing_, std::move(place),
+              [](BufferExchange& self, const auto& placed) {
+                self.OnPlaced(placed);
+              });
 }
 
 absl::Status BufferExchange::CheckPlace(

@@ -98,6 +98,8 @@ class BufferExchange : public std::enable_shared_from_this<BufferExchange> {
   absl::Status StartLease(const WantedBuffers::Lease& lease);
   void OnLeased(const absl::Status& status);
   absl::Status PlaceNext();
+  void StartPlacing(std::shared_ptr<PeerArena> arena,
+                    const OfferedBuffers::Copy& copy);
   absl::Status CheckPlace(const OfferedBuffers::Copy& copy) const;
   void OnPlaced(const absl::Status& status);
   void FenceOpenBuffers();

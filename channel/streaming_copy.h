@@ -5,11 +5,15 @@
 
 namespace tensorferry {
 
-// memcpy for memory that this process does not look at afterwards. From
-// kStreamingBytes on it goes past the caches where the processor can: the
-// target's lines are not read first, and what others have in the caches stays.
-inline constexpr uint64_t kStreamingBytes = uint64_t{1} << 20;
-void StreamingCopy(void* to, const void* from, uint64_t nbytes);
+// memcpy for memory that this process does not look at afterwards. From `past`
+// bytes on it goes past the caches where the processor can: the target's lines
+// are not read first, and what others have in the caches stays.
+void StreamingCopy(void* to, const void* from, uint64_t nbytes, uint64_t past);
+
+// `past` where nobody looks at the target soon, and where somebody reads all of
+// it at once: out of the cache, if it fits there.
+inline constexpr uint64_t kPastCaches = uint64_t{1} << 20;
+inline constexpr uint64_t kPastCachesIfRead = uint64_t{4} << 20;
 
 }  // namespace tensorferry
 

@@ -24,6 +24,7 @@ namespace tensorferry {
 struct ChannelEnvironment {
   Executor* copier = nullptr;  // runs copies of some MiB
   Executor* loop = nullptr;    // where the session lives
+  bool digests = false;        // the receiver reads all that comes, at once
   // The session's memory to receive into; null: it has none of its own.
   std::shared_ptr<BufferPool> pool;
   // On the loop: where in an arena that the peer may be given a buffer lies, to

@@ -19,6 +19,7 @@ std::shared_ptr<tensorpipe::channel::Context> MakeLocal(
                          .write = WriteWithDescriptor,
                          .take = TakeDescriptor};
   options.pool = environment.pool;
+  options.is_read_at_once = environment.digests;
   options.lent = environment.lent;
   options.leases = environment.leases;
   options.on_carried = environment.on_carried;

@@ -74,6 +74,7 @@ absl::Status Lanes::AddContext(
   ChannelEnvironment environment;
   environment.copier = options_.copier;
   environment.loop = loop_;
+  environment.digests = options_.rules.digests;
   environment.pool = options_.pool;
   environment.lent = [self = std::weak_ptr<Lanes*>(self_)](const void* data,
                                                            uint64_t nbytes) {

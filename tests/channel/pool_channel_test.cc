@@ -273,12 +273,35 @@ TEST(PoolChannelTest, PoolWorksWhereMemoryCannotBeRead) {
   ExpectCarried(pair.far_side.carried(), 1, "pool", "");
 }
 
+TEST(PoolChannelTest, WhatIsCopiedOnTheLoopDoesNotWaitForTheCopier) {
+  const auto pool = NewPool();
+  HeldExecutor copier;
+  LocalChannelOptions sender = Options();
+  sender.copier = &copier;
+  sender.copy_on_loop_bytes = 4096;
+  sender.piece_bytes = 4096;
+  Pair pair(sender, Options(pool));
+  const std::string bytes = Pattern(3 * 4096, 1);
+  const auto block = pool->Take(bytes.size());
+  Outcome sent, received;
+  Send(*pair.near, bytes, sent);
+  Receive(*pair.far, *block, bytes.size(), received);
+  ASSERT_TRUE(copier.RunOne());  // the proof
+  ASSERT_TRUE(copier.RunOne());  // mapping the arena
+  EXPECT_THAT(sent.Wait(), IsOk());
+  EXPECT_THAT(received.Wait(), IsOk());
+  EXPECT_EQ(std::string(reinterpret_cast<char*>(block->data), bytes.size()),
+            bytes);
+  ExpectCarried(pair.near_side.carried(), 1, "pool", "");
+}
+
 TEST(PoolChannelTest, SenderThatClosesReadsNothingMore) {
   const auto pool = NewPool();
   HeldExecutor copier;
   LocalChannelOptions sender = Options();
   sender.copier = &copier;
   sender.piece_bytes = 4096;
+  sender.copy_on_loop_bytes = 0;
   Pair pair(sender, Options(pool));
   const std::string bytes = Pattern(3 * 4096, 1);
   const auto block = pool->Take(bytes.size());

@@ -141,6 +141,7 @@ class PipeEnd {
     options.loop = loop_.get();
     options.copier = copier;
     options.piece_bytes = kMiB;
+    if (held_ != nullptr) options.copy_on_loop_bytes = 0;
     options.peer_of = PeerProcessOf;
     options.descriptors = HubDescriptors();
     options.pool = std::move(pool);
