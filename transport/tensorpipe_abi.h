@@ -15,12 +15,12 @@ namespace tensorferry {
 // must not be given our transport or channel. The answer is worked out once.
 absl::Status CheckTensorpipeAbi();
 
-// One class of tensorpipe that implements an interface, by the symbol of its
-// table of virtual functions, and what the functions are called in order.
+// One class of tensorpipe that implements an interface: its name, and those of
+// its virtual functions in their order, as the compiler writes them ("mangled").
 struct VirtualTable {
-  std::string symbol;
-  std::vector<std::string>
-      functions;  // how each one's name has to go on; empty: any
+  std::string of;
+  // Behind the class's; K in front: const; empty: any.
+  std::vector<std::string> functions;
 };
 std::vector<VirtualTable> TensorpipeVirtualTables();
 absl::Status CheckVirtualTable(const VirtualTable& expected);

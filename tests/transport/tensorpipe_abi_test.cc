@@ -22,11 +22,11 @@ TEST(TensorpipeAbiTest, IsTheOneThatTheTransportWasWrittenFor) {
 }
 
 TEST(TensorpipeAbiTest, LooksAtAllClassesOfTransportsAndChannels) {
-  std::vector<std::string> symbols;
+  std::vector<std::string> classes;
   for (const VirtualTable& table : TensorpipeVirtualTables()) {
-    symbols.push_back(table.symbol);
+    classes.push_back(table.of);
   }
-  EXPECT_THAT(symbols, UnorderedElementsAre(
+  EXPECT_THAT(classes, UnorderedElementsAre(
                            HasSubstr("9transport21ConnectionBoilerplate"),
                            HasSubstr("9transport19ListenerBoilerplate"),
                            HasSubstr("9transport18ContextBoilerplate"),
@@ -45,7 +45,7 @@ TEST(TensorpipeAbiTest, NoticesFunctionsInAnotherOrder) {
 }
 
 TEST(TensorpipeAbiTest, NoticesAClassThatIsGone) {
-  EXPECT_THAT(CheckVirtualTable({.symbol = "_ZTV4Gone"}),
+  EXPECT_THAT(CheckVirtualTable({.of = "4Gone"}),
               StatusIs(absl::StatusCode::kFailedPrecondition));
 }
 
