@@ -483,23 +483,19 @@ void BufferExchange::StartPlacing(std::shared_ptr<PeerArena> arena,
   ++sends_.in_use;
   TellOfCopy(/*begun=*/true);
   auto place = [arena = std::move(arena), copy,
-                past = options.is_read_at_once ? kPastCachesIfRead
-                                               : kPastCaches] {
+                past =
+                    options.is_read_at_once ? kPastCachesIfRead : kPastCaches] {
     StreamingCopy(arena->data() + copy.offset, copy.from, copy.length, past);
     return absl::OkStatus();
   };
-  if (copy.length <= options.copy_on_loop_bytes) {
-    // The next one in a turn of its own: others want the loop, too.
-    ++pending_;
-    return Post([placed = place()](BufferExchange& self) {
-      --self.pending_;
-      self.OnPlaced(placed);
-    });
+  const auto then = [](BufferExchange& self, const auto& placed) {
+    self.OnPlaced(placed);
+  };
+  if (offered_.nbytes() <= options.copy_on_loop_bytes) {
+    RunHere(std::move(place), then);
+  } else {
+    RunOnCopier(placing_, std::move(place), then);
   }
-  RunOnCopier(placing_, std::move(place),
-              [](BufferExchange& self, const auto& placed) {
-                self.OnPlaced(placed);
-              });
 }
 
 absl::Status BufferExchange::CheckPlace(
@@ -547,6 +543,16 @@ void BufferExchange::RunOnCopier(CopierTask& task, Work work, Then then) {
       --self.pending_;
       then(self, yield);
     });
+  });
+}
+
+// The same, now; `then` in a later turn, since others want the loop too.
+template <class Work, class Then>
+void BufferExchange::RunHere(Work work, Then then) {
+  ++pending_;
+  Post([then, yield = work()](BufferExchange& self) {
+    --self.pending_;
+    then(self, yield);
   });
 }
 

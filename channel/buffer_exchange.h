@@ -105,6 +105,8 @@ class BufferExchange : public std::enable_shared_from_this<BufferExchange> {
   void FenceOpenBuffers();
   template <class Work, class Then>
   void RunOnCopier(CopierTask& task, Work work, Then then);
+  template <class Work, class Then>
+  void RunHere(Work work, Then then);
   bool GiveUp(CopierTask& task);
   void GiveUpQueued();
   void StartCopy(const WantedBuffers::Copy& copy);
@@ -133,7 +135,7 @@ class BufferExchange : public std::enable_shared_from_this<BufferExchange> {
   Direction sends_, receives_;
 
   tensorpipe::Error error_;
-  int pending_ = 0;     // callbacks that the connection and the copier owe
+  int pending_ = 0;     // callbacks that connection, copier and loop owe
   CopierTask reading_;  // the proof, then pieces of the peer's memory
   CopierTask placing_;  // pieces to the peer's arenas
   CopierTask opening_;  // an arena of the peer's; no frame is read meanwhile

@@ -14,8 +14,8 @@ struct Carried {
   uint64_t length = 0;           // at least 1
   std::string strategy;          // "lease", "pool", "vm" or "stream"
   // Why the strategies before it were not used; OK: that one was, or there is
-  // nothing to say (it was not lent, lies in no pool, or is small). One that the
-  // system refused in a session is not tried again in it.
+  // nothing to say (it was not lent, lies in no pool, or is small). One that
+  // the system refused in a session is not tried again in it.
   absl::Status not_lease, not_pool, not_vm;
 };
 

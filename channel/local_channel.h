@@ -58,10 +58,9 @@ struct LocalChannelOptions {
   // Below it two frames more cost what the faster copy wins: measured, 64 KiB
   // take 1.2 of the time by vm, 256 KiB to 1 MiB 0.9, 256 MiB half.
   static constexpr uint64_t kPoolFromBytes = uint64_t{256} << 10;
-  // What goes to the peer's pool in one copy of at most so many bytes is copied
-  // on the loop: that takes less than the way to the copier and back. Nothing
-  // that a peer has in its hands can hold such a copy up, as it can a read of
-  // its memory.
+  // While all that a channel has to send are so many bytes at most, it copies
+  // them to the peer's pool on the loop: that takes less than the way to the
+  // copier and back, and reads no memory of the peer's, which could hold it up.
   uint64_t copy_on_loop_bytes = uint64_t{1} << 20;
   // The receiver reads all that comes at once, as to digest it.
   bool is_read_at_once = false;
@@ -79,11 +78,11 @@ struct LocalChannelOptions {
   // those that failed or have no bytes.
   std::function<void(Carried)> on_carried;
   // On the loop: a copy into or out of a buffer begins or was handed to the
-  // copier; it has ended or never will begin. While there is none, this side touches no
-  // buffer but by the connections; the peer may at any time write to those in
-  // the pool that it was asked to, until it is through or they are fenced off:
-  // nobody tells of that. After close() on the loop none is begun from the
-  // loop's next turn on.
+  // copier; it has ended or never will begin. While there is none, this side
+  // touches no buffer but by the connections; the peer may at any time write to
+  // those in the pool that it was asked to, until it is through or they are
+  // fenced off: nobody tells of that. After close() on the loop none is begun
+  // from the loop's next turn on.
   std::function<void(bool begun)> on_copy;
   // On the loop: a callback threw, as tensorpipe does at what it takes for
   // impossible. Its context is in an unknown state and must not be joined.

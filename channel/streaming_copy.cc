@@ -56,8 +56,7 @@ void Stream(char*, const char*, uint64_t) {}
 
 }  // namespace
 
-void StreamingCopy(void* to, const void* from, uint64_t nbytes,
-                   uint64_t past) {
+void StreamingCopy(void* to, const void* from, uint64_t nbytes, uint64_t past) {
   if (nbytes < past || !CanStream()) {
     std::memcpy(to, from, nbytes);
   } else {

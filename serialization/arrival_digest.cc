@@ -8,7 +8,7 @@ namespace tensorferry {
 
 ArrivalDigest::ArrivalDigest(const Manifest& manifest,
                              const std::vector<Region>& regions,
-                             Executor* helpers)
+                             DigestHelpers* helpers)
     : manifest_(manifest),
       regions_(regions),
       digests_(LengthsToDigest(manifest), helpers) {

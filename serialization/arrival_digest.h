@@ -11,7 +11,7 @@
 
 namespace tensorferry {
 
-class Executor;
+class DigestHelpers;
 
 // What DigestOf computes, of a message in host memory whose bytes come in one
 // after the other: buffer by buffer, in the manifest's order. What was digested
@@ -21,7 +21,7 @@ class ArrivalDigest {
   // All must outlive it; for `helpers` see ChunkedDigests. May throw
   // std::bad_alloc.
   ArrivalDigest(const Manifest& manifest, const std::vector<Region>& regions,
-                Executor* helpers = nullptr);
+                DigestHelpers* helpers = nullptr);
 
   // The first `nbytes` bytes of `buffer` are there, and all buffers before it.
   void AdvanceTo(int buffer, uint64_t nbytes);

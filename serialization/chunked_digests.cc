@@ -2,14 +2,11 @@
 
 #include <algorithm>
 #include <atomic>
-#include <memory>
-#include <string>
 #include <utility>
 
 #include "absl/synchronization/blocking_counter.h"
-#include "base/exception_status.h"
-#include "base/executor.h"
 #include "base/little_endian.h"
+#include "serialization/digest_helpers.h"
 #include "serialization/xxh3.h"
 
 namespace tensorferry {
@@ -17,8 +14,9 @@ namespace {
 
 // Less than it takes to write it down for later.
 constexpr uint64_t kAtOnceBytes = uint64_t{64} << 10;
-// Memory is not read faster by more threads than this together.
-constexpr size_t kMostHelpers = 3;
+// A helper goes back to the end of the line after so many: others want its
+// thread for a copy of some MiB.
+constexpr size_t kChunksOfAHelper = 8;
 
 size_t ChunksOf(uint64_t nbytes) {
   return std::max<uint64_t>(1, (nbytes + kDigestChunk - 1) / kDigestChunk);
@@ -40,11 +38,13 @@ struct ChunkedDigests::Jobs {
   explicit Jobs(std::vector<Job> jobs)
       : all(std::move(jobs)), left(static_cast<int>(all.size())) {}
 
-  void Work() {
-    for (size_t i; (i = next.fetch_add(1)) < all.size();) {
-      *all[i].digest = Xxh3NotZero(all[i].data, all[i].nbytes);
-      left.DecrementCount();
-    }
+  // False: there are no more.
+  bool DoOne() {
+    const size_t i = next.fetch_add(1);
+    if (i >= all.size()) return false;
+    *all[i].digest = Xxh3NotZero(all[i].data, all[i].nbytes);
+    left.DecrementCount();
+    return true;
   }
 
   const std::vector<Job> all;
@@ -52,7 +52,8 @@ struct ChunkedDigests::Jobs {
   absl::BlockingCounter left;
 };
 
-ChunkedDigests::ChunkedDigests(std::vector<uint64_t> nbytes, Executor* helpers)
+ChunkedDigests::ChunkedDigests(std::vector<uint64_t> nbytes,
+                               DigestHelpers* helpers)
     : nbytes_(std::move(nbytes)), helpers_(helpers) {
   first_.reserve(nbytes_.size());
   size_t chunks = 0;
@@ -70,6 +71,7 @@ void ChunkedDigests::Add(size_t run, const std::byte* data, uint64_t from,
     *digest = Xxh3NotZero(data + from, to - from);
     return;
   }
+  bytes_in_jobs_ += to - from;
   for (uint64_t at = from; at < to; at += kDigestChunk) {
     jobs_.push_back({data + at, std::min(kDigestChunk, to - at), digest++});
   }
@@ -77,17 +79,26 @@ void ChunkedDigests::Add(size_t run, const std::byte* data, uint64_t from,
 
 void ChunkedDigests::Compute() {
   if (jobs_.empty()) return;
+  const uint64_t nbytes = std::exchange(bytes_in_jobs_, 0);
   auto jobs = std::make_shared<Jobs>(std::exchange(jobs_, {}));
-  const size_t helping =
-      helpers_ == nullptr ? 0 : std::min(kMostHelpers, jobs->all.size() - 1);
-  // Without memory for a task there is a helper less.
-  CatchExceptions("digesting", [&] {
-    for (size_t i = 0; i < helping; ++i) {
-      helpers_->Run([jobs] { jobs->Work(); });
+  if (helpers_ != nullptr && nbytes > kDigestChunk) {
+    for (int i = 0; i < helpers_->most(); ++i) {
+      helpers_->Ask([jobs, helpers = helpers_] { Help(jobs, helpers); });
     }
-  }).IgnoreError();
-  jobs->Work();
+  }
+  while (jobs->DoOne()) continue;
   jobs->left.Wait();
+}
+
+// While there are jobs `helpers` are there too: somebody waits for the jobs.
+void ChunkedDigests::Help(const std::shared_ptr<Jobs>& jobs,
+                          DigestHelpers* helpers) {
+  for (size_t i = 0; i < kChunksOfAHelper; ++i) {
+    if (!jobs->DoOne()) return;
+  }
+  if (jobs->next < jobs->all.size()) {
+    helpers->Ask([jobs, helpers] { Help(jobs, helpers); });
+  }
 }
 
 std::vector<uint64_t> ChunkedDigests::Take() {

@@ -3,11 +3,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace tensorferry {
 
-class Executor;
+class DigestHelpers;
 
 // A run of bytes (a storage, the payload) is digested in chunks of so many.
 inline constexpr uint64_t kDigestChunk = uint64_t{1} << 20;
@@ -18,10 +19,10 @@ inline constexpr uint64_t kDigestChunk = uint64_t{1} << 20;
 // by several threads. One thread at a time.
 class ChunkedDigests {
  public:
-  // Of runs of so many bytes each. Where much was added, tasks of `helpers`,
-  // which may come at any time and never wait, help to compute; null: none do.
+  // Of runs of so many bytes each. `helpers` are asked for help with more than
+  // a chunk, and nobody waits for those that do not come; null: there are none.
   explicit ChunkedDigests(std::vector<uint64_t> nbytes,
-                          Executor* helpers = nullptr);
+                          DigestHelpers* helpers = nullptr);
 
   // Digests bytes [from, to) of a run that begins at `data`: now or in Compute.
   // `from` is a multiple of kDigestChunk, `to` as well or the run's end.
@@ -38,12 +39,14 @@ class ChunkedDigests {
     uint64_t* digest;
   };
   struct Jobs;
+  static void Help(const std::shared_ptr<Jobs>& jobs, DigestHelpers* helpers);
 
   const std::vector<uint64_t> nbytes_;
-  Executor* const helpers_;
+  DigestHelpers* const helpers_;
   std::vector<size_t> first_;     // chunk of each run
   std::vector<uint64_t> chunks_;  // digests, run by run
   std::vector<Job> jobs_;
+  uint64_t bytes_in_jobs_ = 0;
 };
 
 }  // namespace tensorferry

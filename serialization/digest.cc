@@ -66,7 +66,7 @@ std::vector<uint64_t> LengthsToDigest(const Manifest& manifest) {
 std::vector<uint64_t> DigestOf(const Manifest& manifest,
                                const std::vector<Region>& regions,
                                DigestScope scope, Undigested undigested,
-                               Executor* helpers) {
+                               DigestHelpers* helpers) {
   ChunkedDigests digests(LengthsToDigest(manifest), helpers);
   for (int s = 0; s < manifest.storage_count(); ++s) {
     const int buffer = manifest.storage_buffer(s);

@@ -12,7 +12,7 @@
 
 namespace tensorferry {
 
-class Executor;
+class DigestHelpers;
 
 // Which storages have a digest: those that both sides have in host memory, or
 // also those that one of them has on a device.
@@ -34,7 +34,7 @@ std::vector<uint64_t> LengthsToDigest(const Manifest& manifest);
 std::vector<uint64_t> DigestOf(const Manifest& manifest,
                                const std::vector<Region>& regions,
                                DigestScope scope, Undigested undigested = {},
-                               Executor* helpers = nullptr);
+                               DigestHelpers* helpers = nullptr);
 
 // The scope in which `digests` were computed.
 DigestScope ScopeOf(const Manifest& manifest,

@@ -12,6 +12,7 @@
 #include "base/status_macros.h"
 #include "pool/buffer_pool.h"
 #include "pool/pool_budget.h"
+#include "serialization/digest_helpers.h"
 #include "transfer/link_core.h"
 #include "transfer/reaper.h"
 #include "transport/data_address.h"
@@ -134,6 +135,7 @@ class TensorpipeEndpoint : public Endpoint {
     options.loop = loop_.get();
     options.hub = hub_.get();
     options.copier = &copier_;
+    options.digest_helpers = &digest_helpers_;
     options.executor = options_.executor;
     options.backends = options_.backends == nullptr ? &BackendRegistry::Global()
                                                     : options_.backends;
@@ -198,6 +200,7 @@ class TensorpipeEndpoint : public Endpoint {
   // joined is still there.
   std::unique_ptr<PollLoop> loop_;
   ThreadPool copier_{kCopyThreads};
+  DigestHelpers digest_helpers_{&copier_, kCopyThreads};
   std::unique_ptr<Hub> hub_;
   Reaper reaper_;
 };

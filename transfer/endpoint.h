@@ -42,8 +42,9 @@ bool OnLoopback(const HubOptions& data);
 
 // Where data lanes of one process begin and end: the hub that lets peers in,
 // the one loop that it, tensorpipe and all links run on, the threads that
-// channels copy with, and one tensorpipe::Context for each session, so that a
-// session which goes wrong takes no other with it. Thread-safe.
+// channels copy with and that help to digest, and one tensorpipe::Context for
+// each session, so that a session which goes wrong takes no other with it.
+// Thread-safe.
 class Endpoint {
  public:
   // Statuses: those of Hub::Create.

@@ -21,6 +21,8 @@
 
 namespace tensorferry {
 
+class DigestHelpers;
+
 // A link: its lanes, its two directions, and the user's side of it. Held by
 // its endpoint until it is closed, and by whatever is under way; the handle
 // that users get only points here.
@@ -33,6 +35,7 @@ class LinkCore : public LinkHost,
     Hub* hub = nullptr;
     Executor* executor = nullptr;
     Executor* copier = nullptr;  // for channels that copy
+    DigestHelpers* digest_helpers = nullptr;
     const BackendRegistry* backends = nullptr;
     const ConverterRegistry* converters = nullptr;
     BufferSource* buffers = nullptr;   // the user's; else

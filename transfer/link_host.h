@@ -22,6 +22,7 @@
 namespace tensorferry {
 
 class BufferPool;
+class DigestHelpers;
 
 // What the two directions of a link share, and what they ask of the link.
 class LinkHost {
@@ -72,7 +73,7 @@ class LinkHost {
   uint64_t quick_bytes = 0;  // memory for up to so many is had at once
   // Where what the peer lends may be put.
   const std::shared_ptr<LeaseSpace> leases = LeaseSpace::Create();
-  Executor* helpers = nullptr;       // of digests, see ChunkedDigests
+  DigestHelpers* helpers = nullptr;  // null: there are none
   const BufferPool* pool = nullptr;  // where `buffers` has more; null: none
 
   // "peer x, session y", for messages.

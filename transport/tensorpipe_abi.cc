@@ -249,8 +249,8 @@ absl::Status CheckVirtualTable(const VirtualTable& expected) {
     absl::string_view name = expected.functions[i];
     if (name.empty()) continue;
     const bool is_const = absl::ConsumePrefix(&name, "K");
-    const std::string want = absl::StrCat(is_const ? "_ZNK" : "_ZN",
-                                          expected.of, std::string(name));
+    const std::string want =
+        absl::StrCat(is_const ? "_ZNK" : "_ZN", expected.of, std::string(name));
     const void* got = table[kBeforeFunctions + i];
     if (got != dlsym(RTLD_DEFAULT, want.c_str())) {
       return Differs(absl::StrCat("function ", i, " of ", symbol, " is '",

@@ -16,7 +16,8 @@ namespace tensorferry {
 absl::Status CheckTensorpipeAbi();
 
 // One class of tensorpipe that implements an interface: its name, and those of
-// its virtual functions in their order, as the compiler writes them ("mangled").
+// its virtual functions in their order, as the compiler writes them
+// ("mangled").
 struct VirtualTable {
   std::string of;
   // Behind the class's; K in front: const; empty: any.

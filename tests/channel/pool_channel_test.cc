@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
 #include <fstream>
 #include <memory>
@@ -278,7 +279,6 @@ TEST(PoolChannelTest, WhatIsCopiedOnTheLoopDoesNotWaitForTheCopier) {
   HeldExecutor copier;
   LocalChannelOptions sender = Options();
   sender.copier = &copier;
-  sender.copy_on_loop_bytes = 4096;
   sender.piece_bytes = 4096;
   Pair pair(sender, Options(pool));
   const std::string bytes = Pattern(3 * 4096, 1);
@@ -293,6 +293,47 @@ TEST(PoolChannelTest, WhatIsCopiedOnTheLoopDoesNotWaitForTheCopier) {
   EXPECT_EQ(std::string(reinterpret_cast<char*>(block->data), bytes.size()),
             bytes);
   ExpectCarried(pair.near_side.carried(), 1, "pool", "");
+}
+
+TEST(PoolChannelTest, MoreThanIsCopiedOnTheLoopWaitsForTheCopier) {
+  const auto pool = NewPool();
+  HeldExecutor copier;
+  LocalChannelOptions sender = Options();
+  sender.copier = &copier;
+  Pair pair(sender, Options(pool));
+  const std::string bytes = Pattern(sender.copy_on_loop_bytes + 1, 1);
+  const auto block = pool->Take(bytes.size());
+  Outcome sent, received;
+  Send(*pair.near, bytes, sent);
+  Receive(*pair.far, *block, bytes.size(), received);
+  ASSERT_TRUE(copier.RunOne());  // the proof
+  ASSERT_TRUE(copier.RunOne());  // mapping the arena
+  ASSERT_TRUE(copier.RunOne());  // the copy
+  EXPECT_THAT(sent.Wait(), IsOk());
+  EXPECT_THAT(received.Wait(), IsOk());
+}
+
+TEST(PoolChannelTest, CloseWithinACopyOnTheLoopEndsItOnce) {
+  const auto pool = NewPool();
+  LocalChannelOptions sender = Options();
+  sender.piece_bytes = 4096;
+  std::atomic<int> begun = 0, under_way = 0;
+  tensorpipe::channel::Channel* closing = nullptr;
+  sender.on_copy = [&](bool begins) {
+    under_way += begins ? 1 : -1;
+    if (begins && ++begun == 1) closing->close();
+  };
+  Pair pair(sender, Options(pool));
+  closing = pair.near.get();
+  const std::string bytes = Pattern(3 * 4096, 1);
+  const auto block = pool->Take(bytes.size());
+  Outcome sent, received;
+  Send(*pair.near, bytes, sent);
+  Receive(*pair.far, *block, bytes.size(), received);
+  EXPECT_THAT(sent.Wait(), StatusIs(StatusCode::kCancelled));
+  EXPECT_THAT(received.Wait(), StatusIs(StatusCode::kUnavailable));
+  EXPECT_EQ(begun, 1);
+  EXPECT_EQ(under_way, 0);
 }
 
 TEST(PoolChannelTest, SenderThatClosesReadsNothingMore) {

@@ -13,9 +13,8 @@ TEST(StreamingCopyTest, WritesTheBytesAndNothingBesideThem) {
   std::string from(2 * kPast + kSpace, '\0');
   for (size_t i = 0; i < from.size(); ++i) from[i] = static_cast<char>(i % 251);
   for (const uint64_t nbytes :
-       {uint64_t{0}, uint64_t{1}, kPast - 1, kPast,
-        kPast + 1, kPast + 31, kPast + 127,
-        2 * kPast}) {
+       {uint64_t{0}, uint64_t{1}, kPast - 1, kPast, kPast + 1, kPast + 31,
+        kPast + 127, 2 * kPast}) {
     for (const uint64_t to_at : {1, 31, 32, 33, 64}) {
       for (const uint64_t from_at : {0, 7, 32}) {
         std::string to(to_at + nbytes + kSpace, 'x');

@@ -4,10 +4,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <vector>
 
+#include "base/executor.h"
 #include "serialization/allocate.h"
 #include "serialization/digest.h"
+#include "serialization/digest_helpers.h"
 #include "serialization/serialize.h"
 #include "tests/serialization/round_trip.h"
 #include "tests/testing/status_matchers.h"
@@ -44,16 +47,18 @@ class ArrivalDigestTest : public ::testing::Test {
 };
 
 TEST_F(ArrivalDigestTest, IsThatOfTheWholeHoweverItComesIn) {
-  for (uint64_t step : {1ull, 63ull, 1000ull, 4096ull, 1ull << 30}) {
-    ArrivalDigest digest(received_.manifest(), received_.regions());
-    testing::CarryRegions(sent_, received_);
+  ThreadPool threads(2);
+  DigestHelpers helpers(&threads, 2);
+  testing::CarryRegions(sent_, received_);
+  for (uint64_t step : {uint64_t{1000}, uint64_t{4096}, kDigestChunk - 1,
+                        kDigestChunk, kDigestChunk + 1, uint64_t{1} << 30}) {
+    ArrivalDigest digest(received_.manifest(), received_.regions(), &helpers);
     for (int b = 0; b < received_.manifest().buffer_count(); ++b) {
-      // The first bytes of a long one are as good as all of them.
-      for (uint64_t at = step; at < received_.regions()[b].nbytes / 4;
-           at += step) {
+      const uint64_t nbytes = received_.regions()[b].nbytes;
+      for (uint64_t at = step; at < nbytes; at += step) {
         digest.AdvanceTo(b, at);
       }
-      if (b % 2 == 0) digest.AdvanceTo(b, received_.regions()[b].nbytes);
+      if (b % 2 == 0) digest.AdvanceTo(b, nbytes);
     }
     EXPECT_EQ(digest.Finish(), DigestsSent()) << "in steps of " << step;
   }
@@ -64,10 +69,12 @@ TEST_F(ArrivalDigestTest, ReadsNothingThatHasNotCome) {
   for (int b = 0; b < received_.manifest().buffer_count(); ++b) {
     const Region& from = sent_.regions()[b];
     const Region& to = received_.regions()[b];
-    const uint64_t half = from.nbytes / 2;
-    std::copy_n(from.data, half, to.data);
-    digest.AdvanceTo(b, half);
-    std::copy_n(from.data + half, from.nbytes - half, to.data + half);
+    const uint64_t step = from.nbytes / 3 + 1;
+    for (uint64_t at = 0; at < from.nbytes; at += step) {
+      digest.AdvanceTo(b, at);
+      std::copy_n(from.data + at, std::min(step, from.nbytes - at),
+                  to.data + at);
+    }
   }
   EXPECT_EQ(digest.Finish(), DigestsSent());
 }

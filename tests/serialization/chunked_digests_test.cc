@@ -6,10 +6,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <string>
 #include <vector>
 
 #include "base/executor.h"
+#include "serialization/digest_helpers.h"
 #include "tests/serialization/portable_xxh3.h"
 #include "tests/testing/held_executor.h"
 
@@ -33,8 +35,8 @@ uint64_t Want(const std::vector<std::byte>& bytes) {
   if (bytes.size() <= kMiB) return PortableXxh3(bytes.data(), bytes.size());
   std::string digests;
   for (size_t at = 0; at < bytes.size(); at += kMiB) {
-    const uint64_t digest = PortableXxh3(
-        bytes.data() + at, std::min(kMiB, bytes.size() - at));
+    const uint64_t digest =
+        PortableXxh3(bytes.data() + at, std::min(kMiB, bytes.size() - at));
     for (int i = 0; i < 8; ++i) digests.push_back(digest >> (8 * i) & 0xff);
   }
   return PortableXxh3(reinterpret_cast<const std::byte*>(digests.data()),
@@ -59,7 +61,7 @@ std::vector<uint64_t> LengthsOf(
 }
 
 std::vector<uint64_t> DigestsOf(const std::vector<std::vector<std::byte>>& runs,
-                                Executor* helpers) {
+                                DigestHelpers* helpers) {
   ChunkedDigests digests(LengthsOf(runs), helpers);
   for (size_t i = 0; i < runs.size(); ++i) {
     digests.Add(i, runs[i].data(), 0, runs[i].size());
@@ -86,19 +88,51 @@ TEST(ChunkedDigestsTest, AreTheSameWhoeverHelps) {
   const auto runs = Runs();
   const std::vector<uint64_t> alone = DigestsOf(runs, nullptr);
   ThreadPool threads(3);
+  DigestHelpers helpers(&threads, 3), inline_helper(Executor::Inline(), 1);
   for (int round = 0; round < 20; ++round) {
-    EXPECT_EQ(DigestsOf(runs, &threads), alone);
+    EXPECT_EQ(DigestsOf(runs, &helpers), alone);
   }
-  EXPECT_EQ(DigestsOf(runs, Executor::Inline()), alone);
+  EXPECT_EQ(DigestsOf(runs, &inline_helper), alone);
 }
 
+// That it reads nothing AddressSanitizer sees.
 TEST(ChunkedDigestsTest, HelpThatComesLateIsNotWaitedForAndReadsNothing) {
-  HeldExecutor helpers;
+  HeldExecutor threads;
+  DigestHelpers helpers(&threads, 2);
   auto runs = std::make_unique<std::vector<std::vector<std::byte>>>(Runs());
   EXPECT_EQ(DigestsOf(*runs, &helpers), DigestsOf(*runs, nullptr));
   runs = nullptr;
-  EXPECT_TRUE(helpers.AwaitOne());
-  helpers.RunAll();
+  EXPECT_EQ(threads.waiting(), 2);
+  threads.RunAll();
+}
+
+TEST(ChunkedDigestsTest, NoMoreHelpIsAskedForThanMayWait) {
+  HeldExecutor threads;
+  DigestHelpers helpers(&threads, 2);
+  for (int round = 0; round < 3; ++round) {
+    DigestsOf({Bytes(5 * kDigestChunk)}, &helpers);
+    EXPECT_EQ(threads.waiting(), 2);
+  }
+  threads.RunAll();
+  DigestsOf({Bytes(5 * kDigestChunk)}, &helpers);
+  EXPECT_EQ(threads.waiting(), 2);
+}
+
+TEST(ChunkedDigestsTest, NobodyIsAskedToHelpWithAChunk) {
+  HeldExecutor threads;
+  DigestHelpers helpers(&threads, 2);
+  DigestsOf({Bytes(kDigestChunk / 2), Bytes(kDigestChunk / 2)}, &helpers);
+  EXPECT_EQ(threads.waiting(), 0);
+}
+
+TEST(ChunkedDigestsTest, AreComputedWithoutHelpWhereNoneCanBeHad) {
+  struct Full : Executor {
+    void Run(Task) override { throw std::bad_alloc(); }
+  } full;
+  DigestHelpers helpers(&full, 2);
+  for (int round = 0; round < 3; ++round) {
+    EXPECT_EQ(DigestsOf(Runs(), &helpers), DigestsOf(Runs(), nullptr));
+  }
 }
 
 TEST(ChunkedDigestsTest, AreTheSameOfRunsThatComeChunkByChunk) {

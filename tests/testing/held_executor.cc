@@ -39,5 +39,10 @@ void HeldExecutor::RunAll() {
   for (Task& task : tasks) std::move(task)();
 }
 
+int HeldExecutor::waiting() {
+  absl::MutexLock lock(&mu_);
+  return static_cast<int>(tasks_.size());
+}
+
 }  // namespace testing
 }  // namespace tensorferry

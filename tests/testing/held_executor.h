@@ -20,6 +20,7 @@ class HeldExecutor : public Executor {
   // The same, and runs it.
   bool RunOne();
   void RunAll();
+  int waiting();
 
  private:
   absl::Mutex mu_;
