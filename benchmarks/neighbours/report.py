@@ -101,13 +101,14 @@ def details(result, workload):
 
 def write_markdown(result, folder):
   data = result.data
+  rounds = sorted({workload["rounds"] for workload in result.workloads})
   parts = [
       "# tensorferry and its neighbours\n",
       "Written by `benchmarks/neighbours/run`; docs/performance.md says how it "
       "is measured.\n",
       f"{data['machine']}; {data['date']}; load average {data['load_before']} "
-      f"before, {data['load_after']} after; medians of {data['rounds']} "
-      "interleaved rounds.\n",
+      f"before, {data['load_after']} after; medians of "
+      f"{' or '.join(map(str, rounds))} interleaved rounds.\n",
       "## Who takes part\n", about(result)]
   for into, what in _INTO.items():
     parts += [f"## Time over tensorferry's, into {what}\n",

@@ -231,11 +231,10 @@ class Comparison:
           **record.summary(self._nbytes(workload),
                            self._beside(name, workload, memory))))
     return {
-        "rounds": self.rounds,
         "contestants": contestants,
         "workloads": [{"name": workload.name, "title": workload.title,
                        "tensors": len(workload.sizes),
-                       "bytes": workload.nbytes}
+                       "bytes": workload.nbytes, "rounds": self.rounds}
                       for workload in self.workloads],
         "results": results,
         "failures": [dict(contestant=name, workload=workload, reason=reason)
