@@ -554,9 +554,12 @@ class ProtocolSimulation::World {
     }
     if (receiver_runs_ && !deliveries_.empty()) {
       events.push_back([this] {
-        auto [id, status] = deliveries_.front();
+        const auto delivery =
+            deliveries_.front();  // clang 14 captures no parts
         deliveries_.pop_front();
-        Receive([&](auto& out) { receiver_->OnDelivered(id, status, out); });
+        Receive([&](auto& out) {
+          receiver_->OnDelivered(delivery.first, delivery.second, out);
+        });
       });
     }
   }
