@@ -22,11 +22,8 @@ size_t ChunksOf(uint64_t nbytes) {
   return std::max<uint64_t>(1, (nbytes + kDigestChunk - 1) / kDigestChunk);
 }
 
-uint64_t DigestOfDigests(const uint64_t* chunks, size_t count) {
-  std::vector<std::byte> bytes(8 * count);
-  for (size_t i = 0; i < count; ++i) {
-    StoreLittleEndian(chunks[i], 8, &bytes[8 * i]);
-  }
+uint64_t DigestOfDigests(absl::Span<const uint64_t> chunks) {
+  const std::vector<std::byte> bytes = BytesOfDigests(chunks);
   return Xxh3NotZero(bytes.data(), bytes.size());
 }
 
@@ -71,7 +68,6 @@ void ChunkedDigests::Add(size_t run, const std::byte* data, uint64_t from,
     *digest = Xxh3NotZero(data + from, to - from);
     return;
   }
-  bytes_in_jobs_ += to - from;
   for (uint64_t at = from; at < to; at += kDigestChunk) {
     jobs_.push_back({data + at, std::min(kDigestChunk, to - at), digest++});
   }
@@ -79,7 +75,8 @@ void ChunkedDigests::Add(size_t run, const std::byte* data, uint64_t from,
 
 void ChunkedDigests::Compute() {
   if (jobs_.empty()) return;
-  const uint64_t nbytes = std::exchange(bytes_in_jobs_, 0);
+  uint64_t nbytes = 0;
+  for (const Job& job : jobs_) nbytes += job.nbytes;
   auto jobs = std::make_shared<Jobs>(std::exchange(jobs_, {}));
   if (helpers_ != nullptr && nbytes > kDigestChunk) {
     for (int i = 0; i < helpers_->most(); ++i) {
@@ -107,9 +104,17 @@ std::vector<uint64_t> ChunkedDigests::Take() {
     const uint64_t* chunks = &chunks_[first_[run]];
     const size_t count = ChunksOf(nbytes_[run]);
     const bool long_one = count > 1 && chunks[0] != 0;
-    digests[run] = long_one ? DigestOfDigests(chunks, count) : chunks[0];
+    digests[run] = long_one ? DigestOfDigests({chunks, count}) : chunks[0];
   }
   return digests;
+}
+
+std::vector<std::byte> BytesOfDigests(absl::Span<const uint64_t> digests) {
+  std::vector<std::byte> bytes(8 * digests.size());
+  for (size_t i = 0; i < digests.size(); ++i) {
+    StoreLittleEndian(digests[i], 8, &bytes[8 * i]);
+  }
+  return bytes;
 }
 
 }  // namespace tensorferry

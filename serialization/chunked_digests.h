@@ -6,6 +6,8 @@
 #include <memory>
 #include <vector>
 
+#include "absl/types/span.h"
+
 namespace tensorferry {
 
 class DigestHelpers;
@@ -46,8 +48,11 @@ class ChunkedDigests {
   std::vector<size_t> first_;     // chunk of each run
   std::vector<uint64_t> chunks_;  // digests, run by run
   std::vector<Job> jobs_;
-  uint64_t bytes_in_jobs_ = 0;
 };
+
+// Digests as bytes: eight of each, the lowest first, whatever the machine's
+// order.
+std::vector<std::byte> BytesOfDigests(absl::Span<const uint64_t> digests);
 
 }  // namespace tensorferry
 

@@ -1,4 +1,3 @@
-#include <c10/core/CPUAllocator.h>
 #include <tensorpipe/common/cpu_buffer.h>
 
 #include <cstring>
@@ -10,21 +9,12 @@
 #include "serialization/check_range.h"
 #include "serialization/converter_registry.h"
 #include "serialization/device_converter.h"
-#include "serialization/torch_errors.h"
+#include "serialization/host_memory.h"
 
 namespace tensorferry {
 namespace {
 
 constexpr size_t kAlignment = 64;
-
-absl::StatusOr<c10::DataPtr> AllocateCpu(uint64_t nbytes) {
-  return CatchTorchErrors(
-      absl::StatusCode::kResourceExhausted,
-      [&] { return absl::StrCat(nbytes, " bytes on the cpu"); },
-      [&]() -> absl::StatusOr<c10::DataPtr> {
-        return c10::GetCPUAllocator()->allocate(nbytes);
-      });
-}
 
 class CpuConverter : public DeviceConverter {
  public:
@@ -41,7 +31,7 @@ class CpuConverter : public DeviceConverter {
     buffer.nbytes = range.nbytes;
     if (owner.get_context() == nullptr && range.nbytes > 0) {
       // from_blob without a deleter: nobody keeps these bytes for us.
-      FERRY_ASSIGN_OR_RETURN(buffer.owner_data, AllocateCpu(range.nbytes));
+      FERRY_ASSIGN_OR_RETURN(buffer.owner_data, AllocateOnHost(range.nbytes));
       std::memcpy(buffer.owner_data.get(), begin, range.nbytes);
       buffer.data = static_cast<std::byte*>(buffer.owner_data.get());
     } else {
@@ -58,7 +48,7 @@ class CpuConverter : public DeviceConverter {
       return absl::InvalidArgumentError(
           absl::StrCat("the cpu converter cannot allocate on ", device.str()));
     }
-    if (source == nullptr || nbytes == 0) return AllocateCpu(nbytes);
+    if (source == nullptr || nbytes == 0) return AllocateOnHost(nbytes);
     return source->Take(nbytes, kAlignment);
   }
 

@@ -133,14 +133,7 @@ absl::Status CompareDigests(const Manifest& manifest,
 }
 
 std::string DigestSummary(const std::vector<uint64_t>& digests) {
-  // In the byte order of the wire, whatever the machine's.
-  std::string bytes;
-  bytes.reserve(digests.size() * 8);
-  for (uint64_t digest : digests) {
-    for (int shift = 0; shift < 64; shift += 8) {
-      bytes.push_back(static_cast<char>(digest >> shift));
-    }
-  }
+  const std::vector<std::byte> bytes = BytesOfDigests(digests);
   XXH128_hash_t hash = XXH3_128bits(bytes.data(), bytes.size());
   return absl::StrFormat("%016x%016x", hash.high64, hash.low64);
 }

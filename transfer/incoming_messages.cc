@@ -674,7 +674,7 @@ void IncomingMessages::DigestArrived(const ReceiveAction& action) {
       if (message->arrived == nullptr) {
         message->arrived = std::make_unique<ArrivalDigest>(
             message->described(), message->buffers->regions(),
-            host_->helpers);
+            host_->digest_helpers);
       }
       const Piece& last = message->cut.PiecesOf(bodies - 1).back();
       message->arrived->AdvanceTo(last.buffer, last.offset + last.nbytes);
@@ -729,7 +729,7 @@ std::vector<uint64_t> IncomingMessages::DigestsOf(Delivery& delivery) const {
   return DigestOf(
       manifest, copied ? delivery.copies->regions : message.buffers->regions(),
       ScopeOf(manifest, message.digests), message.undigested(),
-      host_->helpers);
+      host_->digest_helpers);
 }
 
 absl::StatusOr<Received> IncomingMessages::Verify(Delivery& delivery) const {

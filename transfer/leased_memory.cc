@@ -1,11 +1,9 @@
 #include "transfer/leased_memory.h"
 
-#include <c10/core/CPUAllocator.h>
 #include <c10/core/Device.h>
 
-#include "absl/strings/str_cat.h"
 #include "base/home_process.h"
-#include "serialization/torch_errors.h"
+#include "serialization/host_memory.h"
 
 namespace tensorferry {
 
@@ -32,15 +30,7 @@ absl::StatusOr<c10::DataPtr> LeasedMemory::Take(size_t nbytes,
     LeaseSpace::Range range;
   };
   absl::StatusOr<LeaseSpace::Range> range = space_->Reserve(nbytes);
-  // It is copied, then.
-  if (!range.ok()) {
-    return CatchTorchErrors(
-        absl::StatusCode::kResourceExhausted,
-        [&] { return absl::StrCat(nbytes, " bytes on the cpu"); },
-        [&]() -> absl::StatusOr<c10::DataPtr> {
-          return c10::GetCPUAllocator()->allocate(nbytes);
-        });
-  }
+  if (!range.ok()) return AllocateOnHost(nbytes);  // it is copied, then
   std::byte* const data = range->data;
   return c10::DataPtr(
       data, new Owner{lease_, *std::move(range)},

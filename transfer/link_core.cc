@@ -33,7 +33,7 @@ LinkHost* Furnish(LinkHost* host, const LinkCore::Options& options,
   host->clock = options.loop->clock();
   host->rules = options.rules;
   host->converters = options.converters;
-  host->helpers = options.digest_helpers;
+  host->digest_helpers = options.digest_helpers;
   host->unshared_buffers = options.buffers;
   if (memory != nullptr) {
     host->buffers = memory;

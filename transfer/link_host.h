@@ -73,7 +73,7 @@ class LinkHost {
   uint64_t quick_bytes = 0;  // memory for up to so many is had at once
   // Where what the peer lends may be put.
   const std::shared_ptr<LeaseSpace> leases = LeaseSpace::Create();
-  DigestHelpers* helpers = nullptr;  // null: there are none
+  DigestHelpers* digest_helpers = nullptr;  // null: there are none
   const BufferPool* pool = nullptr;  // where `buffers` has more; null: none
 
   // "peer x, session y", for messages.

@@ -326,9 +326,9 @@ void OutgoingMessages::Digest(OperationId id, HostCopies bytes) {
   host_->Work(
       heavy ? LinkHost::Weight::kHeavy : LinkHost::Weight::kLight,
       [this, id, sending, bytes = std::move(bytes)] {
-        sending->digests =
-            DigestOf(sending->buffers.manifest(), bytes.regions,
-                     sending->digest_scope, sending->lent, host_->helpers);
+        sending->digests = DigestOf(sending->buffers.manifest(), bytes.regions,
+                                    sending->digest_scope, sending->lent,
+                                    host_->digest_helpers);
         return LinkHost::Afterwards{
             [this, id] { Run([&](auto& out) { machine_.OnDigest(id, out); }); },
             nullptr};

@@ -101,6 +101,25 @@ void Transfer(Pair& pair, BufferPool& pool, size_t length, int line) {
   EXPECT_EQ(std::memcmp(block->data, bytes.data(), length), 0);
 }
 
+// One that has begun.
+struct UnderWay {
+  template <class Pair>
+  UnderWay(Pair& pair, BufferPool& pool, size_t length)
+      : bytes(Pattern(length, 1)), block(pool.Take(length)) {
+    std::memset(block->data, 0, length);
+    Send(*pair.near, bytes, sent);
+    Receive(*pair.far, *block, length, received);
+  }
+
+  std::string arrived() const {
+    return {reinterpret_cast<const char*>(block->data), bytes.size()};
+  }
+
+  const std::string bytes;
+  const absl::StatusOr<BufferPool::Block> block;
+  Outcome sent, received;
+};
+
 void ExpectCarried(const std::vector<Carried>& carried, size_t count,
                    const std::string& strategy, const std::string& not_pool) {
   testing::ExpectCarried(carried, count, strategy, &Carried::not_pool,
@@ -281,17 +300,12 @@ TEST(PoolChannelTest, WhatIsCopiedOnTheLoopDoesNotWaitForTheCopier) {
   sender.copier = &copier;
   sender.piece_bytes = 4096;
   Pair pair(sender, Options(pool));
-  const std::string bytes = Pattern(3 * 4096, 1);
-  const auto block = pool->Take(bytes.size());
-  Outcome sent, received;
-  Send(*pair.near, bytes, sent);
-  Receive(*pair.far, *block, bytes.size(), received);
+  UnderWay transfer(pair, *pool, 3 * 4096);
   ASSERT_TRUE(copier.RunOne());  // the proof
   ASSERT_TRUE(copier.RunOne());  // mapping the arena
-  EXPECT_THAT(sent.Wait(), IsOk());
-  EXPECT_THAT(received.Wait(), IsOk());
-  EXPECT_EQ(std::string(reinterpret_cast<char*>(block->data), bytes.size()),
-            bytes);
+  EXPECT_THAT(transfer.sent.Wait(), IsOk());
+  EXPECT_THAT(transfer.received.Wait(), IsOk());
+  EXPECT_EQ(transfer.arrived(), transfer.bytes);
   ExpectCarried(pair.near_side.carried(), 1, "pool", "");
 }
 
@@ -301,16 +315,12 @@ TEST(PoolChannelTest, MoreThanIsCopiedOnTheLoopWaitsForTheCopier) {
   LocalChannelOptions sender = Options();
   sender.copier = &copier;
   Pair pair(sender, Options(pool));
-  const std::string bytes = Pattern(sender.copy_on_loop_bytes + 1, 1);
-  const auto block = pool->Take(bytes.size());
-  Outcome sent, received;
-  Send(*pair.near, bytes, sent);
-  Receive(*pair.far, *block, bytes.size(), received);
+  UnderWay transfer(pair, *pool, sender.copy_on_loop_bytes + 1);
   ASSERT_TRUE(copier.RunOne());  // the proof
   ASSERT_TRUE(copier.RunOne());  // mapping the arena
   ASSERT_TRUE(copier.RunOne());  // the copy
-  EXPECT_THAT(sent.Wait(), IsOk());
-  EXPECT_THAT(received.Wait(), IsOk());
+  EXPECT_THAT(transfer.sent.Wait(), IsOk());
+  EXPECT_THAT(transfer.received.Wait(), IsOk());
 }
 
 TEST(PoolChannelTest, CloseWithinACopyOnTheLoopEndsItOnce) {
@@ -325,13 +335,9 @@ TEST(PoolChannelTest, CloseWithinACopyOnTheLoopEndsItOnce) {
   };
   Pair pair(sender, Options(pool));
   closing = pair.near.get();
-  const std::string bytes = Pattern(3 * 4096, 1);
-  const auto block = pool->Take(bytes.size());
-  Outcome sent, received;
-  Send(*pair.near, bytes, sent);
-  Receive(*pair.far, *block, bytes.size(), received);
-  EXPECT_THAT(sent.Wait(), StatusIs(StatusCode::kCancelled));
-  EXPECT_THAT(received.Wait(), StatusIs(StatusCode::kUnavailable));
+  UnderWay transfer(pair, *pool, 3 * 4096);
+  EXPECT_THAT(transfer.sent.Wait(), StatusIs(StatusCode::kCancelled));
+  EXPECT_THAT(transfer.received.Wait(), StatusIs(StatusCode::kUnavailable));
   EXPECT_EQ(begun, 1);
   EXPECT_EQ(under_way, 0);
 }
@@ -344,24 +350,19 @@ TEST(PoolChannelTest, SenderThatClosesReadsNothingMore) {
   sender.piece_bytes = 4096;
   sender.copy_on_loop_bytes = 0;
   Pair pair(sender, Options(pool));
-  const std::string bytes = Pattern(3 * 4096, 1);
-  const auto block = pool->Take(bytes.size());
-  std::memset(block->data, 0, bytes.size());
-  Outcome sent, received;
-  Send(*pair.near, bytes, sent);
-  Receive(*pair.far, *block, bytes.size(), received);
-  const auto place = pool->PlaceOf(block->data, bytes.size());
+  UnderWay transfer(pair, *pool, 3 * 4096);
+  const std::string& bytes = transfer.bytes;
+  const auto place = pool->PlaceOf(transfer.block->data, bytes.size());
   const UniqueFd arena(dup(place->arena->descriptor()));
   ASSERT_TRUE(copier.RunOne());  // the proof
   ASSERT_TRUE(copier.RunOne());  // mapping the arena
   ASSERT_TRUE(copier.RunOne());  // the first piece
   ASSERT_TRUE(copier.AwaitOne());
   pair.near->close();
-  EXPECT_THAT(sent.Wait(), StatusIs(StatusCode::kCancelled));
-  EXPECT_THAT(received.Wait(), StatusIs(StatusCode::kUnavailable));
+  EXPECT_THAT(transfer.sent.Wait(), StatusIs(StatusCode::kCancelled));
+  EXPECT_THAT(transfer.received.Wait(), StatusIs(StatusCode::kUnavailable));
   copier.RunAll();
-  EXPECT_EQ(std::string(reinterpret_cast<char*>(block->data), bytes.size()),
-            std::string(bytes.size(), '\0'))
+  EXPECT_EQ(transfer.arrived(), std::string(bytes.size(), '\0'))
       << "fresh pages";
   std::string written(bytes.size(), 'x');
   ASSERT_EQ(pread(arena.get(), written.data(), written.size(), place->offset),

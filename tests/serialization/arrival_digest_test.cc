@@ -50,8 +50,9 @@ TEST_F(ArrivalDigestTest, IsThatOfTheWholeHoweverItComesIn) {
   ThreadPool threads(2);
   DigestHelpers helpers(&threads, 2);
   testing::CarryRegions(sent_, received_);
-  for (uint64_t step : {uint64_t{1000}, uint64_t{4096}, kDigestChunk - 1,
-                        kDigestChunk, kDigestChunk + 1, uint64_t{1} << 30}) {
+  for (uint64_t step :
+       {uint64_t{1}, uint64_t{63}, uint64_t{1000}, uint64_t{4096},
+        kDigestChunk - 1, kDigestChunk, kDigestChunk + 1, uint64_t{1} << 30}) {
     ArrivalDigest digest(received_.manifest(), received_.regions(), &helpers);
     for (int b = 0; b < received_.manifest().buffer_count(); ++b) {
       const uint64_t nbytes = received_.regions()[b].nbytes;

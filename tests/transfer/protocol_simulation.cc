@@ -554,8 +554,8 @@ class ProtocolSimulation::World {
     }
     if (receiver_runs_ && !deliveries_.empty()) {
       events.push_back([this] {
-        const auto delivery =
-            deliveries_.front();  // clang 14 captures no parts
+        // Whole: clang 14 lets no lambda capture its parts.
+        const auto delivery = deliveries_.front();
         deliveries_.pop_front();
         Receive([&](auto& out) {
           receiver_->OnDelivered(delivery.first, delivery.second, out);
