@@ -74,8 +74,11 @@ absl::Status PeerMemory::Read(uint64_t from, void* to, uint64_t length) const {
   const uint64_t got = n < 0 ? 0 : n;
   if (got == length + found.size() && found == nonce_) return absl::OkStatus();
   if (got < length && HasNonce()) {
-    return absl::DataLossError(absl::StrCat(
-        "process ", pid_, " has no ", length, " bytes at address ", from));
+    return absl::NotFoundError(
+        absl::StrCat("process_vm_readv finds no ", length, " bytes at address ",
+                     from, " of process ", pid_,
+                     ": they are not there, or in memory that the system lets "
+                     "only that process read (a device's, secretmem)"));
   }
   return absl::UnavailableError(
       absl::StrCat("the nonce is not in the memory of process ", pid_,

@@ -45,8 +45,9 @@ class PeerMemory {
   // Reads `length` bytes, from a process that has the nonce at the end of the
   // copy: its id may be another's by now. Blocks as long as the copy lasts.
   // FAILED_PRECONDITION: the system refuses. UNAVAILABLE: the peer died, or has
-  // taken back what it offered. DATA_LOSS: it has no such memory. After an
-  // error anything may be in `to`.
+  // taken back what it offered. NOT_FOUND: it has no such memory, or only the
+  // process itself may read it (what CUDA has pinned, say). After an error
+  // anything may be in `to`.
   absl::Status Read(uint64_t from, void* to, uint64_t length) const;
 
  private:

@@ -93,7 +93,8 @@ WantedBuffers::Step WantedBuffers::StartOrGoOn(const absl::Status& pool,
     return {.want = Open{undecided_, entry.data, entry.carried.length}};
   }
   if (entry.place.pool) entry.carried.not_pool = pool;
-  if (vm.ok()) {
+  const absl::Status& no_vm = vm.ok() ? entry.carried.not_vm : vm;
+  if (no_vm.ok()) {
     entry.state = State::kCopying;
     copied_to_ = undecided_;
     copying_ = std::min(piece_bytes_, entry.carried.length - entry.arrived);
@@ -104,11 +105,12 @@ WantedBuffers::Step WantedBuffers::StartOrGoOn(const absl::Status& pool,
   entry.state = State::kStreaming;
   entry.arrived = 0;
   entry.carried.strategy = "stream";
-  entry.carried.not_vm = absl::FailedPreconditionError(vm.message());
-  return {.answer = LocalFrame{.kind = Kind::kStream,
-                               .number = undecided_,
-                               .length = entry.carried.length,
-                               .reason = std::string(vm.message())}};
+  entry.carried.not_vm = absl::FailedPreconditionError(no_vm.message());
+  return {.answer = LocalFrame{
+              .kind = Kind::kStream,
+              .number = undecided_,
+              .length = entry.carried.length,
+              .reason = std::string(entry.carried.not_vm.message())}};
 }
 
 absl::StatusOr<WantedBuffers::Entry*> WantedBuffers::Placing(
@@ -178,7 +180,10 @@ std::optional<LocalFrame> WantedBuffers::OnCopied() {
                     .length = entry.carried.length};
 }
 
-void WantedBuffers::OnCopyRefused() { copying_ = 0; }
+void WantedBuffers::OnCopyRefused(const absl::Status& why) {
+  copying_ = 0;
+  buffers_.At(copied_to_).carried.not_vm = why;
+}
 
 absl::StatusOr<void*> WantedBuffers::OnData(const LocalFrame& data) {
   streaming_ = buffers_.FirstWhere(

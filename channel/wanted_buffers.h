@@ -76,8 +76,8 @@ class WantedBuffers {
   void OnLeaseRefused(const absl::Status& why);
   // What to tell the peer: DONE after the last piece.
   std::optional<LocalFrame> OnCopied();
-  // The copy counts as not begun.
-  void OnCopyRefused();
+  // The buffer comes in the stream, from its start. `why` is not OK.
+  void OnCopyRefused(const absl::Status& why);
 
   // PLACED and CANNOT of the peer, which stopped writing to the buffer.
   // DATA_LOSS: it was not asked to.

@@ -184,7 +184,7 @@ class Simulation {
                   copy_->length);
       if (auto done = wanted_.OnCopied()) to_sender_.push_back(*done);
     } else {
-      wanted_.OnCopyRefused();
+      wanted_.OnCopyRefused(vm_);
     }
     copy_.reset();
     TakeSteps();

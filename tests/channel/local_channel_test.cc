@@ -2,14 +2,18 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "base/unique_fd.h"
 #include "tests/channel/channel_fixture.h"
 #include "tests/testing/copy_gate.h"
 #include "tests/testing/held_executor.h"
@@ -221,6 +225,46 @@ TEST(LocalChannelTest, CloseIsNotOverBeforeTheCopyUnderWay) {
   ASSERT_TRUE(gate.LetOne());
   EXPECT_THAT(received.Wait(), StatusIs(StatusCode::kCancelled));
   EXPECT_FALSE(sent.Wait().ok());
+}
+
+// Memory that only its own process may read, as what CUDA pins may be.
+class SecretMemory {
+ public:
+  explicit SecretMemory(size_t nbytes) : nbytes_(nbytes) {
+    const UniqueFd file(static_cast<int>(syscall(SYS_memfd_secret, 0)));
+    if (!file.valid() || ftruncate(file.get(), nbytes) != 0) return;
+    void* const data = mmap(nullptr, nbytes, PROT_READ | PROT_WRITE, MAP_SHARED,
+                            file.get(), 0);
+    if (data != MAP_FAILED) data_ = static_cast<char*>(data);
+  }
+  ~SecretMemory() {
+    if (data_ != nullptr) munmap(data_, nbytes_);
+  }
+  char* data() const { return data_; }  // null: the system has none
+
+ private:
+  const size_t nbytes_;
+  char* data_ = nullptr;
+};
+
+TEST(LocalChannelTest, MemoryThatOnlyTheSenderMayReadIsStreamed) {
+  const SecretMemory secret(kMiB);
+  if (secret.data() == nullptr) GTEST_SKIP() << "needs memfd_secret";
+  const std::string bytes = Pattern(kMiB, 1);
+  std::memcpy(secret.data(), bytes.data(), kMiB);
+  Pair pair;
+  std::string into(kMiB, '\0');
+  Outcome sent, received;
+  pair.near->send(tensorpipe::CpuBuffer{secret.data()}, kMiB, sent.done());
+  Receive(*pair.far, into, received);
+  EXPECT_THAT(received.Wait(), IsOk());
+  EXPECT_THAT(sent.Wait(), IsOk());
+  EXPECT_TRUE(into == bytes);
+  for (Side* side : {&pair.near_side, &pair.far_side}) {
+    ExpectCarried(side->carried(), 1, "stream", "lets only that process read");
+  }
+  pair.Transfer(bytes, __LINE__);
+  EXPECT_EQ(pair.far_side.carried().back().strategy, "vm");
 }
 
 TEST(LocalChannelTest, ChannelThatWaitsInLineToProveItsPeerCanBeJoined) {

@@ -68,7 +68,7 @@ TEST_F(PeerMemoryTest, NothingIsReadSuccessfullyAfterTheNonceIsErased) {
               StatusIs(StatusCode::kUnavailable, HasSubstr("closed")));
 }
 
-TEST_F(PeerMemoryTest, MemoryThatIsNotThereIsALie) {
+TEST_F(PeerMemoryTest, MemoryThatIsNotThereIsNotFound) {
   const PeerMemory memory = Prove();
   const size_t page = sysconf(_SC_PAGESIZE);
   char* pages = static_cast<char*>(
@@ -79,7 +79,7 @@ TEST_F(PeerMemoryTest, MemoryThatIsNotThereIsALie) {
   for (uint64_t from :
        {uint64_t{1}, uint64_t{1} << 63, reinterpret_cast<uint64_t>(pages)}) {
     EXPECT_THAT(memory.Read(from, to.data(), to.size()),
-                StatusIs(StatusCode::kDataLoss));
+                StatusIs(StatusCode::kNotFound));
   }
   nonce_.Erase();  // then it may have been there
   EXPECT_THAT(memory.Read(1, to.data(), 1), StatusIs(StatusCode::kUnavailable));

@@ -131,7 +131,7 @@ TEST_F(WantedBuffersTest, RefusedCopyBeginsAnewInTheStream) {
   ExpectCopy(0x5000, kMemory, 10);
   wanted_.OnCopied();
   ExpectCopy(0x5000 + 10, kMemory + 10, 10);
-  wanted_.OnCopyRefused();
+  wanted_.OnCopyRefused(no_vm_);
   ExpectStreamIsAskedFor(0);
   ASSERT_EQ(*wanted_.OnData(Data(0, 20)), kMemory);
   wanted_.OnDataRead();
@@ -143,6 +143,22 @@ TEST_F(WantedBuffersTest, RefusedCopyBeginsAnewInTheStream) {
   EXPECT_EQ(ended->strategy, "stream");
   EXPECT_THAT(ended->not_vm,
               StatusIs(StatusCode::kFailedPrecondition, "refused"));
+}
+
+TEST_F(WantedBuffersTest, MemoryThatCannotBeReadIsNoReasonNotToReadOther) {
+  for (int i = 0; i < 2; ++i) {
+    wanted_.Add(kMemory, 5, {});
+    ASSERT_THAT(wanted_.OnOffer(Offer(i, 5)), IsOk());
+  }
+  ExpectCopy(0x5000, kMemory, 5);
+  wanted_.OnCopyRefused(absl::NotFoundError("not there"));
+  const WantedBuffers::Step step = Next();
+  ASSERT_TRUE(step.answer);
+  EXPECT_EQ(step.answer->kind, Kind::kStream);
+  EXPECT_EQ(step.answer->number, 0);
+  EXPECT_EQ(step.answer->reason, "not there");
+  ExpectCopy(0x5000, kMemory, 5);
+  EXPECT_TRUE(wanted_.OnCopied());
 }
 
 TEST_F(WantedBuffersTest, StreamIsAskedForAhead) {
