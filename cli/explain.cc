@@ -16,7 +16,8 @@ constexpr absl::Duration kTimeout = absl::Seconds(30);
 Json ToJson(const PathChoice& choice) {
   Json json = {{"caller_device", ToString(choice.caller_device)},
                {"callee_device", ToString(choice.callee_device)},
-               {"ranked", choice.ranked}};
+               {"ranked", choice.ranked},
+               {"through_host", choice.through_host}};
   json["refused"] = Json::array();
   for (const PathRefusal& refusal : choice.refused) {
     json["refused"].push_back(

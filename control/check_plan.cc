@@ -118,8 +118,14 @@ absl::Status CheckChoice(const PathChoice& choice, const SessionPlan& plan,
   if (!HasDevice(caller, choice.caller_device)) {
     return Differs("paths", pair, ": the caller has no such device");
   }
-  const DeviceId own = CarriedAs(choice.caller_device, plan.caller_carried);
-  const DeviceId other = CarriedAs(choice.callee_device, plan.callee_carried);
+  DeviceId own = CarriedAs(choice.caller_device, plan.caller_carried);
+  DeviceId other = CarriedAs(choice.callee_device, plan.callee_carried);
+  if (choice.through_host) {
+    if (own.is_cpu() && other.is_cpu()) {
+      return Differs("paths", pair, " goes through host memory, where it is");
+    }
+    own = other = DeviceId();
+  }
   std::set<std::string> seen;
   for (const std::string& path : choice.ranked) {
     bool allowed = offer.paths.empty() ||

@@ -25,11 +25,12 @@ bool Allows(const std::vector<std::string>& names, const std::string& path) {
 // Looks at one path after the other in the directions that are used.
 class PathJudge {
  public:
+  // `pair`: as it crosses.
   PathJudge(const std::pair<DeviceId, DeviceId>& pair, const PairUse& use,
             const Offer& offer, const Capabilities& caller,
             const Capabilities& callee, const Policy& policy)
-      : caller_device_(CarriedAs(pair.first, CarriedDevicesOf(caller))),
-        callee_device_(CarriedAs(pair.second, CarriedDevicesOf(callee))),
+      : caller_device_(pair.first),
+        callee_device_(pair.second),
         offer_(offer),
         caller_(caller),
         callee_(callee),
@@ -42,6 +43,24 @@ class PathJudge {
     }
   }
 
+  // Those that are taken, best first, and of others why not.
+  void Judge(PathChoice* choice) const {
+    for (const std::string& name : Candidates()) {
+      std::string refusal = Refusal(name);
+      if (refusal.empty()) {
+        choice->ranked.push_back(name);
+      } else {
+        choice->refused.push_back({name, std::move(refusal)});
+      }
+    }
+    // Candidates come sorted by name: that decides between equal priorities.
+    std::stable_sort(choice->ranked.begin(), choice->ranked.end(),
+                     [&](const std::string& a, const std::string& b) {
+                       return Priority(a) > Priority(b);
+                     });
+  }
+
+ private:
   // All paths that one of the two has in one of the directions.
   std::set<std::string> Candidates() const {
     std::set<std::string> names;
@@ -82,7 +101,6 @@ class PathJudge {
     return FindPath(callee_, name, from, to)->priority;
   }
 
- private:
   std::string RefusalOf(bool at_caller, const std::string& name,
                         const std::string& from, const std::string& to) const {
     const PathCapability* path =
@@ -159,6 +177,16 @@ class PathJudge {
   std::vector<std::pair<std::string, std::string>> directions_;
 };
 
+void CutRefusals(std::vector<PathRefusal>* refused) {
+  for (PathRefusal& refusal : *refused) {
+    refusal.reason = Cut(std::move(refusal.reason), kMaxReasonBytes);
+  }
+  if (refused->size() <= kMaxRefusals) return;
+  const size_t more = refused->size() - kMaxRefusals;
+  refused->resize(kMaxRefusals);
+  refused->push_back({"others", absl::StrCat(more, " more")});
+}
+
 }  // namespace
 
 bool HasDevice(const Capabilities& peer, const DeviceId& device) {
@@ -220,29 +248,19 @@ PathChoice ChoosePaths(const std::pair<DeviceId, DeviceId>& pair,
                        const PairUse& use, const Offer& offer,
                        const Capabilities& caller, const Capabilities& callee,
                        const Policy& policy) {
-  PathJudge judge(pair, use, offer, caller, callee, policy);
   PathChoice choice;
   choice.caller_device = pair.first;
   choice.callee_device = pair.second;
-  size_t refused = 0;
-  for (const std::string& name : judge.Candidates()) {
-    std::string refusal = judge.Refusal(name);
-    if (refusal.empty()) {
-      choice.ranked.push_back(name);
-    } else if (++refused <= kMaxRefusals) {
-      choice.refused.push_back(
-          {name, Cut(std::move(refusal), kMaxReasonBytes)});
-    }
+  const std::pair<DeviceId, DeviceId> crossing(
+      CarriedAs(pair.first, CarriedDevicesOf(caller)),
+      CarriedAs(pair.second, CarriedDevicesOf(callee)));
+  PathJudge(crossing, use, offer, caller, callee, policy).Judge(&choice);
+  const std::pair<DeviceId, DeviceId> hosts;
+  if (choice.ranked.empty() && crossing != hosts) {
+    PathJudge(hosts, use, offer, caller, callee, policy).Judge(&choice);
+    choice.through_host = !choice.ranked.empty();
   }
-  if (refused > kMaxRefusals) {
-    choice.refused.push_back(
-        {"others", absl::StrCat(refused - kMaxRefusals, " more")});
-  }
-  // Candidates come sorted by name: that decides between equal priorities.
-  std::stable_sort(choice.ranked.begin(), choice.ranked.end(),
-                   [&](const std::string& a, const std::string& b) {
-                     return judge.Priority(a) > judge.Priority(b);
-                   });
+  CutRefusals(&choice.refused);
   return choice;
 }
 

@@ -403,6 +403,7 @@ void Fill(const PathChoice& choice, pb::PathChoice* message) {
   message->set_caller_device(ToString(choice.caller_device));
   message->set_callee_device(ToString(choice.callee_device));
   for (const std::string& path : choice.ranked) message->add_ranked(path);
+  message->set_through_host(choice.through_host);
   for (const PathRefusal& refusal : choice.refused) {
     pb::PathRefusal* out = message->add_refused();
     out->set_path(refusal.path);
@@ -421,6 +422,7 @@ absl::StatusOr<PathChoice> Choice(const pb::PathChoice& message,
       Device(message.callee_device(), field.Sub("callee_device")));
   FERRY_ASSIGN_OR_RETURN(choice.ranked,
                          PathNames(message.ranked(), field, "ranked"));
+  choice.through_host = message.through_host();
   FERRY_RETURN_IF_ERROR(
       CheckCount(message.refused_size(), field.Sub("refused"), 2 * kMaxPaths));
   for (int i = 0; i < message.refused_size(); ++i) {

@@ -87,6 +87,14 @@ class CanonicalBytes {
   std::string bytes_;
 };
 
+std::vector<uint64_t> PairsThroughHost(const SessionPlan& plan) {
+  std::vector<uint64_t> pairs;
+  for (size_t i = 0; i < plan.paths.size(); ++i) {
+    if (plan.paths[i].through_host) pairs.push_back(i);
+  }
+  return pairs;
+}
+
 std::string ToString(const PeerId& peer) {
   return absl::StrCat("\"", peer.name, "\" (epoch ",
                       absl::Hex(peer.epoch, absl::kZeroPad16), ")");
@@ -138,7 +146,7 @@ void AppendChoice(const PathChoice& choice, std::string* text) {
       text, "paths ", ToString(choice.caller_device), " - ",
       ToString(choice.callee_device), ": ",
       choice.ranked.empty() ? "none" : absl::StrJoin(choice.ranked, ", "),
-      "\n");
+      choice.through_host ? " (through host memory)" : "", "\n");
   for (const PathRefusal& refusal : choice.refused) {
     absl::StrAppend(text, "  not ", refusal.path, ": ", refusal.reason, "\n");
   }
@@ -178,10 +186,13 @@ std::string Digest(const SessionPlan& plan) {
   bytes.Add(uint64_t{plan.digests ? 1u : 0u});
   bytes.Add(plan.limits);
   // Builds that know nothing of them agree on plans of peers that have none.
-  if (!plan.caller_carried.empty() || !plan.callee_carried.empty()) {
+  const std::vector<uint64_t> through_host = PairsThroughHost(plan);
+  if (!plan.caller_carried.empty() || !plan.callee_carried.empty() ||
+      !through_host.empty()) {
     bytes.Add(plan.caller_carried);
     bytes.Add(plan.callee_carried);
   }
+  if (!through_host.empty()) bytes.Add(through_host);
   return bytes.Hash();
 }
 

@@ -25,6 +25,10 @@ struct PathChoice {
   DeviceId caller_device, callee_device;
   std::vector<std::string> ranked;
   std::vector<PathRefusal> refused;  // told by Explain; not kept by a session
+  // Whether the pair goes over paths between CPUs, for want of one of its own:
+  // a side whose device crosses as a GPU's copies its memory to that of the
+  // host, and from it.
+  bool through_host = false;
   friend bool operator==(const PathChoice&, const PathChoice&) = default;
 };
 

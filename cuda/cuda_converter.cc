@@ -77,6 +77,39 @@ void CUDART_CB OnReached(cudaStream_t, cudaError_t error, void* argument) {
   std::move(waiting->first)(std::move(status));
 }
 
+// Pinned memory that work of a stream uses, also when nobody else does any
+// more. libtorch's allocator would keep an event for that, ask for those of all
+// devices when memory of any is allocated next, throw for each that is of a
+// failed one, and lose its memory.
+struct UsedPinned {
+  c10::DataPtr memory;
+  c10::Stream stream;
+};
+
+void CUDART_CB OnUsed(cudaStream_t, cudaError_t, void* used) {
+  delete static_cast<UsedPinned*>(used);
+}
+
+void DropOnceUsed(void* context) {
+  auto* const used = static_cast<UsedPinned*>(context);
+  const absl::Status told =
+      Guarded("giving back pinned memory", used->stream.device(),
+              [&]() -> absl::Status {
+                const cudaError_t error = cudaStreamAddCallback(
+                    CUDAStream(used->stream), &OnUsed, used, /*flags=*/0);
+                if (error == cudaSuccess) return absl::OkStatus();
+                return Failed("giving back pinned memory",
+                              used->stream.device(), error);
+              });
+  if (!told.ok()) delete used;  // a device that has failed uses nothing
+}
+
+c10::DataPtr UsedOn(c10::Stream stream, c10::DataPtr memory) {
+  void* const data = memory.get();
+  return {data, new UsedPinned{std::move(memory), stream}, &DropOnceUsed,
+          c10::Device(c10::kCPU)};
+}
+
 class CudaConverter : public DeviceConverter {
  public:
   // The caching allocator gives the memory to nobody before `carrying` has
@@ -162,16 +195,39 @@ class CudaConverter : public DeviceConverter {
         absl::StrCat(nbytes, " bytes of pinned memory for a copy"),
         stream.device(), [&]() -> absl::StatusOr<c10::DataPtr> {
           const c10::cuda::CUDAStreamGuard guard{CUDAStream(stream)};
-          at::HostAllocator* pinned = at::getHostAllocator(c10::kCUDA);
-          c10::DataPtr copy = pinned->allocate(nbytes);
+          c10::DataPtr copy = UsedOn(
+              stream, at::getHostAllocator(c10::kCUDA)->allocate(nbytes));
           const cudaError_t error =
               cudaMemcpyAsync(copy.get(), data, nbytes, cudaMemcpyDeviceToHost,
                               CUDAStream(stream));
           if (error != cudaSuccess) {
             return Failed("copying to the host", stream.device(), error);
           }
-          pinned->record_event(copy.get(), copy.get_context(), stream);
           return copy;
+        });
+  }
+
+  absl::StatusOr<c10::DataPtr> HostMemory(uint64_t nbytes,
+                                          c10::Device device) const override {
+    return Guarded(absl::StrCat(nbytes, " bytes of pinned memory for a copy"),
+                   device, [&]() -> absl::StatusOr<c10::DataPtr> {
+                     return at::getHostAllocator(c10::kCUDA)->allocate(nbytes);
+                   });
+  }
+
+  absl::Status CopyFromHost(c10::DataPtr from, uint64_t nbytes, std::byte* data,
+                            c10::Stream stream) const override {
+    return Guarded(
+        "copying from the host", stream.device(), [&]() -> absl::Status {
+          FERRY_RETURN_IF_ERROR(CheckUsable(stream));
+          from = UsedOn(stream, std::move(from));
+          const cudaError_t error =
+              cudaMemcpyAsync(data, from.get(), nbytes, cudaMemcpyHostToDevice,
+                              CUDAStream(stream));
+          if (error != cudaSuccess) {
+            return Failed("copying from the host", stream.device(), error);
+          }
+          return absl::OkStatus();
         });
   }
 

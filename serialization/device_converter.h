@@ -84,11 +84,26 @@ class DeviceConverter {
   // and leave the device alone. The host does not wait.
   virtual void WhenReached(c10::Stream stream, DoneStatus reached) const;
 
+  // The next three: without the first there are no digests of this type's
+  // tensors; without all, for a type that crosses as a GPU's, no way through
+  // host memory where no path carries them. Then they are UNIMPLEMENTED.
+
   // Memory of the host that holds these bytes of the device once `stream` has
   // come so far. The host does not wait.
   virtual absl::StatusOr<c10::DataPtr> CopyToHost(const std::byte* data,
                                                   uint64_t nbytes,
                                                   c10::Stream stream) const;
+
+  // Memory of the host that CopyFromHost takes without the host waiting.
+  // RESOURCE_EXHAUSTED: there is none left.
+  virtual absl::StatusOr<c10::DataPtr> HostMemory(uint64_t nbytes,
+                                                  c10::Device device) const;
+
+  // Fills these bytes of the device with those at `from`, of HostMemory, once
+  // `stream` has come so far; nobody else has `from` before. The host does not
+  // wait.
+  virtual absl::Status CopyFromHost(c10::DataPtr from, uint64_t nbytes,
+                                    std::byte* data, c10::Stream stream) const;
 
   // Whether at::Tensor::copy_ works on this type in the order of the current
   // stream: small storages of a message then travel together, and views without

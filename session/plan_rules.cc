@@ -86,6 +86,12 @@ absl::StatusOr<TransferRules> RulesFor(const SessionPlan& plan, Side side,
   rules.digests = plan.digests;
   rules.own_carried = caller ? plan.caller_carried : plan.callee_carried;
   rules.peer_carried = caller ? plan.callee_carried : plan.caller_carried;
+  for (const PathChoice& choice : plan.paths) {
+    if (!choice.through_host) continue;
+    rules.through_host.insert(
+        caller ? std::pair(choice.caller_device, choice.callee_device)
+               : std::pair(choice.callee_device, choice.caller_device));
+  }
   FERRY_ASSIGN_OR_RETURN(
       rules.send_streams,
       MakeStreams(caller ? plan.caller_streams : plan.callee_streams));

@@ -9,7 +9,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "base/carried_as.h"
 #include "base/exception_status.h"
 #include "base/status_macros.h"
 #include "pool/buffer_pool.h"
@@ -21,6 +20,7 @@
 #include "serialization/streams.h"
 #include "serialization/torch_errors.h"
 #include "transfer/manifest_bodies.h"
+#include "transfer/rules.h"
 
 namespace tensorferry {
 namespace {
@@ -402,6 +402,10 @@ void IncomingMessages::AllocateMemory(const ReceiveAction& action) {
        options = std::move(wishes)] {
         auto buffers = std::make_shared<absl::StatusOr<ReadBuffers>>(
             Allocate(message->manifest, options));
+        if (buffers->ok()) {
+          const absl::Status copied = CheckCopied(*message, **buffers);
+          if (!copied.ok()) *buffers = copied;
+        }
         return LinkHost::Afterwards{
             [this, id, message, buffers] {
               absl::Status status = buffers->status();
@@ -410,6 +414,18 @@ void IncomingMessages::AllocateMemory(const ReceiveAction& action) {
             },
             nullptr};
       });
+}
+
+// That all which goes through memory of the host can get out of it.
+absl::Status IncomingMessages::CheckCopied(const Message& message,
+                                           const ReadBuffers& buffers) const {
+  for (int i = 0; i < message.manifest.buffer_count(); ++i) {
+    if (!IsCopied(message, i)) continue;
+    const Region& region = buffers.regions()[i];
+    FERRY_RETURN_IF_ERROR(
+        region.converter->HostMemory(0, region.device()).status());
+  }
+  return absl::OkStatus();
 }
 
 // ---- leases
@@ -476,12 +492,10 @@ absl::Status IncomingMessages::CheckBody(
       return WrongLength(absl::StrCat("body ", body, ", piece ", i),
                          tensor.length, pieces[i].nbytes);
     }
-    const TransferRules& rules = host_->rules;
-    if (!SameDevice(CarriedAs(source, rules.peer_carried),
-                    tensor.sourceDevice) ||
+    const Crossing crossing = CrossingOf(host_->rules, target, source);
+    if (!SameDevice(crossing.peer, tensor.sourceDevice) ||
         !tensor.targetDevice.has_value() ||
-        !SameDevice(CarriedAs(target, rules.own_carried),
-                    *tensor.targetDevice)) {
+        !SameDevice(crossing.own, *tensor.targetDevice)) {
       return absl::InvalidArgumentError(absl::StrCat(
           "body ", body, ", piece ", i, ": not from ", ToString(source), " to ",
           ToString(target), " as its manifest says"));
@@ -509,16 +523,46 @@ absl::Status IncomingMessages::CheckAnyBody(
       " bytes, no payloads, all with a target)"));
 }
 
+// Whether a buffer of the message goes to a device through memory of the host.
+bool IncomingMessages::IsCopied(const Message& message, int buffer) const {
+  const Manifest& manifest = message.described();
+  return CrossingOf(host_->rules, manifest.buffer_target(buffer),
+                    manifest.buffer_source(buffer))
+      .copied;
+}
+
 absl::StatusOr<tensorpipe::Allocation> IncomingMessages::PlaceInRegions(
-    const Message& message, uint32_t body) const {
+    const Message& message, uint32_t body, Aside& aside) const {
   tensorpipe::Allocation allocation;
   for (const Piece& piece : message.cut.PiecesOf(body)) {
     const Region& region = message.buffers->regions()[piece.buffer];
     FERRY_RETURN_IF_ERROR(CheckStream(region));
+    if (IsCopied(message, piece.buffer)) {
+      FERRY_ASSIGN_OR_RETURN(
+          c10::DataPtr memory,
+          region.converter->HostMemory(piece.nbytes, region.device()));
+      allocation.tensors.push_back({tensorpipe::CpuBuffer{memory.get()}});
+      aside.host_memory.push_back(std::move(memory));
+      continue;
+    }
     allocation.tensors.push_back({region.converter->CarriedBuffer(
         region.data + piece.offset, region.stream)});
   }
   return allocation;
+}
+
+// What was read aside to the devices that it is for.
+absl::Status IncomingMessages::CopyFromHost(const Message& message,
+                                            uint32_t body, Aside& aside) const {
+  auto memory = aside.host_memory.begin();
+  for (const Piece& piece : message.cut.PiecesOf(body)) {
+    if (!IsCopied(message, piece.buffer)) continue;
+    const Region& region = message.buffers->regions()[piece.buffer];
+    FERRY_RETURN_IF_ERROR(region.converter->CopyFromHost(
+        std::move(*memory++), piece.nbytes, region.data + piece.offset,
+        region.stream));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<tensorpipe::Allocation> IncomingMessages::PlaceAside(
@@ -582,7 +626,7 @@ absl::StatusOr<tensorpipe::Allocation> IncomingMessages::Place(
   if (message.lent.empty()) FERRY_RETURN_IF_ERROR(CheckAnyBody(descriptor));
   FERRY_RETURN_IF_ERROR(CheckBody(descriptor, message, action.body));
   return action.place == BodyPlace::kRegion
-             ? PlaceInRegions(message, action.body)
+             ? PlaceInRegions(message, action.body, aside)
              : PlaceAside(descriptor, aside);
 }
 
@@ -644,6 +688,14 @@ void IncomingMessages::OnBodyRead(const ReceiveAction& action,
     Message& message = *found->second;
     message.paths.Add(uses);
     message.staged.erase(action.body);
+    if (ok && action.place == BodyPlace::kRegion) {
+      const absl::Status copied = CopyFromHost(message, action.body, aside);
+      if (!copied.ok()) {
+        host_->EndSoon(LinkHost::About(
+            absl::StrCat("operation ", action.operation), copied));
+        ok = false;
+      }
+    }
     if (ok && action.place == BodyPlace::kStage) {
       message.staged[action.body] = std::move(aside.bytes);
     }

@@ -99,10 +99,12 @@ class IncomingMessages {
     absl::StatusOr<Received> received;
     std::vector<Region> streams;  // that it was filled on
   };
-  // Memory for a body that does not go to its place; released by the read.
+  // Memory for what of a body does not go to its place at once; released by the
+  // read.
   struct Aside {
     std::unique_ptr<std::byte[]> bytes;
     std::vector<c10::DataPtr> device_memory;
+    std::vector<c10::DataPtr> host_memory;  // in the order of the body's pieces
   };
 
   template <class Event>
@@ -127,8 +129,14 @@ class IncomingMessages {
   absl::Status CheckBody(const tensorpipe::Descriptor& descriptor,
                          const Message& message, uint32_t body) const;
   absl::Status CheckAnyBody(const tensorpipe::Descriptor& descriptor) const;
+  absl::Status CheckCopied(const Message& message,
+                           const ReadBuffers& buffers) const;
+  bool IsCopied(const Message& message, int buffer) const;
   absl::StatusOr<tensorpipe::Allocation> PlaceInRegions(const Message& message,
-                                                        uint32_t body) const;
+                                                        uint32_t body,
+                                                        Aside& aside) const;
+  absl::Status CopyFromHost(const Message& message, uint32_t body,
+                            Aside& aside) const;
   absl::StatusOr<tensorpipe::Allocation> PlaceAside(
       const tensorpipe::Descriptor& descriptor, Aside& aside) const;
   absl::StatusOr<tensorpipe::Allocation> Place(

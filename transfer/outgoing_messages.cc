@@ -1,18 +1,19 @@
 #include "transfer/outgoing_messages.h"
 
+#include <tensorpipe/common/cpu_buffer.h>
 #include <tensorpipe/core/message.h>
 
 #include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "base/carried_as.h"
 #include "base/status_macros.h"
 #include "serialization/digest.h"
 #include "serialization/serialize.h"
 #include "serialization/stream_fence.h"
 #include "serialization/streams.h"
 #include "transfer/manifest_bodies.h"
+#include "transfer/rules.h"
 
 namespace tensorferry {
 namespace {
@@ -255,15 +256,15 @@ void OutgoingMessages::End(const absl::Status& why) {
 absl::Status OutgoingMessages::CheckPaths(const Manifest& manifest) const {
   for (int i = 0; i < manifest.buffer_count(); ++i) {
     if (manifest.buffer_nbytes(i) == 0) continue;
-    const DeviceId source =
-        CarriedAs(manifest.buffer_source(i), host_->rules.own_carried);
-    const DeviceId target =
-        CarriedAs(manifest.buffer_target(i), host_->rules.peer_carried);
+    const Crossing crossing = tensorferry::CrossingOf(
+        host_->rules, manifest.buffer_source(i), manifest.buffer_target(i));
     for (int lane = 1; lane <= host_->lanes->body_lanes(); ++lane) {
-      if (!host_->lanes->PathTo(lane, source, target).empty()) continue;
-      return absl::FailedPreconditionError(
-          absl::StrCat("no path of this session carries ", ToString(source),
-                       " to ", ToString(target)));
+      if (!host_->lanes->PathTo(lane, crossing.own, crossing.peer).empty()) {
+        continue;
+      }
+      return absl::FailedPreconditionError(absl::StrCat(
+          "no path of this session carries ", ToString(crossing.own), " to ",
+          ToString(crossing.peer)));
     }
   }
   return absl::OkStatus();
@@ -340,6 +341,11 @@ void OutgoingMessages::GiveUpBody(const SendAction& action,
                                   const absl::Status& why) {
   host_->EndSoon(
       LinkHost::About(absl::StrCat("operation ", action.operation), why));
+  LoseBody(action);
+}
+
+// It was not written, and its lane is over.
+void OutgoingMessages::LoseBody(const SendAction& action) {
   host_->Later([this, action] {
     Run([&](auto& out) {
       machine_.OnBodyWritten(action.lane, action.operation, action.body,
@@ -348,33 +354,92 @@ void OutgoingMessages::GiveUpBody(const SendAction& action,
   });
 }
 
-void OutgoingMessages::WriteBody(const SendAction& action) {
-  Sending& sending = *sendings_.at(action.operation);
+Crossing OutgoingMessages::CrossingOf(const Sending& sending,
+                                      const Piece& piece) const {
   const Manifest& manifest = sending.buffers.manifest();
+  return tensorferry::CrossingOf(host_->rules,
+                                 manifest.buffer_source(piece.buffer),
+                                 manifest.buffer_target(piece.buffer));
+}
+
+void OutgoingMessages::WriteBody(const SendAction& action) {
+  const Sending& sending = *sendings_.at(action.operation);
+  std::vector<Region> to_copy;
+  for (const Piece& piece : sending.cut.PiecesOf(action.body)) {
+    Region part = sending.buffers.regions()[piece.buffer];
+    const absl::Status usable = CheckStream(part);
+    if (!usable.ok()) return GiveUpBody(action, usable);
+    if (!CrossingOf(sending, piece).copied) continue;
+    part.data += piece.offset;
+    part.nbytes = piece.nbytes;
+    to_copy.push_back(part);
+  }
+  if (to_copy.empty()) return HandOver(action, HostCopies());
+  CopyBody(action, std::move(to_copy));
+}
+
+// Other bodies may get ahead of it on its lane.
+void OutgoingMessages::CopyBody(const SendAction& action,
+                                std::vector<Region> parts) {
+  if (!host_->lanes->Hold(action.lane)) return LoseBody(action);
+  host_->Work(
+      LinkHost::Weight::kHeavy, [this, action, parts = std::move(parts)] {
+        auto copies =
+            std::make_shared<absl::StatusOr<HostCopies>>(CopyToHost(parts));
+        return LinkHost::Afterwards{
+            [this, action, parts, copies] {
+              host_->WhenReached(
+                  parts, [this, action, copies](const absl::Status& reached) {
+                    absl::Status status = copies->status();
+                    status.Update(reached);
+                    if (status.ok()) {
+                      HandOver(action, *std::move(*copies));
+                    } else {
+                      FailBody(action, status);
+                    }
+                    host_->lanes->Unhold(action.lane);
+                  });
+            },
+            nullptr};
+      });
+}
+
+// It cannot be copied. The link goes on, and its lane is opened anew.
+void OutgoingMessages::FailBody(const SendAction& action,
+                                const absl::Status& why) {
+  Run([&](auto& out) { machine_.Cancel(action.operation, why, out); });
+  LoseBody(action);
+}
+
+void OutgoingMessages::HandOver(const SendAction& action, HostCopies copies) {
+  const Sending& sending = *sendings_.at(action.operation);
   tensorpipe::Message message;
   std::vector<DeviceId> sources;
   message.metadata = EncodeBodyTag(
       {action.operation, action.generation, action.body, action.attempt});
+  size_t copy = 0;
   for (const Piece& piece : sending.cut.PiecesOf(action.body)) {
     const Region& region = sending.buffers.regions()[piece.buffer];
-    const DeviceId target = CarriedAs(manifest.buffer_target(piece.buffer),
-                                      host_->rules.peer_carried);
-    const absl::Status usable = CheckStream(region);
-    if (!usable.ok()) return GiveUpBody(action, usable);
+    const Crossing crossing = CrossingOf(sending, piece);
     tensorpipe::Message::Tensor tensor;
-    tensor.buffer = region.converter->CarriedBuffer(region.data + piece.offset,
-                                                    region.stream);
+    if (crossing.copied) {
+      tensor.buffer = tensorpipe::CpuBuffer{copies.regions[copy++].data};
+    } else {
+      tensor.buffer = region.converter->CarriedBuffer(
+          region.data + piece.offset, region.stream);
+    }
     tensor.length = piece.nbytes;
-    tensor.targetDevice = tensorpipe::Device(target.type, target.index);
+    tensor.targetDevice =
+        tensorpipe::Device(crossing.peer.type, crossing.peer.index);
     message.tensors.push_back(std::move(tensor));
-    sources.push_back(CarriedAs(manifest.buffer_source(piece.buffer),
-                                host_->rules.own_carried));
+    sources.push_back(crossing.own);
   }
   uint64_t nbytes = sending.cut.bodies[action.body].nbytes;
   host_->lanes->WriteBody(
       action.lane, std::move(message), sources,
       [this, id = action.operation, lane = action.lane, body = action.body,
-       nbytes](bool ok, const std::vector<PathUse>& uses) {
+       nbytes, memory = std::move(copies.memory)](
+          bool ok, const std::vector<PathUse>& uses) {
         auto found = sendings_.find(id);
         if (found != sendings_.end()) found->second->paths.Add(uses);
         if (ok) bytes_sent_ += nbytes;

@@ -96,7 +96,12 @@ class OutgoingMessages {
   void CopyToDigest(OperationId id);
   void Digest(OperationId id, HostCopies bytes);
   void GiveUpBody(const SendAction& action, const absl::Status& why);
+  void LoseBody(const SendAction& action);
+  void FailBody(const SendAction& action, const absl::Status& why);
+  Crossing CrossingOf(const Sending& sending, const Piece& piece) const;
   void WriteBody(const SendAction& action);
+  void CopyBody(const SendAction& action, std::vector<Region> parts);
+  void HandOver(const SendAction& action, HostCopies copies);
   void SendTrailer(OperationId id);
   void Finish(OperationId id, absl::Status status);
   void TellOfEnd(OperationId id, std::unique_ptr<Sending> sending,

@@ -166,6 +166,7 @@ void Run(bool to_host, int rounds, uint64_t most) {
   }
   contestants.push_back({"tensorpipe cuda_basic", bare(basic), {}});
   contestants.push_back({"session cuda_basic", over("unix/cuda_basic"), {}});
+  contestants.push_back({"session through host", over("unix/local"), {}});
   for (uint64_t nbytes = 1 << 16; nbytes <= most; nbytes *= 16) {
     const at::Tensor tensor = BytesOn(/*host=*/false, nbytes);
     at::Tensor copy = BytesOn(to_host, nbytes);

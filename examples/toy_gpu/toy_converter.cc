@@ -55,6 +55,16 @@ class ToyGpuConverter : public DeviceConverter {
     return Cuda().CopyToHost(data, nbytes, OnGpu(stream));
   }
 
+  absl::StatusOr<c10::DataPtr> HostMemory(uint64_t nbytes,
+                                          c10::Device device) const override {
+    return Cuda().HostMemory(nbytes, OnGpu(device));
+  }
+
+  absl::Status CopyFromHost(c10::DataPtr from, uint64_t nbytes, std::byte* data,
+                            c10::Stream stream) const override {
+    return Cuda().CopyFromHost(std::move(from), nbytes, data, OnGpu(stream));
+  }
+
   // CanPack stays false: the toy has no kernels, and at::Tensor::copy_, by
   // which small storages are packed, would need one. So each of them goes by
   // itself.

@@ -42,6 +42,13 @@ TEST(CheckPlanTest, CalleeMayHaveStreamsOfItsOwnAndLowerLimits) {
   EXPECT_THAT(CheckPlan(scene.plan, scene.offer, scene.caller), IsOk());
 }
 
+TEST(CheckPlanTest, AGpuMayGoThroughHostMemory) {
+  Scene scene;
+  scene.offer = OfferOf({"cuda:0=cpu"});
+  scene.plan = *Negotiate(scene.offer, scene.caller, PeerWith("bob", {}), {});
+  EXPECT_THAT(CheckPlan(scene.plan, scene.offer, scene.caller), IsOk());
+}
+
 TEST(CheckPlanTest, NamesTheFieldThatDiffers) {
   struct Case {
     std::string field;
@@ -97,6 +104,10 @@ TEST(CheckPlanTest, NamesTheFieldThatDiffers) {
             [](Scene& s) {
               s.offer.paths = {"unix/basic", "unix/cuda"};
             }},
+           {"paths: cpu - cpu goes through host memory, where it is",
+            [](Scene& s) { s.plan.paths[0].through_host = true; }},
+           {"unix/cuda is not one that the caller can use",
+            [](Scene& s) { s.plan.paths[1].through_host = true; }},
            {"callee_carried: cuda:1 as cuda:0",
             [](Scene& s) {
               s.plan.callee_carried = {{{"cuda", 1}, {"cuda", 0}}};

@@ -118,14 +118,85 @@ TEST(NegotiateTest, NameRuleNeedsAPathFromOneDeviceOnly) {
   Scene scene;
   scene.offer = OfferOf({"encoder.*=cuda:1"});
   scene.offer.to_caller = Placement();
+  scene.offer.paths = {"unix/basic", "unix/cuda"};
   std::erase_if(scene.alice.paths, [](const PathCapability& path) {
-    return path.from_type == "cuda";
+    return path.from_type == "cuda" || path.name == "unix/local";
   });
-  auto plan = scene.Negotiate();
-  ASSERT_THAT(plan, IsOk());
-  EXPECT_THAT(ChoiceOf(*plan, {"cpu", 0}, {"cuda", 1}).ranked,
+  std::erase_if(scene.bob.paths, [](const PathCapability& path) {
+    return path.name == "unix/basic";
+  });
+  const Explanation explanation = scene.Explain();
+  // But for the CPUs', which lane 0 needs.
+  EXPECT_THAT(explanation.objections, SizeIs(1));
+  EXPECT_THAT(ChoiceOf(explanation.plan, {"cpu", 0}, {"cuda", 1}).ranked,
               ElementsAre("unix/cuda"));
-  EXPECT_THAT(ChoiceOf(*plan, {"cuda", 0}, {"cuda", 1}).ranked, IsEmpty());
+  EXPECT_THAT(ChoiceOf(explanation.plan, {"cuda", 0}, {"cuda", 1}).ranked,
+              IsEmpty());
+}
+
+// ---- through host memory
+
+// Bob has no GPU.
+Scene SceneOfOneGpu() {
+  Scene scene;
+  scene.offer = OfferOf({"cuda:0=cpu"});
+  scene.bob = PeerWith("bob", {});
+  return scene;
+}
+
+TEST(NegotiateTest, AGpuWhosePeerHasNoneGoesThroughHostMemory) {
+  Scene scene = SceneOfOneGpu();
+  for (int i = 0; i < 2; ++i) {
+    auto plan = scene.Negotiate();
+    ASSERT_THAT(plan, IsOk());
+    const PathChoice choice = i == 0 ? ChoiceOf(*plan, {"cuda", 0}, {})
+                                     : ChoiceOf(*plan, {}, {"cuda", 0});
+    EXPECT_TRUE(choice.through_host);
+    EXPECT_THAT(choice.ranked, ElementsAre("unix/local", "unix/basic"));
+    EXPECT_THAT(Reason(choice, "unix/cuda"),
+                HasSubstr("\"bob\" does not have it for"));
+    EXPECT_FALSE(ChoiceOf(*plan, {}, {}).through_host);
+    std::swap(scene.alice, scene.bob);  // the caller has none
+    scene.offer = OfferOf({"cpu=cuda:0"});
+  }
+}
+
+TEST(NegotiateTest, APathOfAGpusIsTakenBeforeOneThroughHostMemory) {
+  Scene scene = SceneOfOneGpu();
+  scene.bob = PeerWith("bob", {"cuda:0"});
+  const PathChoice choice = ChoiceOf(*scene.Negotiate(), {"cuda", 0}, {});
+  EXPECT_FALSE(choice.through_host);
+  EXPECT_THAT(choice.ranked, ElementsAre("unix/cuda"));
+}
+
+TEST(NegotiateTest, APathThatIsNotAllowedLeadsThroughHostMemory) {
+  Scene scene;
+  scene.offer.paths = {"unix/basic"};
+  const PathChoice choice =
+      ChoiceOf(*scene.Negotiate(), {"cuda", 0}, {"cuda", 1});
+  EXPECT_TRUE(choice.through_host);
+  EXPECT_THAT(choice.ranked, ElementsAre("unix/basic"));
+}
+
+TEST(NegotiateTest, ADeviceOfTheHostIsNowhereCopied) {
+  Scene scene = SceneOfOneGpu();
+  scene.alice.devices.push_back({.id = {"npu", 0}});
+  scene.offer = OfferOf({"npu:0=cpu"});
+  const PathChoice choice = ChoiceOf(*scene.Negotiate(), {"npu", 0}, {});
+  EXPECT_FALSE(choice.through_host);
+  EXPECT_THAT(choice.ranked, ElementsAre("unix/local", "unix/basic"));
+}
+
+TEST(NegotiateTest, WithoutAPathThroughHostMemoryEitherBothAreRefused) {
+  Scene scene = SceneOfOneGpu();
+  scene.policy.paths = {"tcp/basic"};
+  EXPECT_THAT(
+      scene.Negotiate(),
+      StatusIs(StatusCode::kFailedPrecondition,
+               AllOf(HasSubstr("no path between cuda:0 of caller \"alice\" and "
+                               "cpu of callee \"bob\": not unix/cuda: "),
+                     HasSubstr("; not unix/local: the policy of callee "
+                               "\"bob\" allows only tcp/basic"))));
 }
 
 // Versions.
@@ -428,11 +499,8 @@ TEST(NegotiateTest, WithoutAPathTheTypesAreNamedThatOneHasToCarry) {
   Scene scene = SceneOfACarriedType();
   scene.bob.devices.push_back({.id = {"hpu", 0}});
   scene.offer = OfferOf({"npu:0=hpu:0"});
-  for (Capabilities* peer : {&scene.alice, &scene.bob}) {
-    std::erase_if(peer->paths, [](const PathCapability& path) {
-      return path.from_type == "cuda" || path.to_type == "cuda";
-    });
-  }
+  scene.alice.paths.clear();
+  scene.bob.paths.clear();
   EXPECT_THAT(
       scene.Negotiate(),
       StatusIs(StatusCode::kFailedPrecondition,
@@ -457,12 +525,12 @@ TEST(NegotiateTest, PathMustCarryBothDirectionsThatRulesUse) {
   std::erase_if(scene.bob.paths, [](const PathCapability& path) {
     return path.from_type == "cpu" && path.to_type == "cuda";
   });
-  EXPECT_THAT(scene.Negotiate(),
-              StatusIs(StatusCode::kFailedPrecondition,
-                       HasSubstr("callee \"bob\" does not have it for cpu -> "
-                                 "cuda")));
+  const PathChoice both = ChoiceOf(*scene.Negotiate(), {"cuda", 0}, {});
+  EXPECT_THAT(Reason(both, "unix/cuda"),
+              HasSubstr("callee \"bob\" does not have it for cpu -> cuda"));
   scene.offer.to_caller = Placement();  // that direction is not used any more
-  EXPECT_THAT(scene.Negotiate(), IsOk());
+  EXPECT_THAT(ChoiceOf(*scene.Negotiate(), {"cuda", 0}, {}).ranked,
+              ElementsAre("unix/cuda"));
 }
 
 // Objections.
@@ -631,17 +699,15 @@ std::vector<ObjectionCase> Objections() {
        {"no path between cpu of caller \"alice\" and cpu of callee \"bob\"",
         "not unix/local: the offer", "not unix/basic: the offer"}},
       {"no path for a device rule",
-       [](Scene& s) { s.policy.paths = {"unix/basic"}; },
+       [](Scene& s) { s.policy.paths = {"tcp/basic"}; },
        StatusCode::kFailedPrecondition,
        {"no path between cuda:0 of caller \"alice\" and cuda:1 of callee "
         "\"bob\"",
         "not unix/cuda: the policy"}},
       {"no path at all",
        [](Scene& s) {
-         std::erase_if(s.alice.paths, [](const PathCapability& path) {
-           return path.name == "unix/cuda";
-         });
-         s.bob.paths = s.alice.paths;
+         s.alice.paths.clear();
+         s.bob.paths.clear();
        },
        StatusCode::kFailedPrecondition,
        {"no path between cuda:0", "neither has any", "cuda and cuda"}},
@@ -649,7 +715,7 @@ std::vector<ObjectionCase> Objections() {
        [](Scene& s) {
          s.offer.to_callee = Rules({"w.*=cuda:1"});
          s.offer.to_caller = Placement();
-         s.offer.paths = {"unix/basic"};
+         s.offer.paths = {"tcp/basic"};
        },
        StatusCode::kFailedPrecondition,
        {"to_callee.rules[0] (w.*=cuda:1)", "any device of caller \"alice\"",
@@ -682,7 +748,7 @@ TEST(NegotiateTest, ObjectionsComeAllTogetherFirstCodeFirst) {
   scene.offer.caller_streams = {{{}, StreamKind::kPool}};
   scene.policy.devices = {{}};
   scene.policy.limits.emplace().body_lanes = 0;
-  scene.policy.paths = {"unix/basic"};
+  scene.policy.paths = {"tcp/basic"};
   Explanation explanation = scene.Explain();
   std::vector<StatusCode> codes;
   std::vector<std::string> messages;
@@ -697,7 +763,7 @@ TEST(NegotiateTest, ObjectionsComeAllTogetherFirstCodeFirst) {
       ElementsAre(StatusCode::kFailedPrecondition, StatusCode::kInvalidArgument,
                   StatusCode::kPermissionDenied, StatusCode::kResourceExhausted,
                   StatusCode::kFailedPrecondition));
-  EXPECT_THAT(messages, SizeIs(12));
+  EXPECT_THAT(messages, SizeIs(13));
   auto plan = scene.Negotiate();
   EXPECT_THAT(plan, StatusIs(StatusCode::kFailedPrecondition,
                              absl::StrJoin(messages, "\n")));

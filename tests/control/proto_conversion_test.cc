@@ -145,7 +145,9 @@ TEST(ProtoConversionTest, PlansGoThereAndBack) {
   carried.caller_carried = {{{"npu", 0}, {"cuda", 1}}};
   carried.callee_carried = {{{"npu", 1}, {"cuda", 0}},
                             {{"npu", 2}, {"cuda", 0}}};
-  for (const SessionPlan& plan : {GoldenPlan(), carried}) {
+  SessionPlan through_host = GoldenPlan();
+  through_host.paths[1].through_host = true;
+  for (const SessionPlan& plan : {GoldenPlan(), carried, through_host}) {
     auto back = FromProto(ToProto(plan), "x");
     ASSERT_THAT(back, IsOk());
     EXPECT_EQ(Digest(*back), Digest(plan));

@@ -54,6 +54,8 @@ TEST(DigestTest, EverythingElseCounts) {
       },
       [](auto& p) { p.paths[0].ranked.pop_back(); },
       [](auto& p) { p.paths.pop_back(); },
+      [](auto& p) { p.paths[0].through_host = true; },
+      [](auto& p) { p.paths[1].through_host = true; },
       [](auto& p) {
         p.caller_carried = {{{"npu", 0}, {"cuda", 0}}};
       },

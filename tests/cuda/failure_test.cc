@@ -163,7 +163,8 @@ class End {
   std::vector<Operation> sends_, receives_;
 };
 
-// Converters of a peer, through which lanes get the memory that they write.
+// Converters of a peer, through which lanes get the memory that they write, be
+// it a copy on the host.
 class CountedWrites {
  public:
   CountedWrites() {
@@ -222,7 +223,17 @@ class CountedWrites {
     absl::StatusOr<c10::DataPtr> CopyToHost(const std::byte* data,
                                             uint64_t nbytes,
                                             c10::Stream stream) const override {
+      counts_->OnWrite(data);
       return real_->CopyToHost(data, nbytes, stream);
+    }
+    absl::StatusOr<c10::DataPtr> HostMemory(uint64_t nbytes,
+                                            c10::Device device) const override {
+      return real_->HostMemory(nbytes, device);
+    }
+    absl::Status CopyFromHost(c10::DataPtr from, uint64_t nbytes,
+                              std::byte* data,
+                              c10::Stream stream) const override {
+      return real_->CopyFromHost(std::move(from), nbytes, data, stream);
     }
     bool CanPack() const override { return real_->CanPack(); }
     tensorpipe::Buffer CarriedBuffer(std::byte* data,
@@ -336,6 +347,7 @@ class FailureTest : public SoftwareGpuTorchTest,
   }
   void TearDown() override {
     Close();
+    ClearFailures();
     CloseCudaChannelsForTesting();
     SoftwareGpuTorchTest::TearDown();
   }
@@ -352,7 +364,8 @@ class FailureTest : public SoftwareGpuTorchTest,
   }
   // The others have told the other side of what stands still.
   bool stands_on_its_lane() const {
-    return way().channel == "cuda_basic" && ours_is_the_gpu();
+    return (way().channel == "cuda_basic" || way().goes_through_host()) &&
+           ours_is_the_gpu();
   }
 
   void Open(const Offer& offer) {
@@ -495,7 +508,8 @@ TEST_P(FailureTest, ACancelledReceiveEndsBothSidesAndTheNextArrives) {
 }
 
 // Its lane ends with the neighbour, and is opened again. Where the cancelled
-// one has left its lane, the next one only has to arrive.
+// one has left its lane, or the next one gets ahead of it, that only has to
+// arrive.
 TEST_P(FailureTest, WhatSharesALaneWithACancelledSendIsSentAgain) {
   Close();
   Offer offer = OfferOf(way());
@@ -514,7 +528,7 @@ TEST_P(FailureTest, WhatSharesALaneWithACancelledSendIsSentAgain) {
   ExpectSendToBeCancelled();
   EXPECT_THAT(near_->Sent(1), IsOk());
   EXPECT_EQ(Far("received 1"), "OK 2");
-  if (stands_on_its_lane()) {
+  if (stands_on_its_lane() && !way().goes_through_host()) {
     EXPECT_EQ(TimesWritten(1), 2);
   }
 }
@@ -569,6 +583,7 @@ TEST_P(FailureTest, ADeviceThatFailsAfterItsReceiverHasGrantedIsNamed) {
 // says some of it on a thread of its own, where that is the end of the process.
 TEST_P(FailureTest, ADeviceThatFailsWhileItIsFilledIsNamed) {
   if (way().channel == "cuda_basic") GTEST_SKIP() << "ends the process";
+  if (!theirs_is_the_gpu()) GTEST_SKIP() << "no device over there";
   if (shares_a_device()) GTEST_SKIP() << "its sender meets it too";
   // The first message over cuda_ipc would wait for the device that stands
   // still.
@@ -584,8 +599,13 @@ TEST_P(FailureTest, ADeviceThatFailsWhileItIsFilledIsNamed) {
   EXPECT_EQ(Far("release_stream"), "OK");
   EXPECT_THAT(Far("received 1"), AllOf(StartsWith("FAILED_PRECONDITION"),
                                        HasSubstr("cudaErrorIllegalAddress")));
-  EXPECT_THAT(near_->Sent(1), StatusIs(absl::StatusCode::kFailedPrecondition,
-                                       HasSubstr("cudaErrorIllegalAddress")));
+  const absl::Status sent = near_->Sent(1);
+  // Through host memory that fence may have been the copy's over here. Then the
+  // device fails before it is filled.
+  if (!way().goes_through_host() || !absl::IsUnavailable(sent)) {
+    EXPECT_THAT(sent, StatusIs(absl::StatusCode::kFailedPrecondition,
+                               HasSubstr("cudaErrorIllegalAddress")));
+  }
   EXPECT_EQ(Far("clear_failures"), "OK");
   ExpectTheNextSessionWorks();
 }

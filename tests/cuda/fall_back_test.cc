@@ -39,14 +39,21 @@ using ::testing::Field;
 
 constexpr char kCallee[] = "--callee";
 
-// The way is the first one; over TCP there is cuda_basic only.
-TransferRules RulesOf(const Way& way) {
+// The way is the first one; over TCP there is cuda_basic only, or basic through
+// host memory.
+TransferRules RulesOf(const Way& way, bool sends) {
   TransferRules rules;
   rules.session_id = "session-1";
   rules.plan_digest = "plan-1";
   rules.outgoing.rules = {*ParsePlacementRule(way.there)};
   rules.incoming = rules.outgoing;
   rules.paths = {way.path(), "unix/basic", "tcp/cuda_basic", "tcp/basic"};
+  if (way.goes_through_host()) {
+    rules.paths = {way.path(), "unix/basic", "tcp/basic"};
+    const PlacementRule& rule = rules.outgoing.rules[0];
+    rules.through_host = {sends ? std::pair(rule.source, rule.target)
+                                : std::pair(rule.target, rule.source)};
+  }
   rules.send_streams = {getStreamFromPool(false, 0),
                         getStreamFromPool(false, 1)};
   rules.receive_streams = rules.send_streams;
@@ -59,7 +66,7 @@ class Callee {
   explicit Callee(const Way& way) {
     endpoint_ = *Endpoint::Create({.executor = &executor_});
     expected_ = *endpoint_->Expect(
-        RulesOf(way), [](absl::Status) {}, nullptr);
+        RulesOf(way, /*sends=*/false), [](absl::Status) {}, nullptr);
     expected_.link->Receive({}, received_.Callback());
   }
 
@@ -142,7 +149,7 @@ TEST_P(FallBackTest, OverTheNextWireGpusHaveTheChannelsOfThatOne) {
                              Endpoint::Create({.executor = &executor}));
   Ended<std::shared_ptr<Link>> dialed;
   caller->Dial({"unix://@tensorferry-nobody", address_}, key_,
-               RulesOf(GetParam()), absl::Seconds(10), nullptr,
+               RulesOf(GetParam(), /*sends=*/true), absl::Seconds(10), nullptr,
                dialed.Callback());
   ASSERT_THAT(dialed.Wait(), IsOk());
   Ended<Receipt> sent;
@@ -152,11 +159,12 @@ TEST_P(FallBackTest, OverTheNextWireGpusHaveTheChannelsOfThatOne) {
                                        .dtype(at::kFloat)
                                        .device(GetParam().source()))}},
              {}, {}, sent.Callback());
-  EXPECT_EQ(ResultThere(), "OK 3 over unix, tcp/cuda_basic");
+  const std::string path =
+      GetParam().goes_through_host() ? "tcp/basic" : "tcp/cuda_basic";
+  EXPECT_EQ(ResultThere(), "OK 3 over unix, " + path);
   ASSERT_THAT(sent.Wait(), IsOk());
-  EXPECT_THAT(sent.Wait()->paths,
-              ElementsAre(Field(&PathUse::path, "unix"),
-                          Field(&PathUse::path, "tcp/cuda_basic")));
+  EXPECT_THAT(sent.Wait()->paths, ElementsAre(Field(&PathUse::path, "unix"),
+                                              Field(&PathUse::path, path)));
   EXPECT_THAT(sent.Wait()->paths[0].status,
               StatusIs(absl::StatusCode::kUnavailable));
 }

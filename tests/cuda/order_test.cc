@@ -7,6 +7,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <memory>
 #include <string>
 #include <utility>
@@ -95,6 +96,20 @@ class OrderTest : public SoftwareGpuTorchTest,
 
   const DeviceConverter& converter() const {
     return **ConverterRegistry::Global().Find(c10::kCUDA);
+  }
+
+  // Puts `values` into `tensor`, on `stream`.
+  void FromHost(const at::Tensor& values, const at::Tensor& tensor,
+                CUDAStream stream) {
+    FERRY_ASSERT_OK_AND_ASSIGN(
+        c10::DataPtr memory,
+        converter().HostMemory(values.nbytes(), tensor.device()));
+    software_gpu::HostWrites(memory.get(), values.nbytes());
+    std::memcpy(memory.get(), values.const_data_ptr(), values.nbytes());
+    ASSERT_THAT(converter().CopyFromHost(
+                    std::move(memory), values.nbytes(),
+                    static_cast<std::byte*>(tensor.mutable_data_ptr()), stream),
+                IsOk());
   }
 
   const CUDAStream making_ = getStreamFromPool(false, 0);
@@ -243,6 +258,21 @@ TEST_P(OrderTest, ACopyThatWasDroppedDoesNotEndInAnother) {
   sending_.synchronize();
   making_.synchronize();
   EXPECT_TRUE(Holds(copy, Values(kLarge)));
+}
+
+TEST_P(OrderTest, ACopyFromTheHostIsMadeInTheOrderOfItsStream) {
+  const at::Tensor made = MadeOn(making_, Values(kLarge, -kLarge));
+  FromHost(Values(kLarge), made, making_);
+  EXPECT_TRUE(ReadOn(making_, made).equal(Values(kLarge)));
+}
+
+TEST_P(OrderTest, MemoryOfTheHostStaysUntilItWasCopied) {
+  const at::Tensor made = MadeOn(making_, Values(kLarge, -kLarge));
+  FromHost(Values(kLarge), made, making_);
+  const at::Tensor other = MadeOn(sending_, Values(kLarge, -kLarge));
+  FromHost(Values(kLarge, 2 * kLarge), other, sending_);
+  EXPECT_TRUE(ReadOn(making_, made).equal(Values(kLarge)));
+  EXPECT_TRUE(ReadOn(sending_, other).equal(Values(kLarge, 2 * kLarge)));
 }
 
 TEST_P(OrderTest, WhatWaitsForAStreamRunsAfterItsWork) {

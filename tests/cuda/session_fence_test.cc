@@ -35,9 +35,11 @@ constexpr uint32_t kTensor = 1, kPing = 2;
 class SessionFenceTest : public DevicePairTest,
                          public ::testing::WithParamInterface<testing::Lag> {
  protected:
+  explicit SessionFenceTest(std::string channel = "cuda_xth")
+      : channel_(std::move(channel)) {}
   void SetUp() override {
     DevicePairTest::SetUp();
-    Open("cuda_xth");
+    Open(channel_);
     software_gpu::SetSchedule(GetParam().schedule);
   }
   void TearDown() override {
@@ -85,6 +87,7 @@ class SessionFenceTest : public DevicePairTest,
   Operation receiving_, sending_;
 
  private:
+  const std::string channel_;
   int fences_ = 0;
 };
 
@@ -170,6 +173,64 @@ TEST_P(SessionFenceTest, AViewIsGatheredOnTheStreamThatTheSenderChose) {
                   .equal(at::full({kFloats / 4}, 7, at::kFloat)));
 }
 
+// Over a path between CPUs.
+class ThroughHostTest : public SessionFenceTest {
+ protected:
+  ThroughHostTest() : SessionFenceTest("local") {}
+};
+
+TEST_P(ThroughHostTest, WhatIsSentIsCopiedFirst) {
+  software_gpu::Hold(maker_);
+  Receive();
+  Send(Made(maker_, 8), maker_);
+  EXPECT_TRUE(Fence(1));
+  Ping();
+  software_gpu::Release(maker_);
+  ASSERT_THAT(sent_.Wait(), IsOk());
+  ASSERT_THAT(received_.Wait(), IsOk());
+  EXPECT_TRUE(
+      ReadOn(user_, received_.Wait()->message.tensors[0]).equal(Expected(8)));
+}
+
+TEST_P(ThroughHostTest, ATensorIsFilledAfterItsLastUse) {
+  const at::Tensor into = Made(user_, -1);
+  software_gpu::Hold(user_);
+  Fill(into, -2, user_);
+  Receive({.into = {{into}, {"a"}}, .ready_on = {user_}});
+  Send(Made(maker_, 9), maker_);
+  EXPECT_TRUE(Fence(2));
+  software_gpu::Release(user_);
+  ASSERT_THAT(received_.Wait(), IsOk());
+  ASSERT_THAT(sent_.Wait(), IsOk());
+  EXPECT_TRUE(ReadOn(user_, into).equal(Expected(9)));
+}
+
+// What was copied before it was cancelled is not sent.
+TEST_P(ThroughHostTest, ACopyThatIsCancelledEndsAndTheNextArrives) {
+  const at::Tensor tensor = Made(maker_, 10);
+  software_gpu::Hold(maker_);
+  Fill(tensor, 11, maker_);
+  Receive();
+  Send(tensor, maker_);
+  EXPECT_TRUE(Fence(1));
+  sending_.Cancel();
+  Ping();
+  software_gpu::Release(maker_);
+  EXPECT_THAT(sent_.Wait(), StatusIs(absl::StatusCode::kCancelled));
+  EXPECT_THAT(received_.Wait(), StatusIs(absl::StatusCode::kCancelled));
+  sent_ = Ended<Receipt>();
+  received_ = Ended<Received>();
+  Receive();
+  Send(Made(maker_, 12), maker_);
+  EXPECT_THAT(sent_.Wait(), IsOk());
+  ASSERT_THAT(received_.Wait(), IsOk());
+  EXPECT_TRUE(
+      ReadOn(user_, received_.Wait()->message.tensors[0]).equal(Expected(12)));
+}
+
+INSTANTIATE_TEST_SUITE_P(Lag, ThroughHostTest,
+                         ::testing::ValuesIn(testing::kLags),
+                         [](const auto& info) { return info.param.name; });
 INSTANTIATE_TEST_SUITE_P(Lag, SessionFenceTest,
                          ::testing::ValuesIn(testing::kLags),
                          [](const auto& info) { return info.param.name; });

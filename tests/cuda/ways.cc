@@ -30,7 +30,9 @@ std::string NameOf(const ::testing::TestParamInfo<Way>& info) {
 std::vector<Way> WaysInOneProcess() {
   return {{"cuda_xth", "cuda:0=cuda:0"},   {"cuda_xth", "cuda:0=cuda:1"},
           {"cuda_basic", "cuda:0=cuda:0"}, {"cuda_basic", "cuda:0=cuda:1"},
-          {"cuda_basic", "cuda:0=cpu"},    {"cuda_basic", "cpu=cuda:0"}};
+          {"cuda_basic", "cuda:0=cpu"},    {"cuda_basic", "cpu=cuda:0"},
+          {"local", "cuda:0=cuda:1"},      {"local", "cuda:0=cpu"},
+          {"local", "cpu=cuda:0"}};
 }
 
 std::vector<Way> WaysInTwoProcesses() {

@@ -13,7 +13,8 @@
 namespace tensorferry {
 namespace testing {
 
-// How tensors go between the devices of two peers.
+// How tensors go between the devices of two peers. `local` is for CPUs: over it
+// they go through host memory.
 struct Way {
   std::string channel;
   std::string there;  // "cuda:0=cuda:1"
@@ -23,6 +24,7 @@ struct Way {
   c10::Device source() const;
   c10::Device target() const;
   std::string path() const { return wire + "/" + channel; }
+  bool goes_through_host() const { return channel == "local"; }
   // Whether one GPU is not enough.
   bool needs_two() const { return there.find('1') != std::string::npos; }
 };

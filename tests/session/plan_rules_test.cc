@@ -64,6 +64,42 @@ TEST(PlanRulesTest, EachSideKnowsAsWhatItsOwnDevicesCross) {
   EXPECT_EQ(callee.peer_carried, plan.caller_carried);
 }
 
+TEST(PlanRulesTest, EachSideKnowsWhichPairsGoThroughHostMemory) {
+  SessionPlan plan;
+  plan.caller_carried = {{{"npu", 0}, {"cuda", 0}}};
+  plan.paths = {{.caller_device = {"npu", 0},
+                 .callee_device = {"cuda", 1},
+                 .through_host = true},
+                {.caller_device = {"npu", 0}, .callee_device = {"cuda", 2}}};
+  FERRY_ASSERT_OK_AND_ASSIGN(TransferRules caller,
+                             RulesFor(plan, Side::kCaller, "id"));
+  FERRY_ASSERT_OK_AND_ASSIGN(TransferRules callee,
+                             RulesFor(plan, Side::kCallee, "id"));
+  const DeviceId cpu;
+  for (const Crossing& crossing :
+       {CrossingOf(caller, {"npu", 0}, {"cuda", 1}),
+        CrossingOf(callee, {"cuda", 1}, {"npu", 0})}) {
+    EXPECT_EQ(crossing.own, cpu);
+    EXPECT_EQ(crossing.peer, cpu);
+    EXPECT_TRUE(crossing.copied);
+  }
+  const Crossing direct = CrossingOf(caller, {"npu", 0}, {"cuda", 2});
+  EXPECT_EQ(direct.own, (DeviceId{"cuda", 0}));
+  EXPECT_EQ(direct.peer, (DeviceId{"cuda", 2}));
+  EXPECT_FALSE(direct.copied);
+}
+
+TEST(PlanRulesTest, OnlyTheSideWithTheGpuCopies) {
+  SessionPlan plan;
+  plan.paths = {{.caller_device = {"cuda", 0}, .through_host = true}};
+  FERRY_ASSERT_OK_AND_ASSIGN(TransferRules caller,
+                             RulesFor(plan, Side::kCaller, "id"));
+  FERRY_ASSERT_OK_AND_ASSIGN(TransferRules callee,
+                             RulesFor(plan, Side::kCallee, "id"));
+  EXPECT_TRUE(CrossingOf(caller, {"cuda", 0}, {}).copied);
+  EXPECT_FALSE(CrossingOf(callee, {}, {"cuda", 0}).copied);
+}
+
 TEST(PlanRulesTest, TheCpuHasNone) {
   FERRY_ASSERT_OK_AND_ASSIGN(TransferRules rules,
                              RulesWith("cpu", StreamKind::kPool));

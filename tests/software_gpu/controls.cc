@@ -128,7 +128,15 @@ void ClearFailures() {
   std::lock_guard<std::mutex> lock(machine.mutex);
   machine.failures.clear();
   for (Device& device : machine.devices) device.fault = cudaSuccess;
-  for (const auto& stream : machine.streams) stream->error = cudaSuccess;
+  // Work that has run hands its error on to what is ordered behind it.
+  const auto forgive = [](const OperationPtr& last) {
+    if (last != nullptr && last->done) last->result = cudaSuccess;
+  };
+  for (const auto& stream : machine.streams) {
+    stream->error = cudaSuccess;
+    forgive(stream->last);
+  }
+  for (const auto& event : machine.events) forgive(event->last);
   TakeLastError();
 }
 

@@ -88,6 +88,22 @@ TEST_F(FailureTest, AnAsynchronousErrorComesWhenItsTurnHasComeAndStays) {
   EXPECT_EQ(cudaEventDestroy(event), cudaSuccess);
 }
 
+TEST_F(FailureTest, AFailureThatWasClearedIsNotHandedOn) {
+  cudaEvent_t event = nullptr;
+  cudaStream_t other = nullptr;
+  EXPECT_EQ(cudaEventCreate(&event), cudaSuccess);
+  EXPECT_EQ(cudaStreamCreate(&other), cudaSuccess);
+  FailDevice(stream_, cudaErrorECCUncorrectable);
+  EXPECT_EQ(cudaEventRecord(event, stream_), cudaSuccess);
+  EXPECT_EQ(cudaStreamSynchronize(stream_), cudaErrorECCUncorrectable);
+  ClearFailures();
+  EXPECT_EQ(cudaStreamQuery(stream_), cudaSuccess);
+  EXPECT_EQ(cudaStreamWaitEvent(other, event, 0), cudaSuccess);
+  EXPECT_EQ(cudaStreamSynchronize(other), cudaSuccess);
+  EXPECT_EQ(cudaEventDestroy(event), cudaSuccess);
+  EXPECT_EQ(cudaStreamDestroy(other), cudaSuccess);
+}
+
 TEST_F(FailureTest, AnotherDeviceGoesOnWorking) {
   FailDevice(stream_, cudaErrorECCUncorrectable);
   EXPECT_EQ(cudaDeviceSynchronize(), cudaErrorECCUncorrectable);

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <limits>
 #include <memory>
 #include <numeric>
@@ -213,6 +214,30 @@ TEST_F(ConverterSuite, CopiesToTheHostOrSaysThatItDoesNot) {
   ASSERT_THAT(Reached(case_.stream), IsOk());
   EXPECT_EQ(OnHost(*copy, 200), Bytes(200, 101));
   EXPECT_THAT(converter().CopyToHost(nullptr, 0, case_.stream), IsOk());
+}
+
+// A type that does not has no way through host memory.
+TEST_F(ConverterSuite, CopiesFromTheHostOrSaysThatItDoesNot) {
+  c10::Storage storage = case_.make_storage(Bytes(300));
+  auto* data = static_cast<std::byte*>(storage.mutable_data());
+  absl::StatusOr<c10::DataPtr> memory =
+      converter().HostMemory(200, case_.device);
+  if (!memory.ok()) {
+    EXPECT_THAT(memory, StatusIs(absl::StatusCode::kUnimplemented));
+    EXPECT_THAT(converter().CopyFromHost(c10::DataPtr(), 0, data, case_.stream),
+                StatusIs(absl::StatusCode::kUnimplemented));
+    return;
+  }
+  EXPECT_TRUE(memory->device().is_cpu());
+  const std::vector<char> bytes = Bytes(200, 50);
+  std::copy(bytes.begin(), bytes.end(), static_cast<char*>(memory->get()));
+  ASSERT_THAT(converter().CopyFromHost(*std::move(memory), 200, data + 100,
+                                       case_.stream),
+              IsOk());
+  ASSERT_THAT(Reached(case_.stream), IsOk());
+  EXPECT_EQ(case_.read(data, 100), Bytes(100));
+  EXPECT_EQ(case_.read(data + 100, 200), bytes);
+  EXPECT_THAT(converter().HostMemory(0, case_.device), IsOk());
 }
 
 TEST_F(ConverterStreamSuite, CopiesToTheHostInTheOrderOfTheStream) {
