@@ -3,11 +3,14 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 
 #include "tests/cli/program.h"
+#include "tests/testing/test_folder.h"
 
 namespace tensorferry {
 namespace {
@@ -30,6 +33,11 @@ json RunJson(Words words, const Variables& variables = {}) {
   json object = json::parse(program.out(), nullptr, false);
   EXPECT_TRUE(object.is_object()) << program.out();
   return object;
+}
+
+std::string BytesOf(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
 }
 
 std::string RunText(const Words& words) {
@@ -113,6 +121,28 @@ TEST(GpuTest, DescribeShowsTheGpusOfAPeer) {
               AllOf(HasSubstr("device    cuda:1   Software GPU 1, "),
                     HasSubstr(uuid + ", driver 13.2, runtime 13.2, reaches "
                                      "cuda:0\n")));
+}
+
+TEST(GpuTest, AGpuPullsFromTheCommandWithoutCudaThroughHostMemory) {
+  const std::string cuda_program = std::getenv("TENSORFERRY_PROGRAM");
+  const testing::TestFolder folder;
+  const std::string model = std::getenv("MODEL");
+  setenv("TENSORFERRY_PROGRAM", std::getenv("PLAIN_PROGRAM"), 1);
+  Program server({"serve", "--name", "plain", "--control", "127.0.0.1:0",
+                  "--publish", model});
+  setenv("TENSORFERRY_PROGRAM", cuda_program.c_str(), 1);
+  const std::string address = server.AwaitLog(" is ready at ");
+  ASSERT_THAT(address, Not(IsEmpty())) << server.err();
+  const json pulled = RunJson({"pull", address, "--map", "cpu=cuda:0", "--out",
+                               folder.Path("copy.safetensors")});
+  EXPECT_GT(pulled["tensors"], 100);
+  EXPECT_THAT(pulled["path"].get<std::string>(), HasSubstr("unix/local"));
+  EXPECT_TRUE(BytesOf(folder.Path("copy.safetensors")) == BytesOf(model));
+  EXPECT_THAT(RunText({"explain", address, "--map", "cpu=cuda:0"}),
+              AllOf(HasSubstr("paths cuda:0 - cpu: unix/local, unix/basic, "),
+                    HasSubstr(" (through host memory)\n"),
+                    HasSubstr("not unix/cuda_basic: callee \"plain\" does not "
+                              "have it for")));
 }
 
 TEST(GpuTest, WhatATypeOfAThirdPartysCrossesAsIsShown) {
