@@ -1,7 +1,6 @@
 // Device and pinned memory of processes with 1 to 64 sessions between them, all
-// of which have sent; but for the tensor that is sent, and with libtorch's
-// caches empty.
-#include <ATen/core/CachingHostAllocator.h>
+// of which have sent; but for the tensor that is sent, and with libtorch's cache
+// of the device empty.
 #include <ATen/ops/ones.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <cuda_runtime_api.h>
