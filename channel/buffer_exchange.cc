@@ -477,15 +477,23 @@ absl::Status BufferExchange::PlaceNext() {
   return absl::OkStatus();
 }
 
+std::shared_ptr<CopyReader> BufferExchange::ReaderOf(const void* data,
+                                                     uint64_t length) const {
+  const auto& reader_of = session_->options().reader_of;
+  return reader_of ? reader_of(data, length) : nullptr;
+}
+
 void BufferExchange::StartPlacing(std::shared_ptr<PeerArena> arena,
                                   const OfferedBuffers::Copy& copy) {
   const LocalChannelOptions& options = session_->options();
   ++sends_.in_use;
   TellOfCopy(/*begun=*/true);
   auto place = [arena = std::move(arena), copy,
+                reader = ReaderOf(copy.from, copy.length),
                 past =
                     options.is_read_at_once ? kPastCachesIfRead : kPastCaches] {
-    StreamingCopy(arena->data() + copy.offset, copy.from, copy.length, past);
+    StreamingCopy(arena->data() + copy.offset, copy.from, copy.length, past,
+                  reader.get());
     return absl::OkStatus();
   };
   const auto then = [](BufferExchange& self, const auto& placed) {

@@ -15,6 +15,7 @@
 #include "base/peer_process.h"
 #include "base/unique_fd.h"
 #include "channel/carried.h"
+#include "channel/copy_reader.h"
 #include "pool/buffer_pool.h"
 #include "pool/lease_space.h"
 
@@ -72,6 +73,10 @@ struct LocalChannelOptions {
   // Where buffers to receive lie that what the peer lends may be put in the
   // place of. Null: there are none.
   std::shared_ptr<const LeaseSpace> leases;
+  // On the loop: who reads along while this much is copied to the peer's pool,
+  // on the thread that copies it; null: nobody.
+  std::function<std::shared_ptr<CopyReader>(const void* data, uint64_t length)>
+      reader_of;
   // Of the peer's arenas at a time; beyond it he is told that this side cannot.
   uint64_t peer_arena_bytes = uint64_t{1} << 40;
   // On the loop, before the callback of the buffer that it is about; not for

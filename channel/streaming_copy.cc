@@ -10,6 +10,13 @@
 namespace tensorferry {
 namespace {
 
+// What is read is copied out of the nearest cache but one.
+constexpr uint64_t kReadAtOnce = uint64_t{32} << 10;
+
+void Copy(char* to, const char* from, uint64_t nbytes) {
+  std::memcpy(to, from, nbytes);
+}
+
 #if defined(__x86_64__)
 
 constexpr uint64_t kVector = 32, kBlock = 4 * kVector;
@@ -56,11 +63,16 @@ void Stream(char*, const char*, uint64_t) {}
 
 }  // namespace
 
-void StreamingCopy(void* to, const void* from, uint64_t nbytes, uint64_t past) {
-  if (nbytes < past || !CanStream()) {
-    std::memcpy(to, from, nbytes);
-  } else {
-    Stream(static_cast<char*>(to), static_cast<const char*>(from), nbytes);
+void StreamingCopy(void* to, const void* from, uint64_t nbytes, uint64_t past,
+                   CopyReader* reader) {
+  const auto copy = nbytes < past || !CanStream() ? &Copy : &Stream;
+  auto* const target = static_cast<char*>(to);
+  const auto* const source = static_cast<const char*>(from);
+  if (reader == nullptr) return copy(target, source, nbytes);
+  for (uint64_t at = 0; at < nbytes; at += kReadAtOnce) {
+    const uint64_t part = std::min(kReadAtOnce, nbytes - at);
+    reader->Read(reinterpret_cast<const std::byte*>(source + at), part);
+    copy(target + at, source + at, part);
   }
 }
 

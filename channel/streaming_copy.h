@@ -3,12 +3,16 @@
 
 #include <cstdint>
 
+#include "channel/copy_reader.h"
+
 namespace tensorferry {
 
 // memcpy for memory that this process does not look at afterwards. From `past`
 // bytes on it goes past the caches where the processor can: the target's lines
 // are not read first, and what others have in the caches stays.
-void StreamingCopy(void* to, const void* from, uint64_t nbytes, uint64_t past);
+// `reader`, unless it is null, reads all of it along.
+void StreamingCopy(void* to, const void* from, uint64_t nbytes, uint64_t past,
+                   CopyReader* reader = nullptr);
 
 // `past` where nobody looks at the target soon, and where somebody reads all of
 // it at once: out of the cache, if it fits there.

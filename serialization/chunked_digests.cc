@@ -63,13 +63,14 @@ ChunkedDigests::ChunkedDigests(std::vector<uint64_t> nbytes,
 
 void ChunkedDigests::Add(size_t run, const std::byte* data, uint64_t from,
                          uint64_t to) {
-  uint64_t* digest = &chunks_[first_[run] + from / kDigestChunk];
+  uint64_t* digest = ChunksFrom(run, from);
   if (to - from <= kAtOnceBytes) {
-    *digest = Xxh3NotZero(data + from, to - from);
+    if (*digest == 0) *digest = Xxh3NotZero(data + from, to - from);
     return;
   }
-  for (uint64_t at = from; at < to; at += kDigestChunk) {
-    jobs_.push_back({data + at, std::min(kDigestChunk, to - at), digest++});
+  for (uint64_t at = from; at < to; at += kDigestChunk, ++digest) {
+    if (*digest != 0) continue;
+    jobs_.push_back({data + at, std::min(kDigestChunk, to - at), digest});
   }
 }
 
@@ -96,6 +97,17 @@ void ChunkedDigests::Help(const std::shared_ptr<Jobs>& jobs,
   if (jobs->next < jobs->all.size()) {
     helpers->Ask([jobs, helpers] { Help(jobs, helpers); });
   }
+}
+
+uint64_t ChunkedDigests::BytesLeft() const {
+  uint64_t left = 0;
+  for (size_t run = 0; run < nbytes_.size(); ++run) {
+    for (uint64_t at = 0; at < nbytes_[run]; at += kDigestChunk) {
+      if (chunks_[first_[run] + at / kDigestChunk] != 0) continue;
+      left += std::min(kDigestChunk, nbytes_[run] - at);
+    }
+  }
+  return left;
 }
 
 std::vector<uint64_t> ChunkedDigests::Take() {

@@ -26,11 +26,19 @@ class ChunkedDigests {
   explicit ChunkedDigests(std::vector<uint64_t> nbytes,
                           DigestHelpers* helpers = nullptr);
 
-  // Digests bytes [from, to) of a run that begins at `data`: now or in Compute.
-  // `from` is a multiple of kDigestChunk, `to` as well or the run's end.
+  // Digests bytes [from, to) of a run that begins at `data`: now or in Compute,
+  // but for chunks that have a digest. `from` is a multiple of kDigestChunk,
+  // `to` as well or the run's end.
   void Add(size_t run, const std::byte* data, uint64_t from, uint64_t to);
+  // Where the digests of the chunks from `from` on are, one after the other; 0:
+  // not known yet. For whoever has read them already.
+  uint64_t* ChunksFrom(size_t run, uint64_t from) {
+    return &chunks_[first_[run] + from / kDigestChunk];
+  }
   // The bytes that were added are read no more when it returns.
   void Compute();
+  // Of all that has no digest yet.
+  uint64_t BytesLeft() const;
   // After Compute. 0 for a run of which nothing was added; of the others, all.
   std::vector<uint64_t> Take();
 

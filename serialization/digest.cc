@@ -68,6 +68,13 @@ std::vector<uint64_t> DigestOf(const Manifest& manifest,
                                DigestScope scope, Undigested undigested,
                                DigestHelpers* helpers) {
   ChunkedDigests digests(LengthsToDigest(manifest), helpers);
+  return DigestRest(manifest, regions, scope, undigested, digests);
+}
+
+std::vector<uint64_t> DigestRest(const Manifest& manifest,
+                                 const std::vector<Region>& regions,
+                                 DigestScope scope, Undigested undigested,
+                                 ChunkedDigests& begun) {
   for (int s = 0; s < manifest.storage_count(); ++s) {
     const int buffer = manifest.storage_buffer(s);
     const Region& region = regions[buffer];
@@ -78,15 +85,15 @@ std::vector<uint64_t> DigestOf(const Manifest& manifest,
         (scope == DigestScope::kDevicesToo ||
          IsOnHosts(manifest, static_cast<size_t>(s)));
     if (!wanted) continue;
-    digests.Add(s, region.data + manifest.storage_at(s), 0,
-                manifest.storage_nbytes(s));
+    begun.Add(s, region.data + manifest.storage_at(s), 0,
+              manifest.storage_nbytes(s));
   }
   if (manifest.payload_nbytes() > 0) {
-    digests.Add(manifest.storage_count(), regions.back().data, 0,
-                manifest.payload_nbytes());
+    begun.Add(manifest.storage_count(), regions.back().data, 0,
+              manifest.payload_nbytes());
   }
-  digests.Compute();
-  return digests.Take();
+  begun.Compute();
+  return begun.Take();
 }
 
 DigestScope ScopeOf(const Manifest& manifest,

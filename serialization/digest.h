@@ -12,6 +12,7 @@
 
 namespace tensorferry {
 
+class ChunkedDigests;
 class DigestHelpers;
 
 // Which storages have a digest: those that both sides have in host memory, or
@@ -35,6 +36,12 @@ std::vector<uint64_t> DigestOf(const Manifest& manifest,
                                const std::vector<Region>& regions,
                                DigestScope scope, Undigested undigested = {},
                                DigestHelpers* helpers = nullptr);
+
+// The same, but for the chunks that `begun` (of LengthsToDigest) knows already.
+std::vector<uint64_t> DigestRest(const Manifest& manifest,
+                                 const std::vector<Region>& regions,
+                                 DigestScope scope, Undigested undigested,
+                                 ChunkedDigests& begun);
 
 // The scope in which `digests` were computed.
 DigestScope ScopeOf(const Manifest& manifest,

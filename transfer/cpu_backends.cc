@@ -22,6 +22,7 @@ std::shared_ptr<tensorpipe::channel::Context> MakeLocal(
   options.is_read_at_once = environment.digests;
   options.lent = environment.lent;
   options.leases = environment.leases;
+  options.reader_of = environment.reader_of;
   options.on_carried = environment.on_carried;
   options.on_copy = environment.on_copy;
   options.on_wedged = environment.on_wedged;

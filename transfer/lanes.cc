@@ -83,6 +83,12 @@ absl::Status Lanes::AddContext(
                             : (*lanes)->owner_->PlaceOfLent(data, nbytes);
   };
   environment.leases = options_.leases;
+  environment.reader_of = [self = std::weak_ptr<Lanes*>(self_)](
+                              const void* data, uint64_t nbytes) {
+    auto lanes = self.lock();
+    return lanes == nullptr ? nullptr
+                            : (*lanes)->owner_->ReaderOf(data, nbytes);
+  };
   environment.on_carried = [self =
                                 std::weak_ptr<Lanes*>(self_)](Carried carried) {
     auto lanes = self.lock();

@@ -59,6 +59,9 @@ class Lanes {
     // nullopt: it is not lent. Also within calls.
     virtual std::optional<BufferPool::Place> PlaceOfLent(const void* data,
                                                          uint64_t nbytes) = 0;
+    // Who reads along while this is copied; null: nobody. Also within calls.
+    virtual std::shared_ptr<CopyReader> ReaderOf(const void* data,
+                                                 uint64_t nbytes) = 0;
     virtual void OnLaneUp(int lane, uint32_t generation) = 0;
     virtual void OnLaneEnded(int lane) = 0;
     // Not to be repaired; the owner has to Close.

@@ -356,6 +356,11 @@ std::optional<BufferPool::Place> LinkCore::PlaceOfLent(const void* data,
   return outgoing_.PlaceOfLent(data, nbytes);
 }
 
+std::shared_ptr<CopyReader> LinkCore::ReaderOf(const void* data,
+                                               uint64_t nbytes) {
+  return outgoing_.ReaderOf(data, nbytes);
+}
+
 void LinkCore::OnLaneUp(int lane, uint32_t generation) {
   outgoing_.OnLaneUp(lane, generation);
 }

@@ -92,6 +92,8 @@ class LinkCore : public LinkHost,
     AfterEvent();
   }
   void OnBody(int lane, uint32_t generation, BodyTag tag) override;
+  std::shared_ptr<CopyReader> ReaderOf(const void* data,
+                                       uint64_t nbytes) override;
   std::optional<BufferPool::Place> PlaceOfLent(const void* data,
                                                uint64_t nbytes) override;
   void OnLaneUp(int lane, uint32_t generation) override;

@@ -8,6 +8,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "channel/local_channel.h"
+#include "serialization/chunked_digests.h"
 #include "serialization/digest.h"
 #include "serialization/serialize.h"
 #include "serialization/stream_fence.h"
@@ -55,6 +57,13 @@ void Cut(const LinkHost& host, Sending& sending) {
   sending.cut = BodiesOf(manifest, host.rules.piece_bytes, sending.lendable);
   // What may stay where it is waits for what the receiver says of it.
   sending.may_be_eager = AllOnHost(manifest) && sending.lendable.empty();
+}
+
+// Whether a channel may copy so much of a buffer to a pool of the peer's.
+bool MayBeCopied(const Manifest& manifest, int buffer, uint64_t nbytes) {
+  return nbytes >= LocalChannelOptions::kPoolFromBytes &&
+         manifest.buffer_source(buffer).is_cpu() &&
+         manifest.buffer_target(buffer).is_cpu();
 }
 
 std::string Gather(const WriteBuffers& buffers) {
@@ -172,7 +181,11 @@ void OutgoingMessages::Submit(OperationId id,
     Cut(*host_, *sending);
   }
   sending->header.lent = sending->lendable;
+  if (host_->rules.digests && copy_digests_.are_likely()) {
+    DigestCopies(*sending);
+  }
   SendMachine::Request request;
+  request.digest_last = sending->copied != nullptr;
   request.is_inline = sending->header.is_inline;
   request.may_be_eager = sending->may_be_eager;
   request.nbytes = sending->buffers.nbytes();
@@ -183,6 +196,23 @@ void OutgoingMessages::Submit(OperationId id,
   sending->header.operation = id;
   sendings_[id] = std::move(sending);
   Run([&](auto& out) { machine_.Submit(id, std::move(request), out); });
+}
+
+void OutgoingMessages::DigestCopies(Sending& sending) const {
+  if (sending.header.is_inline) return;
+  const Manifest& manifest = sending.buffers.manifest();
+  std::vector<int> storage_of(manifest.buffer_count(), -1);
+  bool any = false;
+  for (int s = 0; s < manifest.storage_count(); ++s) {
+    const int buffer = manifest.storage_buffer(s);
+    if (manifest.buffer_storages(buffer) > 1) continue;
+    storage_of[buffer] = s;
+    any |= MayBeCopied(manifest, buffer, manifest.buffer_nbytes(buffer));
+  }
+  if (!any) return;
+  sending.storage_of = std::move(storage_of);
+  sending.copied = std::make_shared<ChunkedDigests>(LengthsToDigest(manifest),
+                                                    host_->digest_helpers);
 }
 
 void OutgoingMessages::Cancel(OperationId id) {
@@ -321,15 +351,22 @@ void OutgoingMessages::CopyToDigest(OperationId id) {
 void OutgoingMessages::Digest(OperationId id, HostCopies bytes) {
   Sending* sending = sendings_.at(id).get();
   const Manifest& manifest = sending->buffers.manifest();
-  const bool heavy = manifest.BytesOnWire() - BytesOf(manifest, sending->lent) >
-                         LinkHost::kFewBytes &&
+  const uint64_t left =
+      sending->copied != nullptr
+          ? sending->copied->BytesLeft()
+          : manifest.BytesOnWire() - BytesOf(manifest, sending->lent);
+  const bool heavy = left > LinkHost::kFewBytes &&
                      HasBytesToDigest(manifest, sending->digest_scope);
   host_->Work(
       heavy ? LinkHost::Weight::kHeavy : LinkHost::Weight::kLight,
       [this, id, sending, bytes = std::move(bytes)] {
-        sending->digests = DigestOf(sending->buffers.manifest(), bytes.regions,
-                                    sending->digest_scope, sending->lent,
-                                    host_->digest_helpers);
+        const Manifest& manifest = sending->buffers.manifest();
+        sending->digests =
+            sending->copied != nullptr
+                ? DigestRest(manifest, bytes.regions, sending->digest_scope,
+                             sending->lent, *sending->copied)
+                : DigestOf(manifest, bytes.regions, sending->digest_scope,
+                           sending->lent, host_->digest_helpers);
         return LinkHost::Afterwards{
             [this, id] { Run([&](auto& out) { machine_.OnDigest(id, out); }); },
             nullptr};
@@ -411,6 +448,27 @@ void OutgoingMessages::FailBody(const SendAction& action,
   LoseBody(action);
 }
 
+// Where the pieces of a body lie that its channel may come to copy.
+std::vector<const void*> OutgoingMessages::ExpectCopies(const Sending& sending,
+                                                        uint32_t body) {
+  std::vector<const void*> expected;
+  if (!host_->rules.digests) return expected;
+  for (const Piece& piece : sending.cut.PiecesOf(body)) {
+    if (!MayBeCopied(sending.buffers.manifest(), piece.buffer, piece.nbytes)) {
+      continue;
+    }
+    const int storage =
+        sending.copied == nullptr ? -1 : sending.storage_of[piece.buffer];
+    const bool digest = storage >= 0 && piece.offset % kDigestChunk == 0;
+    const std::byte* const data =
+        sending.buffers.regions()[piece.buffer].data + piece.offset;
+    copy_digests_.Expect(data, piece.nbytes, digest ? sending.copied : nullptr,
+                         std::max(storage, 0), piece.offset);
+    expected.push_back(data);
+  }
+  return expected;
+}
+
 void OutgoingMessages::HandOver(const SendAction& action, HostCopies copies) {
   const Sending& sending = *sendings_.at(action.operation);
   tensorpipe::Message message;
@@ -438,8 +496,10 @@ void OutgoingMessages::HandOver(const SendAction& action, HostCopies copies) {
   host_->lanes->WriteBody(
       action.lane, std::move(message), sources,
       [this, id = action.operation, lane = action.lane, body = action.body,
-       nbytes, memory = std::move(copies.memory)](
+       nbytes, memory = std::move(copies.memory),
+       expected = ExpectCopies(sending, action.body)](
           bool ok, const std::vector<PathUse>& uses) {
+        for (const void* data : expected) copy_digests_.Forget(data);
         auto found = sendings_.find(id);
         if (found != sendings_.end()) found->second->paths.Add(uses);
         if (ok) bytes_sent_ += nbytes;

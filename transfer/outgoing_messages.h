@@ -15,6 +15,7 @@
 #include "serialization/buffers.h"
 #include "serialization/digest.h"
 #include "serialization/message.h"
+#include "transfer/copy_digests.h"
 #include "transfer/frame_codec.h"
 #include "transfer/lendable_memory.h"
 #include "transfer/link.h"
@@ -35,6 +36,9 @@ struct Sending {
   HeaderFrame header;        // until it is sent
   std::string inline_bytes;  // likewise
   std::vector<uint64_t> digests;
+  // Those that are computed while bodies are copied; null: none are.
+  std::shared_ptr<ChunkedDigests> copied;
+  std::vector<int> storage_of;  // by buffer, if `copied`; -1: several, or none
   bool may_be_eager = false;
   bool done_is_quick = false;
   DigestScope digest_scope = DigestScope::kHost;
@@ -73,6 +77,9 @@ class OutgoingMessages {
   void End(const absl::Status& why);
 
   // Of what is lent now.
+  std::shared_ptr<CopyReader> ReaderOf(const void* data, uint64_t nbytes) {
+    return copy_digests_.ReaderOf(data, nbytes);
+  }
   std::optional<BufferPool::Place> PlaceOfLent(const void* data,
                                                uint64_t nbytes) const;
 
@@ -101,6 +108,8 @@ class OutgoingMessages {
   Crossing CrossingOf(const Sending& sending, const Piece& piece) const;
   void WriteBody(const SendAction& action);
   void CopyBody(const SendAction& action, std::vector<Region> parts);
+  void DigestCopies(Sending& sending) const;
+  std::vector<const void*> ExpectCopies(const Sending& sending, uint32_t body);
   void HandOver(const SendAction& action, HostCopies copies);
   void SendTrailer(OperationId id);
   void Finish(OperationId id, absl::Status status);
@@ -111,6 +120,7 @@ class OutgoingMessages {
   LinkHost* const host_;
   SendMachine machine_;
   std::map<OperationId, std::unique_ptr<Sending>> sendings_;
+  CopyDigests copy_digests_;
   // What the peer leases, until it says that it was returned.
   std::map<OperationId, Loans> loans_;
   // Where what is being handed over begins.

@@ -312,10 +312,7 @@ bool SendMachine::WriteNextBody(OperationId id, Entry& entry, Actions& out) {
     entry.eager_bytes += nbytes;
     eager_bytes_ += nbytes;
   }
-  if (settings_.digests && !entry.digest_started) {
-    entry.digest_started = entry.digest_running = true;
-    out.push_back(Make(Kind::kDigest, id));
-  }
+  if (!entry.request.digest_last) MaybeDigest(id, entry, out);
   int lane = FreeLane();
   ++lanes_[lane].writes;
   ++entry.writes;
@@ -334,11 +331,19 @@ bool SendMachine::WriteNextBody(OperationId id, Entry& entry, Actions& out) {
   return true;
 }
 
+void SendMachine::MaybeDigest(OperationId id, Entry& entry, Actions& out) {
+  if (!settings_.digests || entry.digest_started) return;
+  entry.digest_started = entry.digest_running = true;
+  out.push_back(Make(Kind::kDigest, id));
+}
+
 void SendMachine::MaybeSendTrailer(OperationId id, Entry& entry, Actions& out) {
   if (!entry.begun || entry.ending || entry.closed || entry.trailer_sent ||
-      entry.request.is_inline || entry.unwritten != 0 || entry.digest_running) {
+      entry.request.is_inline || entry.unwritten != 0) {
     return;
   }
+  MaybeDigest(id, entry, out);
+  if (entry.digest_running) return;
   entry.trailer_sent = entry.trailer_ever = true;
   out.push_back(Make(Kind::kTrailer, id));
 }

@@ -67,6 +67,9 @@ class SendMachine {
     bool may_be_eager = false;  // all bodies go to host memory
     uint64_t nbytes = 0;
     std::vector<uint64_t> body_nbytes;  // empty if inline
+    // Digests are computed when all bodies were written, not meanwhile: most of
+    // the bytes are digested as they are copied.
+    bool digest_last = false;
     absl::Time deadline = absl::InfiniteFuture();
   };
 
@@ -152,6 +155,7 @@ class SendMachine {
   bool WriteNextBody(OperationId id, Entry& entry, Actions& out);
   bool MayWrite(const Entry& entry, const BodyEntry& body,
                 uint64_t nbytes) const;
+  void MaybeDigest(OperationId id, Entry& entry, Actions& out);
   void MaybeSendTrailer(OperationId id, Entry& entry, Actions& out);
   static void Decide(Entry& entry, absl::Status status);
   void Fence(OperationId id, const Entry& entry, Actions& out);

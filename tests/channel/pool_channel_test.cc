@@ -136,6 +136,30 @@ TEST(PoolChannelTest, SenderCopiesStraightIntoTheReceiversPool) {
   ExpectCarried(pair.far_side.carried(), 4, "pool", "");
 }
 
+TEST(PoolChannelTest, WhatIsCopiedIsReadAlong) {
+  struct Reader : CopyReader {
+    void Read(const std::byte* data, uint64_t nbytes) override {
+      read.append(reinterpret_cast<const char*>(data), nbytes);
+    }
+    std::string read;
+  };
+  const auto pool = NewPool();
+  LocalChannelOptions options = Options();
+  std::vector<std::shared_ptr<Reader>> readers;
+  options.reader_of = [&](const void*, uint64_t) {
+    return readers.emplace_back(std::make_shared<Reader>());
+  };
+  options.piece_bytes = 2 * kMiB;
+  Pair pair(options, Options(pool));
+  Transfer(pair, *pool, 2 * kMiB, __LINE__);  // on the copier
+  Transfer(pair, *pool, 5000, __LINE__);      // on the loop
+  Transfer(pair, *pool, 3 * kMiB, __LINE__);  // in two pieces
+  ASSERT_EQ(readers.size(), 4u);
+  EXPECT_TRUE(readers[0]->read == Pattern(2 * kMiB, 1));
+  EXPECT_TRUE(readers[1]->read == Pattern(5000, 1));
+  EXPECT_TRUE(readers[2]->read + readers[3]->read == Pattern(3 * kMiB, 1));
+}
+
 TEST(PoolChannelTest, MemoryOutsideOfThePoolIsNotWrittenByThePeer) {
   Pair pair(Options(), Options(NewPool()));
   const std::string bytes = Pattern(kMiB, 1);

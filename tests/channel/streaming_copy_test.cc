@@ -28,5 +28,25 @@ TEST(StreamingCopyTest, WritesTheBytesAndNothingBesideThem) {
   }
 }
 
+struct Reader : CopyReader {
+  void Read(const std::byte* data, uint64_t nbytes) override {
+    read.append(reinterpret_cast<const char*>(data), nbytes);
+  }
+  std::string read;
+};
+
+TEST(StreamingCopyTest, WhoReadsAlongSeesAllOfItInOrder) {
+  std::string from(kPastCaches + 100'001, '\0');
+  for (size_t i = 0; i < from.size(); ++i) from[i] = static_cast<char>(i % 251);
+  for (const uint64_t nbytes :
+       {uint64_t{0}, uint64_t{1}, uint64_t{100'000}, from.size()}) {
+    std::string to(nbytes, 'x');
+    Reader reader;
+    StreamingCopy(to.data(), from.data(), nbytes, kPastCaches, &reader);
+    EXPECT_TRUE(to == from.substr(0, nbytes)) << nbytes;
+    EXPECT_TRUE(reader.read == to) << nbytes;
+  }
+}
+
 }  // namespace
 }  // namespace tensorferry

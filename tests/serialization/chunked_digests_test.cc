@@ -118,6 +118,26 @@ TEST(ChunkedDigestsTest, NoMoreHelpIsAskedForThanMayWait) {
   EXPECT_EQ(threads.waiting(), 2);
 }
 
+TEST(ChunkedDigestsTest, ChunksThatAreKnownAreNotReadAgain) {
+  const std::vector<std::byte> bytes = Bytes(3 * kDigestChunk + 5);
+  ChunkedDigests digests({7, bytes.size()});
+  EXPECT_EQ(digests.BytesLeft(), 7 + bytes.size());
+  uint64_t* const known = digests.ChunksFrom(1, kDigestChunk);
+  for (size_t i = 0; i < 3; ++i) {
+    const uint64_t at = (i + 1) * kDigestChunk;
+    known[i] = PortableXxh3(bytes.data() + at,
+                            std::min(kDigestChunk, bytes.size() - at));
+  }
+  EXPECT_EQ(digests.BytesLeft(), 7 + kDigestChunk);
+  // What would be found there is not what was known.
+  std::vector<std::byte> changed = bytes;
+  changed.back() ^= std::byte{1};
+  changed[kDigestChunk] ^= std::byte{1};
+  digests.Add(1, changed.data(), 0, changed.size());
+  digests.Compute();
+  EXPECT_EQ(digests.Take(), (std::vector<uint64_t>{0, Want(bytes)}));
+}
+
 TEST(ChunkedDigestsTest, NobodyIsAskedToHelpWithAChunk) {
   HeldExecutor threads;
   DigestHelpers helpers(&threads, 2);

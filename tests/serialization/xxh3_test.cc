@@ -50,5 +50,17 @@ TEST(Xxh3Test, IsStable) {
   EXPECT_EQ(Xxh3NotZero(nullptr, 0), 0x2d06800538d394c2u);
 }
 
+TEST(Xxh3Test, IsTheSameOfBytesThatComePartByPart) {
+  const std::vector<std::byte> bytes = Bytes(300'000);
+  Xxh3Parts parts;
+  for (const size_t part :
+       {size_t{1}, size_t{63}, size_t{4096}, size_t{65537}}) {
+    for (size_t at = 0; at < bytes.size(); at += part) {
+      parts.Add(bytes.data() + at, std::min(part, bytes.size() - at));
+    }
+    EXPECT_EQ(parts.Take(), PortableXxh3(bytes.data(), bytes.size())) << part;
+  }
+}
+
 }  // namespace
 }  // namespace tensorferry

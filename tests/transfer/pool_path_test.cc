@@ -82,6 +82,43 @@ TEST_F(PoolPathTest, LargeTensorsGoStraightIntoThePool) {
   EXPECT_THAT(received.Wait(), IsOk());
 }
 
+// From the second message on; the receiver, which digests what it has, would
+// refuse any other.
+TEST_F(PoolPathTest, DigestsThatAreComputedWhileItIsCopiedAreTheReceivers) {
+  Connect(Rules());
+  for (const int64_t nbytes :
+       {kMiB / 4, kMiB - 1, kMiB, kMiB + 1, 8 * kMiB, 20 * kMiB + 7}) {
+    std::vector<std::string> digests;
+    for (int i = 0; i < 2; ++i) {
+      TensorMessage message = Message(nbytes, 1);
+      message.tensors.push_back(Pattern(3 * kMiB, 2));
+      message.tensors.push_back(Pattern(10, 3));  // is read
+      message.names = {"a", "b", "c"};
+      absl::StatusOr<Received> received = Transfer(std::move(message));
+      ASSERT_THAT(received, IsOk()) << nbytes;
+      digests.push_back(received->receipt.digest);
+    }
+    EXPECT_EQ(digests[0], digests[1]) << nbytes;
+  }
+}
+
+// None of which is told from another by where its bytes lie.
+TEST_F(PoolPathTest, OneTensorMayGoInSeveralMessagesAtATime) {
+  Connect(Rules());
+  ExpectOver("unix/local/pool", 3 * kMiB, 1);
+  const TensorMessage message = Message(20 * kMiB, 2);
+  std::vector<Outcome<Received>> received(4);
+  std::vector<Outcome<Receipt>> sent(4);
+  for (int i = 0; i < 4; ++i) {
+    callee().Receive({}, received[i].done());
+    caller().Send(message, {}, {}, sent[i].done());
+  }
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_THAT(sent[i].Wait(), IsOk());
+    EXPECT_THAT(received[i].Wait(), IsOk());
+  }
+}
+
 TEST_F(PoolPathTest, ThoseThatFillNoWholePagesGoThereToo) {
   Connect(Rules());
   ExpectOver("unix/local/pool", 3 * kMiB + 5, 1);

@@ -325,6 +325,7 @@ class ProtocolSimulation::World {
     Message& message = messages_[id];
     message.request.is_inline = Draw(4) == 0;
     message.request.may_be_eager = Draw(4) != 0;
+    message.request.digest_last = Draw(3) == 0;
     message.manifest_nbytes = Draw(30);
     if (message.request.is_inline) {
       message.request.nbytes = Draw(80);

@@ -136,6 +136,40 @@ TEST_F(SendMachineTest, TrailerWaitsForTheDigest) {
               ElementsAre("trailer 1"));
 }
 
+TEST_F(SendMachineTest, DigestsOfWhatIsCopiedComeLast) {
+  SendMachine::Settings settings = OneLane();
+  settings.digests = true;
+  Make(settings);
+  SendMachine::Request request;
+  request.body_nbytes = {10, 20};
+  request.digest_last = true;
+  Did([&](auto& out) { machine_->Submit(1, std::move(request), out); });
+  EXPECT_THAT(Grant(1), ElementsAre("write 1.0 attempt 0 lane 1.1"));
+  EXPECT_THAT(Written(1, 1, 0), ElementsAre("write 1.1 attempt 0 lane 1.1"));
+  EXPECT_THAT(Written(1, 1, 1), ElementsAre("digest 1"));
+  EXPECT_THAT(Did([&](auto& out) { machine_->OnDigest(1, out); }),
+              ElementsAre("trailer 1"));
+  // The bytes are the same when they are sent again.
+  Did([&](auto& out) { machine_->OnLaneEnded(1, out); });
+  EXPECT_THAT(Did([&](auto& out) { machine_->OnLaneUp(1, 2, out); }),
+              ElementsAre("write 1.0 attempt 1 lane 1.2"));
+  EXPECT_THAT(Written(1, 1, 0), ElementsAre("write 1.1 attempt 1 lane 1.2"));
+  EXPECT_THAT(Written(1, 1, 1), ElementsAre("trailer 1"));
+}
+
+TEST_F(SendMachineTest, WhatIsCancelledIsNotDigestedLast) {
+  SendMachine::Settings settings = OneLane();
+  settings.digests = true;
+  Make(settings);
+  SendMachine::Request request;
+  request.body_nbytes = {10};
+  request.digest_last = true;
+  Did([&](auto& out) { machine_->Submit(1, std::move(request), out); });
+  Grant(1);
+  Cancel(1);
+  EXPECT_THAT(Written(1, 1, 0, true), ElementsAre("finish 1 CANCELLED"));
+}
+
 TEST_F(SendMachineTest, EagerBodiesGoUpToTheWindow) {
   SendMachine::Settings settings = OneLane();
   settings.writes_per_lane = 9;

@@ -1,0 +1,20 @@
+#ifndef TENSORFERRY_CHANNEL_COPY_READER_H_
+#define TENSORFERRY_CHANNEL_COPY_READER_H_
+
+#include <cstddef>
+#include <cstdint>
+
+namespace tensorferry {
+
+// Looks at bytes that are being copied while they are in the caches. Used by
+// one thread at a time, be it one after the other.
+class CopyReader {
+ public:
+  virtual ~CopyReader() = default;
+  // The next bytes, in their order. Must not throw.
+  virtual void Read(const std::byte* data, uint64_t nbytes) = 0;
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_CHANNEL_COPY_READER_H_

@@ -1,0 +1,49 @@
+#ifndef TENSORFERRY_TRANSFER_COPY_DIGESTS_H_
+#define TENSORFERRY_TRANSFER_COPY_DIGESTS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <unordered_map>
+
+#include "channel/copy_reader.h"
+#include "serialization/chunked_digests.h"
+
+namespace tensorferry {
+
+// Digests of bytes that a channel copies, computed while it does so and has
+// them in its caches. Belongs to the loop; the readers are the copying
+// threads'.
+class CopyDigests {
+ public:
+  // The channel may come to copy the `nbytes` at `data`, which are those from
+  // `from` on, a multiple of kDigestChunk, of a run of `digests`. Null: they
+  // are not to be digested so; it has to be known all the same, as another
+  // message may have the same bytes.
+  void Expect(const void* data, uint64_t nbytes,
+              std::shared_ptr<ChunkedDigests> digests, size_t run,
+              uint64_t from);
+  // For the channel that begins to copy. Null: nobody wants that, or it is not
+  // known for which message it is.
+  std::shared_ptr<CopyReader> ReaderOf(const void* data, uint64_t nbytes);
+  // It does not copy them any more.
+  void Forget(const void* data);
+
+  // Whether the channel copies, as far as can be told from what it did last.
+  bool are_likely() const { return are_likely_; }
+
+ private:
+  struct Expected {
+    int times = 0;
+    bool was_copied = false;
+    uint64_t nbytes = 0;
+    std::shared_ptr<ChunkedDigests> digests;  // null: nobody reads
+    uint64_t* first = nullptr;                // of the chunks
+  };
+  std::unordered_map<const void*, Expected> expected_;
+  bool are_likely_ = false;
+};
+
+}  // namespace tensorferry
+
+#endif  // TENSORFERRY_TRANSFER_COPY_DIGESTS_H_
