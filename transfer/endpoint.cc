@@ -1,7 +1,9 @@
 #include "transfer/endpoint.h"
 
+#include <algorithm>
 #include <map>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -22,9 +24,15 @@ namespace tensorferry {
 namespace {
 
 constexpr absl::Duration kExpectFor = absl::Seconds(10);
-constexpr int kCopyThreads = 2;
 // How often memory that was not used for a while is looked for.
 constexpr absl::Duration kTrimEvery = absl::Seconds(10);
+
+// A lane makes one copy at a time, and a session has four unless told
+// otherwise.
+int CopyThreads() {
+  return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 2,
+                    4);
+}
 
 // Null: nothing is kept.
 std::shared_ptr<PoolBudget> BudgetOf(const EndpointOptions& options) {
@@ -199,8 +207,9 @@ class TensorpipeEndpoint : public Endpoint {
   // In this order: the reaper ends first, while what its contexts need to be
   // joined is still there.
   std::unique_ptr<PollLoop> loop_;
-  ThreadPool copier_{kCopyThreads};
-  DigestHelpers digest_helpers_{&copier_, kCopyThreads};
+  const int copy_threads_ = CopyThreads();
+  ThreadPool copier_{copy_threads_};
+  DigestHelpers digest_helpers_{&copier_, copy_threads_};
   std::unique_ptr<Hub> hub_;
   Reaper reaper_;
 };
