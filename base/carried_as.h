@@ -25,13 +25,6 @@ inline DeviceId CarriedAs(const DeviceId& device,
   return device.type == "cuda" ? device : DeviceId();
 }
 
-// Whether memory of `device` is copied to cross as the host's, where the plan
-// sends it through there.
-inline bool IsCopiedToHost(const DeviceId& device,
-                           const CarriedDevices& carried) {
-  return !CarriedAs(device, carried).is_cpu();
-}
-
 }  // namespace tensorferry
 
 #endif  // TENSORFERRY_BASE_CARRIED_AS_H_

@@ -604,8 +604,10 @@ void BufferExchange::OnCopied(const absl::Status& status) {
   --receives_.in_use;
   TellOfCopy(/*begun=*/false);
   if (failed()) return;
-  if (absl::IsFailedPrecondition(status) || absl::IsNotFound(status)) {
-    if (!absl::IsNotFound(status)) session_->Refuse(status);
+  if (absl::IsNotFound(status)) {
+    wanted_.OnCopyRefused(status);
+  } else if (absl::IsFailedPrecondition(status)) {
+    session_->Refuse(status);
     wanted_.OnCopyRefused(status);
   } else if (!status.ok()) {
     return Fail(status);

@@ -93,8 +93,10 @@ WantedBuffers::Step WantedBuffers::StartOrGoOn(const absl::Status& pool,
     return {.want = Open{undecided_, entry.data, entry.carried.length}};
   }
   if (entry.place.pool) entry.carried.not_pool = pool;
-  const absl::Status& no_vm = vm.ok() ? entry.carried.not_vm : vm;
-  if (no_vm.ok()) {
+  if (!vm.ok()) {
+    entry.carried.not_vm = absl::FailedPreconditionError(vm.message());
+  }
+  if (entry.carried.not_vm.ok()) {
     entry.state = State::kCopying;
     copied_to_ = undecided_;
     copying_ = std::min(piece_bytes_, entry.carried.length - entry.arrived);
@@ -105,7 +107,6 @@ WantedBuffers::Step WantedBuffers::StartOrGoOn(const absl::Status& pool,
   entry.state = State::kStreaming;
   entry.arrived = 0;
   entry.carried.strategy = "stream";
-  entry.carried.not_vm = absl::FailedPreconditionError(no_vm.message());
   return {.answer = LocalFrame{
               .kind = Kind::kStream,
               .number = undecided_,
@@ -182,7 +183,8 @@ std::optional<LocalFrame> WantedBuffers::OnCopied() {
 
 void WantedBuffers::OnCopyRefused(const absl::Status& why) {
   copying_ = 0;
-  buffers_.At(copied_to_).carried.not_vm = why;
+  buffers_.At(copied_to_).carried.not_vm =
+      absl::FailedPreconditionError(why.message());
 }
 
 absl::StatusOr<void*> WantedBuffers::OnData(const LocalFrame& data) {

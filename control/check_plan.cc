@@ -124,6 +124,9 @@ absl::Status CheckChoice(const PathChoice& choice, const SessionPlan& plan,
     if (own.is_cpu() && other.is_cpu()) {
       return Differs("paths", pair, " goes through host memory, where it is");
     }
+    if (choice.ranked.empty()) {
+      return Differs("paths", pair, " goes through host memory over no path");
+    }
     own = other = DeviceId();
   }
   std::set<std::string> seen;

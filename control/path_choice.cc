@@ -177,6 +177,16 @@ class PathJudge {
   std::vector<std::pair<std::string, std::string>> directions_;
 };
 
+// Whether a list of what is allowed has a path of this pair's own, which was
+// not to be had: whoever lists one wants it, and no way round.
+bool NameOneOf(const std::vector<std::string>& names,
+               const PathChoice& choice) {
+  return std::any_of(choice.refused.begin(), choice.refused.end(),
+                     [&](const PathRefusal& refusal) {
+                       return !names.empty() && Allows(names, refusal.path);
+                     });
+}
+
 void CutRefusals(std::vector<PathRefusal>* refused) {
   for (PathRefusal& refusal : *refused) {
     refusal.reason = Cut(std::move(refusal.reason), kMaxReasonBytes);
@@ -256,7 +266,9 @@ PathChoice ChoosePaths(const std::pair<DeviceId, DeviceId>& pair,
       CarriedAs(pair.second, CarriedDevicesOf(callee)));
   PathJudge(crossing, use, offer, caller, callee, policy).Judge(&choice);
   const std::pair<DeviceId, DeviceId> hosts;
-  if (choice.ranked.empty() && crossing != hosts) {
+  const bool wants_others =
+      NameOneOf(offer.paths, choice) || NameOneOf(policy.paths, choice);
+  if (choice.ranked.empty() && crossing != hosts && !wants_others) {
     PathJudge(hosts, use, offer, caller, callee, policy).Judge(&choice);
     choice.through_host = !choice.ranked.empty();
   }

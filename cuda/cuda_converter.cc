@@ -92,16 +92,20 @@ void CUDART_CB OnUsed(cudaStream_t, cudaError_t, void* used) {
 
 void DropOnceUsed(void* context) {
   auto* const used = static_cast<UsedPinned*>(context);
-  const absl::Status told =
-      Guarded("giving back pinned memory", used->stream.device(),
-              [&]() -> absl::Status {
-                const cudaError_t error = cudaStreamAddCallback(
-                    CUDAStream(used->stream), &OnUsed, used, /*flags=*/0);
-                if (error == cudaSuccess) return absl::OkStatus();
-                return Failed("giving back pinned memory",
-                              used->stream.device(), error);
-              });
-  if (!told.ok()) delete used;  // a device that has failed uses nothing
+  const auto guarded = [used](auto step) {
+    return Guarded("giving back pinned memory", used->stream.device(), step);
+  };
+  const absl::Status told = guarded([&]() -> absl::Status {
+    const cudaError_t error = cudaStreamAddCallback(CUDAStream(used->stream),
+                                                    &OnUsed, used, /*flags=*/0);
+    if (error == cudaSuccess) return absl::OkStatus();
+    return Failed("giving back pinned memory", used->stream.device(), error);
+  });
+  if (told.ok()) return;
+  // A device that has failed uses nothing. What another one may use is lost.
+  const absl::Status usable =
+      guarded([used] { return CheckUsable(used->stream); });
+  if (!usable.ok()) delete used;
 }
 
 c10::DataPtr UsedOn(c10::Stream stream, c10::DataPtr memory) {
@@ -191,6 +195,7 @@ class CudaConverter : public DeviceConverter {
   absl::StatusOr<c10::DataPtr> CopyToHost(const std::byte* data,
                                           uint64_t nbytes,
                                           c10::Stream stream) const override {
+    if (nbytes == 0) return c10::DataPtr(nullptr, c10::Device(c10::kCPU));
     return Guarded(
         absl::StrCat(nbytes, " bytes of pinned memory for a copy"),
         stream.device(), [&]() -> absl::StatusOr<c10::DataPtr> {

@@ -403,8 +403,8 @@ void IncomingMessages::AllocateMemory(const ReceiveAction& action) {
         auto buffers = std::make_shared<absl::StatusOr<ReadBuffers>>(
             Allocate(message->manifest, options));
         if (buffers->ok()) {
-          const absl::Status copied = CheckCopied(*message, **buffers);
-          if (!copied.ok()) *buffers = copied;
+          const absl::Status made = MakeHostMemory(*message, **buffers);
+          if (!made.ok()) *buffers = made;
         }
         return LinkHost::Afterwards{
             [this, id, message, buffers] {
@@ -416,14 +416,24 @@ void IncomingMessages::AllocateMemory(const ReceiveAction& action) {
       });
 }
 
-// That all which goes through memory of the host can get out of it.
-absl::Status IncomingMessages::CheckCopied(const Message& message,
-                                           const ReadBuffers& buffers) const {
+// That what goes through memory of the host can get out of it, and that there
+// is some: the loop, which takes it body by body, then finds it made.
+absl::Status IncomingMessages::MakeHostMemory(
+    const Message& message, const ReadBuffers& buffers) const {
+  const auto lanes = static_cast<size_t>(host_->lanes->body_lanes());
   for (int i = 0; i < message.manifest.buffer_count(); ++i) {
     if (!IsCopied(message, i)) continue;
     const Region& region = buffers.regions()[i];
-    FERRY_RETURN_IF_ERROR(
-        region.converter->HostMemory(0, region.device()).status());
+    const uint64_t most = host_->rules.piece_bytes;
+    std::vector<c10::DataPtr> made;
+    for (uint64_t at = 0; at < region.nbytes && made.size() < lanes;
+         at += most) {
+      FERRY_ASSIGN_OR_RETURN(
+          c10::DataPtr memory,
+          region.converter->HostMemory(std::min(most, region.nbytes - at),
+                                       region.device()));
+      made.push_back(std::move(memory));
+    }
   }
   return absl::OkStatus();
 }
@@ -554,6 +564,7 @@ absl::StatusOr<tensorpipe::Allocation> IncomingMessages::PlaceInRegions(
 // What was read aside to the devices that it is for.
 absl::Status IncomingMessages::CopyFromHost(const Message& message,
                                             uint32_t body, Aside& aside) const {
+  if (aside.host_memory.empty()) return absl::OkStatus();
   auto memory = aside.host_memory.begin();
   for (const Piece& piece : message.cut.PiecesOf(body)) {
     if (!IsCopied(message, piece.buffer)) continue;

@@ -129,8 +129,8 @@ class IncomingMessages {
   absl::Status CheckBody(const tensorpipe::Descriptor& descriptor,
                          const Message& message, uint32_t body) const;
   absl::Status CheckAnyBody(const tensorpipe::Descriptor& descriptor) const;
-  absl::Status CheckCopied(const Message& message,
-                           const ReadBuffers& buffers) const;
+  absl::Status MakeHostMemory(const Message& message,
+                              const ReadBuffers& buffers) const;
   bool IsCopied(const Message& message, int buffer) const;
   absl::StatusOr<tensorpipe::Allocation> PlaceInRegions(const Message& message,
                                                         uint32_t body,

@@ -89,11 +89,6 @@ void Lane::Write(tensorpipe::Message message, Written done) {
   });
 }
 
-void Lane::Unhold() {
-  --holds_;
-  loop_->Post([self = shared_from_this()] { self->MaybeEnd(); });
-}
-
 void Lane::Read(tensorpipe::Allocation allocation, Written done) {
   if (ending_) return FailLater(std::move(done));
   reads_.push_back(std::move(done));
@@ -160,7 +155,7 @@ void Lane::Release() {
 
 void Lane::MaybeEnd() {
   if (!ending_ || ended_ || (broken_ && !released_) || descriptor_pending_ ||
-      failing_ != 0 || holds_ != 0 || !reads_.empty() || !writes_.empty()) {
+      failing_ != 0 || !reads_.empty() || !writes_.empty()) {
     return;
   }
   ended_ = true;

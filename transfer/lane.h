@@ -45,10 +45,6 @@ class Lane : public std::enable_shared_from_this<Lane> {
   void set_name(std::string name) { name_ = std::move(name); }
   // The buffers in `message` must stay valid until `done` runs.
   void Write(tensorpipe::Message message, Written done);
-  // It does not end before as many Unhold: whoever has said that there will be
-  // a Write may take time, and is told that it came too late before the end.
-  void Hold() { ++holds_; }
-  void Unhold();
   // Takes the message that was described last, and asks for the next.
   void Read(tensorpipe::Allocation allocation, Written done);
   // The first reason counts.
@@ -85,7 +81,6 @@ class Lane : public std::enable_shared_from_this<Lane> {
   std::deque<Written> reads_, writes_;
   std::atomic<int> posted_ = 0;  // callbacks that wait for the loop
   int failing_ = 0;              // calls that came too late and will be told so
-  int holds_ = 0;
   bool descriptor_pending_ = false;
   bool ending_ = false, ended_ = false, broken_ = false, released_ = false;
   absl::Status why_;

@@ -627,14 +627,6 @@ const tensorpipe::Descriptor& Lanes::described(int lane) const {
   return *slots_[lane].described;
 }
 
-bool Lanes::Hold(int lane) {
-  if (slots_[lane].lane == nullptr) return false;
-  slots_[lane].lane->Hold();
-  return true;
-}
-
-void Lanes::Unhold(int lane) { slots_[lane].lane->Unhold(); }
-
 void Lanes::ReadBody(int lane, tensorpipe::Allocation allocation,
                      BodyDone done) {
   Slot& slot = slots_[lane];

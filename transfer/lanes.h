@@ -93,11 +93,6 @@ class Lanes {
   void Dial(std::vector<std::string> addresses);
 
   void SendFrame(const Frame& frame, std::string inline_bytes = "");
-  // Keeps a lane from ending until Unhold, after a WriteBody that takes time to
-  // prepare: should it be closed meanwhile, that is answered first. False: it
-  // has ended.
-  bool Hold(int lane);
-  void Unhold(int lane);
   // `sources`: the devices of the message's tensors.
   void WriteBody(int lane, tensorpipe::Message message,
                  const std::vector<DeviceId>& sources, BodyDone done);

@@ -66,6 +66,22 @@ bool MayBeCopied(const Manifest& manifest, int buffer, uint64_t nbytes) {
          manifest.buffer_target(buffer).is_cpu();
 }
 
+// That all which crosses as host memory can be copied there.
+absl::Status CheckCopied(const TransferRules& rules,
+                         const WriteBuffers& buffers) {
+  const Manifest& manifest = buffers.manifest();
+  for (int i = 0; i < manifest.buffer_count(); ++i) {
+    if (!CrossingOf(rules, manifest.buffer_source(i), manifest.buffer_target(i))
+             .copied) {
+      continue;
+    }
+    const Region& region = buffers.regions()[i];
+    FERRY_RETURN_IF_ERROR(
+        region.converter->CopyToHost(region.data, 0, region.stream).status());
+  }
+  return absl::OkStatus();
+}
+
 std::string Gather(const WriteBuffers& buffers) {
   std::string bytes;
   bytes.reserve(buffers.nbytes());
@@ -94,6 +110,7 @@ absl::Status OutgoingMessages::Prepare(const LinkHost& host,
   FERRY_ASSIGN_OR_RETURN(sending.buffers,
                          Serialize(std::move(message), options));
   const Manifest& manifest = sending.buffers.manifest();
+  FERRY_RETURN_IF_ERROR(CheckCopied(host.rules, sending.buffers));
   bool on_host = AllOnHost(manifest);
   sending.done_is_quick = wishes.done_is_quick;
   if (wishes.digest_devices) sending.digest_scope = DigestScope::kDevicesToo;
@@ -148,6 +165,8 @@ void OutgoingMessages::Do(SendAction& action) {
       return SendHeader(action.operation);
     case SendAction::Kind::kDigest:
       return ComputeDigest(action.operation);
+    case SendAction::Kind::kCopyBody:
+      return CopyBody(action);
     case SendAction::Kind::kWriteBody:
       return WriteBody(action);
     case SendAction::Kind::kTrailer:
@@ -193,9 +212,22 @@ void OutgoingMessages::Submit(OperationId id,
   for (const Body& body : sending->cut.bodies) {
     request.body_nbytes.push_back(body.nbytes);
   }
+  if (!sending->may_be_eager) request.to_copy = BodiesToCopy(*sending);
   sending->header.operation = id;
   sendings_[id] = std::move(sending);
   Run([&](auto& out) { machine_.Submit(id, std::move(request), out); });
+}
+
+std::vector<bool> OutgoingMessages::BodiesToCopy(const Sending& sending) const {
+  std::vector<bool> to_copy;
+  for (size_t body = 0; body < sending.cut.bodies.size(); ++body) {
+    const absl::Span<const Piece> pieces = sending.cut.PiecesOf(body);
+    to_copy.push_back(
+        std::any_of(pieces.begin(), pieces.end(), [&](const Piece& piece) {
+          return CrossingOfBuffer(sending, piece.buffer).copied;
+        }));
+  }
+  return to_copy;
 }
 
 void OutgoingMessages::DigestCopies(Sending& sending) const {
@@ -286,7 +318,7 @@ void OutgoingMessages::End(const absl::Status& why) {
 absl::Status OutgoingMessages::CheckPaths(const Manifest& manifest) const {
   for (int i = 0; i < manifest.buffer_count(); ++i) {
     if (manifest.buffer_nbytes(i) == 0) continue;
-    const Crossing crossing = tensorferry::CrossingOf(
+    const Crossing crossing = CrossingOf(
         host_->rules, manifest.buffer_source(i), manifest.buffer_target(i));
     for (int lane = 1; lane <= host_->lanes->body_lanes(); ++lane) {
       if (!host_->lanes->PathTo(lane, crossing.own, crossing.peer).empty()) {
@@ -351,20 +383,23 @@ void OutgoingMessages::CopyToDigest(OperationId id) {
 void OutgoingMessages::Digest(OperationId id, HostCopies bytes) {
   Sending* sending = sendings_.at(id).get();
   const Manifest& manifest = sending->buffers.manifest();
+  // A body that is sent once more is not digested while it is copied again.
+  std::shared_ptr<ChunkedDigests> copied = std::move(sending->copied);
   const uint64_t left =
-      sending->copied != nullptr
-          ? sending->copied->BytesLeft()
+      copied != nullptr
+          ? copied->BytesLeft()
           : manifest.BytesOnWire() - BytesOf(manifest, sending->lent);
   const bool heavy = left > LinkHost::kFewBytes &&
                      HasBytesToDigest(manifest, sending->digest_scope);
   host_->Work(
       heavy ? LinkHost::Weight::kHeavy : LinkHost::Weight::kLight,
-      [this, id, sending, bytes = std::move(bytes)] {
+      [this, id, sending, bytes = std::move(bytes),
+       copied = std::move(copied)] {
         const Manifest& manifest = sending->buffers.manifest();
         sending->digests =
-            sending->copied != nullptr
+            copied != nullptr
                 ? DigestRest(manifest, bytes.regions, sending->digest_scope,
-                             sending->lent, *sending->copied)
+                             sending->lent, *copied)
                 : DigestOf(manifest, bytes.regions, sending->digest_scope,
                            sending->lent, host_->digest_helpers);
         return LinkHost::Afterwards{
@@ -373,15 +408,66 @@ void OutgoingMessages::Digest(OperationId id, HostCopies bytes) {
       });
 }
 
-// Its device has failed since Send has looked. The link ends.
-void OutgoingMessages::GiveUpBody(const SendAction& action,
-                                  const absl::Status& why) {
-  host_->EndSoon(
-      LinkHost::About(absl::StrCat("operation ", action.operation), why));
-  LoseBody(action);
+// Its device has failed since Send has looked.
+void OutgoingMessages::EndForDevice(OperationId id, const absl::Status& why) {
+  host_->EndSoon(LinkHost::About(absl::StrCat("operation ", id), why));
 }
 
-// It was not written, and its lane is over.
+Crossing OutgoingMessages::CrossingOfBuffer(const Sending& sending,
+                                            int buffer) const {
+  const Manifest& manifest = sending.buffers.manifest();
+  return CrossingOf(host_->rules, manifest.buffer_source(buffer),
+                    manifest.buffer_target(buffer));
+}
+
+// What of it crosses as host memory and is not. The device may stand still
+// meanwhile.
+void OutgoingMessages::CopyBody(const SendAction& action) {
+  const Sending& sending = *sendings_.at(action.operation);
+  std::vector<Region> parts;
+  for (const Piece& piece : sending.cut.PiecesOf(action.body)) {
+    if (!CrossingOfBuffer(sending, piece.buffer).copied) continue;
+    Region part = sending.buffers.regions()[piece.buffer];
+    part.data += piece.offset;
+    part.nbytes = piece.nbytes;
+    parts.push_back(part);
+  }
+  host_->Work(
+      LinkHost::Weight::kHeavy, [this, id = action.operation,
+                                 body = action.body, parts = std::move(parts)] {
+        auto copies =
+            std::make_shared<absl::StatusOr<HostCopies>>(CopyToHost(parts));
+        return LinkHost::Afterwards{
+            [this, id, body, parts, copies] {
+              host_->WhenReached(parts, [this, id, body, parts,
+                                         copies](const absl::Status& reached) {
+                absl::Status status = copies->status();
+                status.Update(reached);
+                if (status.ok()) {
+                  sendings_.at(id)->copies[body] = *std::move(*copies);
+                } else {
+                  FailCopy(id, parts, status);
+                }
+                Run([&](auto& out) {
+                  machine_.OnBodyCopied(id, body, status.ok(), out);
+                });
+              });
+            },
+            nullptr};
+      });
+}
+
+// The link goes on, unless the device has failed for good.
+void OutgoingMessages::FailCopy(OperationId id,
+                                const std::vector<Region>& parts,
+                                const absl::Status& why) {
+  for (const Region& part : parts) {
+    const absl::Status usable = CheckStream(part);
+    if (!usable.ok()) return EndForDevice(id, usable);
+  }
+  Run([&](auto& out) { machine_.Cancel(id, why, out); });
+}
+
 void OutgoingMessages::LoseBody(const SendAction& action) {
   host_->Later([this, action] {
     Run([&](auto& out) {
@@ -389,63 +475,6 @@ void OutgoingMessages::LoseBody(const SendAction& action) {
                              /*ok=*/false, out);
     });
   });
-}
-
-Crossing OutgoingMessages::CrossingOf(const Sending& sending,
-                                      const Piece& piece) const {
-  const Manifest& manifest = sending.buffers.manifest();
-  return tensorferry::CrossingOf(host_->rules,
-                                 manifest.buffer_source(piece.buffer),
-                                 manifest.buffer_target(piece.buffer));
-}
-
-void OutgoingMessages::WriteBody(const SendAction& action) {
-  const Sending& sending = *sendings_.at(action.operation);
-  std::vector<Region> to_copy;
-  for (const Piece& piece : sending.cut.PiecesOf(action.body)) {
-    Region part = sending.buffers.regions()[piece.buffer];
-    const absl::Status usable = CheckStream(part);
-    if (!usable.ok()) return GiveUpBody(action, usable);
-    if (!CrossingOf(sending, piece).copied) continue;
-    part.data += piece.offset;
-    part.nbytes = piece.nbytes;
-    to_copy.push_back(part);
-  }
-  if (to_copy.empty()) return HandOver(action, HostCopies());
-  CopyBody(action, std::move(to_copy));
-}
-
-// Other bodies may get ahead of it on its lane.
-void OutgoingMessages::CopyBody(const SendAction& action,
-                                std::vector<Region> parts) {
-  if (!host_->lanes->Hold(action.lane)) return LoseBody(action);
-  host_->Work(
-      LinkHost::Weight::kHeavy, [this, action, parts = std::move(parts)] {
-        auto copies =
-            std::make_shared<absl::StatusOr<HostCopies>>(CopyToHost(parts));
-        return LinkHost::Afterwards{
-            [this, action, parts, copies] {
-              host_->WhenReached(
-                  parts, [this, action, copies](const absl::Status& reached) {
-                    absl::Status status = copies->status();
-                    status.Update(reached);
-                    if (status.ok()) {
-                      HandOver(action, *std::move(*copies));
-                    } else {
-                      FailBody(action, status);
-                    }
-                    host_->lanes->Unhold(action.lane);
-                  });
-            },
-            nullptr};
-      });
-}
-
-// It cannot be copied. The link goes on, and its lane is opened anew.
-void OutgoingMessages::FailBody(const SendAction& action,
-                                const absl::Status& why) {
-  Run([&](auto& out) { machine_.Cancel(action.operation, why, out); });
-  LoseBody(action);
 }
 
 // Where the pieces of a body lie that its channel may come to copy.
@@ -469,8 +498,12 @@ std::vector<const void*> OutgoingMessages::ExpectCopies(const Sending& sending,
   return expected;
 }
 
-void OutgoingMessages::HandOver(const SendAction& action, HostCopies copies) {
-  const Sending& sending = *sendings_.at(action.operation);
+void OutgoingMessages::WriteBody(const SendAction& action) {
+  Sending& sending = *sendings_.at(action.operation);
+  HostCopies copies;  // kept until they were written
+  if (auto copied = sending.copies.extract(action.body)) {
+    copies = std::move(copied.mapped());
+  }
   tensorpipe::Message message;
   std::vector<DeviceId> sources;
   message.metadata = EncodeBodyTag(
@@ -478,11 +511,16 @@ void OutgoingMessages::HandOver(const SendAction& action, HostCopies copies) {
   size_t copy = 0;
   for (const Piece& piece : sending.cut.PiecesOf(action.body)) {
     const Region& region = sending.buffers.regions()[piece.buffer];
-    const Crossing crossing = CrossingOf(sending, piece);
+    const Crossing crossing = CrossingOfBuffer(sending, piece.buffer);
     tensorpipe::Message::Tensor tensor;
     if (crossing.copied) {
       tensor.buffer = tensorpipe::CpuBuffer{copies.regions[copy++].data};
     } else {
+      const absl::Status usable = CheckStream(region);
+      if (!usable.ok()) {
+        EndForDevice(action.operation, usable);
+        return LoseBody(action);
+      }
       tensor.buffer = region.converter->CarriedBuffer(
           region.data + piece.offset, region.stream);
     }

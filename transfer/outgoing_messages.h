@@ -38,6 +38,7 @@ struct Sending {
   std::vector<uint64_t> digests;
   // Those that are computed while bodies are copied; null: none are.
   std::shared_ptr<ChunkedDigests> copied;
+  std::map<uint32_t, HostCopies> copies;  // by body, until they are written
   std::vector<int> storage_of;  // by buffer, if `copied`; -1: several, or none
   bool may_be_eager = false;
   bool done_is_quick = false;
@@ -102,15 +103,16 @@ class OutgoingMessages {
   void ComputeDigest(OperationId id);
   void CopyToDigest(OperationId id);
   void Digest(OperationId id, HostCopies bytes);
-  void GiveUpBody(const SendAction& action, const absl::Status& why);
+  void EndForDevice(OperationId id, const absl::Status& why);
   void LoseBody(const SendAction& action);
-  void FailBody(const SendAction& action, const absl::Status& why);
-  Crossing CrossingOf(const Sending& sending, const Piece& piece) const;
+  Crossing CrossingOfBuffer(const Sending& sending, int buffer) const;
+  std::vector<bool> BodiesToCopy(const Sending& sending) const;
+  void CopyBody(const SendAction& action);
+  void FailCopy(OperationId id, const std::vector<Region>& parts,
+                const absl::Status& why);
   void WriteBody(const SendAction& action);
-  void CopyBody(const SendAction& action, std::vector<Region> parts);
   void DigestCopies(Sending& sending) const;
   std::vector<const void*> ExpectCopies(const Sending& sending, uint32_t body);
-  void HandOver(const SendAction& action, HostCopies copies);
   void SendTrailer(OperationId id);
   void Finish(OperationId id, absl::Status status);
   void TellOfEnd(OperationId id, std::unique_ptr<Sending> sending,

@@ -5,7 +5,7 @@ namespace tensorferry {
 Crossing CrossingOf(const TransferRules& rules, const DeviceId& own,
                     const DeviceId& peer) {
   if (rules.through_host.count({own, peer}) > 0) {
-    return {{}, {}, IsCopiedToHost(own, rules.own_carried)};
+    return {{}, {}, !CarriedAs(own, rules.own_carried).is_cpu()};
   }
   return {CarriedAs(own, rules.own_carried),
           CarriedAs(peer, rules.peer_carried)};

@@ -22,6 +22,10 @@ SendAction MakeWithStatus(Kind kind, OperationId id, absl::Status status) {
   return action;
 }
 
+bool IsToCopy(const SendMachine::Request& request, uint32_t body) {
+  return !request.to_copy.empty() && request.to_copy[body];
+}
+
 }  // namespace
 
 SendMachine::SendMachine(Settings settings)
@@ -183,7 +187,23 @@ void SendMachine::OnBodyWritten(int lane, OperationId id, uint32_t body,
   --entry.writes;
   entry.bodies[body].state = ok ? BodyState::kWritten : BodyState::kLost;
   if (ok) --entry.unwritten;
+  if (IsToCopy(entry.request, body)) ReleaseCopies(entry, 1);
   MaybeSendTrailer(id, entry, out);
+  MaybeFinish(id, out);
+  BeginQueued(out);
+}
+
+void SendMachine::OnBodyCopied(OperationId id, uint32_t body, bool ok,
+                               Actions& out) {
+  Entry& entry = operations_.at(id);
+  --entry.copying;
+  if (!ok || entry.ending) {
+    entry.bodies[body].state = BodyState::kLost;
+    ReleaseCopies(entry, 1);
+  } else {
+    entry.bodies[body].state = BodyState::kCopied;
+    copied_.push_back({id, body});
+  }
   MaybeFinish(id, out);
   BeginQueued(out);
 }
@@ -268,6 +288,7 @@ bool SendMachine::HasBodyToSend(const Entry& entry) const {
 // those behind it.
 void SendMachine::WriteBodies(Actions& out) {
   if (!up_ || ended_) return;
+  WriteCopied(out);
   size_t blocked = 0;
   while (blocked < turn_.size() && FreeLane() != 0) {
     OperationId id = turn_.front();
@@ -277,8 +298,18 @@ void SendMachine::WriteBodies(Actions& out) {
         found->second.closed || !HasBodyToSend(found->second)) {
       continue;
     }
-    blocked = WriteNextBody(id, found->second, out) ? 0 : blocked + 1;
+    blocked = StartNextBody(id, found->second, out) ? 0 : blocked + 1;
     if (HasBodyToSend(found->second)) turn_.push_back(id);
+  }
+}
+
+void SendMachine::WriteCopied(Actions& out) {
+  while (!copied_.empty() && FreeLane() != 0) {
+    const auto [id, index] = copied_.front();
+    copied_.pop_front();
+    auto found = operations_.find(id);
+    if (found == operations_.end() || found->second.ending) continue;
+    WriteBody(id, found->second, index, out);
   }
 }
 
@@ -302,17 +333,42 @@ bool SendMachine::MayWrite(const Entry& entry, const BodyEntry& body,
          eager_bytes_ <= window - nbytes;
 }
 
-bool SendMachine::WriteNextBody(OperationId id, Entry& entry, Actions& out) {
+// Writes it, or has it copied first.
+bool SendMachine::StartNextBody(OperationId id, Entry& entry, Actions& out) {
   uint32_t index = entry.next_body;
   BodyEntry& body = entry.bodies[index];
   uint64_t nbytes = entry.request.body_nbytes[index];
-  if (!MayWrite(entry, body, nbytes)) return false;
+  const bool to_copy = IsToCopy(entry.request, index);
+  if (!MayWrite(entry, body, nbytes) || (to_copy && !MayCopy(entry))) {
+    return false;
+  }
   if (!entry.granted && !body.charged) {
     body.charged = true;
     entry.eager_bytes += nbytes;
     eager_bytes_ += nbytes;
   }
   if (!entry.request.digest_last) MaybeDigest(id, entry, out);
+  if (to_copy) {
+    body.state = BodyState::kCopying;
+    ++entry.copying;
+    ++entry.copies;
+    ++copies_;
+    SendAction copy = Make(Kind::kCopyBody, id);
+    copy.body = index;
+    out.push_back(std::move(copy));
+  } else {
+    WriteBody(id, entry, index, out);
+  }
+  do {
+    ++entry.next_body;
+  } while (HasBodyToSend(entry) &&
+           entry.bodies[entry.next_body].state != BodyState::kToSend);
+  return true;
+}
+
+void SendMachine::WriteBody(OperationId id, Entry& entry, uint32_t index,
+                            Actions& out) {
+  BodyEntry& body = entry.bodies[index];
   int lane = FreeLane();
   ++lanes_[lane].writes;
   ++entry.writes;
@@ -324,11 +380,16 @@ bool SendMachine::WriteNextBody(OperationId id, Entry& entry, Actions& out) {
   write.body = index;
   write.attempt = body.attempt;
   out.push_back(std::move(write));
-  do {
-    ++entry.next_body;
-  } while (HasBodyToSend(entry) &&
-           entry.bodies[entry.next_body].state != BodyState::kToSend);
-  return true;
+}
+
+bool SendMachine::MayCopy(const Entry& entry) const {
+  return copies_ < settings_.copies &&
+         entry.copies < settings_.copies_per_operation;
+}
+
+void SendMachine::ReleaseCopies(Entry& entry, int count) {
+  entry.copies -= count;
+  copies_ -= count;
 }
 
 void SendMachine::MaybeDigest(OperationId id, Entry& entry, Actions& out) {
@@ -375,9 +436,13 @@ void SendMachine::Fence(OperationId id, const Entry& entry, Actions& out) {
 void SendMachine::MaybeFinish(OperationId id, Actions& out) {
   auto found = operations_.find(id);
   Entry& entry = found->second;
-  if (!entry.ending || entry.writes != 0 || entry.digest_running) return;
+  if (!entry.ending || entry.writes != 0 || entry.copying != 0 ||
+      entry.digest_running) {
+    return;
+  }
   if (!entry.finished) {
     entry.finished = true;
+    ReleaseCopies(entry, entry.copies);
     deadlines_.erase({entry.request.deadline, id});
     out.push_back(MakeWithStatus(Kind::kFinish, id, entry.status));
   }

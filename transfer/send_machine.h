@@ -23,6 +23,8 @@ struct SendAction {
   enum class Kind {
     kHeader,       // send HEADER (with the bytes, for an inline operation)
     kDigest,       // compute the digests, then OnDigest
+    kCopyBody,     // copy what of `body` crosses so to host memory, then
+                   // OnBodyCopied
     kWriteBody,    // write `body` to `lane`, then OnBodyWritten
     kTrailer,      // send TRAILER with AttemptsOf
     kCancelFrame,  // send CANCEL with `status`
@@ -44,8 +46,8 @@ struct SendAction {
 // clocks; time arrives in events. Every event appends to `out` what has to be
 // done now; an action must be carried out before the next event is put in.
 //
-//   queued -> header sent -> bodies (granted, or eager within the window)
-//          -> trailer -> ACK -> finished
+//   queued -> header sent -> bodies (granted, or eager within the window; some
+//             copied first) -> trailer -> ACK -> finished
 //
 // An operation is finished for its user once it has a status and the transport
 // holds none of its buffers. It is forgotten only after the peer's last word on
@@ -60,6 +62,9 @@ class SendMachine {
     int body_lanes = 1;  // numbered from 1
     bool digests = true;
     int writes_per_lane = 2;  // kept in the transport at a time
+    // Bodies that are copied at a time, until they were written: of one
+    // operation, whose device may stand still, and of all.
+    int copies_per_operation = 4, copies = 8;
   };
 
   struct Request {
@@ -67,6 +72,7 @@ class SendMachine {
     bool may_be_eager = false;  // all bodies go to host memory
     uint64_t nbytes = 0;
     std::vector<uint64_t> body_nbytes;  // empty if inline
+    std::vector<bool> to_copy;          // the same; empty: none is copied first
     // Digests are computed when all bodies were written, not meanwhile: most of
     // the bytes are digested as they are copied.
     bool digest_last = false;
@@ -89,8 +95,10 @@ class SendMachine {
 
   // The driver's answers.
   void OnDigest(OperationId id, Actions& out);
-  // The transport has let go of the body's buffers. Not `ok`: its lane is
-  // ending.
+  // Not `ok`: it could not be, and the operation is cancelled.
+  void OnBodyCopied(OperationId id, uint32_t body, bool ok, Actions& out);
+  // The transport has let go of the body's buffers, and of its copy. Not `ok`:
+  // its lane is ending.
   void OnBodyWritten(int lane, OperationId id, uint32_t body, bool ok,
                      Actions& out);
   void OnLaneUp(int lane, uint32_t generation, Actions& out);
@@ -110,7 +118,14 @@ class SendMachine {
   uint64_t eager_bytes() const { return eager_bytes_; }
 
  private:
-  enum class BodyState : uint8_t { kToSend, kWriting, kWritten, kLost };
+  enum class BodyState : uint8_t {
+    kToSend,
+    kCopying,
+    kCopied,
+    kWriting,
+    kWritten,
+    kLost,
+  };
 
   struct BodyEntry {
     BodyState state = BodyState::kToSend;
@@ -126,6 +141,8 @@ class SendMachine {
     uint32_t next_body = 0;  // no earlier one is kToSend
     uint32_t unwritten = 0;  // not kWritten
     uint32_t writes = 0;     // in the transport
+    uint32_t copying = 0;    // kCopying
+    int copies = 0;          // these, and copies that were not written yet
     bool begun = false;      // header sent
     bool granted = false;
     bool trailer_sent = false;  // since a body was last written
@@ -152,7 +169,11 @@ class SendMachine {
   void Begin(OperationId id, Entry& entry, Actions& out);
   void WriteBodies(Actions& out);
   int FreeLane() const;
-  bool WriteNextBody(OperationId id, Entry& entry, Actions& out);
+  void WriteCopied(Actions& out);
+  bool StartNextBody(OperationId id, Entry& entry, Actions& out);
+  void WriteBody(OperationId id, Entry& entry, uint32_t index, Actions& out);
+  bool MayCopy(const Entry& entry) const;
+  void ReleaseCopies(Entry& entry, int count);
   bool MayWrite(const Entry& entry, const BodyEntry& body,
                 uint64_t nbytes) const;
   void MaybeDigest(OperationId id, Entry& entry, Actions& out);
@@ -171,6 +192,8 @@ class SendMachine {
   Operations operations_;
   OperationId last_begun_ = 0;
   std::deque<OperationId> turn_;  // begun, with bodies to send, in rotation
+  std::deque<std::pair<OperationId, uint32_t>> copied_;  // bodies to write
+  int copies_ = 0;
   std::set<std::pair<absl::Time, OperationId>> deadlines_;
   std::vector<Lane> lanes_;  // [0] is not used
   uint64_t eager_bytes_ = 0;

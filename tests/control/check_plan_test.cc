@@ -106,6 +106,11 @@ TEST(CheckPlanTest, NamesTheFieldThatDiffers) {
             }},
            {"paths: cpu - cpu goes through host memory, where it is",
             [](Scene& s) { s.plan.paths[0].through_host = true; }},
+           {"paths: cuda:0 - cuda:1 goes through host memory over no path",
+            [](Scene& s) {
+              s.plan.paths[1].through_host = true;
+              s.plan.paths[1].ranked.clear();
+            }},
            {"unix/cuda is not one that the caller can use",
             [](Scene& s) { s.plan.paths[1].through_host = true; }},
            {"callee_carried: cuda:1 as cuda:0",

@@ -178,6 +178,17 @@ TEST(NegotiateTest, APathThatIsNotAllowedLeadsThroughHostMemory) {
   EXPECT_THAT(choice.ranked, ElementsAre("unix/basic"));
 }
 
+TEST(NegotiateTest, WhoNamesAPathOfGpusIsNotSentThroughHostMemory) {
+  for (const bool in_the_offer : {true, false}) {
+    Scene scene = SceneOfOneGpu();
+    (in_the_offer ? scene.offer.paths : scene.policy.paths) = {"unix/basic",
+                                                               "unix/cuda"};
+    EXPECT_THAT(scene.Negotiate(),
+                StatusIs(StatusCode::kFailedPrecondition,
+                         HasSubstr("no path between cuda:0 of caller")));
+  }
+}
+
 TEST(NegotiateTest, ADeviceOfTheHostIsNowhereCopied) {
   Scene scene = SceneOfOneGpu();
   scene.alice.devices.push_back({.id = {"npu", 0}});

@@ -25,6 +25,12 @@ TEST(DigestTest, IsThirtyTwoHexDigits) {
 // Both sides compute it, perhaps from builds of different age.
 TEST(DigestTest, IsTheSameInEveryBuild) {
   EXPECT_EQ(Digest(GoldenPlan()), "5b57cdf5d09a3173a5cb6192f1ad5507");
+  SessionPlan plan = GoldenPlan();
+  plan.caller_carried = {{{"npu", 0}, {"cuda", 0}}};
+  EXPECT_EQ(Digest(plan), "d9b9ff6c48de7261d3467ea75efc613f");
+  plan = GoldenPlan();
+  plan.paths[1].through_host = true;
+  EXPECT_EQ(Digest(plan), "3205adff84056c7ca9ad1cedb701f821");
 }
 
 TEST(DigestTest, RefusalsDoNotCount) {

@@ -223,7 +223,7 @@ class CountedWrites {
     absl::StatusOr<c10::DataPtr> CopyToHost(const std::byte* data,
                                             uint64_t nbytes,
                                             c10::Stream stream) const override {
-      counts_->OnWrite(data);
+      if (nbytes > 0) counts_->OnWrite(data);
       return real_->CopyToHost(data, nbytes, stream);
     }
     absl::StatusOr<c10::DataPtr> HostMemory(uint64_t nbytes,

@@ -21,6 +21,7 @@
 #include "tests/cuda/device_copies.h"
 #include "tests/cuda/ended.h"
 #include "tests/software_gpu/torch_fixture.h"
+#include "tests/testing/becomes.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/tensor_matrix.h"
 
@@ -30,6 +31,7 @@ namespace {
 using ::absl::StatusCode;
 using ::tensorferry::software_gpu::FailCall;
 using ::tensorferry::software_gpu::SoftwareGpuTorchTest;
+using ::tensorferry::testing::Becomes;
 using ::tensorferry::testing::ChildPeer;
 using ::tensorferry::testing::CopiedTo;
 using ::tensorferry::testing::DifferenceOf;
@@ -207,15 +209,39 @@ TEST_F(ThroughHostTest, NoPinnedMemoryIsTheMessagesErrorAndNotTheSessions) {
   ExpectToComeBack({at::arange(kLarge, at::kInt)});
 }
 
+// Ten bodies, of which none is handed over.
+TEST_F(ThroughHostTest, ADeviceThatStandsStillHoldsUpNobodyElse) {
+  Open();
+  const c10::cuda::CUDAStream maker = c10::cuda::getStreamFromPool(false, 0);
+  const std::vector<at::Tensor> sent = OnGpu({at::arange(kLarge, at::kInt)});
+  const size_t pinned = software_gpu::PinnedMemoryUsed();
+  software_gpu::Hold(maker);
+  Ended<Received> ended;
+  const Operation held = session_->Call({.type = kEcho, .tensors = sent},
+                                        {.streams = {maker}}, ended.Callback());
+  EXPECT_THAT(
+      blocking::Send(*session_, {.type = kDropped,
+                                 .tensors = {at::arange(kLarge, at::kInt)}}),
+      IsOk());
+  EXPECT_FALSE(ended.came());
+  EXPECT_LE(software_gpu::PinnedMemoryUsed() - pinned, 8 * (size_t{8} << 20));
+  software_gpu::Release(maker);
+  EXPECT_THAT(ended.Wait(), IsOk());
+}
+
 TEST_F(ThroughHostTest, APeerThatDiesWhileItIsCopiedIsAnError) {
   Open();
   ExpectToComeBack({at::arange(1000, at::kFloat)});
   const c10::cuda::CUDAStream maker = c10::cuda::getStreamFromPool(false, 0);
-  software_gpu::Hold(maker);
   const std::vector<at::Tensor> sent = OnGpu({at::arange(kLarge, at::kInt)});
+  software_gpu::Hold(maker);
+  software_gpu::TakeCalls();
   Ended<Received> ended;
   session_->Call({.type = kEcho, .tensors = sent}, {.streams = {maker}},
                  ended.Callback());
+  EXPECT_TRUE(Becomes([] {
+    return software_gpu::TakeCalls()["cudaStreamAddCallback"] > 0;
+  })) << "no copy is waited for";
   child_->Kill();
   software_gpu::Release(maker);
   EXPECT_THAT(ended.Wait(), StatusIs(StatusCode::kUnavailable));

@@ -65,6 +65,7 @@ struct Message {
   int deliveries = 0;
   int writes = 0;
   bool digesting = false;
+  std::set<uint32_t> copying, copied;          // bodies
   std::map<uint32_t, uint64_t> region, stage;  // body -> content
   uint32_t digesting_until = 0;                // bodies; 0: none
   std::vector<uint64_t> digested;              // by body: its content then
@@ -326,6 +327,7 @@ class ProtocolSimulation::World {
     message.request.is_inline = Draw(4) == 0;
     message.request.may_be_eager = Draw(4) != 0;
     message.request.digest_last = Draw(3) == 0;
+    const bool copies = !message.request.may_be_eager && Draw(2) == 0;
     message.manifest_nbytes = Draw(30);
     if (message.request.is_inline) {
       message.request.nbytes = Draw(80);
@@ -333,6 +335,7 @@ class ProtocolSimulation::World {
       int bodies = 1 + static_cast<int>(Draw(5));
       for (int i = 0; i < bodies; ++i) {
         message.request.body_nbytes.push_back(1 + Draw(40));
+        message.request.to_copy.push_back(copies && Draw(3) != 0);
         message.request.nbytes += message.request.body_nbytes.back();
       }
     }
@@ -525,7 +528,30 @@ class ProtocolSimulation::World {
 
   // ---- drivers
 
+  // One of them, in any order: devices are not equally fast.
+  void EndCopy() {
+    const size_t which = Draw(copies_.size());
+    const auto copy = copies_[which];
+    copies_.erase(copies_.begin() + static_cast<ptrdiff_t>(which));
+    Message& message = messages_[copy.first];
+    message.copying.erase(copy.second);
+    const bool ok = calm_ || Draw(20) != 0;
+    if (ok) {
+      message.copied.insert(copy.second);
+    } else {
+      Send([&](auto& out) {
+        sender_->Cancel(copy.first, absl::ResourceExhaustedError(""), out);
+      });
+    }
+    Send([&](auto& out) {
+      sender_->OnBodyCopied(copy.first, copy.second, ok, out);
+    });
+  }
+
   void AddDriverEvents(std::vector<std::function<void()>>& events) {
+    if (sender_runs_ && !copies_.empty()) {
+      events.push_back([this] { EndCopy(); });
+    }
     if (sender_runs_ && !digests_.empty()) {
       events.push_back([this] {
         OperationId id = *digests_.begin();
@@ -600,6 +626,11 @@ class ProtocolSimulation::World {
         message.digesting = true;
         digests_.insert(action.operation);
         break;
+      case SendAction::Kind::kCopyBody:
+        Expect(!message.finished, "a copy of a buffer after kFinish");
+        Expect(message.copying.insert(action.body).second, "two copies");
+        copies_.push_back({action.operation, action.body});
+        break;
       case SendAction::Kind::kWriteBody:
         WriteBody(action, message);
         break;
@@ -632,6 +663,10 @@ class ProtocolSimulation::World {
     Expect(lane.generation == action.generation && !lane.sender_ended,
            "a write to a lane that has ended");
     Expect(!message.finished, "a write of a buffer after kFinish");
+    if (message.request.to_copy[action.body]) {
+      Expect(message.copied.erase(action.body) == 1,
+             "a write of what was not copied");
+    }
     ++message.writes;
     lane.wire.push_back({action.operation, action.body, action.attempt});
   }
@@ -639,6 +674,7 @@ class ProtocolSimulation::World {
   void FinishSend(const SendAction& action, Message& message) {
     Expect(!message.finished, "second end of a Send");
     Expect(message.writes == 0, "end of a Send whose buffers are in use");
+    Expect(message.copying.empty(), "end of a Send whose buffers are copied");
     Expect(!message.digesting, "end of a Send whose buffers are digested");
     message.finished = true;
     ++(action.status.ok() ? report_.sent_ok : report_.sent_failed);
@@ -834,6 +870,7 @@ class ProtocolSimulation::World {
   std::map<OperationId, Message> messages_;
   std::map<ReceiveId, User> users_;
   std::set<OperationId> digests_, allocations_, arrived_digests_;
+  std::vector<std::pair<OperationId, uint32_t>> copies_;  // under way
   std::deque<std::pair<OperationId, absl::Status>> deliveries_;
   SimulationReport report_;
 };

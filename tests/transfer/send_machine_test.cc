@@ -23,6 +23,8 @@ std::string ToString(const SendAction& action) {
       return absl::StrCat("header ", action.operation);
     case Kind::kDigest:
       return absl::StrCat("digest ", action.operation);
+    case SendAction::Kind::kCopyBody:
+      return absl::StrCat("copy ", action.operation, ".", action.body);
     case Kind::kWriteBody:
       return absl::StrCat("write ", action.operation, ".", action.body,
                           " attempt ", action.attempt, " lane ", action.lane,
@@ -83,6 +85,10 @@ class SendMachineTest : public ::testing::Test {
     return Did(
         [&](auto& out) { machine_->OnBodyWritten(lane, id, body, ok, out); });
   }
+  std::vector<std::string> Copied(OperationId id, uint32_t body) {
+    return Did(
+        [&](auto& out) { machine_->OnBodyCopied(id, body, /*ok=*/true, out); });
+  }
   std::vector<std::string> Cancel(OperationId id) {
     return Did([&](auto& out) {
       machine_->Cancel(id, absl::CancelledError(""), out);
@@ -134,6 +140,56 @@ TEST_F(SendMachineTest, TrailerWaitsForTheDigest) {
   EXPECT_THAT(Written(1, 1, 0), IsEmpty());
   EXPECT_THAT(Did([&](auto& out) { machine_->OnDigest(1, out); }),
               ElementsAre("trailer 1"));
+}
+
+// A device that stands still holds up neither lanes nor other operations.
+TEST_F(SendMachineTest, BodiesThatAreCopiedFirstTakeNoLane) {
+  SendMachine::Settings settings = OneLane();
+  settings.copies_per_operation = 2;
+  settings.copies = 3;
+  Make(settings);
+  for (OperationId id : {1, 2}) {
+    SendMachine::Request request;
+    request.body_nbytes = {10, 10, 10};
+    request.to_copy = {true, true, true};
+    Did([&](auto& out) { machine_->Submit(id, std::move(request), out); });
+  }
+  EXPECT_THAT(Grant(1), ElementsAre("copy 1.0", "copy 1.1"));
+  EXPECT_THAT(Grant(2), ElementsAre("copy 2.0"));
+  Submit(3, {10, 10});
+  EXPECT_THAT(Grant(3), ElementsAre("write 3.0 attempt 0 lane 1.1"));
+  EXPECT_THAT(Written(1, 3, 0), ElementsAre("write 3.1 attempt 0 lane 1.1"));
+  EXPECT_THAT(Written(1, 3, 1), ElementsAre("trailer 3"));
+  EXPECT_THAT(Copied(1, 1), ElementsAre("write 1.1 attempt 0 lane 1.1"));
+  EXPECT_THAT(Copied(2, 0), IsEmpty());  // the lane is taken
+  // What was written frees the next copy.
+  EXPECT_THAT(Written(1, 1, 1), ElementsAre("write 2.0 attempt 0 lane 1.1"));
+}
+
+TEST_F(SendMachineTest, WhatIsLostIsCopiedAgain) {
+  Make(OneLane());
+  SendMachine::Request request;
+  request.body_nbytes = {10};
+  request.to_copy = {true};
+  Did([&](auto& out) { machine_->Submit(1, std::move(request), out); });
+  EXPECT_THAT(Grant(1), ElementsAre("copy 1.0"));
+  EXPECT_THAT(Copied(1, 0), ElementsAre("write 1.0 attempt 0 lane 1.1"));
+  Written(1, 1, 0, false);
+  Did([&](auto& out) { machine_->OnLaneEnded(1, out); });
+  EXPECT_THAT(Did([&](auto& out) { machine_->OnLaneUp(1, 2, out); }),
+              ElementsAre("copy 1.0"));
+  EXPECT_THAT(Copied(1, 0), ElementsAre("write 1.0 attempt 1 lane 1.2"));
+}
+
+TEST_F(SendMachineTest, ACancelledCopyIsWaitedForAndResetsNoLane) {
+  Make(OneLane());
+  SendMachine::Request request;
+  request.body_nbytes = {10};
+  request.to_copy = {true};
+  Did([&](auto& out) { machine_->Submit(1, std::move(request), out); });
+  Grant(1);
+  EXPECT_THAT(Cancel(1), ElementsAre("cancel 1"));
+  EXPECT_THAT(Copied(1, 0), ElementsAre("finish 1 CANCELLED"));
 }
 
 TEST_F(SendMachineTest, DigestsOfWhatIsCopiedComeLast) {
