@@ -436,10 +436,8 @@ void SendMachine::Fence(OperationId id, const Entry& entry, Actions& out) {
 void SendMachine::MaybeFinish(OperationId id, Actions& out) {
   auto found = operations_.find(id);
   Entry& entry = found->second;
-  if (!entry.ending || entry.writes != 0 || entry.copying != 0 ||
-      entry.digest_running) {
-    return;
-  }
+  const bool is_read = entry.writes != 0 || entry.copying != 0;
+  if (!entry.ending || is_read || entry.digest_running) return;
   if (!entry.finished) {
     entry.finished = true;
     ReleaseCopies(entry, entry.copies);

@@ -177,6 +177,15 @@ TEST_P(SessionFenceTest, AViewIsGatheredOnTheStreamThatTheSenderChose) {
 class ThroughHostTest : public SessionFenceTest {
  protected:
   ThroughHostTest() : SessionFenceTest("local") {}
+
+  // Whether that many copies out of or into devices come to be enqueued.
+  static bool Copies(int count) {
+    int copies = 0;
+    return Becomes([&] {
+      copies += software_gpu::TakeCalls()["cudaMemcpyAsync"];
+      return copies >= count;
+    });
+  }
 };
 
 TEST_P(ThroughHostTest, WhatIsSentIsCopiedFirst) {
@@ -197,8 +206,11 @@ TEST_P(ThroughHostTest, ATensorIsFilledAfterItsLastUse) {
   software_gpu::Hold(user_);
   Fill(into, -2, user_);
   Receive({.into = {{into}, {"a"}}, .ready_on = {user_}});
-  Send(Made(maker_, 9), maker_);
-  EXPECT_TRUE(Fence(2));
+  const at::Tensor tensor = Made(maker_, 9);
+  software_gpu::TakeCalls();
+  Send(tensor, maker_);
+  EXPECT_TRUE(Copies(2));  // out of one device, into the other
+  EXPECT_FALSE(received_.came());
   software_gpu::Release(user_);
   ASSERT_THAT(received_.Wait(), IsOk());
   ASSERT_THAT(sent_.Wait(), IsOk());
