@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "base/executor.h"
+#include "channel/copy_reader.h"
 #include "channel/local_channel.h"
 #include "pool/buffer_pool.h"
 #include "pool/lease_space.h"

@@ -420,6 +420,7 @@ void IncomingMessages::AllocateMemory(const ReceiveAction& action) {
 // is some: the loop, which takes it body by body, then finds it made.
 absl::Status IncomingMessages::MakeHostMemory(
     const Message& message, const ReadBuffers& buffers) const {
+  if (host_->rules.through_host.empty()) return absl::OkStatus();
   const auto lanes = static_cast<size_t>(host_->lanes->body_lanes());
   for (int i = 0; i < message.manifest.buffer_count(); ++i) {
     if (!IsCopied(message, i)) continue;

@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "base/loop.h"
+#include "channel/copy_reader.h"
 #include "pool/buffer_pool.h"
 #include "pool/lease_space.h"
 #include "transfer/backend_registry.h"

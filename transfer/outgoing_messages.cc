@@ -60,21 +60,25 @@ void Cut(const LinkHost& host, Sending& sending) {
 }
 
 // Whether a channel may copy so much of a buffer to a pool of the peer's.
-bool MayBeCopied(const Manifest& manifest, int buffer, uint64_t nbytes) {
+bool MayGoToAPool(const Manifest& manifest, int buffer, uint64_t nbytes) {
   return nbytes >= LocalChannelOptions::kPoolFromBytes &&
          manifest.buffer_source(buffer).is_cpu() &&
          manifest.buffer_target(buffer).is_cpu();
 }
 
+Crossing CrossingOfBuffer(const TransferRules& rules, const Manifest& manifest,
+                          int buffer) {
+  return CrossingOf(rules, manifest.buffer_source(buffer),
+                    manifest.buffer_target(buffer));
+}
+
 // That all which crosses as host memory can be copied there.
 absl::Status CheckCopied(const TransferRules& rules,
                          const WriteBuffers& buffers) {
+  if (rules.through_host.empty()) return absl::OkStatus();
   const Manifest& manifest = buffers.manifest();
   for (int i = 0; i < manifest.buffer_count(); ++i) {
-    if (!CrossingOf(rules, manifest.buffer_source(i), manifest.buffer_target(i))
-             .copied) {
-      continue;
-    }
+    if (!CrossingOfBuffer(rules, manifest, i).copied) continue;
     const Region& region = buffers.regions()[i];
     FERRY_RETURN_IF_ERROR(
         region.converter->CopyToHost(region.data, 0, region.stream).status());
@@ -201,10 +205,10 @@ void OutgoingMessages::Submit(OperationId id,
   }
   sending->header.lent = sending->lendable;
   if (host_->rules.digests && copy_digests_.are_likely()) {
-    DigestCopies(*sending);
+    DigestAlong(*sending);
   }
   SendMachine::Request request;
-  request.digest_last = sending->copied != nullptr;
+  request.digest_last = sending->digested_along != nullptr;
   request.is_inline = sending->header.is_inline;
   request.may_be_eager = sending->may_be_eager;
   request.nbytes = sending->buffers.nbytes();
@@ -212,7 +216,7 @@ void OutgoingMessages::Submit(OperationId id,
   for (const Body& body : sending->cut.bodies) {
     request.body_nbytes.push_back(body.nbytes);
   }
-  if (!sending->may_be_eager) request.to_copy = BodiesToCopy(*sending);
+  request.to_copy = BodiesToCopy(*sending);
   sending->header.operation = id;
   sendings_[id] = std::move(sending);
   Run([&](auto& out) { machine_.Submit(id, std::move(request), out); });
@@ -220,17 +224,19 @@ void OutgoingMessages::Submit(OperationId id,
 
 std::vector<bool> OutgoingMessages::BodiesToCopy(const Sending& sending) const {
   std::vector<bool> to_copy;
+  if (host_->rules.through_host.empty()) return to_copy;
+  const Manifest& manifest = sending.buffers.manifest();
   for (size_t body = 0; body < sending.cut.bodies.size(); ++body) {
     const absl::Span<const Piece> pieces = sending.cut.PiecesOf(body);
     to_copy.push_back(
         std::any_of(pieces.begin(), pieces.end(), [&](const Piece& piece) {
-          return CrossingOfBuffer(sending, piece.buffer).copied;
+          return CrossingOfBuffer(host_->rules, manifest, piece.buffer).copied;
         }));
   }
   return to_copy;
 }
 
-void OutgoingMessages::DigestCopies(Sending& sending) const {
+void OutgoingMessages::DigestAlong(Sending& sending) const {
   if (sending.header.is_inline) return;
   const Manifest& manifest = sending.buffers.manifest();
   std::vector<int> storage_of(manifest.buffer_count(), -1);
@@ -239,12 +245,12 @@ void OutgoingMessages::DigestCopies(Sending& sending) const {
     const int buffer = manifest.storage_buffer(s);
     if (manifest.buffer_storages(buffer) > 1) continue;
     storage_of[buffer] = s;
-    any |= MayBeCopied(manifest, buffer, manifest.buffer_nbytes(buffer));
+    any |= MayGoToAPool(manifest, buffer, manifest.buffer_nbytes(buffer));
   }
   if (!any) return;
   sending.storage_of = std::move(storage_of);
-  sending.copied = std::make_shared<ChunkedDigests>(LengthsToDigest(manifest),
-                                                    host_->digest_helpers);
+  sending.digested_along = std::make_shared<ChunkedDigests>(
+      LengthsToDigest(manifest), host_->digest_helpers);
 }
 
 void OutgoingMessages::Cancel(OperationId id) {
@@ -318,8 +324,7 @@ void OutgoingMessages::End(const absl::Status& why) {
 absl::Status OutgoingMessages::CheckPaths(const Manifest& manifest) const {
   for (int i = 0; i < manifest.buffer_count(); ++i) {
     if (manifest.buffer_nbytes(i) == 0) continue;
-    const Crossing crossing = CrossingOf(
-        host_->rules, manifest.buffer_source(i), manifest.buffer_target(i));
+    const Crossing crossing = CrossingOfBuffer(host_->rules, manifest, i);
     for (int lane = 1; lane <= host_->lanes->body_lanes(); ++lane) {
       if (!host_->lanes->PathTo(lane, crossing.own, crossing.peer).empty()) {
         continue;
@@ -357,49 +362,57 @@ void OutgoingMessages::ComputeDigest(OperationId id) {
   Digest(id, HostCopies{regions, {}});
 }
 
-void OutgoingMessages::CopyToDigest(OperationId id) {
-  Sending* sending = sendings_.at(id).get();
-  host_->Work(LinkHost::Weight::kHeavy, [this, id, sending] {
-    auto copies = std::make_shared<absl::StatusOr<HostCopies>>(
-        CopyToHost(sending->buffers.regions()));
+// Copies what of `parts` is on devices to host memory; `then` on the loop, once
+// the devices have come so far.
+void OutgoingMessages::CopyOut(
+    std::vector<Region> parts,
+    absl::AnyInvocable<void(absl::StatusOr<HostCopies>) &&> then) {
+  host_->Work(LinkHost::Weight::kHeavy, [this, parts = std::move(parts),
+                                         then = std::move(then)]() mutable {
+    auto copies = CopyToHost(parts);
     return LinkHost::Afterwards{
-        [this, id, sending, copies] {
-          host_->WhenReached(sending->buffers.regions(),
-                             [this, id, copies](absl::Status reached) {
-                               absl::Status status = copies->status();
-                               status.Update(reached);
-                               if (status.ok())
-                                 return Digest(id, *std::move(*copies));
-                               Run([&](auto& out) {
-                                 machine_.Cancel(id, std::move(status), out);
-                                 machine_.OnDigest(id, out);
-                               });
-                             });
+        [this, parts, then = std::move(then),
+         copies = std::move(copies)]() mutable {
+          host_->WhenReached(
+              parts, [then = std::move(then), copies = std::move(copies)](
+                         absl::Status reached) mutable {
+                if (copies.ok() && !reached.ok()) copies = std::move(reached);
+                std::move(then)(std::move(copies));
+              });
         },
         nullptr};
   });
+}
+
+void OutgoingMessages::CopyToDigest(OperationId id) {
+  CopyOut(sendings_.at(id)->buffers.regions(),
+          [this, id](absl::StatusOr<HostCopies> copies) {
+            if (copies.ok()) return Digest(id, *std::move(copies));
+            Run([&](auto& out) {
+              machine_.Cancel(id, copies.status(), out);
+              machine_.OnDigest(id, out);
+            });
+          });
 }
 
 void OutgoingMessages::Digest(OperationId id, HostCopies bytes) {
   Sending* sending = sendings_.at(id).get();
   const Manifest& manifest = sending->buffers.manifest();
   // A body that is sent once more is not digested while it is copied again.
-  std::shared_ptr<ChunkedDigests> copied = std::move(sending->copied);
-  const uint64_t left =
-      copied != nullptr
-          ? copied->BytesLeft()
-          : manifest.BytesOnWire() - BytesOf(manifest, sending->lent);
+  std::shared_ptr<ChunkedDigests> along = std::move(sending->digested_along);
+  const uint64_t left = along != nullptr ? along->BytesLeft()
+                                         : manifest.BytesOnWire() -
+                                               BytesOf(manifest, sending->lent);
   const bool heavy = left > LinkHost::kFewBytes &&
                      HasBytesToDigest(manifest, sending->digest_scope);
   host_->Work(
       heavy ? LinkHost::Weight::kHeavy : LinkHost::Weight::kLight,
-      [this, id, sending, bytes = std::move(bytes),
-       copied = std::move(copied)] {
+      [this, id, sending, bytes = std::move(bytes), along = std::move(along)] {
         const Manifest& manifest = sending->buffers.manifest();
         sending->digests =
-            copied != nullptr
+            along != nullptr
                 ? DigestRest(manifest, bytes.regions, sending->digest_scope,
-                             sending->lent, *copied)
+                             sending->lent, *along)
                 : DigestOf(manifest, bytes.regions, sending->digest_scope,
                            sending->lent, host_->digest_helpers);
         return LinkHost::Afterwards{
@@ -413,48 +426,30 @@ void OutgoingMessages::EndForDevice(OperationId id, const absl::Status& why) {
   host_->EndSoon(LinkHost::About(absl::StrCat("operation ", id), why));
 }
 
-Crossing OutgoingMessages::CrossingOfBuffer(const Sending& sending,
-                                            int buffer) const {
-  const Manifest& manifest = sending.buffers.manifest();
-  return CrossingOf(host_->rules, manifest.buffer_source(buffer),
-                    manifest.buffer_target(buffer));
-}
-
 // What of it crosses as host memory and is not. The device may stand still
 // meanwhile.
 void OutgoingMessages::CopyBody(const SendAction& action) {
   const Sending& sending = *sendings_.at(action.operation);
+  const Manifest& manifest = sending.buffers.manifest();
   std::vector<Region> parts;
   for (const Piece& piece : sending.cut.PiecesOf(action.body)) {
-    if (!CrossingOfBuffer(sending, piece.buffer).copied) continue;
+    if (!CrossingOfBuffer(host_->rules, manifest, piece.buffer).copied)
+      continue;
     Region part = sending.buffers.regions()[piece.buffer];
     part.data += piece.offset;
     part.nbytes = piece.nbytes;
     parts.push_back(part);
   }
-  host_->Work(
-      LinkHost::Weight::kHeavy, [this, id = action.operation,
-                                 body = action.body, parts = std::move(parts)] {
-        auto copies =
-            std::make_shared<absl::StatusOr<HostCopies>>(CopyToHost(parts));
-        return LinkHost::Afterwards{
-            [this, id, body, parts, copies] {
-              host_->WhenReached(parts, [this, id, body, parts,
-                                         copies](const absl::Status& reached) {
-                absl::Status status = copies->status();
-                status.Update(reached);
-                if (status.ok()) {
-                  sendings_.at(id)->copies[body] = *std::move(*copies);
-                } else {
-                  FailCopy(id, parts, status);
-                }
-                Run([&](auto& out) {
-                  machine_.OnBodyCopied(id, body, status.ok(), out);
-                });
-              });
-            },
-            nullptr};
-      });
+  CopyOut(parts, [this, id = action.operation, body = action.body,
+                  parts](absl::StatusOr<HostCopies> copies) {
+    const bool ok = copies.ok();
+    if (ok) {
+      sendings_.at(id)->host_copies[body] = *std::move(copies);
+    } else {
+      FailCopy(id, parts, copies.status());
+    }
+    Run([&](auto& out) { machine_.OnBodyCopied(id, body, ok, out); });
+  });
 }
 
 // The link goes on, unless the device has failed for good.
@@ -478,20 +473,22 @@ void OutgoingMessages::LoseBody(const SendAction& action) {
 }
 
 // Where the pieces of a body lie that its channel may come to copy.
-std::vector<const void*> OutgoingMessages::ExpectCopies(const Sending& sending,
-                                                        uint32_t body) {
+std::vector<const void*> OutgoingMessages::ExpectPoolCopies(
+    const Sending& sending, uint32_t body) {
   std::vector<const void*> expected;
   if (!host_->rules.digests) return expected;
   for (const Piece& piece : sending.cut.PiecesOf(body)) {
-    if (!MayBeCopied(sending.buffers.manifest(), piece.buffer, piece.nbytes)) {
+    if (!MayGoToAPool(sending.buffers.manifest(), piece.buffer, piece.nbytes)) {
       continue;
     }
-    const int storage =
-        sending.copied == nullptr ? -1 : sending.storage_of[piece.buffer];
+    const int storage = sending.digested_along == nullptr
+                            ? -1
+                            : sending.storage_of[piece.buffer];
     const bool digest = storage >= 0 && piece.offset % kDigestChunk == 0;
     const std::byte* const data =
         sending.buffers.regions()[piece.buffer].data + piece.offset;
-    copy_digests_.Expect(data, piece.nbytes, digest ? sending.copied : nullptr,
+    copy_digests_.Expect(data, piece.nbytes,
+                         digest ? sending.digested_along : nullptr,
                          std::max(storage, 0), piece.offset);
     expected.push_back(data);
   }
@@ -501,17 +498,19 @@ std::vector<const void*> OutgoingMessages::ExpectCopies(const Sending& sending,
 void OutgoingMessages::WriteBody(const SendAction& action) {
   Sending& sending = *sendings_.at(action.operation);
   HostCopies copies;  // kept until they were written
-  if (auto copied = sending.copies.extract(action.body)) {
+  if (auto copied = sending.host_copies.extract(action.body)) {
     copies = std::move(copied.mapped());
   }
   tensorpipe::Message message;
   std::vector<DeviceId> sources;
   message.metadata = EncodeBodyTag(
       {action.operation, action.generation, action.body, action.attempt});
+  const Manifest& manifest = sending.buffers.manifest();
   size_t copy = 0;
   for (const Piece& piece : sending.cut.PiecesOf(action.body)) {
     const Region& region = sending.buffers.regions()[piece.buffer];
-    const Crossing crossing = CrossingOfBuffer(sending, piece.buffer);
+    const Crossing crossing =
+        CrossingOfBuffer(host_->rules, manifest, piece.buffer);
     tensorpipe::Message::Tensor tensor;
     if (crossing.copied) {
       tensor.buffer = tensorpipe::CpuBuffer{copies.regions[copy++].data};
@@ -535,7 +534,7 @@ void OutgoingMessages::WriteBody(const SendAction& action) {
       action.lane, std::move(message), sources,
       [this, id = action.operation, lane = action.lane, body = action.body,
        nbytes, memory = std::move(copies.memory),
-       expected = ExpectCopies(sending, action.body)](
+       expected = ExpectPoolCopies(sending, action.body)](
           bool ok, const std::vector<PathUse>& uses) {
         for (const void* data : expected) copy_digests_.Forget(data);
         auto found = sendings_.find(id);

@@ -9,7 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "base/done.h"
 #include "serialization/buffers.h"
@@ -36,10 +38,12 @@ struct Sending {
   HeaderFrame header;        // until it is sent
   std::string inline_bytes;  // likewise
   std::vector<uint64_t> digests;
-  // Those that are computed while bodies are copied; null: none are.
-  std::shared_ptr<ChunkedDigests> copied;
-  std::map<uint32_t, HostCopies> copies;  // by body, until they are written
-  std::vector<int> storage_of;  // by buffer, if `copied`; -1: several, or none
+  // Those that are computed while bodies are copied to the peer's pool, until
+  // the rest is; null: none are.
+  std::shared_ptr<ChunkedDigests> digested_along;
+  std::vector<int> storage_of;  // with it, by buffer; -1: several, or none
+  // What crosses as host memory, by body, from being copied to being written.
+  std::map<uint32_t, HostCopies> host_copies;
   bool may_be_eager = false;
   bool done_is_quick = false;
   DigestScope digest_scope = DigestScope::kHost;
@@ -77,10 +81,10 @@ class OutgoingMessages {
   void OnTime(absl::Time now);
   void End(const absl::Status& why);
 
-  // Of what is lent now.
   std::shared_ptr<CopyReader> ReaderOf(const void* data, uint64_t nbytes) {
     return copy_digests_.ReaderOf(data, nbytes);
   }
+  // Of what is lent now.
   std::optional<BufferPool::Place> PlaceOfLent(const void* data,
                                                uint64_t nbytes) const;
 
@@ -101,18 +105,20 @@ class OutgoingMessages {
   absl::Status CheckPaths(const Manifest& manifest) const;
   void SendHeader(OperationId id);
   void ComputeDigest(OperationId id);
+  void CopyOut(std::vector<Region> parts,
+               absl::AnyInvocable<void(absl::StatusOr<HostCopies>) &&> then);
   void CopyToDigest(OperationId id);
   void Digest(OperationId id, HostCopies bytes);
   void EndForDevice(OperationId id, const absl::Status& why);
   void LoseBody(const SendAction& action);
-  Crossing CrossingOfBuffer(const Sending& sending, int buffer) const;
   std::vector<bool> BodiesToCopy(const Sending& sending) const;
   void CopyBody(const SendAction& action);
   void FailCopy(OperationId id, const std::vector<Region>& parts,
                 const absl::Status& why);
   void WriteBody(const SendAction& action);
-  void DigestCopies(Sending& sending) const;
-  std::vector<const void*> ExpectCopies(const Sending& sending, uint32_t body);
+  void DigestAlong(Sending& sending) const;
+  std::vector<const void*> ExpectPoolCopies(const Sending& sending,
+                                            uint32_t body);
   void SendTrailer(OperationId id);
   void Finish(OperationId id, absl::Status status);
   void TellOfEnd(OperationId id, std::unique_ptr<Sending> sending,

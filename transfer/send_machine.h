@@ -23,8 +23,8 @@ struct SendAction {
   enum class Kind {
     kHeader,       // send HEADER (with the bytes, for an inline operation)
     kDigest,       // compute the digests, then OnDigest
-    kCopyBody,     // copy what of `body` crosses so to host memory, then
-                   // OnBodyCopied
+    kCopyBody,     // copy what of `body` has to cross as host memory there,
+                   // then OnBodyCopied
     kWriteBody,    // write `body` to `lane`, then OnBodyWritten
     kTrailer,      // send TRAILER with AttemptsOf
     kCancelFrame,  // send CANCEL with `status`
