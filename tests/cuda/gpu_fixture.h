@@ -27,12 +27,18 @@ using software_gpu::OnDevice;
 // well; in software also only without findings and leaks.
 class GpuTest : public GpuTestBase {};
 
+inline int GpuCount() {
+  int count = 0;
+  return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+}
+
 // Skips the test with the reason where there is one.
 inline void SkipUnlessThereAreTwoGpus() {
-  int count = 0;
-  cudaGetDeviceCount(&count);
-  if (count < 2) GTEST_SKIP() << "needs 2 GPUs, here is " << count;
+  if (GpuCount() < 2) GTEST_SKIP() << "needs 2 GPUs, here is " << GpuCount();
 }
+
+// Of a GPU that is not the current one, or the only one.
+inline int OtherGpu() { return GpuCount() < 2 ? 0 : 1; }
 
 class TwoGpuTest : public GpuTest {
  protected:

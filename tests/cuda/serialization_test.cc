@@ -9,6 +9,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,7 +21,7 @@
 #include "serialization/serialize.h"
 #include "tests/cuda/carry.h"
 #include "tests/cuda/device_copies.h"
-#include "tests/software_gpu/torch_fixture.h"
+#include "tests/cuda/gpu_fixture.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/tensor_matrix.h"
 
@@ -30,13 +31,13 @@ namespace {
 using ::c10::cuda::CUDAStream;
 using ::c10::cuda::CUDAStreamGuard;
 using ::c10::cuda::getStreamFromPool;
-using ::tensorferry::software_gpu::OnDevice;
-using ::tensorferry::software_gpu::SoftwareGpuTorchTest;
 using ::tensorferry::testing::Carry;
 using ::tensorferry::testing::CopiedTo;
 using ::tensorferry::testing::DifferenceOf;
+using ::tensorferry::testing::GpuTest;
 using ::tensorferry::testing::IsOk;
 using ::tensorferry::testing::MadeOn;
+using ::tensorferry::testing::OnDevice;
 using ::tensorferry::testing::ReadOn;
 using ::tensorferry::testing::StatusIs;
 using ::testing::AllOf;
@@ -50,26 +51,29 @@ at::Tensor Values(int64_t n, int first = 0) {
   return at::arange(first, first + n, at::kFloat);
 }
 
-class SerializationTest : public SoftwareGpuTorchTest {
+class SerializationTest : public GpuTest {
  protected:
   void SetUp() override {
-    SoftwareGpuTorchTest::SetUp();
-    for (c10::DeviceIndex device : {0, 1}) {
-      making_.push_back(getStreamFromPool(false, device));
-      sending_.push_back(getStreamFromPool(false, device));
-      receiving_.push_back(getStreamFromPool(false, device));
+    GpuTest::SetUp();
+    for (int device = 0; device <= other_; ++device) {
+      const auto index = static_cast<c10::DeviceIndex>(device);
+      making_.push_back(getStreamFromPool(false, index));
+      sending_.push_back(getStreamFromPool(false, index));
+      receiving_.push_back(getStreamFromPool(false, index));
     }
     send_.streams.assign(sending_.begin(), sending_.end());
     send_.ready_on.assign(making_.begin(), making_.end());
     receive_.streams.assign(receiving_.begin(), receiving_.end());
-    Place({"cuda:0=cuda:1", "cuda:1=cuda:0"});
+    Place({ToOther()});
+    if (other_ > 0) Place({ToOther(), "cuda:1=cuda:0"});
   }
 
   void TearDown() override {
-    software_gpu::ClearFailures();
     receive_.into = Destination();
-    SoftwareGpuTorchTest::TearDown();
+    GpuTest::TearDown();
   }
+
+  std::string ToOther() const { return absl::StrCat("cuda:0=cuda:", other_); }
 
   void Place(const std::vector<std::string>& rules) {
     send_.placement.rules.clear();
@@ -83,13 +87,6 @@ class SerializationTest : public SoftwareGpuTorchTest {
   }
   at::Tensor Read(const at::Tensor& tensor) const {
     return ReadOn(receiving_[tensor.get_device()], tensor);
-  }
-
-  // From now on the stream's device fails every call.
-  static void Fail(CUDAStream stream, cudaError_t error) {
-    software_gpu::FailDevice(stream, error);
-    EXPECT_EQ(cudaStreamSynchronize(stream), error);
-    EXPECT_EQ(cudaGetLastError(), error);  // told, and forgotten
   }
 
   // Named a, b, ...
@@ -113,6 +110,7 @@ class SerializationTest : public SoftwareGpuTorchTest {
     return std::move(received.tensors);
   }
 
+  const int other_ = testing::OtherGpu();
   std::vector<CUDAStream> making_, sending_, receiving_;  // by device
   SerializeOptions send_;
   AllocateOptions receive_;
@@ -126,6 +124,8 @@ class SerializationMatrixTest
 
 TEST_P(SerializationMatrixTest, EveryKindOfTensorComesBackAsItWas) {
   const auto [from, to] = GetParam();
+  if (std::max(from, to) > 0) testing::SkipUnlessThereAreTwoGpus();
+  if (IsSkipped()) return;
   Place({absl::StrCat("cuda:", from, "=cuda:", to)});
   const c10::Device source(c10::kCUDA, static_cast<c10::DeviceIndex>(from));
   const c10::Device target(c10::kCUDA, static_cast<c10::DeviceIndex>(to));
@@ -142,13 +142,16 @@ TEST_P(SerializationMatrixTest, EveryKindOfTensorComesBackAsItWas) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Devices, SerializationMatrixTest,
-                         ::testing::Values(std::pair{0, 1}, std::pair{1, 1}),
+                         ::testing::Values(std::pair{0, 0}, std::pair{0, 1},
+                                           std::pair{1, 1}),
                          [](const auto& info) {
                            return absl::StrCat(info.param.first, "_to_",
                                                info.param.second);
                          });
 
 TEST_F(SerializationTest, AMessageMayTouchAllDevices) {
+  testing::SkipUnlessThereAreTwoGpus();
+  if (IsSkipped()) return;
   Place({"name:c=cpu", "name:d=cuda:1", "cuda:0=cuda:1", "cuda:1=cuda:0"});
   FERRY_ASSERT_OK_AND_ASSIGN(
       std::vector<at::Tensor> got,
@@ -166,6 +169,8 @@ TEST_F(SerializationTest, AMessageMayTouchAllDevices) {
 }
 
 TEST_F(SerializationTest, SmallTensorsShareABufferForEachSourceAndTarget) {
+  testing::SkipUnlessThereAreTwoGpus();
+  if (IsSkipped()) return;
   Place({"name:d=cpu", "cuda:0=cuda:1", "cuda:1=cuda:0"});
   FERRY_ASSERT_OK_AND_ASSIGN(
       WriteBuffers sent,
@@ -237,7 +242,7 @@ TEST_F(SerializationTest, MemoryThatLibtorchDoesNotOwnIsSentAsItIs) {
 }
 
 TEST_F(SerializationTest, TensorsWithoutBytesArrive) {
-  Place({"cuda:0=cuda:1"});
+  Place({ToOther()});
   FERRY_ASSERT_OK_AND_ASSIGN(
       std::vector<at::Tensor> got,
       Move({at::empty({0}, OnDevice(0)), at::empty({3, 0, 5}, OnDevice(0)),
@@ -245,15 +250,15 @@ TEST_F(SerializationTest, TensorsWithoutBytesArrive) {
   EXPECT_EQ(got[1].sizes(), at::IntArrayRef({3, 0, 5}));
   for (const at::Tensor& tensor : got) {
     EXPECT_EQ(tensor.numel(), 0);
-    EXPECT_EQ(tensor.get_device(), 1);
+    EXPECT_EQ(tensor.get_device(), other_);
   }
 }
 
 // ---- into the caller's tensors
 
 TEST_F(SerializationTest, LargeDestinationsAreFilledWithoutACopy) {
-  at::Tensor into = Made(1, Values(kLarge, -kLarge));
-  testing::WaitFor(making_[1], receiving_[1]);
+  at::Tensor into = Made(other_, Values(kLarge, -kLarge));
+  testing::WaitFor(making_[other_], receiving_[other_]);
   receive_.into = {{into}, {"a"}};
   FERRY_ASSERT_OK_AND_ASSIGN(
       WriteBuffers sent,
@@ -268,9 +273,10 @@ TEST_F(SerializationTest, LargeDestinationsAreFilledWithoutACopy) {
 }
 
 TEST_F(SerializationTest, SmallAndStridedDestinationsAreFilledToo) {
-  at::Tensor small = Made(1, Values(8, 100)), other = Made(1, Values(8, 100));
-  at::Tensor wide = Made(1, Values(2 * kLarge, -kLarge));
-  testing::WaitFor(making_[1], receiving_[1]);
+  at::Tensor small = Made(other_, Values(8, 100)),
+             other = Made(other_, Values(8, 100));
+  at::Tensor wide = Made(other_, Values(2 * kLarge, -kLarge));
+  testing::WaitFor(making_[other_], receiving_[other_]);
   receive_.into = {{small, other, wide.slice(0, 0, 2 * kLarge, 2)},
                    {"a", "b", "c"}};
   FERRY_ASSERT_OK_AND_ASSIGN(std::vector<at::Tensor> got,
@@ -287,9 +293,42 @@ TEST_F(SerializationTest, SmallAndStridedDestinationsAreFilledToo) {
           .equal(Values(2 * kLarge, -kLarge).slice(0, 1, 2 * kLarge, 2)));
 }
 
-// ---- the host does not wait
+TEST_F(SerializationTest, ADeviceThatIsNotThereIsRefused) {
+  Place({"cuda:0=cuda:63"});
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      WriteBuffers sent,
+      Serialize(MessageOf({Made(0, Values(kLarge))}), send_));
+  EXPECT_THAT(
+      Allocate(sent.manifest(), receive_),
+      StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("cuda:63")));
+  // Even if somebody names a stream of it.
+  receive_.streams.push_back(
+      c10::Stream(c10::Stream::DEFAULT, c10::Device(c10::kCUDA, 63)));
+  EXPECT_THAT(
+      Allocate(sent.manifest(), receive_),
+      StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("cuda:63")));
+}
 
-TEST_F(SerializationTest, NoCallWaitsForADevice) {
+#ifndef FERRY_REAL_GPU
+
+// ---- on the software GPU only: that the host does not wait, and what fails
+
+class OnSoftwareGpuTest : public SerializationTest {
+ protected:
+  void TearDown() override {
+    software_gpu::ClearFailures();
+    SerializationTest::TearDown();
+  }
+
+  // From now on the stream's device fails every call.
+  static void Fail(CUDAStream stream, cudaError_t error) {
+    software_gpu::FailDevice(stream, error);
+    EXPECT_EQ(cudaStreamSynchronize(stream), error);
+    EXPECT_EQ(cudaGetLastError(), error);  // told, and forgotten
+  }
+};
+
+TEST_F(OnSoftwareGpuTest, NoCallWaitsForADevice) {
   at::Tensor wide = Made(1, Values(2 * kLarge, -kLarge));
   testing::WaitFor(making_[1], receiving_[1]);
   receive_.into = {{wide.slice(0, 0, 2 * kLarge, 2)}, {"b"}};
@@ -303,9 +342,7 @@ TEST_F(SerializationTest, NoCallWaitsForADevice) {
   EXPECT_TRUE(Read(got[1]).equal(Values(kLarge)));
 }
 
-// ---- what goes wrong
-
-TEST_F(SerializationTest, ADeviceWithoutMemoryIsNamed) {
+TEST_F(OnSoftwareGpuTest, ADeviceWithoutMemoryIsNamed) {
   FERRY_ASSERT_OK_AND_ASSIGN(
       WriteBuffers sent,
       Serialize(MessageOf({Made(0, Values(kLarge))}), send_));
@@ -319,7 +356,7 @@ TEST_F(SerializationTest, ADeviceWithoutMemoryIsNamed) {
   EXPECT_THAT(Allocate(sent.manifest(), receive_), IsOk());
 }
 
-TEST_F(SerializationTest, ADeviceWithoutMemoryToPackIsNamed) {
+TEST_F(OnSoftwareGpuTest, ADeviceWithoutMemoryToPackIsNamed) {
   const at::Tensor a = Made(0, Values(10)), b = Made(0, Values(1));
   software_gpu::SetMemoryLimit(0, software_gpu::MemoryUsed(0));
   EXPECT_THAT(Serialize(MessageOf({a, b}), send_),
@@ -327,7 +364,7 @@ TEST_F(SerializationTest, ADeviceWithoutMemoryToPackIsNamed) {
   software_gpu::SetMemoryLimit(0, size_t{4} << 30);
 }
 
-TEST_F(SerializationTest, AFailedDeviceIsNamedAndTheOtherGoesOn) {
+TEST_F(OnSoftwareGpuTest, AFailedDeviceIsNamedAndTheOtherGoesOn) {
   at::Tensor on_0 = Made(0, Values(kLarge)), on_1 = Made(1, Values(kLarge));
   Place({"cuda:0=cuda:0", "cuda:1=cuda:1"});
   FERRY_ASSERT_OK_AND_ASSIGN(WriteBuffers sent,
@@ -347,21 +384,7 @@ TEST_F(SerializationTest, AFailedDeviceIsNamedAndTheOtherGoesOn) {
   software_gpu::ClearFailures();
 }
 
-TEST_F(SerializationTest, ADeviceThatIsNotThereIsRefused) {
-  Place({"cuda:0=cuda:7"});
-  FERRY_ASSERT_OK_AND_ASSIGN(
-      WriteBuffers sent,
-      Serialize(MessageOf({Made(0, Values(kLarge))}), send_));
-  EXPECT_THAT(
-      Allocate(sent.manifest(), receive_),
-      StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("cuda:7")));
-  // Even if somebody names a stream of it.
-  receive_.streams.push_back(
-      c10::Stream(c10::Stream::DEFAULT, c10::Device(c10::kCUDA, 7)));
-  EXPECT_THAT(
-      Allocate(sent.manifest(), receive_),
-      StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("cuda:7")));
-}
+#endif  // FERRY_REAL_GPU
 
 }  // namespace
 }  // namespace tensorferry

@@ -6,8 +6,8 @@
 #include <c10/cuda/CUDAStream.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <stdlib.h>
 
-#include <cstdlib>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,7 +20,7 @@
 #include "tests/cuda/child_peer.h"
 #include "tests/cuda/device_copies.h"
 #include "tests/cuda/ended.h"
-#include "tests/software_gpu/torch_fixture.h"
+#include "tests/cuda/gpu_fixture.h"
 #include "tests/testing/becomes.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/tensor_matrix.h"
@@ -29,13 +29,12 @@ namespace tensorferry {
 namespace {
 
 using ::absl::StatusCode;
-using ::tensorferry::software_gpu::FailCall;
-using ::tensorferry::software_gpu::SoftwareGpuTorchTest;
 using ::tensorferry::testing::Becomes;
 using ::tensorferry::testing::ChildPeer;
 using ::tensorferry::testing::CopiedTo;
 using ::tensorferry::testing::DifferenceOf;
 using ::tensorferry::testing::Ended;
+using ::tensorferry::testing::GpuTest;
 using ::tensorferry::testing::IsOk;
 using ::tensorferry::testing::StatusIs;
 using ::testing::AllOf;
@@ -63,15 +62,12 @@ void EchoAll(const std::shared_ptr<Session>& session) {
   session->OnEnd([session](SessionReport) {});
 }
 
-class ThroughHostTest : public SoftwareGpuTorchTest {
+class ThroughHostTest : public GpuTest {
  protected:
   void SetUp() override {
-    SoftwareGpuTorchTest::SetUp();
-    setenv("CUDA_VISIBLE_DEVICES", "", 1);
-    absl::StatusOr<ChildPeer> child = ChildPeer::Start();
-    unsetenv("CUDA_VISIBLE_DEVICES");
-    ASSERT_THAT(child, IsOk());
-    child_.emplace(*std::move(child));
+    GpuTest::SetUp();
+    FERRY_ASSERT_OK_AND_ASSIGN(ChildPeer child, ChildPeer::Start());
+    child_.emplace(std::move(child));
     FERRY_ASSERT_OK_AND_ASSIGN(peer_,
                                Peer::Create({.name = "parent", .control = ""}));
   }
@@ -79,7 +75,7 @@ class ThroughHostTest : public SoftwareGpuTorchTest {
     session_ = nullptr;
     peer_ = nullptr;
     child_.reset();
-    SoftwareGpuTorchTest::TearDown();
+    GpuTest::TearDown();
   }
 
   static Offer TheOffer(const std::string& only_wire = "") {
@@ -190,10 +186,14 @@ TEST_F(ThroughHostTest, DevicesHaveDigestsOnRequest) {
   EXPECT_NE(digests[0], digests[1]);
 }
 
+#ifndef FERRY_REAL_GPU
+
+// ---- on the software GPU only: what fails, and what stands still
+
 TEST_F(ThroughHostTest, ACopyThatFailsIsTheMessagesErrorAndNotTheSessions) {
   Open();
   const std::vector<at::Tensor> sent = OnGpu({at::arange(kLarge, at::kInt)});
-  FailCall("cudaMemcpyAsync", 2, cudaErrorInvalidValue);
+  software_gpu::FailCall("cudaMemcpyAsync", 2, cudaErrorInvalidValue);
   EXPECT_THAT(Carry(sent), StatusIs(StatusCode::kFailedPrecondition,
                                     HasSubstr("copying to the host on cuda:0: "
                                               "cudaErrorInvalidValue")));
@@ -203,7 +203,7 @@ TEST_F(ThroughHostTest, ACopyThatFailsIsTheMessagesErrorAndNotTheSessions) {
 TEST_F(ThroughHostTest, NoPinnedMemoryIsTheMessagesErrorAndNotTheSessions) {
   Open();
   const std::vector<at::Tensor> sent = OnGpu({at::arange(kLarge, at::kInt)});
-  FailCall("cudaHostAlloc", 1, cudaErrorMemoryAllocation);
+  software_gpu::FailCall("cudaHostAlloc", 1, cudaErrorMemoryAllocation);
   EXPECT_THAT(Carry(sent), StatusIs(StatusCode::kResourceExhausted,
                                     HasSubstr("bytes of pinned memory")));
   ExpectToComeBack({at::arange(kLarge, at::kInt)});
@@ -247,11 +247,14 @@ TEST_F(ThroughHostTest, APeerThatDiesWhileItIsCopiedIsAnError) {
   EXPECT_THAT(ended.Wait(), StatusIs(StatusCode::kUnavailable));
 }
 
+#endif  // FERRY_REAL_GPU
+
 }  // namespace
 }  // namespace tensorferry
 
 int main(int argc, char** argv) {
   if (argc > 1 && std::string(argv[1]) == tensorferry::testing::kChildPeer) {
+    setenv("CUDA_VISIBLE_DEVICES", "", /*overwrite=*/1);  // no GPU
     return tensorferry::testing::ServeAsChild(tensorferry::EchoAll);
   }
   ::testing::InitGoogleMock(&argc, argv);

@@ -28,7 +28,7 @@
 
 #include "base/status_macros.h"
 #include "tests/cuda/carry.h"
-#include "tests/software_gpu/torch_fixture.h"
+#include "tests/cuda/gpu_fixture.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/tensor_matrix.h"
 
@@ -38,10 +38,10 @@ namespace {
 namespace rpc = torch::distributed::rpc;
 using ::c10::cuda::CUDAStream;
 using ::c10::cuda::getStreamFromPool;
-using ::tensorferry::software_gpu::OnDevice;
-using ::tensorferry::software_gpu::SoftwareGpuTorchTest;
 using ::tensorferry::testing::Aliasing;
+using ::tensorferry::testing::GpuTest;
 using ::tensorferry::testing::MadeOn;
+using ::tensorferry::testing::OnDevice;
 using ::tensorferry::testing::ReadOn;
 using ::testing::IsEmpty;
 
@@ -54,7 +54,11 @@ constexpr char kPayload[] = "payload";
 
 const c10::Device kCpu(c10::kCPU);
 const c10::Device kCuda0(c10::kCUDA, 0);
-const c10::Device kCuda1(c10::kCUDA, 1);
+
+// Where there is one GPU it is both.
+c10::Device OtherCuda() {
+  return {c10::kCUDA, static_cast<c10::DeviceIndex>(testing::OtherGpu())};
+}
 
 // What the pipe tells the other side.
 tensorpipe::Descriptor DescriptorOf(const tensorpipe::Message& message) {
@@ -87,14 +91,15 @@ Place PlaceOf(const tensorpipe::Buffer& buffer) {
   return {cuda.ptr, cuda.stream, false};
 }
 
-class TorchRpcTest : public SoftwareGpuTorchTest {
+class TorchRpcTest : public GpuTest {
  protected:
   void SetUp() override {
-    SoftwareGpuTorchTest::SetUp();
-    for (c10::DeviceIndex device : {0, 1}) {
-      sending_.push_back(getStreamFromPool(false, device));
-      receiving_.push_back(getStreamFromPool(false, device));
-    }
+    GpuTest::SetUp();
+    sending_.assign(2, getStreamFromPool(false, 0));
+    receiving_.assign(2, getStreamFromPool(false, 0));
+    if (OtherCuda() == kCuda0) return;
+    sending_[1] = getStreamFromPool(false, OtherCuda().index());
+    receiving_[1] = getStreamFromPool(false, OtherCuda().index());
   }
 
   std::vector<c10::Stream> Streams(const std::vector<CUDAStream>& of) const {
@@ -111,7 +116,10 @@ class TorchRpcTest : public SoftwareGpuTorchTest {
             at::arange(5, at::kInt),
             MadeOn(sending_[0], at::full({3}, 7, at::kHalf)), base.t()};
   }
-  static Devices Permuted() { return {kCuda1, kCuda0, kCpu, kCuda1, kCuda1}; }
+  static Devices Permuted() {
+    const c10::Device other = OtherCuda();
+    return {other, kCuda0, kCpu, other, other};
+  }
 
   struct SeedWrite {
     tensorpipe::Message message;
@@ -223,8 +231,9 @@ TEST_F(TorchRpcTest, LibtorchReadsWhatOursWrote) {
 
 TEST_F(TorchRpcTest, BothWriteTheSame) {
   const Tensors tensors = {MadeOn(sending_[0], at::arange(9, at::kFloat)),
-                           at::arange(4), at::empty({0}, OnDevice(1))};
-  const Devices targets = {kCuda1, kCpu, kCuda0};
+                           at::arange(4),
+                           at::empty({0}, OnDevice(testing::OtherGpu()))};
+  const Devices targets = {OtherCuda(), kCpu, kCuda0};
   const SeedWrite seed = WriteWithLibtorch(tensors, targets);
   FERRY_ASSERT_OK_AND_ASSIGN(TorchRpcWrite ours,
                              WriteWithOurs(tensors, targets));
@@ -247,17 +256,21 @@ TEST_F(TorchRpcTest, BothWriteTheSame) {
   }
 }
 
+#ifndef FERRY_REAL_GPU
+
 TEST_F(TorchRpcTest, NeitherSideWaitsForADevice) {
   const Tensors tensors = {
       MadeOn(sending_[0], at::arange(100'000, at::kFloat))};
   software_gpu::TakeSynchronisingCalls();
   FERRY_ASSERT_OK_AND_ASSIGN(TorchRpcWrite ours,
-                             WriteWithOurs(tensors, {kCuda1}));
+                             WriteWithOurs(tensors, {OtherCuda()}));
   FERRY_ASSERT_OK_AND_ASSIGN(Tensors got, ReadWithOurs(ours.message));
   EXPECT_THAT(software_gpu::TakeSynchronisingCalls(), IsEmpty());
   EXPECT_TRUE(
       ReadOn(receiving_[1], got[0]).equal(at::arange(100'000, at::kFloat)));
 }
+
+#endif  // FERRY_REAL_GPU
 
 }  // namespace
 }  // namespace tensorferry
