@@ -28,7 +28,7 @@ class PollLoop : public Loop {
   using WatchId = uint64_t;  // never used twice
   // Long enough for the answer to a small message, also from a thread of a
   // user's that has to be woken.
-  static constexpr absl::Duration kUsualSpin = absl::Microseconds(100);
+  static constexpr absl::Duration kUsualSpin = absl::Microseconds(300);
 
   // `clock` must outlive it. RESOURCE_EXHAUSTED: no descriptors, no memory or
   // no threads are left.
