@@ -42,6 +42,8 @@ class WriteBuffers {
 
   // What is left is the manifest: the caller's tensors are let go of.
   void DropBytes();
+  // Whether others hold every tensor too, now: to let go of them frees none.
+  bool others_hold_tensors() const;
 
  private:
   friend class Serializer;

@@ -10,6 +10,7 @@
 #include <limits>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
@@ -550,6 +551,12 @@ void WriteBuffers::DropBytes() {
   prepared_.clear();
   packed_.clear();
   payload_ = nullptr;
+}
+
+bool WriteBuffers::others_hold_tensors() const {
+  return absl::c_all_of(tensors_, [](const at::Tensor& tensor) {
+    return tensor.use_count() > 1;
+  });
 }
 
 absl::StatusOr<WriteBuffers> Serialize(TensorMessage message,

@@ -20,6 +20,8 @@
 namespace tensorferry {
 namespace {
 
+constexpr int kFewTensors = 64;
+
 SendMachine::Settings SettingsOf(const LinkHost& host) {
   SendMachine::Settings settings;
   settings.limits = host.rules.limits;
@@ -93,6 +95,15 @@ std::string Gather(const WriteBuffers& buffers) {
     bytes.append(reinterpret_cast<const char*>(region.data), region.nbytes);
   }
   return bytes;
+}
+
+// To let go of a user's tensors may take its time, if nobody else holds them.
+bool IsQuickToDrop(const Sending& sending) {
+  const WriteBuffers& buffers = sending.buffers;
+  if (buffers.regions().empty()) return true;
+  return sending.lend == nullptr &&
+         buffers.manifest().tensor_count() <= kFewTensors &&
+         buffers.others_hold_tensors();
 }
 
 }  // namespace
@@ -582,9 +593,7 @@ void OutgoingMessages::TellOfEnd(OperationId id,
     result = LinkHost::About(absl::StrCat("send ", id, " to ", host_->Whom()),
                              status);
   }
-  // To let go of the user's tensors may take its time.
-  const bool quick =
-      sending->done_is_quick && sending->buffers.regions().empty();
+  const bool quick = sending->done_is_quick && IsQuickToDrop(*sending);
   host_->Tell(
       [sending = std::move(sending), result = std::move(result)]() mutable {
         Done<Receipt> done = std::move(sending->done);

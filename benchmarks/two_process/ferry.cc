@@ -43,6 +43,7 @@ class FerryReceiver : public Receiver {
     ReceiveOptions options;
     options.timeout = kPatience;
     options.leases = way_.leases;
+    options.done_is_quick = true;  // as with blocking::Receive
     if (reuse) options.into = {like.tensors, like.names};
     taken_ = std::make_unique<absl::Notification>();
     session_->Receive(std::move(options),
