@@ -328,14 +328,14 @@ AllocateOptions IncomingMessages::TakeOptions(Receiving& receiving,
 
 // Ordinary memory, however large, is a call of the system for each tensor; the
 // pages of a pool's may have to be made first. Memory of a device may take long
-// too, but not if the user has it already.
+// too, but not if the user has it already; and so may pinned memory.
 LinkHost::Weight IncomingMessages::WeightOfAllocation(
     const Message& message, const Receiving& receiving) const {
   const Manifest& manifest = message.manifest;
   const std::vector<at::Tensor>& given = receiving.options.into.tensors;
   const bool is_there =
       AllOnDevices(manifest)
-          ? !given.empty()
+          ? !given.empty() && host_->rules.through_host.empty()
           : AllOnHost(manifest) &&
                 (AllInPlace(manifest, given) || HasAtOnce(message));
   return is_there && manifest.tensor_count() <= kFewTensors
@@ -417,22 +417,21 @@ void IncomingMessages::AllocateMemory(const ReceiveAction& action) {
 }
 
 // That what goes through memory of the host can get out of it, and that there
-// is some: the loop, which takes it body by body, then finds it made.
+// is some: the loop, which takes it body by body, then finds it made, unless
+// others have it then.
 absl::Status IncomingMessages::MakeHostMemory(
     const Message& message, const ReadBuffers& buffers) const {
   if (host_->rules.through_host.empty()) return absl::OkStatus();
-  const auto lanes = static_cast<size_t>(host_->lanes->body_lanes());
-  for (int i = 0; i < message.manifest.buffer_count(); ++i) {
-    if (!IsCopied(message, i)) continue;
-    const Region& region = buffers.regions()[i];
-    const uint64_t most = host_->rules.piece_bytes;
-    std::vector<c10::DataPtr> made;
-    for (uint64_t at = 0; at < region.nbytes && made.size() < lanes;
-         at += most) {
+  std::vector<c10::DataPtr> made;
+  const size_t lanes = host_->lanes->body_lanes();
+  const size_t bodies = std::min(lanes, message.cut.bodies.size());
+  for (size_t body = 0; body < bodies; ++body) {
+    for (const Piece& piece : message.cut.PiecesOf(body)) {
+      if (!IsCopied(message, piece.buffer)) continue;
+      const Region& region = buffers.regions()[piece.buffer];
       FERRY_ASSIGN_OR_RETURN(
           c10::DataPtr memory,
-          region.converter->HostMemory(std::min(most, region.nbytes - at),
-                                       region.device()));
+          region.converter->HostMemory(piece.nbytes, region.device()));
       made.push_back(std::move(memory));
     }
   }
@@ -547,15 +546,16 @@ absl::StatusOr<tensorpipe::Allocation> IncomingMessages::PlaceInRegions(
   tensorpipe::Allocation allocation;
   for (const Piece& piece : message.cut.PiecesOf(body)) {
     const Region& region = message.buffers->regions()[piece.buffer];
-    FERRY_RETURN_IF_ERROR(CheckStream(region));
     if (IsCopied(message, piece.buffer)) {
-      FERRY_ASSIGN_OR_RETURN(
-          c10::DataPtr memory,
-          region.converter->HostMemory(piece.nbytes, region.device()));
-      allocation.tensors.push_back({tensorpipe::CpuBuffer{memory.get()}});
-      aside.host_memory.push_back(std::move(memory));
+      absl::StatusOr<c10::DataPtr> memory =
+          region.converter->HostMemory(piece.nbytes, region.device());
+      aside.host_status = memory.status();
+      FERRY_RETURN_IF_ERROR(aside.host_status);
+      allocation.tensors.push_back({tensorpipe::CpuBuffer{memory->get()}});
+      aside.host_memory.push_back(*std::move(memory));
       continue;
     }
+    FERRY_RETURN_IF_ERROR(CheckStream(region));
     allocation.tensors.push_back({region.converter->CarriedBuffer(
         region.data + piece.offset, region.stream)});
   }
@@ -565,6 +565,7 @@ absl::StatusOr<tensorpipe::Allocation> IncomingMessages::PlaceInRegions(
 // What was read aside to the devices that it is for.
 absl::Status IncomingMessages::CopyFromHost(const Message& message,
                                             uint32_t body, Aside& aside) const {
+  FERRY_RETURN_IF_ERROR(aside.host_status);
   if (aside.host_memory.empty()) return absl::OkStatus();
   auto memory = aside.host_memory.begin();
   for (const Piece& piece : message.cut.PiecesOf(body)) {
@@ -637,9 +638,13 @@ absl::StatusOr<tensorpipe::Allocation> IncomingMessages::Place(
   const Message& message = *messages_.at(action.operation);
   if (message.lent.empty()) FERRY_RETURN_IF_ERROR(CheckAnyBody(descriptor));
   FERRY_RETURN_IF_ERROR(CheckBody(descriptor, message, action.body));
-  return action.place == BodyPlace::kRegion
-             ? PlaceInRegions(message, action.body, aside)
-             : PlaceAside(descriptor, aside);
+  if (action.place != BodyPlace::kRegion) return PlaceAside(descriptor, aside);
+  absl::StatusOr<tensorpipe::Allocation> placed =
+      PlaceInRegions(message, action.body, aside);
+  if (aside.host_status.ok()) return placed;
+  // The message fails once its lane is free of the body.
+  aside.host_memory.clear();
+  return PlaceAside(descriptor, aside);
 }
 
 // tensorpipe would throw, on a thread of its own, for a pair without a channel.
@@ -695,18 +700,14 @@ void IncomingMessages::OnBodyRead(const ReceiveAction& action,
                                   const std::vector<PathUse>& uses,
                                   uint64_t nbytes, Aside aside, bool ok) {
   if (ok) bytes_received_ += nbytes;
+  absl::Status failed;  // what came does not get to its device
   auto found = messages_.find(action.operation);
   if (found != messages_.end() && action.place != BodyPlace::kSink) {
     Message& message = *found->second;
     message.paths.Add(uses);
     message.staged.erase(action.body);
     if (ok && action.place == BodyPlace::kRegion) {
-      const absl::Status copied = CopyFromHost(message, action.body, aside);
-      if (!copied.ok()) {
-        host_->EndSoon(LinkHost::About(
-            absl::StrCat("operation ", action.operation), copied));
-        ok = false;
-      }
+      failed = CopyFromHost(message, action.body, aside);
     }
     if (ok && action.place == BodyPlace::kStage) {
       message.staged[action.body] = std::move(aside.bytes);
@@ -714,7 +715,11 @@ void IncomingMessages::OnBodyRead(const ReceiveAction& action,
   }
   Run([&](auto& out) {
     machine_.OnBodyRead(action.lane, action.operation, action.body,
-                        action.place, ok, out);
+                        action.place, ok && failed.ok(), out);
+  });
+  if (failed.ok()) return;
+  Run([&](auto& out) {
+    machine_.Fail(action.operation, std::move(failed), out);
   });
 }
 

@@ -105,6 +105,7 @@ class IncomingMessages {
     std::unique_ptr<std::byte[]> bytes;
     std::vector<c10::DataPtr> device_memory;
     std::vector<c10::DataPtr> host_memory;  // in the order of the body's pieces
+    absl::Status host_status;               // why there is none for them
   };
 
   template <class Event>

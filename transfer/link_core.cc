@@ -301,6 +301,7 @@ std::function<void(Task)> LinkCore::PostWhileThere() {
 }
 
 void LinkCore::EndSoon(absl::Status why) {
+  if (phase_ == Phase::kEnding || phase_ == Phase::kGone) return;
   doomed_ = true;
   Later([this, why = std::move(why)] { End(why, /*by_user=*/false); });
 }

@@ -61,17 +61,26 @@ void Cut(const LinkHost& host, Sending& sending) {
   sending.may_be_eager = AllOnHost(manifest) && sending.lendable.empty();
 }
 
-// Whether a channel may copy so much of a buffer to a pool of the peer's.
-bool MayGoToAPool(const Manifest& manifest, int buffer, uint64_t nbytes) {
-  return nbytes >= LocalChannelOptions::kPoolFromBytes &&
-         manifest.buffer_source(buffer).is_cpu() &&
-         manifest.buffer_target(buffer).is_cpu();
-}
-
 Crossing CrossingOfBuffer(const TransferRules& rules, const Manifest& manifest,
                           int buffer) {
   return CrossingOf(rules, manifest.buffer_source(buffer),
                     manifest.buffer_target(buffer));
+}
+
+// Whether a channel may copy so much of a buffer from where it lies to a pool
+// of the peer's.
+bool MayGoToAPool(const TransferRules& rules, const Manifest& manifest,
+                  int buffer, uint64_t nbytes) {
+  const Crossing crossing = CrossingOfBuffer(rules, manifest, buffer);
+  return nbytes >= LocalChannelOptions::kPoolFromBytes && !crossing.copied &&
+         crossing.own.is_cpu() && crossing.peer.is_cpu();
+}
+
+// Of a part of a buffer that is carried at once.
+bool IsWholeChunks(const Piece& piece, uint64_t buffer_nbytes) {
+  return piece.offset % kDigestChunk == 0 &&
+         (piece.nbytes % kDigestChunk == 0 ||
+          piece.offset + piece.nbytes == buffer_nbytes);
 }
 
 // That all which crosses as host memory can be copied there.
@@ -95,6 +104,11 @@ std::string Gather(const WriteBuffers& buffers) {
     bytes.append(reinterpret_cast<const char*>(region.data), region.nbytes);
   }
   return bytes;
+}
+
+// Not 0. Streams that have the same one share a bound, no more.
+uint64_t NumberOf(const c10::Stream& stream) {
+  return std::hash<c10::Stream>{}(stream) | 1;
 }
 
 // To let go of a user's tensors may take its time, if nobody else holds them.
@@ -227,38 +241,49 @@ void OutgoingMessages::Submit(OperationId id,
   for (const Body& body : sending->cut.bodies) {
     request.body_nbytes.push_back(body.nbytes);
   }
-  request.to_copy = BodiesToCopy(*sending);
+  request.copied_on = StreamsOfCopies(*sending);
   sending->header.operation = id;
   sendings_[id] = std::move(sending);
   Run([&](auto& out) { machine_.Submit(id, std::move(request), out); });
 }
 
-std::vector<bool> OutgoingMessages::BodiesToCopy(const Sending& sending) const {
-  std::vector<bool> to_copy;
-  if (host_->rules.through_host.empty()) return to_copy;
+// By body; of several streams the first, which has to do.
+std::vector<uint64_t> OutgoingMessages::StreamsOfCopies(
+    const Sending& sending) const {
+  std::vector<uint64_t> streams;
+  if (host_->rules.through_host.empty()) return streams;
   const Manifest& manifest = sending.buffers.manifest();
   for (size_t body = 0; body < sending.cut.bodies.size(); ++body) {
     const absl::Span<const Piece> pieces = sending.cut.PiecesOf(body);
-    to_copy.push_back(
-        std::any_of(pieces.begin(), pieces.end(), [&](const Piece& piece) {
+    const auto copied =
+        std::find_if(pieces.begin(), pieces.end(), [&](const Piece& piece) {
           return CrossingOfBuffer(host_->rules, manifest, piece.buffer).copied;
-        }));
+        });
+    streams.push_back(
+        copied == pieces.end()
+            ? 0
+            : NumberOf(sending.buffers.regions()[copied->buffer].stream));
   }
-  return to_copy;
+  return streams;
 }
 
 void OutgoingMessages::DigestAlong(Sending& sending) const {
   if (sending.header.is_inline) return;
   const Manifest& manifest = sending.buffers.manifest();
   std::vector<int> storage_of(manifest.buffer_count(), -1);
-  bool any = false;
+  uint64_t along = 0;
   for (int s = 0; s < manifest.storage_count(); ++s) {
     const int buffer = manifest.storage_buffer(s);
     if (manifest.buffer_storages(buffer) > 1) continue;
     storage_of[buffer] = s;
-    any |= MayGoToAPool(manifest, buffer, manifest.buffer_nbytes(buffer));
+    const uint64_t nbytes = manifest.buffer_nbytes(buffer);
+    if (manifest.buffer_target(buffer).is_cpu() &&
+        MayGoToAPool(host_->rules, manifest, buffer, nbytes)) {
+      along += nbytes;
+    }
   }
-  if (!any) return;
+  // The rest is digested when all is written, and not meanwhile.
+  if (along <= manifest.BytesOnWire() / 2) return;
   sending.storage_of = std::move(storage_of);
   sending.digested_along = std::make_shared<ChunkedDigests>(
       LengthsToDigest(manifest), host_->digest_helpers);
@@ -399,10 +424,8 @@ void OutgoingMessages::CopyToDigest(OperationId id) {
   CopyOut(sendings_.at(id)->buffers.regions(),
           [this, id](absl::StatusOr<HostCopies> copies) {
             if (copies.ok()) return Digest(id, *std::move(copies));
-            Run([&](auto& out) {
-              machine_.Cancel(id, copies.status(), out);
-              machine_.OnDigest(id, out);
-            });
+            FailCopy(id, copies.status());
+            Run([&](auto& out) { machine_.OnDigest(id, out); });
           });
 }
 
@@ -432,11 +455,6 @@ void OutgoingMessages::Digest(OperationId id, HostCopies bytes) {
       });
 }
 
-// Its device has failed since Send has looked.
-void OutgoingMessages::EndForDevice(OperationId id, const absl::Status& why) {
-  host_->EndSoon(LinkHost::About(absl::StrCat("operation ", id), why));
-}
-
 // What of it crosses as host memory and is not. The device may stand still
 // meanwhile.
 void OutgoingMessages::CopyBody(const SendAction& action) {
@@ -451,26 +469,19 @@ void OutgoingMessages::CopyBody(const SendAction& action) {
     part.nbytes = piece.nbytes;
     parts.push_back(part);
   }
-  CopyOut(parts, [this, id = action.operation, body = action.body,
-                  parts](absl::StatusOr<HostCopies> copies) {
+  CopyOut(std::move(parts), [this, id = action.operation, body = action.body](
+                                absl::StatusOr<HostCopies> copies) {
     const bool ok = copies.ok();
     if (ok) {
       sendings_.at(id)->host_copies[body] = *std::move(copies);
     } else {
-      FailCopy(id, parts, copies.status());
+      FailCopy(id, copies.status());
     }
     Run([&](auto& out) { machine_.OnBodyCopied(id, body, ok, out); });
   });
 }
 
-// The link goes on, unless the device has failed for good.
-void OutgoingMessages::FailCopy(OperationId id,
-                                const std::vector<Region>& parts,
-                                const absl::Status& why) {
-  for (const Region& part : parts) {
-    const absl::Status usable = CheckStream(part);
-    if (!usable.ok()) return EndForDevice(id, usable);
-  }
+void OutgoingMessages::FailCopy(OperationId id, const absl::Status& why) {
   Run([&](auto& out) { machine_.Cancel(id, why, out); });
 }
 
@@ -488,16 +499,16 @@ std::vector<const void*> OutgoingMessages::ExpectPoolCopies(
     const Sending& sending, uint32_t body) {
   std::vector<const void*> expected;
   if (!host_->rules.digests) return expected;
+  const Manifest& manifest = sending.buffers.manifest();
   for (const Piece& piece : sending.cut.PiecesOf(body)) {
-    if (!MayGoToAPool(sending.buffers.manifest(), piece.buffer, piece.nbytes)) {
-      continue;
-    }
-    const int storage = sending.digested_along == nullptr
-                            ? -1
-                            : sending.storage_of[piece.buffer];
-    const bool digest = storage >= 0 && piece.offset % kDigestChunk == 0;
+    const int buffer = piece.buffer;
+    if (!MayGoToAPool(host_->rules, manifest, buffer, piece.nbytes)) continue;
+    const int storage =
+        sending.digested_along == nullptr ? -1 : sending.storage_of[buffer];
+    const bool digest =
+        storage >= 0 && IsWholeChunks(piece, manifest.buffer_nbytes(buffer));
     const std::byte* const data =
-        sending.buffers.regions()[piece.buffer].data + piece.offset;
+        sending.buffers.regions()[buffer].data + piece.offset;
     copy_digests_.Expect(data, piece.nbytes,
                          digest ? sending.digested_along : nullptr,
                          std::max(storage, 0), piece.offset);
@@ -528,7 +539,9 @@ void OutgoingMessages::WriteBody(const SendAction& action) {
     } else {
       const absl::Status usable = CheckStream(region);
       if (!usable.ok()) {
-        EndForDevice(action.operation, usable);
+        // Its device has failed since Send has looked; tensorpipe would throw.
+        host_->EndSoon(LinkHost::About(
+            absl::StrCat("operation ", action.operation), usable));
         return LoseBody(action);
       }
       tensor.buffer = region.converter->CarriedBuffer(

@@ -109,12 +109,10 @@ class OutgoingMessages {
                absl::AnyInvocable<void(absl::StatusOr<HostCopies>) &&> then);
   void CopyToDigest(OperationId id);
   void Digest(OperationId id, HostCopies bytes);
-  void EndForDevice(OperationId id, const absl::Status& why);
   void LoseBody(const SendAction& action);
-  std::vector<bool> BodiesToCopy(const Sending& sending) const;
+  std::vector<uint64_t> StreamsOfCopies(const Sending& sending) const;
   void CopyBody(const SendAction& action);
-  void FailCopy(OperationId id, const std::vector<Region>& parts,
-                const absl::Status& why);
+  void FailCopy(OperationId id, const absl::Status& why);
   void WriteBody(const SendAction& action);
   void DigestAlong(Sending& sending) const;
   std::vector<const void*> ExpectPoolCopies(const Sending& sending,

@@ -324,6 +324,13 @@ void ReceiveMachine::OnBodyRead(int lane, OperationId id, uint32_t body,
   TakeParked(out);
 }
 
+void ReceiveMachine::Fail(OperationId id, absl::Status why, Actions& out) {
+  auto found = operations_.find(id);
+  if (found == operations_.end() || found->second.closed) return;
+  CloseOperation(id, found->second, std::move(why), out);
+  MaybeDrop(id, out);
+}
+
 void ReceiveMachine::HaveRead(OperationId id, Entry& entry, uint32_t body,
                               BodyPlace place, bool ok, Actions& out) {
   BodyEntry& known = entry.bodies[body];

@@ -124,6 +124,9 @@ class ReceiveMachine {
   void OnAllocated(OperationId id, absl::Status status, Actions& out);
   void OnBodyRead(int lane, OperationId id, uint32_t body, BodyPlace place,
                   bool ok, Actions& out);
+  // What was read of a message cannot get to where it is for: ends it. Not for
+  // one that is complete.
+  void Fail(OperationId id, absl::Status why, Actions& out);
   // Nobody reads the bodies of the kDigest any more.
   void OnDigested(OperationId id, Actions& out);
   // `status` is what the user was told.

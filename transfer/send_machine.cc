@@ -22,8 +22,9 @@ SendAction MakeWithStatus(Kind kind, OperationId id, absl::Status status) {
   return action;
 }
 
-bool IsToCopy(const SendMachine::Request& request, uint32_t body) {
-  return !request.to_copy.empty() && request.to_copy[body];
+// 0: it is not copied first.
+uint64_t CopiedOn(const SendMachine::Request& request, uint32_t body) {
+  return request.copied_on.empty() ? 0 : request.copied_on[body];
 }
 
 }  // namespace
@@ -187,7 +188,7 @@ void SendMachine::OnBodyWritten(int lane, OperationId id, uint32_t body,
   --entry.writes;
   entry.bodies[body].state = ok ? BodyState::kWritten : BodyState::kLost;
   if (ok) --entry.unwritten;
-  if (IsToCopy(entry.request, body)) ReleaseCopies(entry, 1);
+  ReleaseCopy(entry, body);
   MaybeSendTrailer(id, entry, out);
   MaybeFinish(id, out);
   BeginQueued(out);
@@ -199,7 +200,7 @@ void SendMachine::OnBodyCopied(OperationId id, uint32_t body, bool ok,
   --entry.copying;
   if (!ok || entry.ending) {
     entry.bodies[body].state = BodyState::kLost;
-    ReleaseCopies(entry, 1);
+    ReleaseCopy(entry, body);
   } else {
     entry.bodies[body].state = BodyState::kCopied;
     copied_.push_back({id, body});
@@ -338,8 +339,8 @@ bool SendMachine::StartNextBody(OperationId id, Entry& entry, Actions& out) {
   uint32_t index = entry.next_body;
   BodyEntry& body = entry.bodies[index];
   uint64_t nbytes = entry.request.body_nbytes[index];
-  const bool to_copy = IsToCopy(entry.request, index);
-  if (!MayWrite(entry, body, nbytes) || (to_copy && !MayCopy(entry))) {
+  const uint64_t copied_on = CopiedOn(entry.request, index);
+  if (!MayWrite(entry, body, nbytes) || !MayCopy(entry, copied_on)) {
     return false;
   }
   if (!entry.granted && !body.charged) {
@@ -348,11 +349,12 @@ bool SendMachine::StartNextBody(OperationId id, Entry& entry, Actions& out) {
     eager_bytes_ += nbytes;
   }
   if (!entry.request.digest_last) MaybeDigest(id, entry, out);
-  if (to_copy) {
+  if (copied_on != 0) {
     body.state = BodyState::kCopying;
+    body.has_copy = true;
     ++entry.copying;
     ++entry.copies;
-    ++copies_;
+    ++copies_[copied_on];
     SendAction copy = Make(Kind::kCopyBody, id);
     copy.body = index;
     out.push_back(std::move(copy));
@@ -382,14 +384,23 @@ void SendMachine::WriteBody(OperationId id, Entry& entry, uint32_t index,
   out.push_back(std::move(write));
 }
 
-bool SendMachine::MayCopy(const Entry& entry) const {
-  return copies_ < settings_.copies &&
-         entry.copies < settings_.copies_per_operation;
+bool SendMachine::MayCopy(const Entry& entry, uint64_t stream) const {
+  if (stream == 0) return true;
+  const auto of_stream = copies_.find(stream);
+  return entry.copies < settings_.copies_per_operation &&
+         (of_stream == copies_.end() ||
+          of_stream->second < settings_.copies_per_stream);
 }
 
-void SendMachine::ReleaseCopies(Entry& entry, int count) {
-  entry.copies -= count;
-  copies_ -= count;
+void SendMachine::ReleaseCopy(Entry& entry, uint32_t body) {
+  if (!std::exchange(entry.bodies[body].has_copy, false)) return;
+  --entry.copies;
+  const auto of_stream = copies_.find(CopiedOn(entry.request, body));
+  if (--of_stream->second == 0) copies_.erase(of_stream);
+}
+
+void SendMachine::ReleaseCopies(Entry& entry) {
+  for (uint32_t body = 0; entry.copies != 0; ++body) ReleaseCopy(entry, body);
 }
 
 void SendMachine::MaybeDigest(OperationId id, Entry& entry, Actions& out) {
@@ -440,7 +451,7 @@ void SendMachine::MaybeFinish(OperationId id, Actions& out) {
   if (!entry.ending || is_read || entry.digest_running) return;
   if (!entry.finished) {
     entry.finished = true;
-    ReleaseCopies(entry, entry.copies);
+    ReleaseCopies(entry);
     deadlines_.erase({entry.request.deadline, id});
     out.push_back(MakeWithStatus(Kind::kFinish, id, entry.status));
   }

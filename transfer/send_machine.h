@@ -63,8 +63,9 @@ class SendMachine {
     bool digests = true;
     int writes_per_lane = 2;  // kept in the transport at a time
     // Bodies that are copied at a time, until they were written: of one
-    // operation, whose device may stand still, and of all.
-    int copies_per_operation = 4, copies = 8;
+    // operation, and of all on one stream. A stream may stand still, and holds
+    // up no other.
+    int copies_per_operation = 4, copies_per_stream = 8;
   };
 
   struct Request {
@@ -72,7 +73,9 @@ class SendMachine {
     bool may_be_eager = false;  // all bodies go to host memory
     uint64_t nbytes = 0;
     std::vector<uint64_t> body_nbytes;  // empty if inline
-    std::vector<bool> to_copy;          // the same; empty: none is copied first
+    // The same: on which stream it is copied first, by any number but 0, which
+    // is for one that is not. Empty: none is.
+    std::vector<uint64_t> copied_on;
     // Digests are computed when all bodies were written, not meanwhile: most of
     // the bytes are digested as they are copied.
     bool digest_last = false;
@@ -129,7 +132,8 @@ class SendMachine {
 
   struct BodyEntry {
     BodyState state = BodyState::kToSend;
-    bool charged = false;  // against the eager window
+    bool charged = false;   // against the eager window
+    bool has_copy = false;  // or is being copied
     uint32_t attempt = 0;
     int lane = 0;  // that it was last written to
   };
@@ -172,8 +176,9 @@ class SendMachine {
   void WriteCopied(Actions& out);
   bool StartNextBody(OperationId id, Entry& entry, Actions& out);
   void WriteBody(OperationId id, Entry& entry, uint32_t index, Actions& out);
-  bool MayCopy(const Entry& entry) const;
-  void ReleaseCopies(Entry& entry, int count);
+  bool MayCopy(const Entry& entry, uint64_t stream) const;
+  void ReleaseCopy(Entry& entry, uint32_t body);
+  void ReleaseCopies(Entry& entry);
   bool MayWrite(const Entry& entry, const BodyEntry& body,
                 uint64_t nbytes) const;
   void MaybeDigest(OperationId id, Entry& entry, Actions& out);
@@ -193,7 +198,7 @@ class SendMachine {
   OperationId last_begun_ = 0;
   std::deque<OperationId> turn_;  // begun, with bodies to send, in rotation
   std::deque<std::pair<OperationId, uint32_t>> copied_;  // bodies to write
-  int copies_ = 0;
+  std::map<uint64_t, int> copies_;                       // by stream
   std::set<std::pair<absl::Time, OperationId>> deadlines_;
   std::vector<Lane> lanes_;  // [0] is not used
   uint64_t eager_bytes_ = 0;

@@ -335,7 +335,7 @@ class ProtocolSimulation::World {
       int bodies = 1 + static_cast<int>(Draw(5));
       for (int i = 0; i < bodies; ++i) {
         message.request.body_nbytes.push_back(1 + Draw(40));
-        message.request.to_copy.push_back(copies && Draw(3) != 0);
+        message.request.copied_on.push_back(copies ? Draw(3) : 0);
         message.request.nbytes += message.request.body_nbytes.back();
       }
     }
@@ -448,6 +448,10 @@ class ProtocolSimulation::World {
     PendingRead read = lane.reads.front();
     lane.reads.pop_front();
     Message& message = messages_[read.operation];
+    // Of a device whose memory cannot be filled.
+    const bool fails =
+        ok && !calm_ && read.place == BodyPlace::kRegion && Draw(40) == 0;
+    ok = ok && !fails;
     if (ok) {
       WireBody& body = lane.wire[read.wire_index];
       Capture(body);
@@ -461,6 +465,11 @@ class ProtocolSimulation::World {
     Receive([&](auto& out) {
       receiver_->OnBodyRead(index, read.operation, read.body, read.place, ok,
                             out);
+    });
+    if (!fails) return;
+    Receive([&](auto& out) {
+      receiver_->Fail(read.operation, absl::ResourceExhaustedError("no memory"),
+                      out);
     });
   }
 
@@ -663,7 +672,7 @@ class ProtocolSimulation::World {
     Expect(lane.generation == action.generation && !lane.sender_ended,
            "a write to a lane that has ended");
     Expect(!message.finished, "a write of a buffer after kFinish");
-    if (message.request.to_copy[action.body]) {
+    if (message.request.copied_on[action.body] != 0) {
       Expect(message.copied.erase(action.body) == 1,
              "a write of what was not copied");
     }

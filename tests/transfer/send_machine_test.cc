@@ -142,24 +142,29 @@ TEST_F(SendMachineTest, TrailerWaitsForTheDigest) {
               ElementsAre("trailer 1"));
 }
 
-// A device that stands still holds up neither lanes nor other operations.
+// A stream that stands still holds up neither lanes nor other streams.
 TEST_F(SendMachineTest, BodiesThatAreCopiedFirstTakeNoLane) {
   SendMachine::Settings settings = OneLane();
   settings.copies_per_operation = 2;
-  settings.copies = 3;
+  settings.copies_per_stream = 3;
   Make(settings);
   for (OperationId id : {1, 2}) {
     SendMachine::Request request;
     request.body_nbytes = {10, 10, 10};
-    request.to_copy = {true, true, true};
+    request.copied_on = {1, 1, 1};
     Did([&](auto& out) { machine_->Submit(id, std::move(request), out); });
   }
   EXPECT_THAT(Grant(1), ElementsAre("copy 1.0", "copy 1.1"));
   EXPECT_THAT(Grant(2), ElementsAre("copy 2.0"));
-  Submit(3, {10, 10});
-  EXPECT_THAT(Grant(3), ElementsAre("write 3.0 attempt 0 lane 1.1"));
-  EXPECT_THAT(Written(1, 3, 0), ElementsAre("write 3.1 attempt 0 lane 1.1"));
-  EXPECT_THAT(Written(1, 3, 1), ElementsAre("trailer 3"));
+  SendMachine::Request other;
+  other.body_nbytes = {10};
+  other.copied_on = {2};
+  Did([&](auto& out) { machine_->Submit(3, std::move(other), out); });
+  EXPECT_THAT(Grant(3), ElementsAre("copy 3.0"));
+  Submit(4, {10, 10});
+  EXPECT_THAT(Grant(4), ElementsAre("write 4.0 attempt 0 lane 1.1"));
+  EXPECT_THAT(Written(1, 4, 0), ElementsAre("write 4.1 attempt 0 lane 1.1"));
+  EXPECT_THAT(Written(1, 4, 1), ElementsAre("trailer 4"));
   EXPECT_THAT(Copied(1, 1), ElementsAre("write 1.1 attempt 0 lane 1.1"));
   EXPECT_THAT(Copied(2, 0), IsEmpty());  // the lane is taken
   // What was written frees the next copy.
@@ -170,7 +175,7 @@ TEST_F(SendMachineTest, WhatIsLostIsCopiedAgain) {
   Make(OneLane());
   SendMachine::Request request;
   request.body_nbytes = {10};
-  request.to_copy = {true};
+  request.copied_on = {1};
   Did([&](auto& out) { machine_->Submit(1, std::move(request), out); });
   EXPECT_THAT(Grant(1), ElementsAre("copy 1.0"));
   EXPECT_THAT(Copied(1, 0), ElementsAre("write 1.0 attempt 0 lane 1.1"));
@@ -185,7 +190,7 @@ TEST_F(SendMachineTest, ACancelledCopyIsWaitedForAndResetsNoLane) {
   Make(OneLane());
   SendMachine::Request request;
   request.body_nbytes = {10};
-  request.to_copy = {true};
+  request.copied_on = {1};
   Did([&](auto& out) { machine_->Submit(1, std::move(request), out); });
   Grant(1);
   EXPECT_THAT(Cancel(1), ElementsAre("cancel 1"));
