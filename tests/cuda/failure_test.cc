@@ -27,6 +27,7 @@
 #include "serialization/converter_registry.h"
 #include "session/blocking.h"
 #include "session/peer.h"
+#include "tests/cuda/child_end.h"
 #include "tests/cuda/child_peer.h"
 #include "tests/cuda/device_copies.h"
 #include "tests/cuda/ended.h"
@@ -688,12 +689,11 @@ INSTANTIATE_TEST_SUITE_P(InTwoProcesses, PeerDeathTest,
 
 int RunChild() {
   std::unique_ptr<End> end;
-  const int result = testing::ServeAsChild(
+  return testing::ServeAsChild(
       [&end](std::shared_ptr<Session> session) {
         end->Take(std::move(session));
       },
       [&end](const std::string& line) { return Answer(end, line); });
-  return software_gpu::TakeFindings().empty() ? result : 1;
 }
 
 }  // namespace
@@ -701,7 +701,7 @@ int RunChild() {
 
 int main(int argc, char** argv) {
   if (argc > 1 && std::string(argv[1]) == tensorferry::testing::kChildPeer) {
-    return tensorferry::RunChild();
+    return tensorferry::testing::EndChild(tensorferry::RunChild());
   }
   ::testing::InitGoogleMock(&argc, argv);
   return RUN_ALL_TESTS();

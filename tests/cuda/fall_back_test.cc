@@ -17,6 +17,7 @@
 #include "absl/strings/str_join.h"
 #include "base/executor.h"
 #include "cuda/channels.h"
+#include "tests/cuda/child_end.h"
 #include "tests/cuda/ended.h"
 #include "tests/cuda/gpu_fixture.h"
 #include "tests/cuda/ways.h"
@@ -97,16 +98,11 @@ class Callee {
 
 // The other process.
 int RunCallee(const Way& way) {
-  {
-    Callee callee(way);
-    WriteLine(callee.addresses().at(1));
-    WriteLine(absl::BytesToHexString(callee.key()));
-    WriteLine(callee.Result());
-    tensorferry::testing::AwaitInputClosed();
-  }
-#ifndef FERRY_REAL_GPU
-  if (!software_gpu::TakeFindings().empty()) return 1;
-#endif
+  Callee callee(way);
+  WriteLine(callee.addresses().at(1));
+  WriteLine(absl::BytesToHexString(callee.key()));
+  WriteLine(callee.Result());
+  tensorferry::testing::AwaitInputClosed();
   return 0;
 }
 
@@ -189,7 +185,8 @@ INSTANTIATE_TEST_SUITE_P(InTwoProcesses, FallBackTest,
 int main(int argc, char** argv) {
   const std::vector<std::string> args(argv + 1, argv + argc);
   if (args.size() == 3 && args[0] == tensorferry::kCallee) {
-    return tensorferry::RunCallee({args[1], args[2]});
+    return tensorferry::testing::EndChild(
+        tensorferry::RunCallee({args[1], args[2]}));
   }
   ::testing::InitGoogleMock(&argc, argv);
   return RUN_ALL_TESTS();

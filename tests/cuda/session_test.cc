@@ -19,6 +19,7 @@
 #include "absl/synchronization/notification.h"
 #include "cuda/channels.h"
 #include "session/blocking.h"
+#include "tests/cuda/child_end.h"
 #include "tests/cuda/child_peer.h"
 #include "tests/cuda/device_copies.h"
 #include "tests/cuda/gpu_fixture.h"
@@ -390,7 +391,8 @@ INSTANTIATE_TEST_SUITE_P(
 
 int main(int argc, char** argv) {
   if (argc > 1 && std::string(argv[1]) == tensorferry::testing::kChildPeer) {
-    return tensorferry::testing::ServeAsChild(tensorferry::EchoAll);
+    return tensorferry::testing::EndChild(
+        tensorferry::testing::ServeAsChild(tensorferry::EchoAll));
   }
   ::testing::InitGoogleMock(&argc, argv);
   return RUN_ALL_TESTS();

@@ -17,6 +17,7 @@
 #include "absl/strings/str_join.h"
 #include "session/blocking.h"
 #include "session/peer.h"
+#include "tests/cuda/child_end.h"
 #include "tests/cuda/child_peer.h"
 #include "tests/cuda/device_copies.h"
 #include "tests/cuda/ended.h"
@@ -255,7 +256,8 @@ TEST_F(ThroughHostTest, APeerThatDiesWhileItIsCopiedIsAnError) {
 int main(int argc, char** argv) {
   if (argc > 1 && std::string(argv[1]) == tensorferry::testing::kChildPeer) {
     setenv("CUDA_VISIBLE_DEVICES", "", /*overwrite=*/1);  // no GPU
-    return tensorferry::testing::ServeAsChild(tensorferry::EchoAll);
+    return tensorferry::testing::EndChild(
+        tensorferry::testing::ServeAsChild(tensorferry::EchoAll));
   }
   ::testing::InitGoogleMock(&argc, argv);
   return RUN_ALL_TESTS();

@@ -16,6 +16,7 @@
 #include "absl/strings/str_join.h"
 #include "session/blocking.h"
 #include "session/peer.h"
+#include "tests/cuda/child_end.h"
 #include "tests/cuda/child_peer.h"
 #include "tests/cuda/ways.h"
 #include "tests/software_gpu/torch_fixture.h"
@@ -121,11 +122,11 @@ INSTANTIATE_TEST_SUITE_P(InTwoProcesses, WaitsTest,
 int main(int argc, char** argv) {
   const std::vector<std::string> args(argv + 1, argv + argc);
   if (!args.empty() && args[0] == tensorferry::testing::kChildPeer) {
-    return tensorferry::RunChild();
+    return tensorferry::testing::EndChild(tensorferry::RunChild());
   }
   if (args.size() == 5 && args[0] == "--measure") {
-    return tensorferry::Measure(
-        {args[1], args[2], args[3], std::stoi(args[4])});
+    return tensorferry::testing::EndChild(
+        tensorferry::Measure({args[1], args[2], args[3], std::stoi(args[4])}));
   }
   ::testing::InitGoogleMock(&argc, argv);
   return RUN_ALL_TESTS();

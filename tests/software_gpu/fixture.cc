@@ -2,6 +2,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <sstream>
+
 namespace tensorferry::software_gpu {
 
 void SoftwareGpuTest::SetUp() {
@@ -16,17 +18,33 @@ void SoftwareGpuTest::SetUp() {
 void SoftwareGpuTest::TearDown() {
   ReleaseCalls();
   ReleaseCaches();
+  for (const std::string& fault : TakeFaults(resources_before_)) {
+    ADD_FAILURE() << fault;
+  }
+}
+
+std::vector<std::string> TakeFaults(
+    const std::map<uint64_t, std::string>& before) {
+  std::vector<std::string> faults;
   int devices = 0;
   cudaGetDeviceCount(&devices);
   for (int device = 0; device < devices; ++device) {
     cudaSetDevice(device);
-    EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess) << "device " << device;
+    const cudaError_t error = cudaDeviceSynchronize();
+    if (error == cudaSuccess) continue;
+    faults.push_back("device " + std::to_string(device) + ": " +
+                     cudaGetErrorName(error));
   }
   cudaSetDevice(0);
-  for (const Finding& finding : TakeFindings()) ADD_FAILURE() << finding;
-  for (const auto& [id, text] : LiveResources()) {
-    if (!resources_before_.contains(id)) ADD_FAILURE() << "leaked: " << text;
+  for (const Finding& finding : TakeFindings()) {
+    std::ostringstream text;
+    text << finding;
+    faults.push_back(text.str());
   }
+  for (const auto& [id, text] : LiveResources()) {
+    if (!before.contains(id)) faults.push_back("leaked: " + text);
+  }
+  return faults;
 }
 
 std::vector<Finding::Kind> TakeKinds() {

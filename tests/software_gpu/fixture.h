@@ -30,6 +30,12 @@ class SoftwareGpuTest : public ::testing::Test {
   std::map<uint64_t, std::string> resources_before_;
 };
 
+// What is wrong with this process: work of a device that did not end well,
+// findings that nobody took, and what is allocated but not in `before`. Waits
+// for all devices.
+std::vector<std::string> TakeFaults(
+    const std::map<uint64_t, std::string>& before);
+
 // The kinds of the findings since the last look, in order.
 std::vector<Finding::Kind> TakeKinds();
 

@@ -6,7 +6,7 @@
 
 namespace tensorferry::software_gpu {
 
-void SoftwareGpuTorchTest::ReleaseCaches() {
+void ReleaseTorchCaches() {
   int devices = 0;
   cudaGetDeviceCount(&devices);
   for (int device = 0; device < devices; ++device) {

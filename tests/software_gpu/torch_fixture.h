@@ -7,11 +7,14 @@
 
 namespace tensorferry::software_gpu {
 
+// The allocators of libtorch give back what they keep. Waits for all devices.
+void ReleaseTorchCaches();
+
 // The same for tests with tensors on cuda:N: the allocators of libtorch give
 // back what they keep, before leaks are looked for.
 class SoftwareGpuTorchTest : public SoftwareGpuTest {
  protected:
-  void ReleaseCaches() override;
+  void ReleaseCaches() override { ReleaseTorchCaches(); }
 };
 
 // Options of a tensor on cuda:<device>.
