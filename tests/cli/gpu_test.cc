@@ -1,6 +1,7 @@
 // The command with //cuda, on the software GPU, and the one without.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 
 #include <cstdlib>
 #include <fstream>
@@ -102,6 +103,12 @@ TEST(GpuTest, NoGpuIsANoteAndTheRestIsShown) {
   EXPECT_EQ(Finding(doctor, "cuda:0"), nullptr);
 }
 
+// Ends badly if it has left something, or misused a GPU.
+void ExpectToEndWell(Program& server) {
+  server.Signal(SIGTERM);
+  EXPECT_EQ(server.Wait(), 0) << server.err();
+}
+
 TEST(GpuTest, DescribeShowsTheGpusOfAPeer) {
   Program server({"serve", "--name", "gpus", "--control", "127.0.0.1:0"});
   const std::string address = server.AwaitLog(" is ready at ");
@@ -121,6 +128,7 @@ TEST(GpuTest, DescribeShowsTheGpusOfAPeer) {
               AllOf(HasSubstr("device    cuda:1   Software GPU 1, "),
                     HasSubstr(uuid + ", driver 13.2, runtime 13.2, reaches "
                                      "cuda:0\n")));
+  ExpectToEndWell(server);
 }
 
 TEST(GpuTest, AGpuPullsFromTheCommandWithoutCudaThroughHostMemory) {
@@ -161,6 +169,7 @@ TEST(GpuTest, WhatATypeOfAThirdPartysCrossesAsIsShown) {
   EXPECT_EQ(described["devices"][4]["carried_as"], "cuda:1");
   EXPECT_THAT(RunText({"describe", address}),
               HasSubstr(", crosses as cuda:1, "));
+  ExpectToEndWell(server);
 }
 
 TEST(GpuTest, TheCommandWithoutCudaSaysSoAndNeedsNone) {
