@@ -10,11 +10,13 @@
 #include <utility>
 #include <vector>
 
+#include "cuda/channels.h"
 #include "examples/toy_gpu/toy_gpu.h"
 #include "session/blocking.h"
 #include "session/peer.h"
+#include "tests/cuda/child_end.h"
 #include "tests/cuda/child_peer.h"
-#include "tests/software_gpu/software_gpu.h"
+#include "tests/software_gpu/torch_fixture.h"
 #include "tests/testing/peer_pair.h"
 #include "tests/testing/status_matchers.h"
 
@@ -29,7 +31,6 @@ using ::tensorferry::Session;
 using ::tensorferry::testing::ChildPeer;
 using ::testing::Contains;
 using ::testing::Field;
-using ::testing::IsEmpty;
 
 constexpr uint32_t kEcho = 1;
 
@@ -70,10 +71,12 @@ void EchoAll(const std::shared_ptr<Session>& session) {
   session->OnEnd([session](tensorferry::SessionReport) {});
 }
 
-class ToyGpuTest : public ::testing::TestWithParam<Way> {
+class ToyGpuTest : public tensorferry::software_gpu::SoftwareGpuTorchTest,
+                   public ::testing::WithParamInterface<Way> {
  protected:
   void TearDown() override {
-    EXPECT_THAT(tensorferry::software_gpu::TakeFindings(), IsEmpty());
+    tensorferry::CloseCudaChannelsForTesting();
+    SoftwareGpuTorchTest::TearDown();
   }
 
   static Offer OfferOfTheWay() {
@@ -152,17 +155,13 @@ INSTANTIATE_TEST_SUITE_P(
                       Way{"cpu", "privateuseone:1", "cuda_basic"}),
     NameOf);
 
-int RunChild() {
-  const int result = tensorferry::testing::ServeAsChild(EchoAll);
-  return tensorferry::software_gpu::TakeFindings().empty() ? result : 1;
-}
-
 }  // namespace
 }  // namespace toy_gpu
 
 int main(int argc, char** argv) {
   if (argc > 1 && std::string(argv[1]) == tensorferry::testing::kChildPeer) {
-    return toy_gpu::RunChild();
+    return tensorferry::testing::EndChild(
+        tensorferry::testing::ServeAsChild(toy_gpu::EchoAll));
   }
   ::testing::InitGoogleMock(&argc, argv);
   return RUN_ALL_TESTS();
