@@ -13,10 +13,12 @@ namespace testing {
 using ::c10::cuda::CUDAStream;
 using ::c10::cuda::CUDAStreamGuard;
 
-void DevicePairTest::Open(const std::string& channel) {
+void DevicePairTest::Open(const std::string& channel,
+                          const std::vector<std::string>& rules) {
   Offer offer;
-  offer.to_callee.rules = {*ParsePlacementRule("cuda:0=cuda:1"),
-                           *ParsePlacementRule("cuda:1=cuda:0")};
+  for (const std::string& rule : rules) {
+    offer.to_callee.rules.push_back(*ParsePlacementRule(rule));
+  }
   offer.paths = {"unix/basic", "unix/" + channel};
   FERRY_ASSERT_OK_AND_ASSIGN(pair_, MakePeerPair(offer, executor_.get()));
 }
@@ -28,9 +30,10 @@ void DevicePairTest::TearDown() {
   SoftwareGpuTorchTest::TearDown();
 }
 
-at::Tensor DevicePairTest::Made(CUDAStream stream, float value) {
+at::Tensor DevicePairTest::Made(CUDAStream stream, float value,
+                                int64_t floats) {
   const CUDAStreamGuard guard(stream);
-  return at::full({kFloats}, value,
+  return at::full({floats}, value,
                   software_gpu::OnDevice(stream.device_index()));
 }
 

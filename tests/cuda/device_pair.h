@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/executor.h"
 #include "session/session.h"
@@ -17,21 +18,25 @@
 namespace tensorferry {
 namespace testing {
 
-// A session within this process from cuda:0 to cuda:1 over one channel, and
-// from cuda:1 to cuda:0. Callbacks come one by one, in the order of what they
-// tell of, but for those of blocking calls, which are quick.
+// A session within this process over one channel, from cuda:0 to cuda:1 and
+// from cuda:1 to cuda:0 unless told otherwise. Callbacks come one by one, in
+// the order of what they tell of, but for those of blocking calls, which are
+// quick.
 class DevicePairTest : public software_gpu::SoftwareGpuTorchTest {
  protected:
   static constexpr int64_t kFloats = 1'000'000;  // 4 chunks of cuda_basic
 
-  void Open(const std::string& channel);
+  void Open(const std::string& channel,
+            const std::vector<std::string>& rules = {"cuda:0=cuda:1",
+                                                     "cuda:1=cuda:0"});
   void TearDown() override;
 
   Session& sender() { return *pair_->caller_session; }
   Session& receiver() { return *pair_->callee_session; }
 
   // What `stream` makes: `value` everywhere.
-  static at::Tensor Made(c10::cuda::CUDAStream stream, float value);
+  static at::Tensor Made(c10::cuda::CUDAStream stream, float value,
+                         int64_t floats = kFloats);
   static void Fill(const at::Tensor& tensor, float value,
                    c10::cuda::CUDAStream stream);
   // The same on the host.

@@ -1,11 +1,14 @@
 // Each edge of the order between streams that operations of a session have to
 // make. mutation/ proves that each is needed, and found when missing.
+#include <ATen/ops/from_blob.h>
 #include <ATen/ops/full.h>
+#include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
+#include <cuda_runtime_api.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <string>
+#include <atomic>
 #include <utility>
 
 #include "session/blocking.h"
@@ -20,6 +23,7 @@ namespace tensorferry {
 namespace {
 
 using ::c10::cuda::CUDAStream;
+using ::c10::cuda::CUDAStreamGuard;
 using ::c10::cuda::getStreamFromPool;
 using ::tensorferry::testing::Becomes;
 using ::tensorferry::testing::DevicePairTest;
@@ -35,11 +39,10 @@ constexpr uint32_t kTensor = 1, kPing = 2;
 class SessionFenceTest : public DevicePairTest,
                          public ::testing::WithParamInterface<testing::Lag> {
  protected:
-  explicit SessionFenceTest(std::string channel = "cuda_xth")
-      : channel_(std::move(channel)) {}
+  virtual void Connect() { Open("cuda_xth"); }
   void SetUp() override {
     DevicePairTest::SetUp();
-    Open(channel_);
+    Connect();
     software_gpu::SetSchedule(GetParam().schedule);
   }
   void TearDown() override {
@@ -74,10 +77,10 @@ class SessionFenceTest : public DevicePairTest,
     options.filter.type = kTensor;
     receiving_ = receiver().Receive(std::move(options), received_.Callback());
   }
-  void Send(const at::Tensor& tensor, CUDAStream ready_on) {
-    sending_ =
-        sender().Send({.type = kTensor, .tensors = {tensor}, .names = {"a"}},
-                      {.ready_on = {ready_on}}, sent_.Callback());
+  void Send(at::Tensor tensor, CUDAStream ready_on) {
+    sending_ = sender().Send(
+        {.type = kTensor, .tensors = {std::move(tensor)}, .names = {"a"}},
+        {.ready_on = {ready_on}}, sent_.Callback());
   }
 
   // What is sent while its maker stands still comes whole once that goes on.
@@ -96,6 +99,20 @@ class SessionFenceTest : public DevicePairTest,
                     .equal(Expected(value)));
   }
 
+  // What is received into while its user stands still comes whole after that.
+  void ExpectToBeFilledAfterItsLastUse(const StreamSet& ready_on) {
+    const at::Tensor into = Made(user_, -1);
+    software_gpu::Hold(user_);
+    Fill(into, -2, user_);
+    Receive({.into = {{into}, {"a"}}, .ready_on = ready_on});
+    Send(Made(maker_, 2), maker_);
+    EXPECT_TRUE(Fence(1));
+    software_gpu::Release(user_);
+    ASSERT_THAT(received_.Wait(), IsOk());
+    ASSERT_THAT(sent_.Wait(), IsOk());
+    EXPECT_TRUE(ReadOn(user_, into).equal(Expected(2)));
+  }
+
   const CUDAStream maker_ = getStreamFromPool(false, 0);
   const CUDAStream user_ = getStreamFromPool(false, 1);
   Ended<Received> received_;
@@ -103,7 +120,6 @@ class SessionFenceTest : public DevicePairTest,
   Operation receiving_, sending_;
 
  private:
-  const std::string channel_;
   int fences_ = 0;
 };
 
@@ -112,16 +128,12 @@ TEST_P(SessionFenceTest, AMessageEndsAfterTheStreamThatMakesIt) {
 }
 
 TEST_P(SessionFenceTest, ATensorIsFilledAfterItsLastUse) {
-  const at::Tensor into = Made(user_, -1);
-  software_gpu::Hold(user_);
-  Fill(into, -2, user_);
-  Receive({.into = {{into}, {"a"}}, .ready_on = {user_}});
-  Send(Made(maker_, 2), maker_);
-  EXPECT_TRUE(Fence(1));
-  software_gpu::Release(user_);
-  ASSERT_THAT(received_.Wait(), IsOk());
-  ASSERT_THAT(sent_.Wait(), IsOk());
-  EXPECT_TRUE(ReadOn(user_, into).equal(Expected(2)));
+  ExpectToBeFilledAfterItsLastUse({user_});
+}
+
+TEST_P(SessionFenceTest, WithoutAStreamTheCurrentOneHasTheLastUse) {
+  const CUDAStreamGuard guard(user_);
+  ExpectToBeFilledAfterItsLastUse({});
 }
 
 TEST_P(SessionFenceTest, ACancelledSendEndsAfterItsStream) {
@@ -139,6 +151,30 @@ TEST_P(SessionFenceTest, ACancelledSendEndsAfterItsStream) {
   Fill(tensor, 0, other);
   other.synchronize();
   received_.Wait();
+}
+
+// Memory that libtorch's allocator knows nothing of.
+TEST_P(SessionFenceTest, MemoryOfTheSendersStaysUntilItsStreamIsThrough) {
+  void* data = nullptr;
+  ASSERT_EQ(cudaMalloc(&data, kFloats * sizeof(float)), cudaSuccess);
+  std::atomic<bool> given_back = false;
+  at::Tensor tensor = at::from_blob(
+      data, {kFloats}, [&given_back](void*) { given_back = true; },
+      software_gpu::OnDevice(0));
+  software_gpu::Hold(maker_);
+  Fill(tensor, 13, maker_);
+  Receive();
+  Send(std::move(tensor), maker_);
+  EXPECT_TRUE(Fence(1));
+  sending_.Cancel();
+  EXPECT_TRUE(Fence(2));
+  Ping();
+  EXPECT_FALSE(given_back);
+  software_gpu::Release(maker_);
+  EXPECT_THAT(sent_.Wait(), StatusIs(absl::StatusCode::kCancelled));
+  EXPECT_TRUE(given_back);
+  received_.Wait().IgnoreError();
+  EXPECT_EQ(cudaFree(data), cudaSuccess);
 }
 
 // All has been enqueued, so that it is too late to cancel.
@@ -181,7 +217,7 @@ TEST_P(SessionFenceTest, AViewIsGatheredOnTheStreamThatTheSenderChose) {
 // Over a path between CPUs.
 class ThroughHostTest : public SessionFenceTest {
  protected:
-  ThroughHostTest() : SessionFenceTest("local") {}
+  void Connect() override { Open("local"); }
 
   // Whether that many copies out of or into devices come to be enqueued.
   static bool Copies(int count) {
@@ -236,6 +272,59 @@ TEST_P(ThroughHostTest, ACopyThatIsCancelledEndsAndTheNextArrives) {
       ReadOn(user_, received_.Wait()->message.tensors[0]).equal(Expected(12)));
 }
 
+TEST_P(ThroughHostTest, AReceiveThatIsCancelledEndsAfterWhatItHasFilled) {
+  constexpr int64_t kOfABody = 2 * kFloats;  // two are of two bodies
+  const CUDAStream still = getStreamFromPool(false, 1);
+  const at::Tensor into = Made(user_, -1, kOfABody);
+  const at::Tensor tensor = Made(maker_, 14, kOfABody);
+  const at::Tensor held = Made(still, 15, kOfABody);
+  software_gpu::Hold(user_);
+  Fill(into, -2, user_);
+  software_gpu::Hold(still);
+  Fill(held, 16, still);
+  Receive({.into = {{into, Made(maker_, -1, kOfABody)}, {"a", "b"}},
+           .ready_on = {user_}});
+  software_gpu::TakeCalls();
+  sending_ = sender().Send(
+      {.type = kTensor, .tensors = {tensor, held}, .names = {"a", "b"}},
+      {.ready_on = {maker_, still}}, sent_.Callback());
+  EXPECT_TRUE(Copies(3));  // both out of their devices, one into the other
+  receiving_.Cancel();
+  Ping();
+  EXPECT_FALSE(received_.came());
+  software_gpu::Release(user_);
+  EXPECT_THAT(received_.Wait(), StatusIs(absl::StatusCode::kCancelled));
+  const CUDAStream other = getStreamFromPool(false, 1);
+  Fill(into, 0, other);
+  other.synchronize();
+  software_gpu::Release(still);
+  EXPECT_THAT(sent_.Wait(), StatusIs(absl::StatusCode::kCancelled));
+}
+
+// Tensors of the host's: no pinned memory that their sender had holds already
+// what their receiver is to digest.
+class FromHostTest : public ThroughHostTest {
+ protected:
+  void Connect() override { Open("local", {"cpu=cuda:1"}); }
+};
+
+TEST_P(FromHostTest, WhatIsReceivedIsCopiedBeforeItIsDigested) {
+  software_gpu::Hold(user_);
+  software_gpu::TakeCalls();
+  Receive({.streams = {user_}});
+  sending_ = sender().Send(
+      {.type = kTensor, .tensors = {Expected(17)}, .names = {"a"}},
+      {.digest_devices = true}, sent_.Callback());
+  EXPECT_TRUE(Fence(2));  // one gives back what the copy there was made from
+  software_gpu::Release(user_);
+  ASSERT_THAT(received_.Wait(), IsOk());
+  ASSERT_THAT(sent_.Wait(), IsOk());
+  EXPECT_TRUE(
+      ReadOn(user_, received_.Wait()->message.tensors[0]).equal(Expected(17)));
+}
+
+INSTANTIATE_TEST_SUITE_P(Lag, FromHostTest, ::testing::ValuesIn(testing::kLags),
+                         [](const auto& info) { return info.param.name; });
 INSTANTIATE_TEST_SUITE_P(Lag, ThroughHostTest,
                          ::testing::ValuesIn(testing::kLags),
                          [](const auto& info) { return info.param.name; });
