@@ -31,8 +31,12 @@ using ::tensorferry::testing::DevicePairTest;
 using ::tensorferry::testing::Ended;
 using ::tensorferry::testing::IsOk;
 using ::tensorferry::testing::StatusIs;
+using ::testing::AllOf;
+using ::testing::AnyOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
+using ::testing::Pair;
 
 // Over the channel of the test.
 class SessionOrderTest : public DevicePairTest,
@@ -184,6 +188,56 @@ TEST_P(SessionOrderTest, ADeviceThatFailsIsNamedAndOthersGoOn) {
 INSTANTIATE_TEST_SUITE_P(Channels, SessionOrderTest,
                          ::testing::Values("cuda_xth", "cuda_basic"),
                          [](const auto& info) { return info.param; });
+
+// Over a path between CPUs: what fails on the receiving side.
+class ThroughHostTest : public DevicePairTest {
+ protected:
+  void SetUp() override {
+    DevicePairTest::SetUp();
+    Open("local");
+  }
+
+  // How a message ends for its sender, and for its receiver.
+  std::pair<absl::Status, absl::Status> Carry() {
+    const CUDAStream stream = getStreamFromPool(false, 0);
+    Ended<Received> received;
+    receiver().Receive({}, received.Callback());
+    const absl::Status sent =
+        blocking::Send(sender(), {.tensors = {Made(stream, 15)}},
+                       {.ready_on = {stream}})
+            .status();
+    return {sent, received.Wait().status()};
+  }
+};
+
+TEST_F(ThroughHostTest, NoPinnedMemoryToReceiveThroughRefusesTheMessage) {
+  software_gpu::ReleaseTorchCaches();  // so that the next is asked for
+  // The receiver's: its sender copies nothing before it has granted it.
+  software_gpu::FailCall("cudaHostAlloc", 1, cudaErrorMemoryAllocation);
+  const auto exhausted =
+      StatusIs(absl::StatusCode::kResourceExhausted,
+               AllOf(HasSubstr("bytes of pinned memory for a copy on cuda:1"),
+                     HasSubstr("cudaErrorMemoryAllocation")));
+  const auto [sent, received] = Carry();
+  EXPECT_THAT(sent, exhausted);
+  EXPECT_THAT(received, exhausted);
+  EXPECT_THAT(Carry(), Pair(IsOk(), IsOk()));
+}
+
+TEST_F(ThroughHostTest, WhatCannotBeCopiedInEndsTheSession) {
+  // The first is out of the other device.
+  software_gpu::FailCall("cudaMemcpyAsync", 2, cudaErrorInvalidValue);
+  const auto failed = StatusIs(absl::StatusCode::kFailedPrecondition,
+                               HasSubstr("copying from the host on cuda:1: "
+                                         "cudaErrorInvalidValue"));
+  const auto [sent, received] = Carry();
+  EXPECT_THAT(received, failed);
+  // It hears why, or finds its lanes closed before.
+  EXPECT_THAT(sent, AnyOf(failed, StatusIs(absl::StatusCode::kUnavailable)));
+  EXPECT_THAT(Carry(), Pair(Not(IsOk()), Not(IsOk())));
+  Open("local");
+  EXPECT_THAT(Carry(), Pair(IsOk(), IsOk()));
+}
 
 using LostChannelTest = DevicePairTest;
 
