@@ -17,6 +17,7 @@ using Kind = LocalFrame::Kind;
 // One system call moves no more.
 constexpr uint64_t kMaxPieceBytes = uint64_t{1} << 30;
 constexpr uint64_t kStreamPieceBytes = uint64_t{4} << 20;
+constexpr uint64_t kReadAlongBytes = uint64_t{256} << 10;
 
 absl::StatusOr<PeerMemory> Prove(const std::optional<PeerProcess>& process,
                                  const LocalFrame& hello) {
@@ -29,6 +30,19 @@ absl::StatusOr<PeerMemory> Prove(const std::optional<PeerProcess>& process,
         "the connection does not tell which process is the peer");
   }
   return PeerMemory::Prove(*process, hello.address, hello.nonce);
+}
+
+// Part by part, so that the reader finds each in the caches.
+absl::Status ReadAlong(const PeerMemory& memory,
+                       const WantedBuffers::Copy& copy, CopyReader* reader) {
+  if (reader == nullptr) return memory.Read(copy.from, copy.to, copy.length);
+  auto* const to = static_cast<std::byte*>(copy.to);
+  for (uint64_t at = 0; at < copy.length; at += kReadAlongBytes) {
+    const uint64_t part = std::min(kReadAlongBytes, copy.length - at);
+    FERRY_RETURN_IF_ERROR(memory.Read(copy.from + at, to + at, part));
+    reader->Read(to + at, part);
+  }
+  return absl::OkStatus();
 }
 
 uint64_t CopyBytes(const LocalChannelOptions& options) {
@@ -477,10 +491,11 @@ absl::Status BufferExchange::PlaceNext() {
   return absl::OkStatus();
 }
 
-std::shared_ptr<CopyReader> BufferExchange::ReaderOf(const void* data,
+std::shared_ptr<CopyReader> BufferExchange::ReaderOf(CopyWay way,
+                                                     const void* data,
                                                      uint64_t length) const {
   const auto& reader_of = session_->options().reader_of;
-  return reader_of ? reader_of(data, length) : nullptr;
+  return reader_of ? reader_of(way, data, length) : nullptr;
 }
 
 void BufferExchange::StartPlacing(std::shared_ptr<PeerArena> arena,
@@ -489,7 +504,7 @@ void BufferExchange::StartPlacing(std::shared_ptr<PeerArena> arena,
   ++sends_.in_use;
   TellOfCopy(/*begun=*/true);
   auto place = [arena = std::move(arena), copy,
-                reader = ReaderOf(copy.from, copy.length),
+                reader = ReaderOf(CopyWay::kToPool, copy.from, copy.length),
                 past =
                     options.is_read_at_once ? kPastCachesIfRead : kPastCaches] {
     StreamingCopy(arena->data() + copy.offset, copy.from, copy.length, past,
@@ -589,8 +604,9 @@ void BufferExchange::StartCopy(const WantedBuffers::Copy& copy) {
   TellOfCopy(/*begun=*/true);
   RunOnCopier(
       reading_,
-      [memory = **memory_, copy] {
-        return memory.Read(copy.from, copy.to, copy.length);
+      [memory = **memory_, copy,
+       reader = ReaderOf(CopyWay::kFromPeer, copy.to, copy.length)] {
+        return ReadAlong(memory, copy, reader.get());
       },
       [](BufferExchange& self, const auto& copied) { self.OnCopied(copied); });
 }

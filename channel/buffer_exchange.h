@@ -98,7 +98,8 @@ class BufferExchange : public std::enable_shared_from_this<BufferExchange> {
   absl::Status StartLease(const WantedBuffers::Lease& lease);
   void OnLeased(const absl::Status& status);
   absl::Status PlaceNext();
-  std::shared_ptr<CopyReader> ReaderOf(const void* data, uint64_t length) const;
+  std::shared_ptr<CopyReader> ReaderOf(CopyWay way, const void* data,
+                                       uint64_t length) const;
   void StartPlacing(std::shared_ptr<PeerArena> arena,
                     const OfferedBuffers::Copy& copy);
   absl::Status CheckPlace(const OfferedBuffers::Copy& copy) const;

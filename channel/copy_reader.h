@@ -6,6 +6,10 @@
 
 namespace tensorferry {
 
+// Which copy of a channel's: of what it sends to the peer's pool, or of what it
+// receives from the peer's memory.
+enum class CopyWay { kToPool, kFromPeer };
+
 // Looks at bytes that are being copied while they are in the caches. Used by
 // one thread at a time, be it one after the other.
 class CopyReader {

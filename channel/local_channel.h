@@ -73,9 +73,11 @@ struct LocalChannelOptions {
   // Where buffers to receive lie that what the peer lends may be put in the
   // place of. Null: there are none.
   std::shared_ptr<const LeaseSpace> leases;
-  // On the loop: who reads along while this much is copied to the peer's pool,
-  // on the thread that copies it; null: nobody.
-  std::function<std::shared_ptr<CopyReader>(const void* data, uint64_t length)>
+  // On the loop: who reads along while this much of this side's memory is
+  // copied to the peer's pool or filled from the peer's memory, on the thread
+  // that copies it; null: nobody.
+  std::function<std::shared_ptr<CopyReader>(CopyWay way, const void* data,
+                                            uint64_t length)>
       reader_of;
   // Of the peer's arenas at a time; beyond it he is told that this side cannot.
   uint64_t peer_arena_bytes = uint64_t{1} << 40;

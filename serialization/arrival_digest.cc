@@ -1,17 +1,14 @@
 #include "serialization/arrival_digest.h"
 
 #include <algorithm>
-
-#include "serialization/digest.h"
+#include <utility>
 
 namespace tensorferry {
 
 ArrivalDigest::ArrivalDigest(const Manifest& manifest,
                              const std::vector<Region>& regions,
-                             DigestHelpers* helpers)
-    : manifest_(manifest),
-      regions_(regions),
-      digests_(LengthsToDigest(manifest), helpers) {
+                             std::shared_ptr<ChunkedDigests> digests)
+    : manifest_(manifest), regions_(regions), digests_(std::move(digests)) {
   // Within a buffer storages lie in the order of their numbers.
   std::vector<uint32_t> place(manifest.buffer_count() + 1);
   for (int b = 0; b < manifest.buffer_count(); ++b) {
@@ -45,18 +42,18 @@ void ArrivalDigest::AdvanceTo(int buffer, uint64_t nbytes) {
     const bool all = there == run.nbytes;
     if (!all) there -= there % kDigestChunk;
     if (all || there > digested_) {
-      digests_.Add(order_[next_], regions_[run.buffer].data + run.begin,
-                   digested_, there);
+      digests_->Add(order_[next_], regions_[run.buffer].data + run.begin,
+                    digested_, there);
     }
     digested_ = all ? 0 : there;
     if (!all) break;
   }
-  digests_.Compute();
+  digests_->Compute();
 }
 
 std::vector<uint64_t> ArrivalDigest::Finish() {
   AdvanceTo(manifest_.buffer_count(), 0);
-  return digests_.Take();
+  return digests_->Take();
 }
 
 }  // namespace tensorferry

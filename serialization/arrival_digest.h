@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "serialization/buffers.h"
@@ -11,17 +12,15 @@
 
 namespace tensorferry {
 
-class DigestHelpers;
-
 // What DigestOf computes, of a message in host memory whose bytes come in one
 // after the other: buffer by buffer, in the manifest's order. What was digested
 // must not change any more. Reads bytes as DigestOf does, and belongs there.
 class ArrivalDigest {
  public:
-  // All must outlive it; for `helpers` see ChunkedDigests. May throw
-  // std::bad_alloc.
+  // `digests`: of LengthsToDigest; what they know already is not read. The
+  // others must outlive it. May throw std::bad_alloc.
   ArrivalDigest(const Manifest& manifest, const std::vector<Region>& regions,
-                DigestHelpers* helpers = nullptr);
+                std::shared_ptr<ChunkedDigests> digests);
 
   // The first `nbytes` bytes of `buffer` are there, and all buffers before it.
   void AdvanceTo(int buffer, uint64_t nbytes);
@@ -38,7 +37,7 @@ class ArrivalDigest {
 
   const Manifest& manifest_;
   const std::vector<Region>& regions_;
-  ChunkedDigests digests_;
+  const std::shared_ptr<ChunkedDigests> digests_;
   std::vector<uint32_t> order_;  // of digests_, as their bytes come in
   size_t next_ = 0;              // in order_: the first that is not finished
   uint64_t digested_ = 0;        // leading bytes of that one, whole chunks

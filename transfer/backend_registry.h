@@ -35,9 +35,10 @@ struct ChannelEnvironment {
                                                  uint64_t nbytes)>
       lent;
   std::shared_ptr<const LeaseSpace> leases;
-  // On the loop: who reads along while this is copied (see CopyReader); null:
-  // nobody.
-  std::function<std::shared_ptr<CopyReader>(const void* data, uint64_t nbytes)>
+  // On the loop: who reads along while this memory is copied or filled by a
+  // copy (see CopyReader); null: nobody.
+  std::function<std::shared_ptr<CopyReader>(CopyWay way, const void* data,
+                                            uint64_t nbytes)>
       reader_of;
   // On the loop: how a buffer was moved; that what may touch a buffer begins
   // (a copy on the copier, an operation of a channel that sessions share) or

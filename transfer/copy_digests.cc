@@ -2,17 +2,33 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
+#include "serialization/digest.h"
 #include "serialization/xxh3.h"
 
 namespace tensorferry {
 namespace {
 
+// Of a part of a buffer that is copied at once.
+bool IsWholeChunks(const Piece& piece, uint64_t buffer_nbytes) {
+  return piece.offset % kDigestChunk == 0 &&
+         (piece.nbytes % kDigestChunk == 0 ||
+          piece.offset + piece.nbytes == buffer_nbytes);
+}
+
+uint64_t ChunksOf(uint64_t nbytes) {
+  return (nbytes + kDigestChunk - 1) / kDigestChunk;
+}
+
+// What was not copied to its end has no digests.
 class ChunkReader : public CopyReader {
  public:
   ChunkReader(std::shared_ptr<ChunkedDigests> digests, uint64_t* first,
               uint64_t nbytes)
-      : digests_(std::move(digests)), next_(first), left_(nbytes) {}
+      : digests_(std::move(digests)), first_(first), left_(nbytes) {
+    read_.reserve(ChunksOf(nbytes));
+  }
 
   void Read(const std::byte* data, uint64_t nbytes) override {
     while (nbytes > 0) {
@@ -21,22 +37,45 @@ class ChunkReader : public CopyReader {
       in_chunk_ += part;
       left_ -= part;
       if (in_chunk_ == kDigestChunk || left_ == 0) {
-        *next_++ = hash_.Take();
+        read_.push_back(hash_.Take());
         in_chunk_ = 0;
       }
       data += part;
       nbytes -= part;
     }
+    if (left_ == 0) std::copy(read_.begin(), read_.end(), first_);
   }
 
  private:
-  const std::shared_ptr<ChunkedDigests> digests_;  // where `next_` is
-  uint64_t* next_;
+  const std::shared_ptr<ChunkedDigests> digests_;  // where `first_` is
+  uint64_t* const first_;
   uint64_t left_, in_chunk_ = 0;
   Xxh3Parts hash_;
+  std::vector<uint64_t> read_;
 };
 
 }  // namespace
+
+DigestsAlong::DigestsAlong(const Manifest& manifest, DigestHelpers* helpers)
+    : digests(
+          std::make_shared<ChunkedDigests>(LengthsToDigest(manifest), helpers)),
+      storage_of(manifest.buffer_count(), -1) {
+  for (int s = 0; s < manifest.storage_count(); ++s) {
+    const int buffer = manifest.storage_buffer(s);
+    if (manifest.buffer_storages(buffer) == 1) storage_of[buffer] = s;
+  }
+}
+
+void CopyDigests::ExpectPiece(const Piece& piece, const void* data,
+                              const Manifest& manifest,
+                              const DigestsAlong* along) {
+  const int storage = along == nullptr ? -1 : along->storage_of[piece.buffer];
+  const bool digest =
+      storage >= 0 &&
+      IsWholeChunks(piece, manifest.buffer_nbytes(piece.buffer));
+  Expect(data, piece.nbytes, digest ? along->digests : nullptr,
+         std::max(storage, 0), piece.offset);
+}
 
 void CopyDigests::Expect(const void* data, uint64_t nbytes,
                          std::shared_ptr<ChunkedDigests> digests, size_t run,
@@ -47,7 +86,11 @@ void CopyDigests::Expect(const void* data, uint64_t nbytes,
     return;
   }
   expected.nbytes = nbytes;
-  if (digests != nullptr) expected.first = digests->ChunksFrom(run, from);
+  if (digests != nullptr) {
+    expected.first = digests->ChunksFrom(run, from);
+    // Other bytes may come this time.
+    std::fill_n(expected.first, ChunksOf(nbytes), 0);
+  }
   expected.digests = std::move(digests);
 }
 

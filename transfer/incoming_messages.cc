@@ -688,10 +688,16 @@ void IncomingMessages::ReadBody(const ReceiveAction& action) {
     host_->Later([this, action] { OnBodyRead(action, {}, 0, {}, false); });
     return;
   }
+  std::vector<const void*> expected;
+  if (action.place == BodyPlace::kRegion) {
+    expected = ExpectCopies(*messages_.at(action.operation), action.body);
+  }
   host_->lanes->ReadBody(
       action.lane, *std::move(allocation),
-      [this, action, nbytes = TotalOf(descriptor), aside = std::move(aside)](
+      [this, action, nbytes = TotalOf(descriptor), aside = std::move(aside),
+       expected = std::move(expected)](
           bool ok, const std::vector<PathUse>& uses) mutable {
+        for (const void* data : expected) copy_digests_.Forget(data);
         OnBodyRead(action, uses, nbytes, std::move(aside), ok);
       });
 }
@@ -723,10 +729,48 @@ void IncomingMessages::OnBodyRead(const ReceiveAction& action,
   });
 }
 
+// Bodies come again: what was digested of them is not what counts.
+void IncomingMessages::ForgetDigests(Message& message) {
+  if (message.arrived != nullptr) message.along = nullptr;
+  message.arrived = nullptr;
+}
+
+void IncomingMessages::BeginDigest(
+    Message& message, std::shared_ptr<ChunkedDigests> digests) const {
+  const Manifest& manifest = message.described();
+  if (digests == nullptr) {
+    digests = std::make_shared<ChunkedDigests>(LengthsToDigest(manifest),
+                                               host_->digest_helpers);
+  }
+  message.arrived = std::make_unique<ArrivalDigest>(
+      manifest, message.buffers->regions(), std::move(digests));
+}
+
+// Where the pieces of a body go that its channel may come to copy there.
+std::vector<const void*> IncomingMessages::ExpectCopies(Message& message,
+                                                        uint32_t body) {
+  std::vector<const void*> expected;
+  const Manifest& manifest = message.described();
+  if (!host_->rules.digests || message.leases || !AllOnHost(manifest)) {
+    return expected;
+  }
+  if (message.along == nullptr && copy_digests_.are_likely()) {
+    message.along =
+        std::make_unique<DigestsAlong>(manifest, host_->digest_helpers);
+  }
+  for (const Piece& piece : message.cut.PiecesOf(body)) {
+    const std::byte* const data =
+        message.buffers->regions()[piece.buffer].data + piece.offset;
+    copy_digests_.ExpectPiece(piece, data, manifest, message.along.get());
+    expected.push_back(data);
+  }
+  return expected;
+}
+
 // Meanwhile the bodies stay as they are, and the memory.
 void IncomingMessages::DigestArrived(const ReceiveAction& action) {
   std::shared_ptr<Message> message = messages_.at(action.operation);
-  if (action.digested == 0) message->arrived = nullptr;
+  if (action.digested == 0) ForgetDigests(*message);
   // Delivery finds in their place what is digested.
   StagedBodies staged;
   auto& all = message->staged;
@@ -737,14 +781,12 @@ void IncomingMessages::DigestArrived(const ReceiveAction& action) {
   const bool few = nbytes <= LinkHost::kFewBytes && staged.empty();
   const auto weight = few ? LinkHost::Weight::kLight : LinkHost::Weight::kHeavy;
   host_->Work(weight, [this, message, staged = std::move(staged),
+                       along =
+                           message->along ? message->along->digests : nullptr,
                        id = action.operation, bodies = action.body] {
     Unstage(staged, *message);
     const absl::Status digested = CatchExceptions("digesting", [&] {
-      if (message->arrived == nullptr) {
-        message->arrived = std::make_unique<ArrivalDigest>(
-            message->described(), message->buffers->regions(),
-            host_->digest_helpers);
-      }
+      if (message->arrived == nullptr) BeginDigest(*message, along);
       const Piece& last = message->cut.PiecesOf(bodies - 1).back();
       message->arrived->AdvanceTo(last.buffer, last.offset + last.nbytes);
     });
@@ -792,6 +834,9 @@ void IncomingMessages::Unstage(const StagedBodies& staged,
 
 std::vector<uint64_t> IncomingMessages::DigestsOf(Delivery& delivery) const {
   Message& message = *delivery.message;
+  if (message.along != nullptr && message.arrived == nullptr) {
+    BeginDigest(message, message.along->digests);
+  }
   if (message.arrived != nullptr) return message.arrived->Finish();
   const Manifest& manifest = message.described();
   const bool copied = !delivery.copies->regions.empty();
@@ -834,7 +879,7 @@ void IncomingMessages::Deliver(const ReceiveAction& action) {
   auto arrived = messages_.find(action.operation);
   delivery->message = std::move(arrived->second);
   messages_.erase(arrived);
-  if (action.digested == 0) delivery->message->arrived = nullptr;
+  if (action.digested == 0) ForgetDigests(*delivery->message);
   auto found = receivings_.find(action.receive);
   delivery->receiving = std::move(found->second);
   receivings_.erase(found);

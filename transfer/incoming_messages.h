@@ -15,9 +15,12 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "base/done.h"
+#include "channel/copy_reader.h"
 #include "serialization/arrival_digest.h"
 #include "serialization/buffers.h"
+#include "serialization/chunked_digests.h"
 #include "serialization/digest.h"
+#include "transfer/copy_digests.h"
 #include "transfer/frame_codec.h"
 #include "transfer/leased_memory.h"
 #include "transfer/link.h"
@@ -57,6 +60,10 @@ class IncomingMessages {
   void OnTime(absl::Time now);
   void End(const absl::Status& why);
 
+  std::shared_ptr<CopyReader> ReaderOf(const void* data, uint64_t nbytes) {
+    return copy_digests_.ReaderOf(data, nbytes);
+  }
+
   absl::Time next_deadline() const { return machine_.next_deadline(); }
   bool idle() const { return machine_.idle(); }
   // Any thread.
@@ -78,6 +85,8 @@ class IncomingMessages {
     std::optional<ReadBuffers> buffers;
     StagedBodies staged;            // by body
     std::vector<uint64_t> digests;  // that its sender computed
+    // What is digested while it is copied here; the loop's. Null: nothing.
+    std::unique_ptr<DigestsAlong> along;
     // Of what has come; of one task on the executor at a time.
     std::unique_ptr<ArrivalDigest> arrived;
     PathTally paths;
@@ -149,6 +158,10 @@ class IncomingMessages {
       const tensorpipe::Device& device, uint64_t nbytes, Aside& aside) const;
   void OnBodyRead(const ReceiveAction& action, const std::vector<PathUse>& uses,
                   uint64_t nbytes, Aside aside, bool ok);
+  static void ForgetDigests(Message& message);
+  void BeginDigest(Message& message,
+                   std::shared_ptr<ChunkedDigests> digests) const;
+  std::vector<const void*> ExpectCopies(Message& message, uint32_t body);
   void DigestArrived(const ReceiveAction& action);
   void Deliver(const ReceiveAction& action);
   void CopyToDigest(std::shared_ptr<Delivery> delivery);
@@ -165,6 +178,7 @@ class IncomingMessages {
 
   LinkHost* const host_;
   ReceiveMachine machine_;
+  CopyDigests copy_digests_;
   std::map<OperationId, std::shared_ptr<Message>> messages_;
   std::map<ReceiveId, std::unique_ptr<Receiving>> receivings_;
   std::set<OperationId> leased_;    // and not returned

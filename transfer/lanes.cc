@@ -84,10 +84,10 @@ absl::Status Lanes::AddContext(
   };
   environment.leases = options_.leases;
   environment.reader_of = [self = std::weak_ptr<Lanes*>(self_)](
-                              const void* data, uint64_t nbytes) {
+                              CopyWay way, const void* data, uint64_t nbytes) {
     auto lanes = self.lock();
     return lanes == nullptr ? nullptr
-                            : (*lanes)->owner_->ReaderOf(data, nbytes);
+                            : (*lanes)->owner_->ReaderOf(way, data, nbytes);
   };
   environment.on_carried = [self =
                                 std::weak_ptr<Lanes*>(self_)](Carried carried) {

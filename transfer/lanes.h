@@ -61,7 +61,7 @@ class Lanes {
     virtual std::optional<BufferPool::Place> PlaceOfLent(const void* data,
                                                          uint64_t nbytes) = 0;
     // Who reads along while this is copied; null: nobody. Also within calls.
-    virtual std::shared_ptr<CopyReader> ReaderOf(const void* data,
+    virtual std::shared_ptr<CopyReader> ReaderOf(CopyWay way, const void* data,
                                                  uint64_t nbytes) = 0;
     virtual void OnLaneUp(int lane, uint32_t generation) = 0;
     virtual void OnLaneEnded(int lane) = 0;

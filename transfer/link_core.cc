@@ -357,9 +357,10 @@ std::optional<BufferPool::Place> LinkCore::PlaceOfLent(const void* data,
   return outgoing_.PlaceOfLent(data, nbytes);
 }
 
-std::shared_ptr<CopyReader> LinkCore::ReaderOf(const void* data,
+std::shared_ptr<CopyReader> LinkCore::ReaderOf(CopyWay way, const void* data,
                                                uint64_t nbytes) {
-  return outgoing_.ReaderOf(data, nbytes);
+  return way == CopyWay::kToPool ? outgoing_.ReaderOf(data, nbytes)
+                                 : incoming_.ReaderOf(data, nbytes);
 }
 
 void LinkCore::OnLaneUp(int lane, uint32_t generation) {

@@ -92,7 +92,7 @@ class LinkCore : public LinkHost,
     AfterEvent();
   }
   void OnBody(int lane, uint32_t generation, BodyTag tag) override;
-  std::shared_ptr<CopyReader> ReaderOf(const void* data,
+  std::shared_ptr<CopyReader> ReaderOf(CopyWay way, const void* data,
                                        uint64_t nbytes) override;
   std::optional<BufferPool::Place> PlaceOfLent(const void* data,
                                                uint64_t nbytes) override;

@@ -76,13 +76,6 @@ bool MayGoToAPool(const TransferRules& rules, const Manifest& manifest,
          crossing.own.is_cpu() && crossing.peer.is_cpu();
 }
 
-// Of a part of a buffer that is carried at once.
-bool IsWholeChunks(const Piece& piece, uint64_t buffer_nbytes) {
-  return piece.offset % kDigestChunk == 0 &&
-         (piece.nbytes % kDigestChunk == 0 ||
-          piece.offset + piece.nbytes == buffer_nbytes);
-}
-
 // That all which crosses as host memory can be copied there.
 absl::Status CheckCopied(const TransferRules& rules,
                          const WriteBuffers& buffers) {
@@ -270,23 +263,18 @@ std::vector<uint64_t> OutgoingMessages::StreamsOfCopies(
 void OutgoingMessages::DigestAlong(Sending& sending) const {
   if (sending.header.is_inline) return;
   const Manifest& manifest = sending.buffers.manifest();
-  std::vector<int> storage_of(manifest.buffer_count(), -1);
-  uint64_t along = 0;
-  for (int s = 0; s < manifest.storage_count(); ++s) {
-    const int buffer = manifest.storage_buffer(s);
-    if (manifest.buffer_storages(buffer) > 1) continue;
-    storage_of[buffer] = s;
-    const uint64_t nbytes = manifest.buffer_nbytes(buffer);
-    if (manifest.buffer_target(buffer).is_cpu() &&
-        MayGoToAPool(host_->rules, manifest, buffer, nbytes)) {
-      along += nbytes;
+  auto along = std::make_unique<DigestsAlong>(manifest, host_->digest_helpers);
+  uint64_t nbytes = 0;
+  for (int i = 0; i < manifest.buffer_count(); ++i) {
+    if (along->storage_of[i] >= 0 && manifest.buffer_target(i).is_cpu() &&
+        MayGoToAPool(host_->rules, manifest, i, manifest.buffer_nbytes(i))) {
+      nbytes += manifest.buffer_nbytes(i);
     }
   }
   // The rest is digested when all is written, and not meanwhile.
-  if (along <= manifest.BytesOnWire() / 2) return;
-  sending.storage_of = std::move(storage_of);
-  sending.digested_along = std::make_shared<ChunkedDigests>(
-      LengthsToDigest(manifest), host_->digest_helpers);
+  if (nbytes > manifest.BytesOnWire() / 2) {
+    sending.digested_along = std::move(along);
+  }
 }
 
 void OutgoingMessages::Cancel(OperationId id) {
@@ -433,7 +421,11 @@ void OutgoingMessages::Digest(OperationId id, HostCopies bytes) {
   Sending* sending = sendings_.at(id).get();
   const Manifest& manifest = sending->buffers.manifest();
   // A body that is sent once more is not digested while it is copied again.
-  std::shared_ptr<ChunkedDigests> along = std::move(sending->digested_along);
+  std::shared_ptr<ChunkedDigests> along;
+  if (sending->digested_along != nullptr) {
+    along = std::move(sending->digested_along->digests);
+    sending->digested_along = nullptr;
+  }
   const uint64_t left = along != nullptr ? along->BytesLeft()
                                          : manifest.BytesOnWire() -
                                                BytesOf(manifest, sending->lent);
@@ -501,17 +493,13 @@ std::vector<const void*> OutgoingMessages::ExpectPoolCopies(
   if (!host_->rules.digests) return expected;
   const Manifest& manifest = sending.buffers.manifest();
   for (const Piece& piece : sending.cut.PiecesOf(body)) {
-    const int buffer = piece.buffer;
-    if (!MayGoToAPool(host_->rules, manifest, buffer, piece.nbytes)) continue;
-    const int storage =
-        sending.digested_along == nullptr ? -1 : sending.storage_of[buffer];
-    const bool digest =
-        storage >= 0 && IsWholeChunks(piece, manifest.buffer_nbytes(buffer));
+    if (!MayGoToAPool(host_->rules, manifest, piece.buffer, piece.nbytes)) {
+      continue;
+    }
     const std::byte* const data =
-        sending.buffers.regions()[buffer].data + piece.offset;
-    copy_digests_.Expect(data, piece.nbytes,
-                         digest ? sending.digested_along : nullptr,
-                         std::max(storage, 0), piece.offset);
+        sending.buffers.regions()[piece.buffer].data + piece.offset;
+    copy_digests_.ExpectPiece(piece, data, manifest,
+                              sending.digested_along.get());
     expected.push_back(data);
   }
   return expected;

@@ -40,8 +40,7 @@ struct Sending {
   std::vector<uint64_t> digests;
   // Those that are computed while bodies are copied to the peer's pool, until
   // the rest is; null: none are.
-  std::shared_ptr<ChunkedDigests> digested_along;
-  std::vector<int> storage_of;  // with it, by buffer; -1: several, or none
+  std::unique_ptr<DigestsAlong> digested_along;
   // What crosses as host memory, by body, from being copied to being written.
   std::map<uint32_t, HostCopies> host_copies;
   bool may_be_eager = false;

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <memory>
 #include <vector>
 
 #include "base/executor.h"
@@ -12,6 +13,7 @@
 #include "serialization/digest.h"
 #include "serialization/digest_helpers.h"
 #include "serialization/serialize.h"
+#include "serialization/xxh3.h"
 #include "tests/serialization/round_trip.h"
 #include "tests/testing/status_matchers.h"
 
@@ -42,6 +44,11 @@ class ArrivalDigestTest : public ::testing::Test {
     return DigestOf(sent_.manifest(), sent_.regions(), DigestScope::kHost);
   }
 
+  static std::shared_ptr<ChunkedDigests> NewDigests(
+      const Manifest& manifest, DigestHelpers* helpers = nullptr) {
+    return std::make_shared<ChunkedDigests>(LengthsToDigest(manifest), helpers);
+  }
+
   WriteBuffers sent_;
   ReadBuffers received_;
 };
@@ -53,7 +60,8 @@ TEST_F(ArrivalDigestTest, IsThatOfTheWholeHoweverItComesIn) {
   for (uint64_t step :
        {uint64_t{1}, uint64_t{63}, uint64_t{1000}, uint64_t{4096},
         kDigestChunk - 1, kDigestChunk, kDigestChunk + 1, uint64_t{1} << 30}) {
-    ArrivalDigest digest(received_.manifest(), received_.regions(), &helpers);
+    ArrivalDigest digest(received_.manifest(), received_.regions(),
+                         NewDigests(received_.manifest(), &helpers));
     for (int b = 0; b < received_.manifest().buffer_count(); ++b) {
       const uint64_t nbytes = received_.regions()[b].nbytes;
       for (uint64_t at = step; at < nbytes; at += step) {
@@ -66,7 +74,8 @@ TEST_F(ArrivalDigestTest, IsThatOfTheWholeHoweverItComesIn) {
 }
 
 TEST_F(ArrivalDigestTest, ReadsNothingThatHasNotCome) {
-  ArrivalDigest digest(received_.manifest(), received_.regions());
+  ArrivalDigest digest(received_.manifest(), received_.regions(),
+                       NewDigests(received_.manifest()));
   for (int b = 0; b < received_.manifest().buffer_count(); ++b) {
     const Region& from = sent_.regions()[b];
     const Region& to = received_.regions()[b];
@@ -80,12 +89,28 @@ TEST_F(ArrivalDigestTest, ReadsNothingThatHasNotCome) {
   EXPECT_EQ(digest.Finish(), DigestsSent());
 }
 
+// Bytes that would give another digest.
+TEST_F(ArrivalDigestTest, ReadsNothingThatHasADigest) {
+  testing::CarryRegions(sent_, received_);
+  const Manifest& manifest = received_.manifest();
+  const std::shared_ptr<ChunkedDigests> digests = NewDigests(manifest);
+  ArrivalDigest digest(manifest, received_.regions(), digests);
+  int large = 0;
+  while (manifest.storage_nbytes(large) < 2 * kDigestChunk) ++large;
+  std::byte* const data =
+      received_.regions()[manifest.storage_buffer(large)].data;
+  *digests->ChunksFrom(large, 0) = Xxh3NotZero(data, kDigestChunk);
+  data[0] ^= std::byte{1};
+  EXPECT_EQ(digest.Finish(), DigestsSent());
+}
+
 TEST_F(ArrivalDigestTest, OfAMessageWithoutTensorsIsThatOfItsPayload) {
   TensorMessage message;
   message.payload = "payload";
   FERRY_ASSERT_OK_AND_ASSIGN(WriteBuffers sent,
                              Serialize(std::move(message), {}));
-  ArrivalDigest digest(sent.manifest(), sent.regions());
+  ArrivalDigest digest(sent.manifest(), sent.regions(),
+                       NewDigests(sent.manifest()));
   EXPECT_EQ(digest.Finish(),
             DigestOf(sent.manifest(), sent.regions(), DigestScope::kHost));
 }
