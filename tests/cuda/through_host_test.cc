@@ -210,6 +210,30 @@ TEST_F(ThroughHostTest, NoPinnedMemoryIsTheMessagesErrorAndNotTheSessions) {
   ExpectToComeBack({at::arange(kLarge, at::kInt)});
 }
 
+// Those of the first four bodies, which the stream has not used yet, are made
+// before any comes.
+TEST_F(ThroughHostTest, NoPinnedMemoryForALaterBodyIsNoOneElsesErrorEither) {
+  Open();
+  const c10::cuda::CUDAStream filling = c10::cuda::getStreamFromPool(false, 0);
+  software_gpu::ReleaseTorchCaches();
+  software_gpu::Hold(filling);
+  software_gpu::TakeCalls();
+  software_gpu::FailCall("cudaHostAlloc", 5, cudaErrorMemoryAllocation);
+  Ended<Received> ended;
+  session_->Call({.type = kEcho, .tensors = {at::arange(kLarge, at::kInt)}},
+                 {.streams = {filling}}, ended.Callback());
+  int asked = 0;
+  EXPECT_TRUE(Becomes([&] {
+    asked += software_gpu::TakeCalls()["cudaHostAlloc"];
+    return asked >= 5;
+  })) << "asked "
+      << asked << " times";
+  software_gpu::Release(filling);
+  EXPECT_THAT(ended.Wait(), StatusIs(StatusCode::kResourceExhausted,
+                                     HasSubstr("bytes of pinned memory")));
+  ExpectToComeBack({at::arange(kLarge, at::kInt)});
+}
+
 // Ten bodies, of which none is handed over.
 TEST_F(ThroughHostTest, ADeviceThatStandsStillHoldsUpNobodyElse) {
   Open();
