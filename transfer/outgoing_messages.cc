@@ -288,8 +288,15 @@ void OutgoingMessages::OnGrant(const GrantFrame& frame) {
   // What comes out of turn is a lie, and the machine's to tell.
   if (found != sendings_.end() && found->second->header_sent &&
       !std::exchange(found->second->granted, true)) {
-    if (frame.leases) Lend(frame.operation, *found->second);
-    found->second->loans.clear();
+    Sending& sending = *found->second;
+    if (frame.leases && sending.lendable.empty()) {
+      return host_->EndSoon(absl::InvalidArgumentError(absl::StrCat(
+          "the peer broke the transfer protocol: GRANT leases what was not "
+          "lent (operation ",
+          frame.operation, ")")));
+    }
+    if (frame.leases) Lend(frame.operation, sending);
+    sending.loans.clear();
   }
   Run([&](auto& out) { machine_.OnGrant(frame.operation, out); });
 }

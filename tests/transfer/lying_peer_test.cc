@@ -445,6 +445,17 @@ TEST_F(LyingPeerTest, SecondGrantEndsTheLink) {
   EXPECT_THAT(sent.Wait(), StatusIs(StatusCode::kInvalidArgument));
 }
 
+TEST_F(LyingPeerTest, LeasesOfWhatWasNotLentEndTheLink) {
+  Meet();
+  Outcome<Receipt> sent;
+  link_->Send(PatternMessage(1 << 20, 1), {}, {}, sent.done());
+  Next<HeaderFrame>();
+  peer_->Send(GrantFrame{1, /*leases=*/true});
+  EXPECT_THAT(down_.Wait(), StatusIs(StatusCode::kInvalidArgument,
+                                     HasSubstr("leases what was not lent")));
+  EXPECT_THAT(sent.Wait(), StatusIs(StatusCode::kInvalidArgument));
+}
+
 TEST_F(LyingPeerTest, AckBeforeTheTrailerEndsTheLink) {
   Meet();
   Outcome<Receipt> sent;
