@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "base/exception_status.h"
 #include "base/home_process.h"
 #include "pool/pool_budget.h"
@@ -21,6 +22,8 @@ namespace {
 
 // A channel hands over few arenas.
 constexpr uint64_t kArenaBytes = uint64_t{1} << 30;
+// How often memory that was not used for a while is looked for.
+constexpr absl::Duration kTrimEvery = absl::Seconds(10);
 
 // Null: it has no storage.
 const void* DataOf(const at::Tensor& tensor) {
@@ -77,18 +80,35 @@ class LendableMemory::Allocator : public c10::Allocator {
   const LendableMemory* const memory_;
 };
 
-LendableMemory::LendableMemory(std::shared_ptr<PoolBudget> budget)
+LendableMemory::LendableMemory(std::shared_ptr<PoolBudget> budget, Clock* clock)
     : pool_(BufferPool::Create({.budget = std::move(budget),
                                 .peer = Arena::Peer::kReads,
-                                .arena_bytes = kArenaBytes})),
-      allocator_(std::make_unique<Allocator>(this)) {}
+                                .arena_bytes = kArenaBytes,
+                                .clock = clock})),
+      allocator_(std::make_unique<Allocator>(this)) {
+  CatchExceptions("a thread for lendable memory", [&] {
+    loop_ = std::make_unique<Loop>(clock);
+    TrimLater();
+  }).IgnoreError();
+}
 
-LendableMemory::~LendableMemory() = default;
+LendableMemory::~LendableMemory() {
+  if (home_.IsThis()) return;
+  static_cast<void>(loop_.release());  // a child has not its thread
+}
 
 std::shared_ptr<LendableMemory> LendableMemory::Create(
-    std::optional<uint64_t> bytes) {
+    std::optional<uint64_t> bytes, Clock* clock) {
   return std::shared_ptr<LendableMemory>(new LendableMemory(
-      bytes ? std::make_shared<PoolBudget>(*bytes) : PoolBudget::OfProcess()));
+      bytes ? std::make_shared<PoolBudget>(*bytes) : PoolBudget::OfProcess(),
+      clock));
+}
+
+void LendableMemory::TrimLater() {
+  loop_->RunAt(loop_->clock()->Now() + kTrimEvery, [this] {
+    pool_->Trim();
+    TrimLater();
+  });
 }
 
 c10::DataPtr LendableMemory::Take(uint64_t nbytes) const {

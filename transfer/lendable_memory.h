@@ -13,8 +13,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "base/clock.h"
 #include "base/done.h"
 #include "base/home_process.h"
+#include "base/loop.h"
 #include "pool/buffer_pool.h"
 
 namespace tensorferry {
@@ -52,9 +54,11 @@ class LendableMemory : public std::enable_shared_from_this<LendableMemory> {
   // Up to `bytes`; nullopt: of what PoolBudget::OfProcess has, together with
   // the memory that sessions receive into. What peers still have of arenas that
   // are gone here is not counted: it goes with their sessions, or, of one that
-  // keeps it on purpose, with its process.
+  // keeps it on purpose, with its process. An arena without tensors goes back
+  // to the system after half a minute, by `clock`, which outlives this.
   static std::shared_ptr<LendableMemory> Create(
-      std::optional<uint64_t> bytes = std::nullopt);
+      std::optional<uint64_t> bytes = std::nullopt,
+      Clock* clock = Clock::Real());
   ~LendableMemory();
 
   // A contiguous tensor of the CPU, not initialised. INVALID_ARGUMENT: a
@@ -90,7 +94,8 @@ class LendableMemory : public std::enable_shared_from_this<LendableMemory> {
   class Allocator;
   struct Block;
 
-  explicit LendableMemory(std::shared_ptr<PoolBudget> budget);
+  LendableMemory(std::shared_ptr<PoolBudget> budget, Clock* clock);
+  void TrimLater();
   c10::DataPtr Take(uint64_t nbytes) const;
   std::shared_ptr<Block> Find(const void* data) const;
 
@@ -101,6 +106,7 @@ class LendableMemory : public std::enable_shared_from_this<LendableMemory> {
   // By address. Those that are about to go are still in it.
   mutable std::map<const void*, std::weak_ptr<Block>> blocks_
       ABSL_GUARDED_BY(mu_);
+  std::unique_ptr<Loop> loop_;  // for Trim; null: there was no thread left
 };
 
 class LendableMemory::Loan {

@@ -12,7 +12,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "base/clock.h"
 #include "pool/arena.h"
+#include "pool/pool_budget.h"
 #include "tests/testing/becomes.h"
 #include "tests/testing/open_descriptors.h"
 #include "tests/testing/status_matchers.h"
@@ -342,6 +345,28 @@ TEST_F(LeaseTest, DescriptorsAreGoneWithTheEndpoints) {
     memory_ = nullptr;
   }
   EXPECT_EQ(OpenDescriptors(), before);
+}
+
+// Sessions have the same room to receive into.
+TEST(LendableMemoryTest, RoomThatNoTensorHasIsGivenBackAfterAWhile) {
+  const auto taken = [] { return PoolBudget::OfProcess()->taken(); };
+  const uint64_t before = taken();
+  FakeClock clock;
+  const auto memory = LendableMemory::Create(std::nullopt, &clock);
+  const at::Tensor kept = *memory->Empty({kMiB}, at::kByte);
+  const uint64_t with_kept = taken();
+  EXPECT_GT(with_kept, before);
+  at::Tensor dropped = *memory->Empty({20 * kMiB}, at::kByte);
+  const uint64_t with_both = taken();
+  EXPECT_GT(with_both, with_kept);
+  dropped.reset();
+  clock.Advance(absl::Seconds(29));
+  EXPECT_EQ(taken(), with_both) << "the next tensor may have it";
+  EXPECT_TRUE(Becomes([&] {
+    clock.Advance(absl::Seconds(10));
+    return taken() == with_kept;
+  }));
+  EXPECT_TRUE(memory->Has(kept));
 }
 
 TEST_F(LeaseTest, ItsAllocatorServesLibtorch) {
