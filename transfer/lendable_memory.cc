@@ -166,6 +166,7 @@ std::shared_ptr<LendableMemory::Block> LendableMemory::Find(
 
 std::optional<BufferPool::Place> LendableMemory::PlaceOf(
     const void* data, uint64_t nbytes) const {
+  if (!home_.IsThis()) return std::nullopt;
   return pool_->PlaceOf(data, nbytes);
 }
 

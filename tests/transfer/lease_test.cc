@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cstdint>
 #include <memory>
@@ -367,6 +369,20 @@ TEST(LendableMemoryTest, RoomThatNoTensorHasIsGivenBackAfterAWhile) {
     return taken() == with_kept;
   }));
   EXPECT_TRUE(memory->Has(kept));
+}
+
+TEST(LendableMemoryTest, AChildAfterForkHasNothingToLend) {
+  const auto memory = LendableMemory::Create();
+  const at::Tensor tensor = *memory->Empty({kMiB}, at::kByte);
+  const auto has_place = [&] {
+    return memory->PlaceOf(tensor.data_ptr(), kMiB).has_value();
+  };
+  EXPECT_TRUE(has_place());
+  const pid_t child = fork();
+  if (child == 0) _exit(has_place() ? 1 : 0);
+  int status = 1;
+  waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
 }
 
 TEST_F(LeaseTest, ItsAllocatorServesLibtorch) {
