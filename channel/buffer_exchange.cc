@@ -247,10 +247,8 @@ absl::Status BufferExchange::TakeSteps() {
   while (true) {
     const absl::Status& vm =
         session_->refused().ok() ? memory_->status() : session_->refused();
-    const absl::Status& pool =
-        no_pool_.ok() ? session_->pool_refused() : no_pool_;
     FERRY_ASSIGN_OR_RETURN(WantedBuffers::Step step,
-                           wanted_.NextStep(pool, vm));
+                           wanted_.NextStep(no_pool_, vm));
     if (step.empty()) return absl::OkStatus();
     if (step.lease) FERRY_RETURN_IF_ERROR(StartLease(*step.lease));
     if (step.want) FERRY_RETURN_IF_ERROR(Want(*step.want));
@@ -280,13 +278,17 @@ absl::Status BufferExchange::Want(const WantedBuffers::Open& buffer) {
   const auto arena =
       place ? HandOver(Kind::kArena, place->arena, absl::MakeSpan(handed_over_))
             : std::nullopt;
-  if (!arena) {
+  if (!place) {
+    frame.reason = "the buffer's arena is retired";
+  } else if (!arena) {
+    frame.reason = absl::StrCat("the peer has all of the ", kMostArenas,
+                                " arenas that one channel may hand over");
+  } else {
+    frame.reason = handed_over_[*arena].cannot;
+  }
+  if (!frame.reason.empty()) {
     frame.kind = Kind::kCannot;
-    frame.reason = place
-                       ? absl::StrCat("the peer has all of the ", kMostArenas,
-                                      " arenas that one channel may hand over")
-                       : "the buffer's arena is retired";
-    return wanted_.OnCannot(frame);
+    return wanted_.OnCannot(frame).status();
   }
   frame.arena = *arena;
   frame.address = place->offset;
@@ -298,12 +300,12 @@ absl::Status BufferExchange::Want(const WantedBuffers::Open& buffer) {
 // arena that is gone nobody waits for any more.
 std::optional<uint8_t> BufferExchange::HandOver(
     Kind how, std::shared_ptr<const Arena> arena,
-    absl::Span<std::weak_ptr<const Arena>> places) {
-  const auto has = [&arena](const std::weak_ptr<const Arena>& other) {
-    return other.lock() == arena;
+    absl::Span<HandedOver> places) {
+  const auto has = [&arena](const HandedOver& other) {
+    return other.arena.lock() == arena;
   };
-  const auto gone = [](const std::weak_ptr<const Arena>& other) {
-    return other.expired();
+  const auto gone = [](const HandedOver& other) {
+    return other.arena.expired();
   };
   auto place = std::find_if(places.begin(), places.end(), has);
   const bool known = place != places.end();
@@ -311,7 +313,7 @@ std::optional<uint8_t> BufferExchange::HandOver(
   if (place == places.end()) return std::nullopt;
   const auto number = static_cast<uint8_t>(place - places.begin());
   if (!known) {
-    *place = arena;
+    *place = {.arena = arena};
     WriteWithArena({.kind = how, .arena = number, .length = arena->nbytes()},
                    arena);
   }
@@ -329,9 +331,18 @@ void BufferExchange::WriteWithArena(LocalFrame frame,
       OnLoop([with, without, arena = std::move(arena)](BufferExchange&) {}));
 }
 
+// Other arenas may do: what the peer lacks it may have by then, and this one
+// may be retired, with its free pages gone.
 absl::Status BufferExchange::OnCannot(const LocalFrame& cannot) {
-  FERRY_RETURN_IF_ERROR(wanted_.OnCannot(cannot));
-  session_->RefusePool(absl::FailedPreconditionError(cannot.reason));
+  FERRY_ASSIGN_OR_RETURN(const WantedBuffers::Open buffer,
+                         wanted_.OnCannot(cannot));
+  const auto place =
+      session_->options().pool->PlaceOf(buffer.data, buffer.length);
+  for (HandedOver& other : handed_over_) {
+    if (place && other.arena.lock() == place->arena) {
+      other.cannot = cannot.reason;
+    }
+  }
   return absl::OkStatus();
 }
 

@@ -54,6 +54,11 @@ class BufferExchange : public std::enable_shared_from_this<BufferExchange> {
   // nothing was.
   template <class PeersArena>
   using ArenaPlace = std::optional<absl::StatusOr<std::shared_ptr<PeersArena>>>;
+  // An arena that the peer was given.
+  struct HandedOver {
+    std::weak_ptr<const Arena> arena;
+    std::string cannot;  // why it cannot write there; empty: it can
+  };
   // A send that waits for HELLO, without which it is not known whether arenas
   // can be handed over.
   struct Held {
@@ -80,9 +85,9 @@ class BufferExchange : public std::enable_shared_from_this<BufferExchange> {
   absl::Status TakeSteps();
   WantedBuffers::Place PlaceFor(const void* data, uint64_t length) const;
   absl::Status Want(const WantedBuffers::Open& buffer);
-  std::optional<uint8_t> HandOver(
-      LocalFrame::Kind how, std::shared_ptr<const Arena> arena,
-      absl::Span<std::weak_ptr<const Arena>> places);
+  std::optional<uint8_t> HandOver(LocalFrame::Kind how,
+                                  std::shared_ptr<const Arena> arena,
+                                  absl::Span<HandedOver> places);
   void WriteWithArena(LocalFrame frame, std::shared_ptr<const Arena> arena);
   absl::StatusOr<UniqueFd> TakeDescriptor(const LocalFrame& frame);
   template <class PeersArena, class Open>
@@ -145,10 +150,10 @@ class BufferExchange : public std::enable_shared_from_this<BufferExchange> {
 
   absl::Status no_pool_;  // why the connection carries no arenas
   // By their places: this side's that the peer was given, and the peer's.
-  std::array<std::weak_ptr<const Arena>, kMostArenas> handed_over_;
+  std::array<HandedOver, kMostArenas> handed_over_;
   std::array<ArenaPlace<PeerArena>, kMostArenas> places_;
   // The same of what is lent.
-  std::array<std::weak_ptr<const Arena>, kMostLentArenas> lent_;
+  std::array<HandedOver, kMostLentArenas> lent_;
   std::array<ArenaPlace<const LentArena>, kMostLentArenas> leased_from_;
   std::deque<Held> held_;  // sends
 };

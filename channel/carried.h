@@ -16,7 +16,8 @@ struct Carried {
   // Why the strategies before it were not used; OK: that one was, or there is
   // nothing to say (it was not lent, lies in no pool, or is small). One that
   // the system refused in a session is not tried again in it; memory that only
-  // the sender may read is found out buffer by buffer.
+  // the sender may read is found out buffer by buffer, and what it cannot write
+  // to arena by arena.
   absl::Status not_lease, not_pool, not_vm;
 };
 

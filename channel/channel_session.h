@@ -29,9 +29,6 @@ class ChannelSession {
   // peer's memory; OK: that has not happened.
   const absl::Status& refused() const { return refused_; }
   void Refuse(absl::Status why) { refused_ = std::move(why); }
-  // The same for the peer, and to copy into this process's pool.
-  const absl::Status& pool_refused() const { return pool_refused_; }
-  void RefusePool(absl::Status why) { pool_refused_ = std::move(why); }
 
   const std::shared_ptr<MappedArenas>& mapped_arenas() const {
     return mapped_arenas_;
@@ -49,7 +46,7 @@ class ChannelSession {
  private:
   const LocalChannelOptions options_;
   const std::string why_unreadable_;
-  absl::Status refused_, pool_refused_;
+  absl::Status refused_;
   // Outlives the session where it is being mapped.
   const std::shared_ptr<MappedArenas> mapped_arenas_;
   absl::Mutex mu_;

@@ -131,13 +131,14 @@ absl::Status WantedBuffers::OnPlaced(const LocalFrame& placed) {
   return absl::OkStatus();
 }
 
-absl::Status WantedBuffers::OnCannot(const LocalFrame& cannot) {
+absl::StatusOr<WantedBuffers::Open> WantedBuffers::OnCannot(
+    const LocalFrame& cannot) {
   FERRY_ASSIGN_OR_RETURN(Entry * entry, Placing(cannot));
   entry->state = State::kWaiting;
   entry->place.pool = false;
   entry->carried.not_pool = absl::FailedPreconditionError(cannot.reason);
   undecided_ = std::min(undecided_, cannot.number);
-  return absl::OkStatus();
+  return Open{cannot.number, entry->data, entry->carried.length};
 }
 
 void WantedBuffers::ForEachOpenToPeer(

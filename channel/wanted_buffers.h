@@ -79,10 +79,10 @@ class WantedBuffers {
   // The buffer comes in the stream, from its start. `why` is not OK.
   void OnCopyRefused(const absl::Status& why);
 
-  // PLACED and CANNOT of the peer, which stopped writing to the buffer.
-  // DATA_LOSS: it was not asked to.
+  // PLACED and CANNOT of the peer, which stopped writing to the buffer: after
+  // CANNOT that one comes in another way. DATA_LOSS: it was not asked to.
   absl::Status OnPlaced(const LocalFrame& placed);
-  absl::Status OnCannot(const LocalFrame& cannot);
+  absl::StatusOr<Open> OnCannot(const LocalFrame& cannot);
   // Calls with what the peer was asked to write to and has not said that it is
   // through. Takes no memory.
   void ForEachOpenToPeer(absl::FunctionRef<void(const Open&)> call);

@@ -503,7 +503,7 @@ TEST_F(LyingSenderTest, CannotAfterPlacedIsDataLoss) {
   EXPECT_TRUE(peer_.AwaitEnd());
 }
 
-TEST_F(LyingSenderTest, OneThatCannotIsReadAndNotAskedAgain) {
+TEST_F(LyingSenderTest, OneThatCannotIsReadAndNotAskedAgainForThatArena) {
   AwaitWant();
   peer_.Write({.kind = Kind::kCannot,
                .number = 0,
@@ -521,6 +521,32 @@ TEST_F(LyingSenderTest, OneThatCannotIsReadAndNotAskedAgain) {
   EXPECT_EQ(peer_.Read()->kind, Kind::kDone);
   EXPECT_THAT(again.Wait(), IsOk());
   ExpectCarried(side_.carried(), 2, "vm", "not today");
+}
+
+// What it lacked may have passed.
+TEST_F(LyingSenderTest, OneThatCannotIsAskedForTheNextArena) {
+  AwaitWant();
+  peer_.Write({.kind = Kind::kCannot,
+               .number = 0,
+               .length = kLength,
+               .reason = "not just now"});
+  EXPECT_THAT(received_.Wait(), IsOk());
+  EXPECT_EQ(peer_.Read()->kind, Kind::kDone);
+  constexpr size_t kMore = 8 * kMiB;  // has an arena of its own
+  const auto block = pool_->Take(kMore);
+  ASSERT_THAT(block, IsOk());
+  Outcome again;
+  Receive(*channel_, *block, kMore, again);
+  peer_.Write({.kind = Kind::kOffer,
+               .number = 1,
+               .length = kMore,
+               .address = reinterpret_cast<uint64_t>(bytes_.data())});
+  EXPECT_EQ(peer_.Read()->kind, Kind::kArena);
+  EXPECT_TRUE(peer_.TakeDescriptor().has_value());
+  EXPECT_EQ(peer_.Read()->kind, Kind::kWant);
+  peer_.Write({.kind = Kind::kPlaced, .number = 1, .length = kMore});
+  EXPECT_THAT(again.Wait(), IsOk());
+  EXPECT_EQ(side_.carried().at(1).strategy, "pool");
 }
 
 // By a fence of another buffer's, before its turn comes.
