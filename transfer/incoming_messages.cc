@@ -320,8 +320,7 @@ AllocateOptions IncomingMessages::TakeOptions(Receiving& receiving,
   options.limits = host_->rules.limits;
   options.streams =
       OrElse(receiving.options.streams, host_->rules.receive_streams);
-  options.source = HasCheckedValues(message.manifest) ? host_->unshared_buffers
-                                                      : host_->buffers;
+  options.source = host_->buffers;
   options.converters = host_->converters;
   return options;
 }
@@ -396,9 +395,11 @@ void IncomingMessages::AllocateMemory(const ReceiveAction& action) {
     wishes.apart = message->lent;
     wishes.source_apart = leased.get();
   }
+  const std::shared_ptr<PooledMemory> pooled = PoolFor(*message);
+  if (pooled != nullptr) wishes.source = pooled.get();
   host_->Work(
       WeightOfAllocation(*message, receiving),
-      [this, id = action.operation, message, leased,
+      [this, id = action.operation, message, leased, pooled,
        options = std::move(wishes)] {
         auto buffers = std::make_shared<absl::StatusOr<ReadBuffers>>(
             Allocate(message->manifest, options));
@@ -407,13 +408,26 @@ void IncomingMessages::AllocateMemory(const ReceiveAction& action) {
           if (!made.ok()) *buffers = made;
         }
         return LinkHost::Afterwards{
-            [this, id, message, buffers] {
+            [this, id, message, buffers, pooled] {
+              if (pooled != nullptr && !pooled->refused().ok()) {
+                message->paths.Add({"pool", 0, pooled->refused()});
+              }
               absl::Status status = buffers->status();
               if (status.ok()) message->buffers = *std::move(*buffers);
               Run([&](auto& out) { machine_.OnAllocated(id, status, out); });
             },
             nullptr};
       });
+}
+
+// Null: not the pool. The peer can write there: what was checked must not
+// change.
+std::shared_ptr<PooledMemory> IncomingMessages::PoolFor(
+    const Message& message) const {
+  if (host_->pool == nullptr || HasCheckedValues(message.manifest)) {
+    return nullptr;
+  }
+  return std::make_shared<PooledMemory>(host_->pool);
 }
 
 // That what goes through memory of the host can get out of it, and that there

@@ -27,6 +27,7 @@
 #include "transfer/link_host.h"
 #include "transfer/path_tally.h"
 #include "transfer/pieces.h"
+#include "transfer/pooled_memory.h"
 #include "transfer/receive_machine.h"
 
 namespace tensorferry {
@@ -132,6 +133,7 @@ class IncomingMessages {
   void AllocateMemory(const ReceiveAction& action);
   bool MayLease(const Message& message, const Receiving& receiving) const;
   std::shared_ptr<LeasedMemory> MemoryToLease(OperationId id);
+  std::shared_ptr<PooledMemory> PoolFor(const Message& message) const;
   void Grant(OperationId id);
   void OnReturned(OperationId id);
   void TellOfReturned();

@@ -6,17 +6,17 @@
 
 #include "absl/strings/str_cat.h"
 #include "serialization/stream_fence.h"
+#include "transfer/pooled_memory.h"
 
 namespace tensorferry {
 namespace {
 
-Lanes::Options LanesOptions(LinkCore::Options& options,
-                            const PooledMemory* memory, LinkCore* owner) {
+Lanes::Options LanesOptions(LinkCore::Options& options, LinkCore* owner) {
   Lanes::Options lanes;
   lanes.loop = options.loop;
   lanes.hub = options.hub;
   lanes.copier = options.copier;
-  if (memory != nullptr) lanes.pool = memory->pool();
+  lanes.pool = options.pool;
   lanes.backends = options.backends;
   lanes.rules = options.rules;
   lanes.key = options.key;
@@ -28,27 +28,20 @@ Lanes::Options LanesOptions(LinkCore::Options& options,
 
 // Fills in what the members that are made next read.
 LinkHost* Furnish(LinkHost* host, const LinkCore::Options& options,
-                  PooledMemory* memory, Lanes* lanes) {
+                  Lanes* lanes) {
   host->lanes = lanes;
   host->clock = options.loop->clock();
   host->rules = options.rules;
   host->converters = options.converters;
   host->digest_helpers = options.digest_helpers;
-  host->unshared_buffers = options.buffers;
-  if (memory != nullptr) {
-    host->buffers = memory;
+  host->buffers = options.buffers;
+  host->pool = options.pool;
+  if (options.pool != nullptr) {
     host->quick_bytes = PooledMemory::kSmallestBlock - 1;
-    host->pool = memory->pool().get();
   } else {
-    host->buffers = options.buffers;
     host->quick_bytes = options.buffers == nullptr ? UINT64_MAX : 0;
   }
   return host;
-}
-
-std::unique_ptr<PooledMemory> MemoryOf(const LinkCore::Options& options) {
-  if (options.buffers != nullptr || options.pool == nullptr) return nullptr;
-  return std::make_unique<PooledMemory>(options.pool);
 }
 
 // What operations are told of an end that was wished for.
@@ -61,9 +54,8 @@ absl::Status ReasonOf(absl::Status why) {
 LinkCore::LinkCore(Options options)
     : loop_(options.loop),
       executor_(options.executor),
-      memory_(MemoryOf(options)),
-      lanes_(LanesOptions(options, memory_.get(), this)),
-      outgoing_(Furnish(this, options, memory_.get(), &lanes_)),
+      lanes_(LanesOptions(options, this)),
+      outgoing_(Furnish(this, options, &lanes_)),
       incoming_(this),
       on_up_(std::move(options.on_up)),
       on_down_(std::move(options.on_down)),
@@ -216,8 +208,8 @@ void LinkCore::AnnounceEnd(absl::Status why) {
 }
 
 void LinkCore::Trim() {
-  if (memory_ == nullptr || memory_->pool()->held() == 0) return;
-  executor_->Run([pool = memory_->pool()] { pool->Trim(); });
+  if (pool == nullptr || pool->held() == 0) return;
+  executor_->Run([pool = pool] { pool->Trim(); });
 }
 
 void LinkCore::Close(absl::Status why, DoneStatus closed) {
@@ -478,7 +470,7 @@ void LinkCore::MaybeGone() {
     }
     self->closed_.clear();
     // Giving back much memory takes its time.
-    if (self->memory_) self->Tell([memory = std::move(self->memory_)] {});
+    if (self->pool) self->Tell([pool = std::move(self->pool)] {});
     self->on_gone_(self.get(), self->lanes_.TakeContexts());
   });
 }

@@ -17,7 +17,6 @@
 #include "transfer/link.h"
 #include "transfer/link_host.h"
 #include "transfer/outgoing_messages.h"
-#include "transfer/pooled_memory.h"
 
 namespace tensorferry {
 
@@ -38,7 +37,7 @@ class LinkCore : public LinkHost,
     DigestHelpers* digest_helpers = nullptr;
     const BackendRegistry* backends = nullptr;
     const ConverterRegistry* converters = nullptr;
-    BufferSource* buffers = nullptr;   // the user's; else
+    BufferSource* buffers = nullptr;   // the user's, without a pool; else
     std::shared_ptr<BufferPool> pool;  // null: libtorch's allocator
     std::string key;
     absl::Duration greet_within;  // see Lanes
@@ -120,7 +119,6 @@ class LinkCore : public LinkHost,
   // Set before the link starts, and not changed.
   Loop* const loop_;
   Executor* const executor_;
-  std::unique_ptr<PooledMemory> memory_;  // until the link is gone
 
   // The loop's.
   Lanes lanes_;

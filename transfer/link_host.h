@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/done.h"
 #include "base/executor.h"
+#include "pool/buffer_pool.h"
 #include "pool/lease_space.h"
 #include "serialization/buffers.h"
 #include "serialization/converter_registry.h"
@@ -67,14 +68,12 @@ class LinkHost {
   Clock* clock = nullptr;
   TransferRules rules;
   const ConverterRegistry* converters = nullptr;  // null: the global one
-  BufferSource* buffers = nullptr;
-  // Of these, or null, what the peer cannot write to once it was received.
-  BufferSource* unshared_buffers = nullptr;
-  uint64_t quick_bytes = 0;  // memory for up to so many is had at once
+  BufferSource* buffers = nullptr;  // the user's; null: the pool, if there is
+  uint64_t quick_bytes = 0;         // memory for up to so many is had at once
   // Where what the peer lends may be put.
   const std::shared_ptr<LeaseSpace> leases = LeaseSpace::Create();
   DigestHelpers* digest_helpers = nullptr;  // null: there are none
-  const BufferPool* pool = nullptr;  // where `buffers` has more; null: none
+  std::shared_ptr<BufferPool> pool;  // until the link is gone; null: none
 
   // "peer x, session y", for messages.
   std::string Whom() const;

@@ -28,8 +28,9 @@ absl::StatusOr<c10::DataPtr> PooledMemory::Take(size_t nbytes, size_t align) {
         if (nbytes >= kSmallestBlock && align <= kPageBytes) {
           absl::StatusOr<BufferPool::Block> block = pool_->Take(nbytes);
           if (block.ok()) return InBlock(*std::move(block));
+          refused_ = block.status();
         }
-        // Without a word: it is slower, and nothing else.
+        // It is slower, and nothing else.
         return c10::GetCPUAllocator()->allocate(nbytes);
       });
 }

@@ -8,15 +8,16 @@
 #include <memory>
 #include <utility>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "pool/buffer_pool.h"
 #include "serialization/device_converter.h"
 
 namespace tensorferry {
 
-// A session's pool as what tensors are received into. Small storages, and those
-// for which the pool has no room, get libtorch's memory instead. Thread-safe.
-// What was taken outlives it, and the session.
+// What one message is received into: blocks of its session's pool. Small
+// storages, and those for which the pool has no room, get libtorch's memory
+// instead. What was taken outlives it, and the session. One thread at a time.
 class PooledMemory : public BufferSource {
  public:
   // What is smaller libtorch's allocator mostly has from what was freed before;
@@ -29,10 +30,12 @@ class PooledMemory : public BufferSource {
   // May block from kSmallestBlock on.
   absl::StatusOr<c10::DataPtr> Take(size_t nbytes, size_t align) override;
 
-  const std::shared_ptr<BufferPool>& pool() const { return pool_; }
+  // Why the pool did not have all that it was asked for; OK: it had.
+  const absl::Status& refused() const { return refused_; }
 
  private:
   const std::shared_ptr<BufferPool> pool_;
+  absl::Status refused_;
 };
 
 }  // namespace tensorferry

@@ -15,7 +15,7 @@ struct PathUse {
   // "tcp/basic"; with the strategy of a channel that has some:
   // "unix/local/lease", "unix/local/pool", "unix/local/vm". "inline" for bytes
   // within the header. A wire alone, "unix", if the session could not be opened
-  // over it.
+  // over it; "pool" alone, at the receiver, if that had no room for some of it.
   std::string path;
   uint64_t bytes = 0;   // carried by it
   absl::Status status;  // why it was given up; OK: it was not

@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "channel/local_channel.h"
 #include "tests/testing/becomes.h"
@@ -28,6 +29,7 @@ using ::tensorferry::testing::Becomes;
 using ::tensorferry::testing::IsOk;
 using ::tensorferry::testing::OpenDescriptors;
 using ::tensorferry::testing::StatusIs;
+using ::testing::HasSubstr;
 
 constexpr int64_t kMiB = 1 << 20;
 
@@ -168,7 +170,16 @@ TEST_F(PoolPathTest, SmallerOnesAreRead) {
 TEST_F(PoolPathTest, WithoutRoomInThePoolTheyAreRead) {
   if (!WhyUnreadable().empty()) GTEST_SKIP() << WhyUnreadable();
   Connect(Rules(), Clock::Real(), /*pool_bytes=*/2 * kMiB);
-  ExpectOver("unix/local/vm", 3 * kMiB, 1);
+  absl::StatusOr<Received> received = Transfer(Message(3 * kMiB, 1));
+  ASSERT_THAT(received, IsOk());
+  EXPECT_TRUE(SameBytes(received->message.tensors[0], Pattern(3 * kMiB, 1)));
+  const std::vector<PathUse>& paths = received->receipt.paths;
+  ASSERT_EQ(paths.size(), 2u);
+  EXPECT_EQ(paths[0].path, "pool");
+  EXPECT_EQ(paths[0].bytes, 0u);
+  EXPECT_THAT(paths[0].status, StatusIs(absl::StatusCode::kResourceExhausted,
+                                        HasSubstr("pool_bytes")));
+  EXPECT_EQ(paths[1].path, "unix/local/vm");
 }
 
 TEST_F(PoolPathTest, OtherPathsAreAsBefore) {
