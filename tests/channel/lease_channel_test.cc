@@ -548,7 +548,7 @@ TEST_F(LyingLenderTest, ArenasWithoutEndLeaveNoMoreOpenThanHavePlaces) {
   }
   Loan(0);
   ExpectLeased(0, bytes_);
-  EXPECT_EQ(OpenDescriptors(), before + static_cast<int>(kMostLentArenas));
+  EXPECT_LE(OpenDescriptors(), before + static_cast<int>(kMostLentArenas));
 }
 
 // ---- who leases lies
