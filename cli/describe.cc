@@ -40,6 +40,7 @@ void ShowJson(const Capabilities& can, Json& json) {
                              {"to", path.to_type},
                              {"priority", path.priority},
                              {"opens_device", path.opens_device},
+                             {"only_if_named", path.only_if_named},
                              {"unusable", path.unusable}});
   }
 }
@@ -57,9 +58,10 @@ std::string ToText(const Capabilities& can) {
   }
   for (const PathCapability& path : can.paths) {
     absl::StrAppendFormat(
-        &text, "path      %s   %s to %s%s%s\n", OneLine(path.name),
+        &text, "path      %s   %s to %s%s%s%s\n", OneLine(path.name),
         OneLine(path.from_type), OneLine(path.to_type),
         path.opens_device ? ", opens the other's device" : "",
+        path.only_if_named ? ", only if named" : "",
         path.unusable.empty()
             ? ""
             : absl::StrCat("   not now: ", OneLine(path.unusable)));

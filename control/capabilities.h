@@ -27,6 +27,9 @@ struct PathCapability {
   // Whether a side opens the memory of the other's device: each has to have
   // both devices, by UUID.
   bool opens_device = false;
+  // Whether this process takes it only if it is named: by the offer where it is
+  // the caller, by its policy where it is the callee.
+  bool only_if_named = false;
 
   friend bool operator==(const PathCapability&,
                          const PathCapability&) = default;

@@ -111,6 +111,13 @@ bool CanUse(const Capabilities& caller, const std::string& path,
          (in == nullptr || in->unusable.empty());
 }
 
+bool OnlyIfNamed(const Capabilities& caller, const std::string& path) {
+  return std::any_of(caller.paths.begin(), caller.paths.end(),
+                     [&](const PathCapability& own) {
+                       return own.name == path && own.only_if_named;
+                     });
+}
+
 absl::Status CheckChoice(const PathChoice& choice, const SessionPlan& plan,
                          const Offer& offer, const Capabilities& caller) {
   std::string pair = absl::StrCat(ToString(choice.caller_device), " - ",
@@ -131,9 +138,8 @@ absl::Status CheckChoice(const PathChoice& choice, const SessionPlan& plan,
   }
   std::set<std::string> seen;
   for (const std::string& path : choice.ranked) {
-    bool allowed = offer.paths.empty() ||
-                   std::find(offer.paths.begin(), offer.paths.end(), path) !=
-                       offer.paths.end();
+    const bool allowed = offer.paths.empty() ? !OnlyIfNamed(caller, path)
+                                             : Lists(offer.paths, path);
     if (!allowed || !CanUse(caller, path, own, other) ||
         !seen.insert(path).second) {
       return Differs("paths", pair, ": ", path, " is ",

@@ -28,17 +28,19 @@ struct Offer {
   // Where the callee's tensors go at the caller; unset: to_callee inverted.
   std::optional<Placement> to_caller;
   std::vector<StreamSpec> caller_streams, callee_streams;  // unset: kPool
-  std::vector<std::string> paths;  // names allowed; empty: all
-  bool digests = true;             // of every storage, checked on receipt
-  std::optional<Limits> limits;    // unset: as far as both peers can
-  std::string expected_callee;     // name; empty: whoever answers
+  // Names allowed; empty: all but those that have to be named (see
+  // PathCapability::only_if_named).
+  std::vector<std::string> paths;
+  bool digests = true;           // of every storage, checked on receipt
+  std::optional<Limits> limits;  // unset: as far as both peers can
+  std::string expected_callee;   // name; empty: whoever answers
   std::optional<uint64_t> expected_epoch;  // of the callee
 };
 
 // What the callee allows the caller. Built from its options.
 struct Policy {
   std::vector<DeviceId> devices;   // the caller may place on; empty: all
-  std::vector<std::string> paths;  // names allowed; empty: all
+  std::vector<std::string> paths;  // names allowed; empty: as in an offer
   std::optional<Limits> limits;    // unset: as far as both peers can
 };
 

@@ -18,8 +18,7 @@ constexpr size_t kMaxRefusals = 16;
 constexpr size_t kMaxReasonBytes = 256;
 
 bool Allows(const std::vector<std::string>& names, const std::string& path) {
-  return names.empty() ||
-         std::find(names.begin(), names.end(), path) != names.end();
+  return names.empty() || Lists(names, path);
 }
 
 // Looks at one path after the other in the directions that are used.
@@ -113,6 +112,11 @@ class PathJudge {
     if (!path->unusable.empty()) {
       return absl::StrCat(who, " cannot use it: ", path->unusable);
     }
+    const auto& named = at_caller ? offer_.paths : policy_.paths;
+    if (path->only_if_named && !Lists(named, name)) {
+      return absl::StrCat(who, " takes it only if ",
+                          at_caller ? "the offer" : "its policy", " names it");
+    }
     std::string refusal = TooFar(path->reach);
     if (!refusal.empty() || !path->opens_device) return refusal;
     refusal = Unseen(Callee(), callee_, caller_device_, Caller(), caller_);
@@ -181,10 +185,9 @@ class PathJudge {
 // not to be had: whoever lists one wants it, and no way round.
 bool NameOneOf(const std::vector<std::string>& names,
                const PathChoice& choice) {
-  return std::any_of(choice.refused.begin(), choice.refused.end(),
-                     [&](const PathRefusal& refusal) {
-                       return !names.empty() && Allows(names, refusal.path);
-                     });
+  return std::any_of(
+      choice.refused.begin(), choice.refused.end(),
+      [&](const PathRefusal& refusal) { return Lists(names, refusal.path); });
 }
 
 void CutRefusals(std::vector<PathRefusal>* refused) {
@@ -198,6 +201,10 @@ void CutRefusals(std::vector<PathRefusal>* refused) {
 }
 
 }  // namespace
+
+bool Lists(const std::vector<std::string>& names, const std::string& path) {
+  return std::find(names.begin(), names.end(), path) != names.end();
+}
 
 bool HasDevice(const Capabilities& peer, const DeviceId& device) {
   for (const DeviceInfo& own : peer.devices) {

@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/carried_as.h"
 #include "control/capabilities.h"
@@ -43,6 +44,8 @@ const PathCapability* FindPath(const Capabilities& peer,
                                const std::string& name,
                                const std::string& from_type,
                                const std::string& to_type);
+
+bool Lists(const std::vector<std::string>& names, const std::string& path);
 
 bool HasDevice(const Capabilities& peer, const DeviceId& device);
 

@@ -291,6 +291,7 @@ void Fill(const PathCapability& path, pb::PathCapability* message) {
   message->set_reach(ToProto(path.reach));
   message->set_unusable(Cut(CleanLine(path.unusable), kMaxReasonBytes));
   message->set_opens_device(path.opens_device);
+  message->set_only_if_named(path.only_if_named);
 }
 
 absl::Status CheckDeviceType(const std::string& type, const Field& field) {
@@ -317,6 +318,7 @@ absl::StatusOr<PathCapability> Path(const pb::PathCapability& message,
   path.priority = message.priority();
   path.unusable = message.unusable();
   path.opens_device = message.opens_device();
+  path.only_if_named = message.only_if_named();
   return path;
 }
 

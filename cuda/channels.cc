@@ -258,6 +258,8 @@ ChannelBackend Gdr() {
       "cuda_gdr", [] { return tensorpipe::channel::cuda_gdr::create(); },
       StagedChecks);
   backend.priority = 200;
+  // It indexes by what a peer says, and throws on that thread of its own.
+  backend.only_if_named = true;
   // Its context polls on a thread of its own: not made in order to ask.
   backend.unusable = []() -> std::string {
     const absl::Status usable = CudaUsable();

@@ -12,7 +12,8 @@ namespace tensorferry {
 //
 //   cuda_xth    between two peers of one process
 //   cuda_ipc    between processes that see each other's GPU
-//   cuda_gdr    over InfiniBand, where there is some
+//   cuda_gdr    over InfiniBand, where there is some and both sides name it: it
+//               believes its peer, and was never run
 //   cuda_basic  through pinned host memory and the wire; also from a GPU to the
 //               host and back
 //

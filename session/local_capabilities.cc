@@ -57,7 +57,8 @@ Capabilities LocalCapabilities(const PeerId& peer, const Limits& limits,
                             .priority = path.priority,
                             .reach = ReachOf(path.reach),
                             .unusable = std::move(path.unusable),
-                            .opens_device = path.opens_device});
+                            .opens_device = path.opens_device,
+                            .only_if_named = path.only_if_named});
   }
   result.host_id = HostId();
   result.user_id = geteuid();

@@ -69,6 +69,9 @@ struct ChannelBackend {
   // Whether a side opens the memory of the other's device, which it has to see
   // for that.
   bool opens_device = false;
+  // Whether it trusts a peer with more than a session is opened for, so that
+  // each side has to name its path: the offer, and the callee's policy.
+  bool only_if_named = false;
 
   static constexpr int kMaxPriority = 9999;
 };

@@ -71,7 +71,7 @@ std::vector<PathInfo> Paths(const BackendRegistry& backends,
             {ToString(PathName{wire, channel.name}), from, to,
              base + channel.priority,
              std::max(channel.reach, ReachOf(wire, plaintext_between_hosts)),
-             unusable, channel.opens_device});
+             unusable, channel.opens_device, channel.only_if_named});
       }
     }
   }

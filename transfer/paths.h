@@ -31,6 +31,7 @@ struct PathInfo {
   ChannelBackend::Reach reach = ChannelBackend::Reach::kAnywhere;
   std::string unusable;  // why; empty: it can be used
   bool opens_device = false;
+  bool only_if_named = false;
 };
 
 // All paths of this program, the best first. Plain TCP stays on its host unless

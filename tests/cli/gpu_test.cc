@@ -118,12 +118,15 @@ TEST(GpuTest, DescribeShowsTheGpusOfAPeer) {
   const std::string uuid = described["devices"][2]["uuid"];
   EXPECT_EQ(described["process_id"], server.pid());
   for (const json& path : described["paths"]) {
-    EXPECT_EQ(path["opens_device"], path["name"] == "unix/cuda_ipc") << path;
+    const std::string name = path["name"];
+    EXPECT_EQ(path["opens_device"], name == "unix/cuda_ipc") << path;
+    EXPECT_EQ(path["only_if_named"], name.ends_with("/cuda_gdr")) << path;
   }
   EXPECT_THAT(RunText({"describe", address}),
               AllOf(HasSubstr(", process " + std::to_string(server.pid())),
                     HasSubstr("unix/cuda_ipc   cuda to cuda, opens the other's "
-                              "device")));
+                              "device"),
+                    HasSubstr("unix/cuda_gdr   cuda to cuda, only if named")));
   EXPECT_THAT(RunText({"describe", address}),
               AllOf(HasSubstr("device    cuda:1   Software GPU 1, "),
                     HasSubstr(uuid + ", driver 13.2, runtime 13.2, reaches "

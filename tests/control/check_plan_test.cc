@@ -101,6 +101,8 @@ TEST(CheckPlanTest, NamesTheFieldThatDiffers) {
            {"unix/local is not one that the caller can use",
             [](Scene& s) { s.caller.paths[0].unusable = "no"; }},
            {"unix/local is not one that the offer allows",
+            [](Scene& s) { s.caller.paths[0].only_if_named = true; }},
+           {"unix/local is not one that the offer allows",
             [](Scene& s) {
               s.offer.paths = {"unix/basic", "unix/cuda"};
             }},

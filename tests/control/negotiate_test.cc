@@ -478,6 +478,35 @@ TEST(NegotiateTest, DeviceThatThePeerDoesNotSeeIsNamed) {
   }
 }
 
+TEST(NegotiateTest, APathThatIsTakenOnlyIfNamedHasToBeNamedByBoth) {
+  Scene scene = SceneOfTwoGpus();
+  for (Capabilities* peer : {&scene.alice, &scene.bob}) {
+    peer->paths.back().only_if_named = true;
+  }
+  const auto choice = [&scene] {
+    return ChoiceOf(scene.Explain().plan, {"cuda", 0}, {"cuda", 1});
+  };
+  EXPECT_THAT(choice().ranked, ElementsAre("unix/cuda"));
+  EXPECT_EQ(Reason(choice(), "unix/ipc"),
+            "caller \"alice\" takes it only if the offer names it");
+  scene.offer.paths = {"unix/local", "unix/ipc", "unix/cuda"};
+  EXPECT_THAT(choice().ranked, ElementsAre("unix/cuda"));
+  EXPECT_EQ(Reason(choice(), "unix/ipc"),
+            "callee \"bob\" takes it only if its policy names it");
+  scene.policy.paths = scene.offer.paths;
+  EXPECT_THAT(choice().ranked, ElementsAre("unix/ipc", "unix/cuda"));
+  scene.offer.paths.clear();
+  EXPECT_THAT(choice().ranked, ElementsAre("unix/cuda"));
+}
+
+TEST(NegotiateTest, APathThatIsTakenOnlyIfNamedHasToBeNamedForThatSideOnly) {
+  Scene scene = SceneOfTwoGpus();
+  scene.bob.paths.back().only_if_named = true;
+  scene.policy.paths = {"unix/local", "unix/ipc"};
+  EXPECT_THAT(ChoiceOf(*scene.Negotiate(), {"cuda", 0}, {"cuda", 1}).ranked,
+              ElementsAre("unix/ipc"));
+}
+
 // A type of a third party's, beside the two GPUs.
 Scene SceneOfACarriedType() {
   Scene scene = SceneOfTwoGpus();

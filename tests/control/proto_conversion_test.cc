@@ -38,6 +38,7 @@ TEST(ProtoConversionTest, CapabilitiesGoThereAndBack) {
   inside.process_id = 4711;
   inside.paths[0].reach = PathCapability::Reach::kSameProcess;
   inside.paths[0].opens_device = true;
+  inside.paths[0].only_if_named = true;
   for (const Capabilities& peer :
        {GoldenCapabilities(), GoldenGpuHost(), PeerWith("a", {}),
         PeerWith("b", {"cuda:127"}), inside}) {

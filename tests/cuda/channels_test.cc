@@ -451,7 +451,8 @@ TEST(CudaPathsTest, AreNamedBestFirstAndNoneIsForTwoCpus) {
       EXPECT_THAT(path.name, ::testing::Not(HasSubstr("cuda_xth")));
       EXPECT_THAT(path.name, ::testing::Not(HasSubstr("cuda_ipc")));
     }
-    if (!path.name.ends_with("cuda_gdr")) EXPECT_EQ(path.unusable, "");
+    EXPECT_EQ(path.only_if_named, path.name.ends_with("cuda_gdr")) << path.name;
+    if (!path.only_if_named) EXPECT_EQ(path.unusable, "");
   }
   EXPECT_THAT(
       unix_paths,

@@ -50,12 +50,14 @@ TEST(PathsTest, AChannelForSeveralPairsOfDeviceTypesIsAPathForEach) {
   ASSERT_THAT(registry.Register({.name = "staged",
                                  .carries = {{"gpu", "cpu"}, {"cpu", "gpu"}},
                                  .only_on_unix = true,
-                                 .opens_device = true}),
+                                 .opens_device = true,
+                                 .only_if_named = true}),
               IsOk());
   std::vector<std::string> pairs;
   for (const PathInfo& path : Paths(registry, false)) {
     EXPECT_EQ(path.name, "unix/staged");
     EXPECT_TRUE(path.opens_device);
+    EXPECT_TRUE(path.only_if_named);
     pairs.push_back(path.from_type + ">" + path.to_type);
   }
   EXPECT_THAT(pairs, ElementsAre("gpu>cpu", "cpu>gpu"));
