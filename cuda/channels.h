@@ -25,7 +25,9 @@ namespace tensorferry {
 // cuda_xth and cuda_ipc take only what comes from the process that the kernel
 // says is at the other end. Errors of CUDA's that come up within tensorpipe
 // end what the channel carries, of all sessions; the next session gets a new
-// one, a few times.
+// one, a few times. Over cuda_ipc a receiver that has met this process before
+// refuses the new one: it knows a sender by its number, and that has other
+// memory now.
 std::vector<ChannelBackend> CudaChannels();
 
 // Gives back what sessions shared. For tests that look for leaks: all sessions

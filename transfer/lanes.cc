@@ -29,6 +29,14 @@ uint64_t MostFramesPending(const Limits& limits) {
   return 2 * kFramesPerProbe + 16 * uint64_t{limits.operations_in_flight};
 }
 
+// Whether a lane that is opened again, which has the same channels, would end
+// so too: no accident makes a peer break the framing, and what a channel does
+// not take of this peer it will not take either when it comes again.
+bool IsForGood(const absl::Status& why) {
+  return absl::IsDataLoss(why) || absl::IsFailedPrecondition(why) ||
+         absl::IsPermissionDenied(why);
+}
+
 // Where those who look for leaks find it.
 void KeepForEver(std::shared_ptr<tensorpipe::Context> context) {
   static absl::Mutex mu;
@@ -478,9 +486,7 @@ void Lanes::OnEnded(Lane* key, absl::Status why) {
   // Lane 0 alone tells: a peer that is up already may have reset any other.
   if (index == 0 && MayDialNext(why)) return GiveUpWire(std::move(why));
   // The accepting side may be up, and end lanes, before the dialing one knows.
-  // No accident makes a peer break the framing. A lane that is opened again has
-  // the same channels.
-  if (index == 0 || (accepts_ && !up_) || absl::IsDataLoss(why)) {
+  if (index == 0 || (accepts_ && !up_) || IsForGood(why)) {
     return Fail(std::move(why));
   }
   if (contexts_.back().HasLostAChannel()) {

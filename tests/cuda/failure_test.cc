@@ -34,6 +34,7 @@
 #include "tests/cuda/ways.h"
 #include "tests/software_gpu/torch_fixture.h"
 #include "tests/testing/becomes.h"
+#include "tests/testing/child_process.h"
 #include "tests/testing/status_matchers.h"
 
 namespace tensorferry {
@@ -43,6 +44,7 @@ using ::c10::cuda::CUDAStream;
 using ::tensorferry::software_gpu::SoftwareGpuTorchTest;
 using ::tensorferry::testing::Becomes;
 using ::tensorferry::testing::ChildPeer;
+using ::tensorferry::testing::ChildProcess;
 using ::tensorferry::testing::CopiedTo;
 using ::tensorferry::testing::Ended;
 using ::tensorferry::testing::IsOk;
@@ -51,6 +53,7 @@ using ::tensorferry::testing::StatusIs;
 using ::tensorferry::testing::Way;
 using ::testing::AllOf;
 using ::testing::AnyOf;
+using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
@@ -687,6 +690,73 @@ INSTANTIATE_TEST_SUITE_P(InTwoProcesses, PeerDeathTest,
                          ::testing::ValuesIn(testing::WaysInTwoProcesses()),
                          testing::NameOf);
 
+// ---- a sender whose channel was lost, and whom its receiver has met
+
+constexpr char kLoseIpc[] = "--lose_ipc";
+
+Way OverIpc() { return {"cuda_ipc", "cuda:0=cuda:1", "unix", 2}; }
+
+// The other process: what comes of a message before cuda_ipc is lost in it, of
+// the one at which it is, and of one in the next session.
+int LoseIpc(const std::string& address) {
+  auto peer = *Peer::Create({.name = "near", .control = ""});
+  const at::Tensor tensor = Filled(OverIpc().source(), 1);
+  cudaDeviceSynchronize();
+  const auto send = [&](Session& session) {
+    testing::WriteLine(blocking::Send(session, {.type = 1, .tensors = {tensor}},
+                                      {.timeout = kPatience})
+                           .status()
+                           .ToString());
+  };
+  auto session =
+      blocking::Connect(*peer, address, OfferOf(OverIpc()), kPatience);
+  if (!session.ok()) return 1;
+  send(**session);
+  software_gpu::FailCall(kCopy, 1, cudaErrorIllegalAddress);
+  send(**session);
+  session = blocking::Connect(*peer, address, OfferOf(OverIpc()), kPatience);
+  if (!session.ok()) return 1;
+  send(**session);
+  return 0;
+}
+
+class LostIpcTest : public SoftwareGpuTorchTest {
+ protected:
+  void TearDown() override {
+    CloseCudaChannelsForTesting();
+    SoftwareGpuTorchTest::TearDown();
+  }
+};
+
+TEST_F(LostIpcTest, AReceiverThatMetTheSenderBeforeRefusesItAndSaysWhy) {
+  absl::Mutex mu;
+  std::vector<absl::Status> ends;  // of sessions
+  auto peer = *Peer::Create({.name = "far"});
+  peer->Accept([&](const std::shared_ptr<Session>& session) {
+    session->Handle(1, [](Session&, Received) {}).IgnoreError();
+    session->OnEnd([&, session](SessionReport report) {
+      absl::MutexLock lock(&mu);
+      ends.push_back(std::move(report.why));
+    });
+  });
+  auto child = ChildProcess::Start({kLoseIpc, peer->control_address()});
+  ASSERT_THAT(child, IsOk());
+  EXPECT_EQ(child->ReadLine().value(), "OK");
+  EXPECT_THAT(child->ReadLine().value(),
+              AllOf(StartsWith("UNAVAILABLE"), HasSubstr(kCopy)));
+  EXPECT_THAT(
+      child->ReadLine().value(),
+      AnyOf(StartsWith("FAILED_PRECONDITION"), StartsWith("UNAVAILABLE")));
+  EXPECT_EQ(child->Wait(), 0);
+  ASSERT_TRUE(Becomes([&] {
+    absl::MutexLock lock(&mu);
+    return ends.size() == 2;
+  }));
+  EXPECT_THAT(ends,
+              Contains(StatusIs(absl::StatusCode::kFailedPrecondition,
+                                HasSubstr("than when it was first met"))));
+}
+
 int RunChild() {
   std::unique_ptr<End> end;
   return testing::ServeAsChild(
@@ -702,6 +772,9 @@ int RunChild() {
 int main(int argc, char** argv) {
   if (argc > 1 && std::string(argv[1]) == tensorferry::testing::kChildPeer) {
     return tensorferry::testing::EndChild(tensorferry::RunChild());
+  }
+  if (argc > 2 && std::string(argv[1]) == tensorferry::kLoseIpc) {
+    return tensorferry::LoseIpc(argv[2]);
   }
   ::testing::InitGoogleMock(&argc, argv);
   return RUN_ALL_TESTS();
