@@ -59,27 +59,6 @@ absl::Status CheckXthPacket(const Connection& connection, int /*device*/,
 
 // cuda_ipc: packets say where in the peer's memory a chunk is.
 
-// The outboxes that tensorpipe has opened. It keeps them for good, by the
-// process's name, which another process may get when the first has ended.
-class OutboxesSeen {
- public:
-  absl::Status Check(const std::string& process, int device,
-                     const std::string& memory) {
-    absl::MutexLock lock(&mu_);
-    const auto [seen, is_new] = memory_.try_emplace({process, device}, memory);
-    if (is_new || seen->second == memory) return absl::OkStatus();
-    return absl::FailedPreconditionError(absl::StrCat(
-        "cuda_ipc: process ", process,
-        " has another device memory than when it was first met; it cannot be "
-        "told from an earlier one"));
-  }
-
- private:
-  absl::Mutex mu_;
-  std::map<std::pair<std::string, int>, std::string> memory_
-      ABSL_GUARDED_BY(mu_);
-};
-
 ChannelChecks::Packets MakeIpcCheck(std::shared_ptr<OutboxesSeen> seen) {
   auto chunks = std::make_shared<IpcChunks>();
   return [seen, chunks](const Connection& connection, int device,
@@ -89,9 +68,7 @@ ChannelChecks::Packets MakeIpcCheck(std::shared_ptr<OutboxesSeen> seen) {
     FERRY_ASSIGN_OR_RETURN(const std::optional<IpcChunk> first,
                            chunks->Check(packet, peer));
     if (!first) return absl::OkStatus();
-    FERRY_RETURN_IF_ERROR(TryOutbox(*first->outbox, device));
-    return seen->Check(first->outbox->process, first->device,
-                       first->outbox->memory);
+    return seen->Check(peer, *first, device);
   };
 }
 

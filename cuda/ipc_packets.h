@@ -35,6 +35,8 @@ struct IpcOutbox {
   std::string process;  // "<pid namespace>_<pid>"
   std::string memory;   // CUDA's handles
   std::vector<std::string> events;
+
+  friend bool operator==(const IpcOutbox&, const IpcOutbox&) = default;
 };
 
 // Where a chunk is.

@@ -251,12 +251,14 @@ int Lie(const std::string& channel, const std::string& lie,
   BackendRegistry backends;
   if (!backends.Register(LyingChannel(channel, lie)).ok()) std::abort();
   Side side(station, "lie", address, {"unix/" + channel}, backends);
-  const CUDAStream stream = *NewStream(0);
   for (int i = 0; i < 2; ++i) {
+    // Each device has an outbox.
+    const CUDAStream stream = *NewStream(lie == "name" ? i : 0);
     const at::Tensor tensor = MadeOn(stream, Numbers(kSmall, 1));
-    if (!side.Send(tensor, stream, Cuda(1)).Wait().ok()) break;
+    const bool sent = side.Send(tensor, stream, Cuda(1)).Wait().ok();
+    stream.synchronize();
+    if (!sent) break;
   }
-  stream.synchronize();
   tensorferry::testing::AwaitInputClosed();
   return 0;
 }
@@ -278,6 +280,7 @@ TEST_F(ChannelsTest, LiesOfAnIpcSenderEndItsChannelAndNoOther) {
            {"untold", absl::StatusCode::kDataLoss, "has not told"},
            {"twice", absl::StatusCode::kDataLoss, "told before"},
            {"process", absl::StatusCode::kPermissionDenied, "another process"},
+           {"name", absl::StatusCode::kPermissionDenied, "two names"},
            {"memory", absl::StatusCode::kDataLoss, "cudaError"},
            {"event", absl::StatusCode::kDataLoss, "cudaError"},
            {"small", absl::StatusCode::kDataLoss, "want 33554432"},

@@ -79,12 +79,17 @@ class Liar {
     if (lie_ == "memory") chunk.replace(memory, 64, std::string(64, 0));
     if (lie_ == "event") chunk.replace(event, 64, std::string(64, 0));
     if (lie_ == "small") chunk.replace(memory, 64, HandleOfSmallMemory());
+    if (lie_ == "name" && ++outboxes_ > 1) {
+      chunk[process] ^= 1;
+      chunk.replace(memory, 64, std::string(64, 0));
+    }
     return chunk;
   }
 
  private:
   const std::string lie_;
   std::string outbox_;
+  int outboxes_ = 0;
 };
 
 class LyingConnection final : public Connection {
