@@ -25,6 +25,7 @@ namespace {
 constexpr size_t kMaxPairs = 1024;
 constexpr size_t kMaxRefusals = 4096;  // of all pairs
 constexpr size_t kMaxObjectionsInError = 64;
+constexpr size_t kMaxReasonBytes = 256;  // of a peer's
 
 std::string ToString(const VersionRange& range) {
   return absl::StrCat(range.lowest, "..", range.highest);
@@ -34,6 +35,26 @@ std::string DeviceList(const std::vector<DeviceInfo>& devices) {
   std::vector<std::string> ids;
   for (const DeviceInfo& device : devices) ids.push_back(ToString(device.id));
   return Names(ids);
+}
+
+// Why `peer` can use no device of `type`, as far as it says; empty: it has one,
+// or does not say.
+std::string WhyNone(const Capabilities& peer, const std::string& type) {
+  for (const DeviceInfo& device : peer.devices) {
+    if (device.id.type == type) return "";
+  }
+  for (const PathCapability& path : peer.paths) {
+    const bool of_type = path.from_type == type || path.to_type == type;
+    if (of_type && !path.unusable.empty()) return path.unusable;
+  }
+  return "";
+}
+
+// What `peer` has instead of `device`.
+std::string Instead(const Capabilities& peer, const DeviceId& device) {
+  const std::string why = Cut(WhyNone(peer, device.type), kMaxReasonBytes);
+  return absl::StrCat("it has ", DeviceList(peer.devices),
+                      why.empty() ? "" : ": ", why);
 }
 
 // "npu:0", or, where that does not say which paths it needs, "npu:0 (which
@@ -241,7 +262,7 @@ void Negotiation::CheckRules(absl::string_view field,
                    const DeviceId& device, absl::string_view role) {
     if (HasDevice(side.has, device)) return;
     Invalid(rule, ": ", side.name, " has no ", role, " ", ToString(device),
-            "; it has ", DeviceList(side.has.devices));
+            "; ", Instead(side.has, device));
   };
   std::map<std::string, size_t> sources;
   for (size_t i = 0; i < placement.rules.size(); ++i) {
@@ -281,8 +302,8 @@ void Negotiation::CheckStreams(absl::string_view field,
     if (device.is_cpu()) {
       Invalid(what, ": the CPU of ", side.name, " has no streams; remove it");
     } else if (!HasDevice(side.has, device)) {
-      Invalid(what, ": ", side.name, " has no ", ToString(device), "; it has ",
-              DeviceList(side.has.devices));
+      Invalid(what, ": ", side.name, " has no ", ToString(device), "; ",
+              Instead(side.has, device));
     } else if (!seen.insert(device).second) {
       Invalid(what, ": ", ToString(device), " of ", side.name,
               " has a stream already; name each device once");

@@ -777,6 +777,29 @@ TEST(NegotiateTest, EveryObjectionNamesPeerDeviceAndChange) {
   }
 }
 
+TEST(NegotiateTest, APeerWithoutAGpuSaysWhy) {
+  Scene scene;
+  scene.bob.devices = {{}};
+  for (PathCapability& path : scene.bob.paths) {
+    if (path.from_type == "cpu" && path.to_type == "cpu") {
+      path.unusable = "of the host";
+    } else {
+      path.unusable = "no GPU can be used: no driver";
+    }
+  }
+  EXPECT_THAT(scene.Negotiate().status().message(),
+              HasSubstr("callee \"bob\" has no target cuda:1; it has cpu: no "
+                        "GPU can be used: no driver\n"));
+  scene.offer.callee_streams = {{{"cuda", 1}, StreamKind::kPool}};
+  EXPECT_THAT(scene.Negotiate().status().message(),
+              HasSubstr("offer.callee_streams[0]: callee \"bob\" has no "
+                        "cuda:1; it has cpu: no GPU can be used: no driver\n"));
+  // Who has some of them can use them.
+  scene.bob.devices = {{}, {.id = {"cuda", 0}}};
+  EXPECT_THAT(scene.Negotiate().status().message(),
+              HasSubstr("it has cpu, cuda:0\n"));
+}
+
 TEST(NegotiateTest, ObjectionsComeAllTogetherFirstCodeFirst) {
   Scene scene;
   scene.offer.expected_callee = "carol";
