@@ -23,6 +23,15 @@ inline bool IsOutOfMemory(const c10::Error& error) {
                            "DefaultCPUAllocator: can't allocate memory");
 }
 
+// What libtorch says; of a GPU without memory by CUDA's name of that too, as of
+// each other error of CUDA's.
+inline std::string TextOf(const c10::Error& error) {
+  const std::string text = error.what_without_backtrace();
+  return absl::StrContains(text, "CUDA out of memory")
+             ? absl::StrCat("cudaErrorMemoryAllocation (", text, ")")
+             : text;
+}
+
 // The edge at which libtorch's exceptions end: runs `step`, which returns a
 // Status or StatusOr, and turns what it throws into a status of `code` whose
 // message starts with what `context()` returns; a device or host without
@@ -38,7 +47,7 @@ auto CatchTorchErrors(absl::StatusCode code, Context context, Step step)
   } catch (const c10::Error& error) {
     return absl::Status(
         IsOutOfMemory(error) ? absl::StatusCode::kResourceExhausted : code,
-        absl::StrCat(context(), ": ", error.what_without_backtrace()));
+        absl::StrCat(context(), ": ", TextOf(error)));
   } catch (const std::exception& error) {
     return absl::Status(code, absl::StrCat(context(), ": ", error.what()));
   }

@@ -348,10 +348,9 @@ TEST_F(OnSoftwareGpuTest, ADeviceWithoutMemoryIsNamed) {
       Serialize(MessageOf({Made(0, Values(kLarge))}), send_));
   software_gpu::SetMemoryLimit(1, software_gpu::MemoryUsed(1));
   EXPECT_THAT(Allocate(sent.manifest(), receive_),
-              AllOf(StatusIs(absl::StatusCode::kResourceExhausted,
-                             HasSubstr("400000 bytes")),
-                    StatusIs(absl::StatusCode::kResourceExhausted,
-                             HasSubstr("cuda:1"))));
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       AllOf(HasSubstr("400000 bytes"), HasSubstr("cuda:1"),
+                             HasSubstr("cudaErrorMemoryAllocation"))));
   software_gpu::SetMemoryLimit(1, size_t{4} << 30);
   EXPECT_THAT(Allocate(sent.manifest(), receive_), IsOk());
 }
@@ -360,7 +359,8 @@ TEST_F(OnSoftwareGpuTest, ADeviceWithoutMemoryToPackIsNamed) {
   const at::Tensor a = Made(0, Values(10)), b = Made(0, Values(1));
   software_gpu::SetMemoryLimit(0, software_gpu::MemoryUsed(0));
   EXPECT_THAT(Serialize(MessageOf({a, b}), send_),
-              StatusIs(absl::StatusCode::kResourceExhausted));
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("cudaErrorMemoryAllocation")));
   software_gpu::SetMemoryLimit(0, size_t{4} << 30);
 }
 
