@@ -34,8 +34,8 @@ struct ChannelChecks {
 };
 
 // One of tensorpipe's channel contexts that all sessions of the process use,
-// since it has staging memory or a thread. It is never closed and never
-// destroyed.
+// since it has staging memory or a thread. It is never closed, and destroyed by
+// tests only (CloseCudaChannelsForTesting).
 //
 // tensorpipe throws at each error of CUDA's. If that goes through its context,
 // the context runs nothing any more: it is lost, all that its channels had
