@@ -273,8 +273,9 @@ PathChoice ChoosePaths(const std::pair<DeviceId, DeviceId>& pair,
       CarriedAs(pair.second, CarriedDevicesOf(callee)));
   PathJudge(crossing, use, offer, caller, callee, policy).Judge(&choice);
   const std::pair<DeviceId, DeviceId> hosts;
+  // An offer chooses among what a policy allows.
   const bool wants_others =
-      NameOneOf(offer.paths, choice) || NameOneOf(policy.paths, choice);
+      NameOneOf(offer.paths.empty() ? policy.paths : offer.paths, choice);
   if (choice.ranked.empty() && crossing != hosts && !wants_others) {
     PathJudge(hosts, use, offer, caller, callee, policy).Judge(&choice);
     choice.through_host = !choice.ranked.empty();

@@ -178,6 +178,15 @@ TEST(NegotiateTest, APathThatIsNotAllowedLeadsThroughHostMemory) {
   EXPECT_THAT(choice.ranked, ElementsAre("unix/basic"));
 }
 
+TEST(NegotiateTest, AnOfferMayLeaveOutThePathOfGpusThatAPolicyNames) {
+  Scene scene = SceneOfOneGpu();
+  scene.offer.paths = {"unix/basic"};
+  scene.policy.paths = {"unix/basic", "unix/cuda"};
+  const PathChoice choice = ChoiceOf(*scene.Negotiate(), {"cuda", 0}, {});
+  EXPECT_TRUE(choice.through_host);
+  EXPECT_THAT(choice.ranked, ElementsAre("unix/basic"));
+}
+
 TEST(NegotiateTest, WhoNamesAPathOfGpusIsNotSentThroughHostMemory) {
   for (const bool in_the_offer : {true, false}) {
     Scene scene = SceneOfOneGpu();
