@@ -42,8 +42,9 @@ class WriteBuffers {
 
   // What is left is the manifest: the caller's tensors are let go of.
   void DropBytes();
-  // Whether others hold every tensor too, now: to let go of them frees none.
-  bool others_hold_tensors() const;
+  // Whether others hold all of the memory too, now, but for what is packed: to
+  // destroy this frees nothing large. Compares the tensors with each other.
+  bool others_hold_memory() const;
 
  private:
   friend class Serializer;

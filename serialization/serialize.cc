@@ -553,9 +553,17 @@ void WriteBuffers::DropBytes() {
   payload_ = nullptr;
 }
 
-bool WriteBuffers::others_hold_tensors() const {
-  return absl::c_all_of(tensors_, [](const at::Tensor& tensor) {
-    return tensor.use_count() > 1;
+bool WriteBuffers::others_hold_memory() const {
+  const bool has_copies = absl::c_any_of(
+      prepared_, [](const SendBuffer& buffer) { return !!buffer.owner_data; });
+  if (has_copies || (payload_ != nullptr && payload_->size() > kPackBytes)) {
+    return false;
+  }
+  return absl::c_all_of(tensors_, [this](const at::Tensor& tensor) {
+    const auto ours = absl::c_count_if(tensors_, [&](const at::Tensor& other) {
+      return other.is_same(tensor);
+    });
+    return tensor.use_count() > static_cast<size_t>(ours);
   });
 }
 

@@ -56,13 +56,19 @@ class ChunkReader : public CopyReader {
 
 }  // namespace
 
+bool MayDigestAlong(const Manifest& manifest, int buffer) {
+  return manifest.buffer_storages(buffer) == 1 &&
+         manifest.buffer_source(buffer).is_cpu() &&
+         manifest.buffer_target(buffer).is_cpu();
+}
+
 DigestsAlong::DigestsAlong(const Manifest& manifest, DigestHelpers* helpers)
     : digests(
           std::make_shared<ChunkedDigests>(LengthsToDigest(manifest), helpers)),
       storage_of(manifest.buffer_count(), -1) {
   for (int s = 0; s < manifest.storage_count(); ++s) {
     const int buffer = manifest.storage_buffer(s);
-    if (manifest.buffer_storages(buffer) == 1) storage_of[buffer] = s;
+    if (MayDigestAlong(manifest, buffer)) storage_of[buffer] = s;
   }
 }
 

@@ -14,6 +14,10 @@
 
 namespace tensorferry {
 
+// Whether a buffer is that of one storage, which is in host memory on both
+// sides: its digest may be computed along with a copy.
+bool MayDigestAlong(const Manifest& manifest, int buffer);
+
 // Digests of a message's storages, of which some are computed along with a
 // copy.
 struct DigestsAlong {
@@ -21,7 +25,7 @@ struct DigestsAlong {
   DigestsAlong(const Manifest& manifest, DigestHelpers* helpers);
 
   std::shared_ptr<ChunkedDigests> digests;  // of LengthsToDigest
-  std::vector<int> storage_of;  // by buffer, alone in it; -1: several, or none
+  std::vector<int> storage_of;              // by buffer; -1: not MayDigestAlong
 };
 
 // Digests of bytes that a channel copies, computed while it does so and has

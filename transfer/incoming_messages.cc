@@ -768,11 +768,15 @@ std::vector<const void*> IncomingMessages::ExpectCopies(Message& message,
   if (!host_->rules.digests || message.leases || !AllOnHost(manifest)) {
     return expected;
   }
-  if (message.along == nullptr && copy_digests_.are_likely()) {
-    message.along =
-        std::make_unique<DigestsAlong>(manifest, host_->digest_helpers);
-  }
   for (const Piece& piece : message.cut.PiecesOf(body)) {
+    if (!MayDigestAlong(manifest, piece.buffer)) continue;
+    if (message.along == nullptr && copy_digests_.are_likely()) {
+      // For want of memory all is digested later.
+      CatchExceptions("digests along with copies", [&] {
+        message.along =
+            std::make_unique<DigestsAlong>(manifest, host_->digest_helpers);
+      }).IgnoreError();
+    }
     const std::byte* const data =
         message.buffers->regions()[piece.buffer].data + piece.offset;
     copy_digests_.ExpectPiece(piece, data, manifest, message.along.get());
@@ -794,23 +798,26 @@ void IncomingMessages::DigestArrived(const ReceiveAction& action) {
   const uint64_t nbytes = BytesOf(message->cut, action.digested, action.body);
   const bool few = nbytes <= LinkHost::kFewBytes && staged.empty();
   const auto weight = few ? LinkHost::Weight::kLight : LinkHost::Weight::kHeavy;
-  host_->Work(weight, [this, message, staged = std::move(staged),
-                       along =
-                           message->along ? message->along->digests : nullptr,
-                       id = action.operation, bodies = action.body] {
-    Unstage(staged, *message);
-    const absl::Status digested = CatchExceptions("digesting", [&] {
-      if (message->arrived == nullptr) BeginDigest(*message, along);
-      const Piece& last = message->cut.PiecesOf(bodies - 1).back();
-      message->arrived->AdvanceTo(last.buffer, last.offset + last.nbytes);
-    });
-    // For want of memory: whoever comes next begins anew, with all that is
-    // there.
-    if (!digested.ok()) message->arrived = nullptr;
-    return LinkHost::Afterwards{
-        [this, id] { Run([&](auto& out) { machine_.OnDigested(id, out); }); },
-        nullptr};
-  });
+  host_->Work(
+      weight, [this, message, staged = std::move(staged),
+               along = message->along ? message->along->digests : nullptr,
+               id = action.operation, bodies = action.body] {
+        Unstage(staged, *message);
+        const absl::Status digested = CatchExceptions("digesting", [&] {
+          if (message->arrived == nullptr) BeginDigest(*message, along);
+          const Piece& last = message->cut.PiecesOf(bodies - 1).back();
+          message->arrived->AdvanceTo(last.buffer, last.offset + last.nbytes);
+        });
+        // For want of memory: whoever comes next begins anew, with all that is
+        // there.
+        if (!digested.ok()) message->arrived = nullptr;
+        return LinkHost::Afterwards{
+            [this, message, id, ok = digested.ok()] {
+              if (!ok) message->along = nullptr;
+              Run([&](auto& out) { machine_.OnDigested(id, out); });
+            },
+            nullptr};
+      });
 }
 
 // ---- the end

@@ -88,7 +88,7 @@ LendableMemory::LendableMemory(std::shared_ptr<PoolBudget> budget, Clock* clock)
       allocator_(std::make_unique<Allocator>(this)) {
   CatchExceptions("a thread for lendable memory", [&] {
     loop_ = std::make_unique<Loop>(clock);
-    TrimLater();
+    TrimLater(loop_.get());
   }).IgnoreError();
 }
 
@@ -104,10 +104,10 @@ std::shared_ptr<LendableMemory> LendableMemory::Create(
       clock));
 }
 
-void LendableMemory::TrimLater() {
-  loop_->RunAt(loop_->clock()->Now() + kTrimEvery, [this] {
+void LendableMemory::TrimLater(Loop* loop) {
+  loop->RunAt(loop->clock()->Now() + kTrimEvery, [this, loop] {
     pool_->Trim();
-    TrimLater();
+    TrimLater(loop);
   });
 }
 

@@ -95,7 +95,7 @@ class LendableMemory : public std::enable_shared_from_this<LendableMemory> {
   struct Block;
 
   LendableMemory(std::shared_ptr<PoolBudget> budget, Clock* clock);
-  void TrimLater();
+  void TrimLater(Loop* loop);
   c10::DataPtr Take(uint64_t nbytes) const;
   std::shared_ptr<Block> Find(const void* data) const;
 

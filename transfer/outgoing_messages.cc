@@ -110,7 +110,7 @@ bool IsQuickToDrop(const Sending& sending) {
   if (buffers.regions().empty()) return true;
   return sending.lend == nullptr &&
          buffers.manifest().tensor_count() <= kFewTensors &&
-         buffers.others_hold_tensors();
+         buffers.others_hold_memory();
 }
 
 }  // namespace
@@ -263,18 +263,18 @@ std::vector<uint64_t> OutgoingMessages::StreamsOfCopies(
 void OutgoingMessages::DigestAlong(Sending& sending) const {
   if (sending.header.is_inline) return;
   const Manifest& manifest = sending.buffers.manifest();
-  auto along = std::make_unique<DigestsAlong>(manifest, host_->digest_helpers);
-  uint64_t nbytes = 0;
+  uint64_t along = 0;
   for (int i = 0; i < manifest.buffer_count(); ++i) {
-    if (along->storage_of[i] >= 0 && manifest.buffer_target(i).is_cpu() &&
-        MayGoToAPool(host_->rules, manifest, i, manifest.buffer_nbytes(i))) {
-      nbytes += manifest.buffer_nbytes(i);
+    const uint64_t nbytes = manifest.buffer_nbytes(i);
+    if (MayDigestAlong(manifest, i) &&
+        MayGoToAPool(host_->rules, manifest, i, nbytes)) {
+      along += nbytes;
     }
   }
   // The rest is digested when all is written, and not meanwhile.
-  if (nbytes > manifest.BytesOnWire() / 2) {
-    sending.digested_along = std::move(along);
-  }
+  if (along <= manifest.BytesOnWire() / 2) return;
+  sending.digested_along =
+      std::make_unique<DigestsAlong>(manifest, host_->digest_helpers);
 }
 
 void OutgoingMessages::Cancel(OperationId id) {

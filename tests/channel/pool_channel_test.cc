@@ -136,20 +136,29 @@ TEST(PoolChannelTest, SenderCopiesStraightIntoTheReceiversPool) {
   ExpectCarried(pair.far_side.carried(), 4, "pool", "");
 }
 
-TEST(PoolChannelTest, WhatIsCopiedIsReadAlong) {
-  struct Reader : CopyReader {
-    void Read(const std::byte* data, uint64_t nbytes) override {
-      read.append(reinterpret_cast<const char*>(data), nbytes);
-    }
-    std::string read;
-  };
-  const auto pool = NewPool();
+struct Reader : CopyReader {
+  void Read(const std::byte* data, uint64_t nbytes) override {
+    read.append(reinterpret_cast<const char*>(data), nbytes);
+  }
+  std::string read;
+};
+
+// With a reader for each copy of this way.
+LocalChannelOptions ReadAlong(CopyWay which,
+                              std::vector<std::shared_ptr<Reader>>& readers) {
   LocalChannelOptions options = Options();
-  std::vector<std::shared_ptr<Reader>> readers;
-  options.reader_of = [&](const void*, uint64_t) {
+  options.piece_bytes = 2 * kMiB;
+  options.reader_of = [which, &readers](CopyWay way, const void*, uint64_t) {
+    EXPECT_EQ(way, which);
     return readers.emplace_back(std::make_shared<Reader>());
   };
-  options.piece_bytes = 2 * kMiB;
+  return options;
+}
+
+TEST(PoolChannelTest, WhatIsCopiedIsReadAlong) {
+  const auto pool = NewPool();
+  std::vector<std::shared_ptr<Reader>> readers;
+  const LocalChannelOptions options = ReadAlong(CopyWay::kToPool, readers);
   Pair pair(options, Options(pool));
   Transfer(pair, *pool, 2 * kMiB, __LINE__);  // on the copier
   Transfer(pair, *pool, 5000, __LINE__);      // on the loop
@@ -158,6 +167,20 @@ TEST(PoolChannelTest, WhatIsCopiedIsReadAlong) {
   EXPECT_TRUE(readers[0]->read == Pattern(2 * kMiB, 1));
   EXPECT_TRUE(readers[1]->read == Pattern(5000, 1));
   EXPECT_TRUE(readers[2]->read + readers[3]->read == Pattern(3 * kMiB, 1));
+}
+
+TEST(PoolChannelTest, WhatIsReadFromThePeerIsReadAlongToo) {
+  std::vector<std::shared_ptr<Reader>> readers;
+  Pair pair(Options(), ReadAlong(CopyWay::kFromPeer, readers));
+  const std::string bytes = Pattern(3 * kMiB + 5, 1);  // in two pieces
+  std::string into(bytes.size(), '\0');
+  Outcome sent, received;
+  Send(*pair.near, bytes, sent);
+  testing::Receive(*pair.far, into, received);
+  EXPECT_THAT(received.Wait(), IsOk());
+  EXPECT_THAT(sent.Wait(), IsOk());
+  ASSERT_EQ(readers.size(), 2u);
+  EXPECT_TRUE(readers[0]->read + readers[1]->read == bytes);
 }
 
 TEST(PoolChannelTest, MemoryOutsideOfThePoolIsNotWrittenByThePeer) {

@@ -82,6 +82,23 @@ TEST_F(CopyDigestsTest, OfTheSameBytesOfTwoMessagesNoneAreComputed) {
   EXPECT_NE(digests_.ReaderOf(data(), kNbytes), nullptr);
 }
 
+TEST_F(CopyDigestsTest, OfACopyThatIsNotFinishedThereAreNone) {
+  const std::shared_ptr<ChunkedDigests> digests = NewDigests();
+  Expect(digests);
+  digests_.ReaderOf(data(), kNbytes)->Read(data(), kNbytes - 1);
+  for (uint64_t i = 0; i < 4; ++i) EXPECT_EQ(digests->ChunksFrom(1, 0)[i], 0u);
+}
+
+TEST_F(CopyDigestsTest, WhatIsCopiedOnceMoreIsUnknownAgain) {
+  const std::shared_ptr<ChunkedDigests> digests = NewDigests();
+  Expect(digests);
+  Copy(*digests_.ReaderOf(data(), kNbytes));
+  digests_.Forget(data());
+  EXPECT_NE(digests->ChunksFrom(1, 0)[1], 0u);
+  Expect(digests);
+  for (uint64_t i = 0; i < 4; ++i) EXPECT_EQ(digests->ChunksFrom(1, 0)[i], 0u);
+}
+
 TEST_F(CopyDigestsTest, AreLikelyOnceSomethingWasCopied) {
   EXPECT_FALSE(digests_.are_likely());
   Expect(nullptr);

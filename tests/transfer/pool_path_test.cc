@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "channel/local_channel.h"
+#include "examples/toy_device/toy_device.h"
 #include "tests/testing/becomes.h"
 #include "tests/testing/held_executor.h"
 #include "tests/testing/open_descriptors.h"
@@ -104,6 +105,22 @@ TEST_F(PoolPathTest, DigestsThatAreComputedWhileItIsCopiedAreTheReceivers) {
   }
 }
 
+// It crosses as memory of the host, in part to the pool, and has no digest.
+TEST_F(PoolPathTest, WhatComesFromADeviceHasNoDigestUnasked) {
+  TransferRules rules = Rules();
+  rules.outgoing.rules = {*ParsePlacementRule("privateuseone:0=cpu")};
+  rules.incoming = rules.outgoing;
+  rules.send_streams = {c10::Stream(c10::Stream::DEFAULT, toy::kDevice)};
+  Connect(rules);
+  for (int i = 0; i < 2; ++i) {
+    const at::Tensor host = Pattern(8 * kMiB + kMiB / 10, 1);
+    absl::StatusOr<Received> received =
+        Transfer({.tensors = {toy::ToDevice(host)}});
+    ASSERT_THAT(received, IsOk());
+    EXPECT_TRUE(SameBytes(received->message.tensors[0], host));
+  }
+}
+
 // None of which is told from another by where its bytes lie.
 TEST_F(PoolPathTest, OneTensorMayGoInSeveralMessagesAtATime) {
   Connect(Rules());
@@ -131,6 +148,18 @@ TEST_F(PoolPathTest, IntoTheUsersOwnTensorsTheyAreRead) {
   Connect(Rules());
   const at::Tensor into = at::zeros({3 * kMiB}, at::kByte);
   ExpectOver("unix/local/vm", 3 * kMiB, 1, into);
+}
+
+// The receiver's, with the sender's own: both compare them.
+TEST_F(PoolPathTest, DigestsThatAreComputedWhileItIsReadAreTheSenders) {
+  if (!WhyUnreadable().empty()) GTEST_SKIP() << WhyUnreadable();
+  Connect(Rules());
+  for (const int64_t nbytes : {kMiB - 1, kMiB, 8 * kMiB + 7, 20 * kMiB}) {
+    const at::Tensor into = at::zeros({nbytes}, at::kByte);
+    for (uint8_t seed = 0; seed < 3; ++seed) {
+      ExpectOver("unix/local/vm", nbytes, seed, into);
+    }
+  }
 }
 
 TEST_F(PoolPathTest, IntoTensorsThatCameThatWayTheyGoThatWay) {
