@@ -46,6 +46,35 @@ absl::Status CheckUsable(c10::Stream stream) {
   return absl::OkStatus();
 }
 
+// From so many bytes on NVML is asked what is free.
+constexpr uint64_t kMuchMemory = uint64_t{64} << 20;
+
+// What libtorch's allocator keeps of the device, and may hand out.
+uint64_t KeptBytes(c10::Device device) {
+  namespace allocator = c10::cuda::CUDACachingAllocator;
+  if (!allocator::get()->initialized()) return 0;
+  using c10::CachingDeviceAllocator::StatType;
+  constexpr auto kAll = static_cast<size_t>(StatType::AGGREGATE);
+  const auto stats = allocator::getDeviceStats(device.index());
+  return stats.reserved_bytes[kAll].current -
+         stats.allocated_bytes[kAll].current;
+}
+
+// A peer's word is not worth a call of CUDA's: none is made here.
+absl::Status CheckRoom(uint64_t nbytes, c10::Device device) {
+  const auto refused = [&](uint64_t has, absl::string_view of_it) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        nbytes, " bytes on ", device.str(), ", which has ", has, of_it));
+  };
+  const uint64_t total = CudaTotalBytes(device.index());
+  if (total != 0 && nbytes > total) return refused(total, " in all");
+  if (nbytes < kMuchMemory) return absl::OkStatus();
+  const uint64_t free = CudaFreeBytes(device.index());
+  if (free == 0) return absl::OkStatus();
+  const uint64_t room = free + KeptBytes(device);
+  return nbytes > room ? refused(room, " free") : absl::OkStatus();
+}
+
 // Runs `step` where libtorch's exceptions end, with `device` as the current
 // one: the handle of a default stream means its, and CUDA refuses all calls
 // while that is one that failed.
@@ -146,13 +175,7 @@ class CudaConverter : public DeviceConverter {
                                                      " for a stream of ",
                                                      receiving.device().str()));
     }
-    // A peer's word is not worth a call of CUDA's.
-    const uint64_t total = CudaTotalBytes(device.index());
-    if (total != 0 && nbytes > total) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat(nbytes, " bytes on ", device.str(), ", which has ",
-                       total, " in all"));
-    }
+    FERRY_RETURN_IF_ERROR(CheckRoom(nbytes, device));
     return Guarded(
         absl::StrCat(nbytes, " bytes"), device,
         [&]() -> absl::StatusOr<c10::DataPtr> {

@@ -6,9 +6,13 @@
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
+#include <map>
+#include <string>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "cuda/nvml.h"
 
 namespace tensorferry {
@@ -88,6 +92,27 @@ constexpr int kMostDevices = 128;
 // As they were seen last.
 std::array<std::atomic<uint64_t>, kMostDevices> total_bytes{};
 
+class SeenUuids {
+ public:
+  void Set(int index, const std::string& uuid) {
+    absl::MutexLock lock(&mu_);
+    uuids_[index] = uuid;
+  }
+  std::string Get(int index) {
+    absl::MutexLock lock(&mu_);
+    const auto found = uuids_.find(index);
+    return found == uuids_.end() ? "" : found->second;
+  }
+
+ private:
+  absl::Mutex mu_;
+  std::map<int, std::string> uuids_ ABSL_GUARDED_BY(mu_);
+};
+SeenUuids& Seen() {
+  static auto* const seen = new SeenUuids;
+  return *seen;
+}
+
 }  // namespace
 
 absl::Status CudaUsable() {
@@ -109,6 +134,11 @@ uint64_t CudaTotalBytes(int index) {
   return total_bytes[index];
 }
 
+uint64_t CudaFreeBytes(int index) {
+  const std::string uuid = Seen().Get(index);
+  return uuid.empty() ? 0 : NvmlFreeBytes(uuid);
+}
+
 std::vector<DeviceInfo> CudaDevices() {
   int count = 0;
   if (!Succeeded(cudaGetDeviceCount(&count))) return {};
@@ -122,6 +152,7 @@ std::vector<DeviceInfo> CudaDevices() {
     device.uuid = TextOf(properties.uuid);
     device.total_bytes = properties.totalGlobalMem;
     if (index < kMostDevices) total_bytes[index] = device.total_bytes;
+    Seen().Set(index, device.uuid);
     device.free_bytes = NvmlFreeBytes(device.uuid);
     device.peers = PeersOf(index, count);
     device.driver = DriverVersion();

@@ -24,6 +24,10 @@ std::string CudaUuid(int index);
 // nobody.
 uint64_t CudaTotalBytes(int index);
 
+// What is free on the device, as NVML says now; 0: CudaDevices has not seen it,
+// or there is no NVML. Makes no call of CUDA's.
+uint64_t CudaFreeBytes(int index);
+
 // FAILED_PRECONDITION: no driver, one that is too old, or no GPU; says which
 // and what to do.
 absl::Status CudaUsable();

@@ -110,5 +110,30 @@ TEST_F(CudaConverterTest, MoreThanADeviceHasIsRefusedWithoutAskingIt) {
   EXPECT_TRUE(software_gpu::TakeCalls().empty());
 }
 
+TEST_F(CudaConverterTest, MuchMoreThanIsFreeIsRefusedWithoutAskingItEither) {
+  constexpr uint64_t kMiB = uint64_t{1} << 20;
+  CudaDevices();
+  const uint64_t before = software_gpu::MemoryUsed(1);
+  software_gpu::SetMemoryLimit(1, before + 200 * kMiB);
+  const auto allocate = [&](uint64_t nbytes) {
+    return Converter().AllocateToReceive(nbytes, good_.device(), good_,
+                                         nullptr);
+  };
+  {
+    const auto memory = allocate(150 * kMiB);
+    ASSERT_TRUE(memory.ok()) << memory.status();
+    software_gpu::TakeCalls();
+    EXPECT_THAT(
+        allocate(100 * kMiB).status(),
+        StatusIs(absl::StatusCode::kResourceExhausted,
+                 AllOf(HasSubstr("104857600 bytes on cuda:1, which has "),
+                       HasSubstr(" free"))));
+    EXPECT_TRUE(software_gpu::TakeCalls().empty());
+  }
+  // What libtorch keeps it gives out again.
+  EXPECT_TRUE(allocate(150 * kMiB).ok());
+  software_gpu::SetMemoryLimit(1, size_t{4} << 30);
+}
+
 }  // namespace
 }  // namespace tensorferry
