@@ -2,8 +2,6 @@
 
 #include <cuda_runtime_api.h>
 
-#include <array>
-#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <map>
@@ -88,30 +86,38 @@ std::string WhyNone(cudaError_t error) {
   return "the driver finds none: see `nvidia-smi`; pass it into the container";
 }
 
-constexpr int kMostDevices = 128;
-// As they were seen last.
-std::array<std::atomic<uint64_t>, kMostDevices> total_bytes{};
-
-class SeenUuids {
+// Devices as CudaDevices saw them last.
+class SeenDevices {
  public:
-  void Set(int index, const std::string& uuid) {
-    absl::MutexLock lock(&mu_);
-    uuids_[index] = uuid;
+  static SeenDevices& Get() {
+    static auto* const seen = new SeenDevices;
+    return *seen;
   }
-  std::string Get(int index) {
+
+  void Add(const DeviceInfo& device) {
     absl::MutexLock lock(&mu_);
-    const auto found = uuids_.find(index);
-    return found == uuids_.end() ? "" : found->second;
+    devices_[device.id.index] = {device.total_bytes, device.uuid};
+  }
+  // 0, and empty: it has not been seen.
+  uint64_t TotalBytes(int index) {
+    absl::MutexLock lock(&mu_);
+    const auto found = devices_.find(index);
+    return found == devices_.end() ? 0 : found->second.total_bytes;
+  }
+  std::string Uuid(int index) {
+    absl::MutexLock lock(&mu_);
+    const auto found = devices_.find(index);
+    return found == devices_.end() ? "" : found->second.uuid;
   }
 
  private:
+  struct Seen {
+    uint64_t total_bytes = 0;
+    std::string uuid;
+  };
   absl::Mutex mu_;
-  std::map<int, std::string> uuids_ ABSL_GUARDED_BY(mu_);
+  std::map<int, Seen> devices_ ABSL_GUARDED_BY(mu_);
 };
-SeenUuids& Seen() {
-  static auto* const seen = new SeenUuids;
-  return *seen;
-}
 
 }  // namespace
 
@@ -130,12 +136,11 @@ std::string CudaUuid(int index) {
 }
 
 uint64_t CudaTotalBytes(int index) {
-  if (index < 0 || index >= kMostDevices) return 0;
-  return total_bytes[index];
+  return SeenDevices::Get().TotalBytes(index);
 }
 
 uint64_t CudaFreeBytes(int index) {
-  const std::string uuid = Seen().Get(index);
+  const std::string uuid = SeenDevices::Get().Uuid(index);
   return uuid.empty() ? 0 : NvmlFreeBytes(uuid);
 }
 
@@ -151,12 +156,11 @@ std::vector<DeviceInfo> CudaDevices() {
     device.name = properties.name;
     device.uuid = TextOf(properties.uuid);
     device.total_bytes = properties.totalGlobalMem;
-    if (index < kMostDevices) total_bytes[index] = device.total_bytes;
-    Seen().Set(index, device.uuid);
     device.free_bytes = NvmlFreeBytes(device.uuid);
     device.peers = PeersOf(index, count);
     device.driver = DriverVersion();
     device.runtime = RuntimeVersion();
+    SeenDevices::Get().Add(device);
     devices.push_back(std::move(device));
   }
   return devices;

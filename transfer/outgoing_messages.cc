@@ -20,7 +20,8 @@
 namespace tensorferry {
 namespace {
 
-constexpr int kFewTensors = 64;
+// So many are compared with each other in a few microseconds.
+constexpr int kComparedTensors = 64;
 
 SendMachine::Settings SettingsOf(const LinkHost& host) {
   SendMachine::Settings settings;
@@ -109,7 +110,7 @@ bool IsQuickToDrop(const Sending& sending) {
   const WriteBuffers& buffers = sending.buffers;
   if (buffers.regions().empty()) return true;
   return sending.lend == nullptr &&
-         buffers.manifest().tensor_count() <= kFewTensors &&
+         buffers.manifest().tensor_count() <= kComparedTensors &&
          buffers.others_hold_memory();
 }
 
