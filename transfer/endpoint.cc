@@ -76,7 +76,8 @@ class TensorpipeEndpoint : public Endpoint {
 
   absl::Status Start() {
     FERRY_ASSIGN_OR_RETURN(
-        loop_, PollLoop::Create(options_.clock, PollLoop::kUsualSpin));
+        loop_,
+        PollLoop::Create(options_.clock, {.longest = PollLoop::kUsualSpin}));
     HubOptions options = options_.data;
     options.loop = loop_.get();
     FERRY_ASSIGN_OR_RETURN(hub_, Hub::Create(std::move(options)));

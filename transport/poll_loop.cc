@@ -1,6 +1,5 @@
 #include "transport/poll_loop.h"
 
-#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -23,28 +22,32 @@ namespace {
 
 constexpr int kEventsPerWait = 64;
 constexpr uint64_t kWakeEvent = 0;  // no WatchId
+// Who yields and gets its processor back only after so long shares it with
+// somebody who does not sleep: one turn of the scheduler's takes 1 to 4 ms.
+constexpr absl::Duration kLongTurn = absl::Milliseconds(1);
+// How long it then goes without polling.
+constexpr absl::Duration kNoSpin = absl::Milliseconds(100);
 
 }  // namespace
 
 class PollLoop::Poller : public Loop::Waiter {
  public:
-  static absl::StatusOr<std::unique_ptr<Poller>> Create(
-      Clock* clock, absl::Duration longest_spin) {
+  static absl::StatusOr<std::unique_ptr<Poller>> Create(Clock* clock,
+                                                        Polling polling) {
     UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
     if (!epoll.valid()) return absl::ErrnoToStatus(errno, "epoll_create1");
     UniqueFd wake(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
     if (!wake.valid()) return absl::ErrnoToStatus(errno, "eventfd");
-    auto poller = std::make_unique<Poller>(clock, longest_spin,
+    auto poller = std::make_unique<Poller>(clock, std::move(polling),
                                            std::move(epoll), std::move(wake));
     FERRY_RETURN_IF_ERROR(poller->Control(EPOLL_CTL_ADD, poller->wake_.get(),
                                           EPOLLIN, kWakeEvent));
     return poller;
   }
 
-  Poller(Clock* clock, absl::Duration longest_spin, UniqueFd epoll,
-         UniqueFd wake)
+  Poller(Clock* clock, Polling polling, UniqueFd epoll, UniqueFd wake)
       : clock_(clock),
-        longest_spin_(longest_spin),
+        polling_(std::move(polling)),
         epoll_(std::move(epoll)),
         wake_(std::move(wake)),
         waker_(clock_->AddWaker([this] { Signal(); })) {}
@@ -53,8 +56,10 @@ class PollLoop::Poller : public Loop::Waiter {
 
   void Wait(std::unique_lock<std::mutex>& lock, absl::Time until) override {
     woken_.store(false, std::memory_order_relaxed);
-    const absl::Time since = RealNow();
-    const absl::Duration spin = std::min(spin_, clock_->RealTimeUntil(until));
+    const absl::Time since = polling_.now();
+    const absl::Duration spin =
+        since < no_spin_until_ ? absl::ZeroDuration()
+                               : std::min(spin_, clock_->RealTimeUntil(until));
     if (spin > absl::ZeroDuration() && Spin(lock, since + spin)) return;
     sleeping_ = true;
     lock.unlock();
@@ -62,7 +67,7 @@ class PollLoop::Poller : public Loop::Waiter {
     // What is posted from here on, not least by what is told, is looked for
     // before the next sleep, and needs no signal.
     sleeping_ = false;
-    Learn(RealNow() - since);
+    Learn(polling_.now() - since);
     TellAll();
     lock.lock();
   }
@@ -126,21 +131,26 @@ class PollLoop::Poller : public Loop::Waiter {
     [[maybe_unused]] ssize_t written = write(wake_.get(), &one, sizeof(one));
   }
 
-  static absl::Time RealNow() { return Clock::Real()->Now(); }
-
   // Without the mutex: who posts must not have to fight for it. Whether there
   // is something to do.
   bool Spin(std::unique_lock<std::mutex>& lock, absl::Time until) {
     lock.unlock();
-    while (!Await(0) && !Woken() && RealNow() < until) sched_yield();
+    for (absl::Time now = polling_.now();
+         !Await(0) && !Woken() && now < until;) {
+      polling_.yield();
+      const absl::Time before = std::exchange(now, polling_.now());
+      if (now - before < kLongTurn) continue;
+      no_spin_until_ = now + kNoSpin;
+      break;
+    }
     const bool told = TellAll();
     lock.lock();
     return told || Woken();
   }
 
   void Learn(absl::Duration waited) {
-    spin_ = waited < longest_spin_ ? std::min(2 * waited, longest_spin_)
-                                   : spin_ / 2;
+    spin_ = waited < polling_.longest ? std::min(2 * waited, polling_.longest)
+                                      : spin_ / 2;
   }
 
   bool Woken() const { return woken_.load(std::memory_order_relaxed); }
@@ -184,7 +194,7 @@ class PollLoop::Poller : public Loop::Waiter {
   }
 
   Clock* const clock_;
-  const absl::Duration longest_spin_;
+  const Polling polling_;
   const UniqueFd epoll_;
   const UniqueFd wake_;
   const Clock::WakerId waker_;
@@ -194,15 +204,17 @@ class PollLoop::Poller : public Loop::Waiter {
 
   // On the loop.
   absl::Duration spin_;  // before the next sleep
+  absl::Time no_spin_until_ = absl::InfinitePast();
   epoll_event events_[kEventsPerWait];
   int event_count_ = 0;  // of the last wait
   WatchId next_id_ = kWakeEvent + 1;
   absl::flat_hash_map<WatchId, WatchedFd> watches_;
 };
 
-absl::StatusOr<std::unique_ptr<PollLoop>> PollLoop::Create(
-    Clock* clock, absl::Duration longest_spin) {
-  FERRY_ASSIGN_OR_RETURN(auto poller, Poller::Create(clock, longest_spin));
+absl::StatusOr<std::unique_ptr<PollLoop>> PollLoop::Create(Clock* clock,
+                                                           Polling polling) {
+  FERRY_ASSIGN_OR_RETURN(auto poller,
+                         Poller::Create(clock, std::move(polling)));
   std::unique_ptr<PollLoop> loop;
   FERRY_RETURN_IF_ERROR(CatchExceptions("starting a loop", [&] {
     loop.reset(new PollLoop(clock, std::move(poller)));

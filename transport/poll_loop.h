@@ -1,7 +1,10 @@
 #ifndef TENSORFERRY_TRANSPORT_POLL_LOOP_H_
 #define TENSORFERRY_TRANSPORT_POLL_LOOP_H_
 
+#include <sched.h>
+
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "absl/status/status.h"
@@ -11,12 +14,21 @@
 
 namespace tensorferry {
 
+// How a loop polls before it sleeps. The functions are for tests.
+struct Polling {
+  absl::Duration longest;  // 0: it does not
+  std::function<absl::Time()> now = [] { return Clock::Real()->Now(); };
+  std::function<void()> yield = [] { sched_yield(); };
+};
+
 // A loop that waits for file descriptors too (epoll). One thread. Before it
 // sleeps it polls for a while, of which it learns how long pays: twice a wait
-// that just ended within `longest_spin`, half as long after each that did not
+// that just ended within `longest`, half as long after each that did not
 // (as KVM polls before it halts a processor). So an idle loop sleeps, and one
 // that is between two messages answers without a change of threads, which takes
-// 30 to 70 us. What else wants to run on its processor goes first.
+// 30 to 70 us. What else wants to run on its processor goes first; where that
+// does not sleep, a loop that polls would be the last to run, and one that
+// sleeps is woken ahead of it. So it does not poll for a while then.
 class PollLoop : public Loop {
  public:
   // Told of a descriptor that is ready, on the loop.
@@ -33,8 +45,7 @@ class PollLoop : public Loop {
   // `clock` must outlive it. RESOURCE_EXHAUSTED: no descriptors, no memory or
   // no threads are left.
   static absl::StatusOr<std::unique_ptr<PollLoop>> Create(
-      Clock* clock = Clock::Real(),
-      absl::Duration longest_spin = absl::ZeroDuration());
+      Clock* clock = Clock::Real(), Polling polling = {});
   ~PollLoop() override;
 
   // On the loop. Edge-triggered. The watcher is kept until Unwatch, after

@@ -85,7 +85,7 @@ class End {
   }
 
   std::unique_ptr<PollLoop> loop_ =
-      *PollLoop::Create(Clock::Real(), absl::Microseconds(20));
+      *PollLoop::Create(Clock::Real(), {.longest = absl::Microseconds(20)});
   ThreadPool copier_{1};
   const std::shared_ptr<BufferPool> pool_;
   std::unique_ptr<Hub> hub_;

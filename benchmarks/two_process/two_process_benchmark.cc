@@ -2,6 +2,9 @@
 // processes, over the same transport and channel, in turns. See
 // docs/performance.md.
 #include <benchmark/benchmark.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstring>
@@ -10,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "benchmarks/two_process/contestant.h"
@@ -24,6 +28,7 @@ namespace {
 struct Arguments {
   bool receiver = false;
   bool smoke = false;
+  int busy = 0;  // processes beside them that never sleep
   std::string model;
 };
 
@@ -172,14 +177,28 @@ absl::StatusOr<Arguments> Parse(int argc, char** argv) {
       arguments.smoke = true;
     } else if (std::strcmp(argv[i], "--model") == 0 && i + 1 < argc) {
       arguments.model = argv[++i];
+    } else if (std::strcmp(argv[i], "--busy") == 0 && i + 1 < argc &&
+               absl::SimpleAtoi(argv[i + 1], &arguments.busy)) {
+      ++i;
     } else {
       return absl::InvalidArgumentError(absl::StrCat(
           argv[i],
           ": usage: two_process --model FILE.safetensors [--smoke] "
-          "[--benchmark_...]"));
+          "[--busy PROCESSES] [--benchmark_...]"));
     }
   }
   return arguments;
+}
+
+// Until this process ends. To be called while it has one thread.
+void StartBusyProcesses(int count) {
+  for (int i = 0; i < count; ++i) {
+    if (fork() != 0) continue;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    volatile bool busy = true;
+    while (busy) {
+    }
+  }
 }
 
 }  // namespace
@@ -195,5 +214,6 @@ int main(int argc, char** argv) {
   if (arguments->receiver) {
     return tensorferry::benchmarks::RunReceiver(arguments->model);
   }
+  tensorferry::benchmarks::StartBusyProcesses(arguments->busy);
   return tensorferry::benchmarks::RunSender(*arguments);
 }

@@ -87,7 +87,7 @@ class HubWire : public WireEnd {
 
  private:
   std::unique_ptr<PollLoop> loop_ =
-      *PollLoop::Create(Clock::Real(), PollLoop::kUsualSpin);
+      *PollLoop::Create(Clock::Real(), {.longest = PollLoop::kUsualSpin});
   std::unique_ptr<Hub> hub_;
 };
 

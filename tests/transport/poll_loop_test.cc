@@ -189,6 +189,36 @@ TEST(PollLoopTest, TasksDoNotKeepDescriptorsWaiting) {
   over.WaitForNotification();
 }
 
+TEST(PollLoopTest, DoesNotPollWhileWhoNeverSleepsHasItsProcessor) {
+  std::atomic<int> waits = 0, yields = 0;
+  absl::Time now = absl::UnixEpoch();  // the loop's
+  absl::Duration turn;                 // that others have when it yields
+  Polling polling{.longest = PollLoop::kUsualSpin};
+  polling.now = [&] {
+    ++waits;
+    return now += absl::Microseconds(10);
+  };
+  polling.yield = [&] {
+    ++yields;
+    now += turn;
+  };
+  auto loop = *PollLoop::Create(Clock::Real(), polling);
+  const auto wait_until = [&](auto over) {
+    while (!over()) OnLoop(*loop, [] {});
+  };
+
+  wait_until([&] { return yields > 10; });
+  OnLoop(*loop, [&] { turn = absl::Milliseconds(3); });
+  yields = waits = 0;
+  wait_until([&] { return waits > 100; });
+  EXPECT_LE(yields, 1);
+  OnLoop(*loop, [&] {
+    turn = absl::ZeroDuration();
+    now += absl::Milliseconds(100);
+  });
+  wait_until([&] { return yields > 10; });
+}
+
 class PollLoopClockTest : public ::testing::TestWithParam<absl::Duration> {};
 INSTANTIATE_TEST_SUITE_P(Spins, PollLoopClockTest,
                          ::testing::Values(absl::ZeroDuration(),
@@ -196,7 +226,7 @@ INSTANTIATE_TEST_SUITE_P(Spins, PollLoopClockTest,
 
 TEST_P(PollLoopClockTest, FiresTimersWhenAFakeClockGetsThere) {
   FakeClock clock;
-  auto loop = *PollLoop::Create(&clock, GetParam());
+  auto loop = *PollLoop::Create(&clock, {.longest = GetParam()});
   std::vector<std::string> fired;
   absl::Notification second, third;
   const absl::Time start = clock.Now();
@@ -217,7 +247,7 @@ TEST_P(PollLoopClockTest, FiresTimersWhenAFakeClockGetsThere) {
 
 TEST_P(PollLoopClockTest, WakesFromSleepForATimerThatComesFirst) {
   FakeClock clock;
-  auto loop = *PollLoop::Create(&clock, GetParam());
+  auto loop = *PollLoop::Create(&clock, {.longest = GetParam()});
   loop->RunAt(absl::InfiniteFuture(), [] {});
   for (int i = 0; i < 200; ++i) {
     absl::Notification fired;
@@ -228,7 +258,7 @@ TEST_P(PollLoopClockTest, WakesFromSleepForATimerThatComesFirst) {
 }
 
 TEST_P(PollLoopClockTest, FiresOnTheRealClock) {
-  auto loop = *PollLoop::Create(Clock::Real(), GetParam());
+  auto loop = *PollLoop::Create(Clock::Real(), {.longest = GetParam()});
   absl::Notification fired;
   loop->RunAt(Clock::Real()->Now() + absl::Milliseconds(1),
               [&] { fired.Notify(); });
@@ -237,7 +267,7 @@ TEST_P(PollLoopClockTest, FiresOnTheRealClock) {
 
 // After pauses of 0 to some 100 us. What it misses is waited for in vain.
 TEST_P(PollLoopClockTest, HearsOfEverythingHoweverLongItPolls) {
-  auto loop = *PollLoop::Create(Clock::Real(), GetParam());
+  auto loop = *PollLoop::Create(Clock::Real(), {.longest = GetParam()});
   Sockets sockets;
   std::atomic<int> heard = 0;
   OnLoop(*loop, [&] {
@@ -265,7 +295,7 @@ TEST_P(PollLoopClockTest, HearsOfEverythingHoweverLongItPolls) {
 TEST_P(PollLoopClockTest, RunsWhatWasPostedBeforeItIsGone) {
   int ran = 0;
   {
-    auto loop = *PollLoop::Create(Clock::Real(), GetParam());
+    auto loop = *PollLoop::Create(Clock::Real(), {.longest = GetParam()});
     for (int i = 0; i < 100; ++i) loop->Post([&] { ++ran; });
   }
   EXPECT_EQ(ran, 100);
