@@ -18,6 +18,10 @@ using Kind = LocalFrame::Kind;
 constexpr uint64_t kMaxPieceBytes = uint64_t{1} << 30;
 constexpr uint64_t kStreamPieceBytes = uint64_t{4} << 20;
 constexpr uint64_t kReadAlongBytes = uint64_t{256} << 10;
+// After each the peer is told: it costs a frame, and on the copier a task of
+// the loop.
+constexpr uint64_t kStepOnLoopBytes = uint64_t{256} << 10;
+constexpr uint64_t kStepBytes = uint64_t{1} << 20;
 
 absl::StatusOr<PeerMemory> Prove(const std::optional<PeerProcess>& process,
                                  const LocalFrame& hello) {
@@ -194,6 +198,8 @@ absl::Status BufferExchange::Handle(const LocalFrame& frame) {
                        });
     case Kind::kLend:
       return OpenArena(leased_from_[frame.arena], frame, LentArena::Take);
+    case Kind::kPlacing:
+      return wanted_.OnPlacing(frame);
     case Kind::kPlaced:
       return wanted_.OnPlaced(frame);
     case Kind::kCannot:
@@ -238,6 +244,7 @@ absl::Status BufferExchange::ReadData(const LocalFrame& data) {
 void BufferExchange::Advance() {
   if (failed()) return;
   while (auto piece = offered_.NextPiece()) WritePiece(*piece);
+  ReadNext();
   absl::Status status = PlaceNext();
   if (status.ok() && memory_) status = TakeSteps();
   if (!status.ok()) Fail(status);
@@ -293,6 +300,9 @@ absl::Status BufferExchange::Want(const WantedBuffers::Open& buffer) {
   frame.arena = *arena;
   frame.address = place->offset;
   WriteFrame(frame);
+  if (auto reader = ReaderOf(CopyWay::kFromPeer, buffer.data, buffer.length)) {
+    wanted_.ReadAlong(buffer.number, std::move(reader));
+  }
   return absl::OkStatus();
 }
 
@@ -344,6 +354,36 @@ absl::Status BufferExchange::OnCannot(const LocalFrame& cannot) {
     }
   }
   return absl::OkStatus();
+}
+
+// What the peer has placed so far, on the loop if the peer does its part there,
+// see copy_on_loop_bytes.
+void BufferExchange::ReadNext() {
+  const auto arrived = wanted_.NextArrived();
+  if (!arrived) return;
+  ++receives_.in_use;
+  TellOfCopy(/*begun=*/true);
+  auto read = [arrived = *arrived] {
+    arrived.reader->Read(arrived.data, arrived.length);
+    return absl::OkStatus();
+  };
+  const auto then = [](BufferExchange& self, const auto& status) {
+    self.OnRead(status);
+  };
+  if (arrived->of <= session_->options().copy_on_loop_bytes) {
+    RunHere(std::move(read), then);
+  } else {
+    RunOnCopier(along_, std::move(read), then);
+  }
+}
+
+void BufferExchange::OnRead(const absl::Status& status) {
+  --receives_.in_use;
+  TellOfCopy(/*begun=*/false);
+  if (failed()) return;
+  if (!status.ok()) return Fail(status);
+  wanted_.OnRead();
+  Advance();
 }
 
 // What the peer may still write to is not the user's any more.
@@ -512,23 +552,52 @@ std::shared_ptr<CopyReader> BufferExchange::ReaderOf(CopyWay way,
 void BufferExchange::StartPlacing(std::shared_ptr<PeerArena> arena,
                                   const OfferedBuffers::Copy& copy) {
   const LocalChannelOptions& options = session_->options();
+  const bool here = offered_.nbytes() <= options.copy_on_loop_bytes;
   ++sends_.in_use;
   TellOfCopy(/*begun=*/true);
-  auto place = [arena = std::move(arena), copy,
-                reader = ReaderOf(CopyWay::kToPool, copy.from, copy.length),
-                past =
-                    options.is_read_at_once ? kPastCachesIfRead : kPastCaches] {
-    StreamingCopy(arena->data() + copy.offset, copy.from, copy.length, past,
-                  reader.get());
+  auto place = [this, here, arena = std::move(arena), copy,
+                reader = ReaderOf(CopyWay::kToPool, copy.from, copy.length)] {
+    CopyInSteps(*arena, copy, reader.get(), here);
     return absl::OkStatus();
   };
   const auto then = [](BufferExchange& self, const auto& placed) {
     self.OnPlaced(placed);
   };
-  if (offered_.nbytes() <= options.copy_on_loop_bytes) {
+  if (here) {
     RunHere(std::move(place), then);
   } else {
     RunOnCopier(placing_, std::move(place), then);
+  }
+}
+
+// If the peer reads all of it, it is told how far this is: it reads meanwhile.
+// On the loop or the copier; pending_ keeps this.
+void BufferExchange::CopyInSteps(PeerArena& arena,
+                                 const OfferedBuffers::Copy& copy,
+                                 CopyReader* reader, bool on_loop) {
+  const bool is_read = session_->options().is_read_at_once;
+  const bool is_long =
+      copy.length >= (is_read ? kPastCachesIfRead : kPastCaches);
+  const Caches caches = is_long ? Caches::kPassed : Caches::kUsed;
+  const uint64_t step = !is_read  ? copy.length
+                        : on_loop ? kStepOnLoopBytes
+                                  : kStepBytes;
+  const auto* from = static_cast<const std::byte*>(copy.from);
+  for (uint64_t at = 0; at < copy.length; at += step) {
+    const uint64_t part = std::min(step, copy.length - at);
+    StreamingCopy(arena.data() + copy.offset + at, from + at, part, caches,
+                  reader);
+    if (at + part == copy.length) return;  // see OnPlaced
+    LocalFrame placing{.kind = Kind::kPlacing,
+                       .number = copy.number,
+                       .length = copy.before + at + part};
+    if (on_loop) {
+      WriteFrame(placing);
+    } else {
+      Post([placing](BufferExchange& self) {
+        if (!self.failed()) self.WriteFrame(placing);
+      });
+    }
   }
 }
 
@@ -548,11 +617,8 @@ void BufferExchange::OnPlaced(const absl::Status& status) {
   --sends_.in_use;
   TellOfCopy(/*begun=*/false);
   if (failed()) return;
-  if (!status.ok()) {
-    WriteFrame(offered_.OnCannotCopy(status));
-  } else if (auto placed = offered_.OnCopied()) {
-    WriteFrame(*placed);
-  }
+  if (!status.ok()) return Fail(status);
+  if (auto placed = offered_.OnCopied()) WriteFrame(*placed);
   Advance();
 }
 
@@ -605,6 +671,10 @@ void BufferExchange::GiveUpQueued() {
   }
   if (GiveUp(placing_)) {
     --sends_.in_use;
+    TellOfCopy(/*begun=*/false);
+  }
+  if (GiveUp(along_)) {
+    --receives_.in_use;
     TellOfCopy(/*begun=*/false);
   }
   GiveUp(opening_);

@@ -105,8 +105,12 @@ class BufferExchange : public std::enable_shared_from_this<BufferExchange> {
   absl::Status PlaceNext();
   std::shared_ptr<CopyReader> ReaderOf(CopyWay way, const void* data,
                                        uint64_t length) const;
+  void ReadNext();
+  void OnRead(const absl::Status& status);
   void StartPlacing(std::shared_ptr<PeerArena> arena,
                     const OfferedBuffers::Copy& copy);
+  void CopyInSteps(PeerArena& arena, const OfferedBuffers::Copy& copy,
+                   CopyReader* reader, bool on_loop);
   absl::Status CheckPlace(const OfferedBuffers::Copy& copy) const;
   void OnPlaced(const absl::Status& status);
   void FenceOpenBuffers();
@@ -145,6 +149,7 @@ class BufferExchange : public std::enable_shared_from_this<BufferExchange> {
   int pending_ = 0;     // callbacks that connection, copier and loop owe
   CopierTask reading_;  // the proof, then pieces of the peer's memory
   CopierTask placing_;  // pieces to the peer's arenas
+  CopierTask along_;    // what the peer has placed, to who reads along
   CopierTask opening_;  // an arena of the peer's; no frame is read meanwhile
   bool left_ = false;
 

@@ -7,11 +7,11 @@
 namespace tensorferry {
 
 // Which copy of a channel's: of what it sends to the peer's pool, or of what it
-// receives from the peer's memory.
+// receives, from the peer's memory or by the peer.
 enum class CopyWay { kToPool, kFromPeer };
 
-// Looks at bytes that are being copied while they are in the caches. Used by
-// one thread at a time, be it one after the other.
+// Looks at bytes that are being copied, while they are in the caches if it can
+// be had. Used by one thread at a time, be it one after the other.
 class CopyReader {
  public:
   virtual ~CopyReader() = default;

@@ -63,7 +63,8 @@ struct LocalChannelOptions {
   // them to the peer's pool on the loop: that takes less than the way to the
   // copier and back, and reads no memory of the peer's, which could hold it up.
   uint64_t copy_on_loop_bytes = uint64_t{1} << 20;
-  // The receiver reads all that comes at once, as to digest it.
+  // The receiver reads all that comes at once, as to digest it. So it is told
+  // how far a copy to its pool is.
   bool is_read_at_once = false;
   // On the loop: where in an arena with Arena::Peer::kReads a buffer to send
   // lies that the peer may be let read there; nullopt: nowhere. Null: none is.
@@ -74,8 +75,8 @@ struct LocalChannelOptions {
   // place of. Null: there are none.
   std::shared_ptr<const LeaseSpace> leases;
   // On the loop: who reads along while this much of this side's memory is
-  // copied to the peer's pool or filled from the peer's memory, on the thread
-  // that copies it; null: nobody.
+  // copied to the peer's pool, or filled by this side or the peer; null:
+  // nobody. On the thread that copies it, or on the copier or the loop.
   std::function<std::shared_ptr<CopyReader>(CopyWay way, const void* data,
                                             uint64_t length)>
       reader_of;

@@ -56,7 +56,7 @@ std::string WrongField(const LocalFrame& frame) {
   const bool arena = frame.kind == Kind::kArena || frame.kind == Kind::kLend;
   const bool offer = frame.kind == Kind::kOffer || loan;
   const bool want = frame.kind == Kind::kWant;
-  if (frame.kind < Kind::kHello || frame.kind > Kind::kLeased) {
+  if (frame.kind < Kind::kHello || frame.kind > Kind::kPlacing) {
     return "unknown kind";
   }
   if (frame.arena >= PlacesOf(frame.kind)) return "arena";

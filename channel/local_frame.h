@@ -25,7 +25,9 @@ using MemoryNonce = std::array<uint8_t, 16>;
 //              (it has them where they are)
 //   sender:    after STREAM, DATA (number, length of the piece) and the piece
 //              itself, until all are sent; after WANT, PLACED (they are there),
-//              or CANNOT, and the offer stands as before, but for WANT
+//              or CANNOT, and the offer stands as before, but for WANT. Before
+//              that PLACING (number, how many of the first bytes are there)
+//              any number of times, each for more and never for all
 //   receiver:  ARENA (number of its place, length), with its descriptor or why
 //              it has none, before the first WANT for it. Whatever had that
 //              place is gone
@@ -46,12 +48,14 @@ struct LocalFrame {
     kLend = 10,
     kLoan = 11,
     kLeased = 12,
+    kPlacing = 13,
   };
   Kind kind = Kind::kHello;
   // Its place: ARENA and WANT, LEND and LOAN.
   uint8_t arena = 0;
   uint64_t number = 0;  // of the buffer; not HELLO, ARENA, LEND
-  // Of the buffer, DATA's piece, or the arena; at least 1; not HELLO.
+  // Of the buffer, DATA's piece, what is there of it (PLACING), or the arena;
+  // at least 1; not HELLO.
   uint64_t length = 0;
   // In the memory of who says it. HELLO: of its nonce; 0: it cannot be read.
   // OFFER and LOAN: of the buffer. WANT: from the arena's start.

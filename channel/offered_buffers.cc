@@ -80,11 +80,16 @@ absl::Status OfferedBuffers::OnAnswer(const LocalFrame& answer) {
 
 std::optional<OfferedBuffers::Copy> OfferedBuffers::NextCopy() {
   if (copying_ > 0 || to_place_.empty()) return std::nullopt;
-  const Entry& entry = buffers_.At(to_place_.front());
+  const uint64_t number = to_place_.front();
+  const Entry& entry = buffers_.At(number);
   copying_ = std::min(copy_bytes_, entry.carried.length - entry.placed);
-  return Copy{entry.arena, entry.offset + entry.placed,
-              static_cast<const char*>(entry.carried.buffer) + entry.placed,
-              copying_};
+  return Copy{
+      .number = number,
+      .before = entry.placed,
+      .arena = entry.arena,
+      .offset = entry.offset + entry.placed,
+      .from = static_cast<const char*>(entry.carried.buffer) + entry.placed,
+      .length = copying_};
 }
 
 std::optional<LocalFrame> OfferedBuffers::OnCopied() {

@@ -25,8 +25,10 @@ class OfferedBuffers {
     LocalFrame header;
     const void* data = nullptr;
   };
-  // A piece to copy to `offset` of what has the place `arena`.
+  // A piece of a buffer to copy to `offset` of what has the place `arena`;
+  // `before` of its bytes are there already.
   struct Copy {
+    uint64_t number = 0, before = 0;
     uint8_t arena = 0;
     uint64_t offset = 0;
     const void* from = nullptr;

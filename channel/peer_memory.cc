@@ -100,7 +100,7 @@ std::string MemoryDomain() {
   const std::string pids = LinkTarget("/proc/self/ns/pid");
   const std::string users = LinkTarget("/proc/self/ns/user");
   if (boot.empty() || pids.empty() || users.empty()) return "";
-  return absl::StrCat("local3:", boot, ":", pids, ":", users, ":", geteuid());
+  return absl::StrCat("local4:", boot, ":", pids, ":", users, ":", geteuid());
 }
 
 std::string WhyOthersAreRefused() {

@@ -7,15 +7,18 @@
 
 namespace tensorferry {
 
-// memcpy for memory that this process does not look at afterwards. From `past`
-// bytes on it goes past the caches where the processor can: the target's lines
-// are not read first, and what others have in the caches stays.
-// `reader`, unless it is null, reads all of it along.
-void StreamingCopy(void* to, const void* from, uint64_t nbytes, uint64_t past,
+// kPassed: a copy goes past the caches where the processor can; the target's
+// lines are not read first, and what others have in the caches stays.
+enum class Caches { kUsed, kPassed };
+
+// memcpy for memory that this process does not look at afterwards. `reader`,
+// unless it is null, reads all of it along.
+void StreamingCopy(void* to, const void* from, uint64_t nbytes, Caches caches,
                    CopyReader* reader = nullptr);
 
-// `past` where nobody looks at the target soon, and where somebody reads all of
-// it at once: out of the cache, if it fits there.
+// From where on it goes past the caches best, if nobody looks at the target
+// soon, and if somebody reads all of it at once: out of the cache, if it fits
+// there.
 inline constexpr uint64_t kPastCaches = uint64_t{1} << 20;
 inline constexpr uint64_t kPastCachesIfRead = uint64_t{4} << 20;
 

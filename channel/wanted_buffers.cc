@@ -114,19 +114,58 @@ WantedBuffers::Step WantedBuffers::StartOrGoOn(const absl::Status& pool,
               .reason = std::string(entry.carried.not_vm.message())}};
 }
 
+bool WantedBuffers::IsPlacing(uint64_t number) {
+  return buffers_.Has(number) && buffers_.At(number).state == State::kPlacing;
+}
+
 absl::StatusOr<WantedBuffers::Entry*> WantedBuffers::Placing(
     const LocalFrame& answer) {
-  if (!buffers_.Has(answer.number) ||
-      buffers_.At(answer.number).state != State::kPlacing ||
+  if (!IsPlacing(answer.number) ||
       buffers_.At(answer.number).carried.length != answer.length) {
     return Lie("was not asked to place", answer.number, answer.length);
   }
   return &buffers_.At(answer.number);
 }
 
+void WantedBuffers::ReadAlong(uint64_t number,
+                              std::shared_ptr<CopyReader> reader) {
+  buffers_.At(number).reader = std::move(reader);
+  to_read_.push_back(number);
+}
+
+std::optional<WantedBuffers::Arrived> WantedBuffers::NextArrived() {
+  if (reading_ > 0 || to_read_.empty()) return std::nullopt;
+  const Entry& entry = buffers_.At(to_read_.front());
+  reading_ = entry.arrived - read_;
+  if (reading_ == 0) return std::nullopt;
+  return Arrived{static_cast<const std::byte*>(entry.data) + read_, reading_,
+                 entry.carried.length, entry.reader};
+}
+
+void WantedBuffers::OnRead() {
+  Entry& entry = buffers_.At(to_read_.front());
+  read_ += std::exchange(reading_, 0);
+  if (read_ < entry.carried.length) return;
+  entry.reader = nullptr;
+  entry.state = State::kEnded;
+  to_read_.pop_front();
+  read_ = 0;
+}
+
+absl::Status WantedBuffers::OnPlacing(const LocalFrame& placing) {
+  if (!IsPlacing(placing.number) ||
+      placing.length <= buffers_.At(placing.number).arrived ||
+      placing.length >= buffers_.At(placing.number).carried.length) {
+    return Lie("cannot be placing", placing.number, placing.length);
+  }
+  buffers_.At(placing.number).arrived = placing.length;
+  return absl::OkStatus();
+}
+
 absl::Status WantedBuffers::OnPlaced(const LocalFrame& placed) {
   FERRY_ASSIGN_OR_RETURN(Entry * entry, Placing(placed));
-  entry->state = State::kEnded;
+  entry->arrived = placed.length;
+  entry->state = entry->reader ? State::kReading : State::kEnded;
   entry->carried.strategy = "pool";
   return absl::OkStatus();
 }
@@ -134,6 +173,11 @@ absl::Status WantedBuffers::OnPlaced(const LocalFrame& placed) {
 absl::StatusOr<WantedBuffers::Open> WantedBuffers::OnCannot(
     const LocalFrame& cannot) {
   FERRY_ASSIGN_OR_RETURN(Entry * entry, Placing(cannot));
+  if (entry->arrived > 0) {
+    return Lie("cannot go on with", cannot.number, cannot.length);
+  }
+  std::erase(to_read_, cannot.number);
+  entry->reader = nullptr;
   entry->state = State::kWaiting;
   entry->place.pool = false;
   entry->carried.not_pool = absl::FailedPreconditionError(cannot.reason);
@@ -189,8 +233,10 @@ void WantedBuffers::OnCopyRefused(const absl::Status& why) {
 }
 
 absl::StatusOr<void*> WantedBuffers::OnData(const LocalFrame& data) {
-  streaming_ = buffers_.FirstWhere(
-      streaming_, [](const Entry& entry) { return !entry.ended(); });
+  // For the peer, what is only to be read along is over.
+  streaming_ = buffers_.FirstWhere(streaming_, [](const Entry& entry) {
+    return !entry.ended() && entry.state != State::kReading;
+  });
   if (streaming_ == buffers_.end() ||
       buffers_.At(streaming_).state != State::kStreaming ||
       data.number != streaming_ ||

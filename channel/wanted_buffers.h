@@ -1,8 +1,10 @@
 #ifndef TENSORFERRY_CHANNEL_WANTED_BUFFERS_H_
 #define TENSORFERRY_CHANNEL_WANTED_BUFFERS_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <optional>
 
 #include "absl/functional/function_ref.h"
@@ -10,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "channel/buffer_queue.h"
 #include "channel/carried.h"
+#include "channel/copy_reader.h"
 #include "channel/local_frame.h"
 
 namespace tensorferry {
@@ -17,8 +20,9 @@ namespace tensorferry {
 // The receiving direction of a local channel: pure, without I/O or threads.
 // Pairs offers with the buffers that wait for them and decides how the bytes of
 // each come: what is lent may stay where it is, and to those that lie in a pool
-// the peer is asked to copy. Copies run one at a time; the peer may be asked
-// for several buffers ahead. Buffers end in the order of Add.
+// the peer is asked to copy, which may be read while they come. Copies run one
+// at a time, and so do such reads; the peer may be asked for several buffers
+// ahead. Buffers end in the order of Add.
 class WantedBuffers {
  public:
   // An honest peer may offer far ahead of what is wanted here, but not without
@@ -43,6 +47,13 @@ class WantedBuffers {
     uint64_t number = 0;
     void* data = nullptr;
     uint64_t length = 0;
+  };
+  // Bytes of a buffer in the pool, which are there, for who reads along.
+  struct Arrived {
+    const std::byte* data = nullptr;
+    uint64_t length = 0;
+    uint64_t of = 0;  // the buffer's length
+    std::shared_ptr<CopyReader> reader;
   };
   // At most one of them is set.
   struct Step {
@@ -79,8 +90,19 @@ class WantedBuffers {
   // The buffer comes in the stream, from its start. `why` is not OK.
   void OnCopyRefused(const absl::Status& why);
 
-  // PLACED and CANNOT of the peer, which stopped writing to the buffer: after
-  // CANNOT that one comes in another way. DATA_LOSS: it was not asked to.
+  // `reader` reads along what is placed in a buffer that is asked for with WANT
+  // now, which ends no earlier.
+  void ReadAlong(uint64_t number, std::shared_ptr<CopyReader> reader);
+  // What to read now, in the order of WANT; nullopt: nothing, or some is being
+  // read. Then OnRead.
+  std::optional<Arrived> NextArrived();
+  void OnRead();
+
+  // PLACING of the peer; PLACED and CANNOT, after which it stopped writing to
+  // the buffer: after CANNOT that one comes in another way. DATA_LOSS: it was
+  // not asked to, has told of so much before, or cannot go on with what it
+  // began.
+  absl::Status OnPlacing(const LocalFrame& placing);
   absl::Status OnPlaced(const LocalFrame& placed);
   absl::StatusOr<Open> OnCannot(const LocalFrame& cannot);
   // Calls with what the peer was asked to write to and has not said that it is
@@ -97,7 +119,14 @@ class WantedBuffers {
   std::optional<Carried> TakeEnded() { return buffers_.TakeEnded(); }
 
  private:
-  enum class State { kWaiting, kPlacing, kCopying, kStreaming, kEnded };
+  enum class State {
+    kWaiting,
+    kPlacing,
+    kReading,  // is placed, and not yet read along
+    kCopying,
+    kStreaming,
+    kEnded
+  };
   struct Offer {
     uint64_t number = 0, length = 0, address = 0;
     bool lent = false;
@@ -110,13 +139,15 @@ class WantedBuffers {
     Place place;
     State state = State::kWaiting;
     std::optional<Offer> offer;  // that was taken
-    uint64_t arrived = 0;
+    uint64_t arrived = 0;        // or placed
+    std::shared_ptr<CopyReader> reader;
 
     bool ended() const { return state == State::kEnded; }
   };
 
   absl::Status TakeOffer(Entry& entry);
   Step StartOrGoOn(const absl::Status& pool, const absl::Status& vm);
+  bool IsPlacing(uint64_t number);
   absl::StatusOr<Entry*> Placing(const LocalFrame& answer);
 
   const uint64_t piece_bytes_;
@@ -126,8 +157,10 @@ class WantedBuffers {
   uint64_t next_offer_ = 0;  // no lower number may be offered
   std::deque<Offer> offers_;
   uint64_t copying_ = 0;  // bytes being read from the peer's memory, or leased
-  uint64_t copied_to_ = 0;  // the buffer that they are for
-  uint64_t coming_ = 0;     // bytes being read from the stream
+  uint64_t copied_to_ = 0;           // the buffer that they are for
+  uint64_t coming_ = 0;              // bytes being read from the stream
+  std::deque<uint64_t> to_read_;     // with a reader, as they were wanted
+  uint64_t read_ = 0, reading_ = 0;  // bytes of the first of them
 };
 
 }  // namespace tensorferry

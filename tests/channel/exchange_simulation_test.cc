@@ -5,6 +5,8 @@
 
 #include <cstring>
 #include <deque>
+#include <map>
+#include <memory>
 #include <optional>
 #include <random>
 #include <string>
@@ -21,6 +23,13 @@ using ::tensorferry::testing::IsOk;
 
 constexpr uint64_t kPieceBytes = 1000;
 
+struct Reader : CopyReader {
+  void Read(const std::byte* data, uint64_t nbytes) override {
+    read.append(reinterpret_cast<const char*>(data), nbytes);
+  }
+  std::string read;
+};
+
 // One sender and one receiver; the seed decides what happens next.
 class Simulation {
  public:
@@ -36,7 +45,7 @@ class Simulation {
 
   void Run() {
     for (int step = 0; step < 100'000 && !Ended(); ++step) {
-      Act(random_() % 8);
+      Act(random_() % 9);
       if (::testing::Test::HasFatalFailure()) return;
       while (auto ended = offered_.TakeEnded()) sender_.push_back(*ended);
       while (auto ended = wanted_.TakeEnded()) receiver_.push_back(*ended);
@@ -51,6 +60,9 @@ class Simulation {
         EXPECT_NE(receiver_[i].strategy, "lease");
       }
       EXPECT_EQ(sender_[i].not_vm, receiver_[i].not_vm);
+      if (readers_.contains(i) && receiver_[i].strategy == "pool") {
+        EXPECT_EQ(readers_[i]->read, sent_[i]);
+      }
       if (!sender_[i].not_pool.ok()) {
         EXPECT_EQ(sender_[i].not_pool, receiver_[i].not_pool);
       }
@@ -85,6 +97,8 @@ class Simulation {
         return WritePieces();
       case 6:
         return EndPlacing();
+      case 7:
+        return EndRead();
       default:
         if (random_() % 20 == 0) {
           vm_ = absl::FailedPreconditionError("refused");
@@ -103,7 +117,7 @@ class Simulation {
   // As the system lets it: the bytes are there, or cannot be copied.
   void EndPlacing() {
     if (!placing_) return;
-    if (random_() % 6 == 0) {
+    if (placing_->before == 0 && random_() % 6 == 0) {
       to_receiver_.push_back(
           {offered_.OnCannotCopy(absl::FailedPreconditionError("cannot")),
            nullptr});
@@ -112,10 +126,24 @@ class Simulation {
                   placing_->from, placing_->length);
       if (auto placed = offered_.OnCopied()) {
         to_receiver_.push_back({*placed, nullptr});
+      } else if (random_() % 2 == 0) {
+        to_receiver_.push_back({{.kind = LocalFrame::Kind::kPlacing,
+                                 .number = placing_->number,
+                                 .length = placing_->before + placing_->length},
+                                nullptr});
       }
     }
     placing_ = offered_.NextCopy();
     WritePieces();
+  }
+
+  // Some of what has been placed is read along.
+  void EndRead() {
+    if (reading_) {
+      reading_->reader->Read(reading_->data, reading_->length);
+      wanted_.OnRead();
+    }
+    reading_ = wanted_.NextArrived();
   }
 
   void AddToSend() {
@@ -143,6 +171,8 @@ class Simulation {
     if (next.header.kind == LocalFrame::Kind::kOffer ||
         next.header.kind == LocalFrame::Kind::kLoan) {
       ASSERT_THAT(wanted_.OnOffer(next.header), IsOk());
+    } else if (next.header.kind == LocalFrame::Kind::kPlacing) {
+      ASSERT_THAT(wanted_.OnPlacing(next.header), IsOk());
     } else if (next.header.kind == LocalFrame::Kind::kPlaced) {
       ASSERT_THAT(wanted_.OnPlaced(next.header), IsOk());
     } else if (next.header.kind == LocalFrame::Kind::kCannot) {
@@ -167,6 +197,11 @@ class Simulation {
                               .arena = static_cast<uint8_t>(step->want->number),
                               .number = step->want->number,
                               .length = step->want->length});
+        if (random_() % 2 == 0) {
+          auto& reader = readers_[step->want->number];
+          reader = std::make_shared<Reader>();
+          wanted_.ReadAlong(step->want->number, reader);
+        }
       }
       if (step->lease) lease_ = step->lease;
       if (step->answer) to_sender_.push_back(*step->answer);
@@ -215,6 +250,8 @@ class Simulation {
   std::optional<WantedBuffers::Copy> copy_;
   std::optional<WantedBuffers::Lease> lease_;
   std::optional<OfferedBuffers::Copy> placing_;
+  std::map<uint64_t, std::shared_ptr<Reader>> readers_;  // by buffer
+  std::optional<WantedBuffers::Arrived> reading_;
   int unwritten_ = 0;
   std::vector<Carried> sender_, receiver_;
 };

@@ -44,6 +44,7 @@ std::vector<LocalFrame> Samples() {
        .address = 9,
        .offset = 8},
       {.kind = Kind::kLeased, .number = 8, .length = 7},
+      {.kind = Kind::kPlacing, .number = 8, .length = 6},
   };
 }
 
@@ -58,7 +59,7 @@ TEST(LocalFrameTest, EveryKindIsReadBackAsItWasWritten) {
   }
 }
 
-TEST(LocalFrameTest, BytesAreThoseOfVersion3) {
+TEST(LocalFrameTest, BytesAreThoseOfVersion4) {
   const LocalFrame frame{
       .kind = Kind::kOffer, .number = 7, .length = 0x0102, .address = 9};
   std::string want(256, '\0');
@@ -116,7 +117,7 @@ TEST(LocalFrameTest, FieldThatTheKindDoesNotHaveIsRefused) {
   LocalFrame lend = Samples()[12], loan = Samples()[15];
   std::vector<LocalFrame> wrong(24, done);
   wrong[0].kind = static_cast<Kind>(0);
-  wrong[1].kind = static_cast<Kind>(13);
+  wrong[1].kind = static_cast<Kind>(14);
   wrong[2].length = 0;
   wrong[3].address = 1;
   wrong[4].reason = "why";

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/synchronization/notification.h"
 #include "channel/local_channel.h"
 #include "channel/peer_memory.h"
 #include "pool/arena.h"
@@ -181,6 +182,82 @@ TEST(PoolChannelTest, WhatIsReadFromThePeerIsReadAlongToo) {
   EXPECT_THAT(sent.Wait(), IsOk());
   ASSERT_EQ(readers.size(), 2u);
   EXPECT_TRUE(readers[0]->read + readers[1]->read == bytes);
+}
+
+// Reads along at the receiver.
+struct Arriving : CopyReader {
+  void Read(const std::byte* data, uint64_t nbytes) override {
+    read.append(reinterpret_cast<const char*>(data), nbytes);
+    if (!begun.HasBeenNotified()) begun.Notify();
+  }
+  std::string read;
+  absl::Notification begun;
+};
+
+LocalChannelOptions ReadArriving(std::shared_ptr<BufferPool> pool,
+                                 std::shared_ptr<Arriving> reader) {
+  LocalChannelOptions options = Options(std::move(pool));
+  options.reader_of = [reader = std::move(reader)](CopyWay way, const void*,
+                                                   uint64_t) {
+    EXPECT_EQ(way, CopyWay::kFromPeer);
+    return reader;
+  };
+  return options;
+}
+
+TEST(PoolChannelTest, WhatThePeerPlacesIsReadAlong) {
+  LocalChannelOptions sender = Options();
+  sender.is_read_at_once = true;
+  for (const size_t size : {size_t{5000}, 3 * kMiB / 4, 3 * kMiB + 5}) {
+    const auto pool = NewPool();
+    const auto reader = std::make_shared<Arriving>();
+    Pair pair(sender, ReadArriving(pool, reader));
+    Transfer(pair, *pool, size, __LINE__);
+    EXPECT_TRUE(reader->read == Pattern(size, 1)) << size;
+    ExpectCarried(pair.far_side.carried(), 1, "pool", "");
+  }
+}
+
+TEST(PoolChannelTest, ReceiverReadsAlongWhileTheSenderStillCopies) {
+  const auto pool = NewPool();
+  const auto reader = std::make_shared<Arriving>();
+  HeldExecutor copier;
+  LocalChannelOptions sender = Options();
+  sender.copier = &copier;
+  sender.piece_bytes = 2 * kMiB;
+  sender.is_read_at_once = true;
+  Pair pair(sender, ReadArriving(pool, reader));
+  UnderWay transfer(pair, *pool, 3 * kMiB);
+  ASSERT_TRUE(copier.RunOne());  // the proof
+  ASSERT_TRUE(copier.RunOne());  // mapping the arena
+  ASSERT_TRUE(copier.RunOne());  // the first piece
+  reader->begun.WaitForNotification();
+  ASSERT_TRUE(copier.RunOne());  // the second one
+  EXPECT_THAT(transfer.sent.Wait(), IsOk());
+  EXPECT_THAT(transfer.received.Wait(), IsOk());
+  EXPECT_TRUE(reader->read == transfer.bytes);
+}
+
+TEST(PoolChannelTest, WhatWaitsToBeReadAlongIsGivenUpByAClose) {
+  const auto pool = NewPool();
+  const auto reader = std::make_shared<Arriving>();
+  HeldExecutor copier;
+  LocalChannelOptions sender = Options();
+  sender.is_read_at_once = true;
+  LocalChannelOptions receiver = ReadArriving(pool, reader);
+  receiver.copier = &copier;
+  int under_way = 0;
+  receiver.on_copy = [&](bool begins) { under_way += begins ? 1 : -1; };
+  Pair pair(sender, receiver);
+  UnderWay transfer(pair, *pool, 3 * kMiB);
+  ASSERT_TRUE(copier.RunOne());  // the proof
+  ASSERT_TRUE(copier.AwaitOne());
+  EXPECT_THAT(transfer.sent.Wait(), IsOk());
+  pair.far->close();
+  EXPECT_THAT(transfer.received.Wait(), StatusIs(StatusCode::kCancelled));
+  EXPECT_EQ(under_way, 0);
+  copier.RunAll();
+  EXPECT_EQ(reader->read, "");
 }
 
 TEST(PoolChannelTest, MemoryOutsideOfThePoolIsNotWrittenByThePeer) {

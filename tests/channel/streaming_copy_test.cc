@@ -9,20 +9,23 @@ namespace tensorferry {
 namespace {
 
 TEST(StreamingCopyTest, WritesTheBytesAndNothingBesideThem) {
-  constexpr uint64_t kSpace = 4096, kPast = kPastCaches;
-  std::string from(2 * kPast + kSpace, '\0');
+  // What is copied at once, a little more and a little less.
+  constexpr uint64_t kSpace = 4096, kPages = 4 * 4096, kMost = 5 * kPages;
+  std::string from(kMost + kSpace, '\0');
   for (size_t i = 0; i < from.size(); ++i) from[i] = static_cast<char>(i % 251);
   for (const uint64_t nbytes :
-       {uint64_t{0}, uint64_t{1}, kPast - 1, kPast, kPast + 1, kPast + 31,
-        kPast + 127, 2 * kPast}) {
+       {uint64_t{0}, uint64_t{1}, uint64_t{31}, uint64_t{128}, kPages - 1,
+        kPages, kPages + 31, kPages + 127, 2 * kPages + 4097, kMost}) {
     for (const uint64_t to_at : {1, 31, 32, 33, 64}) {
       for (const uint64_t from_at : {0, 7, 32}) {
-        std::string to(to_at + nbytes + kSpace, 'x');
-        StreamingCopy(&to[to_at], &from[from_at], nbytes, kPast);
-        EXPECT_EQ(to.compare(to_at, nbytes, from, from_at, nbytes), 0);
-        EXPECT_EQ(std::count(to.begin(), to.begin() + to_at, 'x'), to_at);
-        EXPECT_EQ(std::count(to.begin() + to_at + nbytes, to.end(), 'x'),
-                  kSpace);
+        for (const Caches caches : {Caches::kUsed, Caches::kPassed}) {
+          std::string to(to_at + nbytes + kSpace, 'x');
+          StreamingCopy(&to[to_at], &from[from_at], nbytes, caches);
+          EXPECT_EQ(to.compare(to_at, nbytes, from, from_at, nbytes), 0);
+          EXPECT_EQ(std::count(to.begin(), to.begin() + to_at, 'x'), to_at);
+          EXPECT_EQ(std::count(to.begin() + to_at + nbytes, to.end(), 'x'),
+                    kSpace);
+        }
       }
     }
   }
@@ -36,15 +39,17 @@ struct Reader : CopyReader {
 };
 
 TEST(StreamingCopyTest, WhoReadsAlongSeesAllOfItInOrder) {
-  std::string from(kPastCaches + 100'001, '\0');
+  std::string from(1'100'001, '\0');
   for (size_t i = 0; i < from.size(); ++i) from[i] = static_cast<char>(i % 251);
   for (const uint64_t nbytes :
        {uint64_t{0}, uint64_t{1}, uint64_t{100'000}, from.size()}) {
-    std::string to(nbytes, 'x');
-    Reader reader;
-    StreamingCopy(to.data(), from.data(), nbytes, kPastCaches, &reader);
-    EXPECT_TRUE(to == from.substr(0, nbytes)) << nbytes;
-    EXPECT_TRUE(reader.read == to) << nbytes;
+    for (const Caches caches : {Caches::kUsed, Caches::kPassed}) {
+      std::string to(nbytes, 'x');
+      Reader reader;
+      StreamingCopy(to.data(), from.data(), nbytes, caches, &reader);
+      EXPECT_TRUE(to == from.substr(0, nbytes)) << nbytes;
+      EXPECT_TRUE(reader.read == to) << nbytes;
+    }
   }
 }
 

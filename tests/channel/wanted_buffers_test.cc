@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <vector>
 
 #include "tests/testing/status_matchers.h"
@@ -26,6 +27,10 @@ LocalFrame Offer(uint64_t number, uint64_t length, uint64_t address = 0x5000) {
 
 LocalFrame Placed(uint64_t number, uint64_t length) {
   return {.kind = Kind::kPlaced, .number = number, .length = length};
+}
+
+LocalFrame Placing(uint64_t number, uint64_t length) {
+  return {.kind = Kind::kPlacing, .number = number, .length = length};
 }
 
 LocalFrame Cannot(uint64_t number, uint64_t length) {
@@ -315,6 +320,91 @@ TEST_F(WantedBuffersTest, PlacingWhatWasNotWantedIsALie) {
   EXPECT_THAT(wanted_.OnCannot(Cannot(0, 5)), StatusIs(StatusCode::kDataLoss));
   EXPECT_TRUE(wanted_.TakeEnded());
   EXPECT_THAT(wanted_.OnPlaced(Placed(0, 5)), StatusIs(StatusCode::kDataLoss));
+}
+
+class NoReader : public CopyReader {
+  void Read(const std::byte*, uint64_t) override {}
+};
+
+TEST_F(WantedBuffersTest, WhatIsPlacedIsReadAlongAndEndsNoEarlier) {
+  ExpectWanted(2);
+  const auto reader = std::make_shared<NoReader>();
+  wanted_.ReadAlong(0, reader);
+  wanted_.ReadAlong(1, reader);
+  EXPECT_FALSE(wanted_.NextArrived());
+  const auto expect_read = [&](const void* data, uint64_t length) {
+    const auto arrived = wanted_.NextArrived();
+    ASSERT_TRUE(arrived);
+    EXPECT_EQ(arrived->data, data);
+    EXPECT_EQ(arrived->length, length);
+    EXPECT_EQ(arrived->of, 5u);
+    EXPECT_EQ(arrived->reader, reader);
+    EXPECT_FALSE(wanted_.NextArrived()) << "one at a time";
+  };
+  ASSERT_THAT(wanted_.OnPlacing(Placing(0, 2)), IsOk());
+  expect_read(kMemory, 2);
+  ASSERT_THAT(wanted_.OnPlacing(Placing(0, 4)), IsOk());
+  ASSERT_THAT(wanted_.OnPlaced(Placed(1, 5)), IsOk());
+  ASSERT_THAT(wanted_.OnPlaced(Placed(0, 5)), IsOk());
+  EXPECT_TRUE(OpenToPeer().empty());
+  EXPECT_FALSE(wanted_.TakeEnded());
+  wanted_.OnRead();
+  expect_read(kMemory + 2, 3);
+  EXPECT_FALSE(wanted_.TakeEnded());
+  wanted_.OnRead();
+  EXPECT_EQ(wanted_.TakeEnded()->strategy, "pool");
+  EXPECT_FALSE(wanted_.TakeEnded());
+  expect_read(kMemory + 5, 5);
+  wanted_.OnRead();
+  EXPECT_TRUE(wanted_.TakeEnded());
+  EXPECT_FALSE(wanted_.NextArrived());
+}
+
+TEST_F(WantedBuffersTest, WhatThePeerCannotPlaceIsNotReadAlong) {
+  ExpectWanted(2);
+  wanted_.ReadAlong(0, std::make_shared<NoReader>());
+  wanted_.ReadAlong(1, std::make_shared<NoReader>());
+  ASSERT_THAT(wanted_.OnCannot(Cannot(0, 5)), IsOk());
+  ASSERT_THAT(wanted_.OnPlaced(Placed(1, 5)), IsOk());
+  const auto arrived = wanted_.NextArrived();
+  ASSERT_TRUE(arrived);
+  EXPECT_EQ(arrived->data, static_cast<void*>(kMemory + 5));
+}
+
+TEST_F(WantedBuffersTest, BytesOfTheNextMayComeWhileOneIsReadAlong) {
+  ExpectWanted(1);
+  wanted_.ReadAlong(0, std::make_shared<NoReader>());
+  wanted_.Add(kMemory + 5, 5, {});
+  ASSERT_THAT(wanted_.OnOffer(Offer(1, 5)), IsOk());
+  ExpectStreamIsAskedFor(1);
+  ASSERT_THAT(wanted_.OnPlaced(Placed(0, 5)), IsOk());
+  ASSERT_TRUE(wanted_.NextArrived());
+  ASSERT_THAT(wanted_.OnData(Data(1, 5)), IsOk());
+  wanted_.OnDataRead();
+  EXPECT_FALSE(wanted_.TakeEnded());
+  wanted_.OnRead();
+  EXPECT_TRUE(wanted_.TakeEnded());
+  EXPECT_TRUE(wanted_.TakeEnded());
+}
+
+TEST_F(WantedBuffersTest, PlacingNoMoreThanBeforeOrAllIsALie) {
+  EXPECT_THAT(wanted_.OnPlacing(Placing(0, 1)),
+              StatusIs(StatusCode::kDataLoss));
+  ExpectWanted(1);
+  ASSERT_THAT(wanted_.OnPlacing(Placing(0, 2)), IsOk());
+  for (const LocalFrame& lie :
+       {Placing(0, 1), Placing(0, 2), Placing(0, 5), Placing(1, 3)}) {
+    EXPECT_THAT(wanted_.OnPlacing(lie), StatusIs(StatusCode::kDataLoss));
+  }
+  ASSERT_THAT(wanted_.OnPlaced(Placed(0, 5)), IsOk());
+  EXPECT_THAT(wanted_.OnPlacing(Placing(0, 4)),
+              StatusIs(StatusCode::kDataLoss));
+}
+
+TEST_F(WantedBuffersTest, PlacingThatStopsIsALie) {
+  ExpectWanted(1);
+  ASSERT_THAT(wanted_.OnPlacing(Placing(0, 2)), IsOk());
+  EXPECT_THAT(wanted_.OnCannot(Cannot(0, 5)), StatusIs(StatusCode::kDataLoss));
 }
 
 TEST_F(WantedBuffersTest, BytesForABufferBeingPlacedAreLies) {

@@ -53,6 +53,12 @@ class Script {
 // The arena that neither side could map.
 constexpr uint8_t kNotMapped = 9;
 
+struct OnlyOnes : CopyReader {
+  void Read(const std::byte* data, uint64_t nbytes) override {
+    for (uint64_t i = 0; i < nbytes; ++i) Require(data[i] == std::byte{1});
+  }
+};
+
 class Receiver {
  public:
   void Add(size_t length, WantedBuffers::Place place) {
@@ -64,12 +70,14 @@ class Receiver {
     if (frame.kind == Kind::kOffer || frame.kind == Kind::kLoan) {
       return wanted_.OnOffer(frame).ok() && Go();
     }
-    if (frame.kind == Kind::kPlaced) {
-      // What an honest peer has written by now.
+    if (frame.kind == Kind::kPlaced || frame.kind == Kind::kPlacing) {
+      // What an honest peer has written by then.
       wanted_.ForEachOpenToPeer([](const WantedBuffers::Open& open) {
         std::memset(open.data, 1, open.length);
       });
-      return wanted_.OnPlaced(frame).ok() && Go();
+      const bool all = frame.kind == Kind::kPlaced;
+      return (all ? wanted_.OnPlaced(frame) : wanted_.OnPlacing(frame)).ok() &&
+             Go();
     }
     if (frame.kind == Kind::kCannot)
       return wanted_.OnCannot(frame).ok() && Go();
@@ -90,11 +98,18 @@ class Receiver {
       if (!step.ok()) return false;
       if (step->empty()) break;
       if (step->lease) Lease(*step->lease);
+      if (step->want && step->want->number % 2 == 0) {
+        wanted_.ReadAlong(step->want->number, std::make_shared<OnlyOnes>());
+      }
       if (!step->copy) continue;
       Require(step->copy->length <= 7);
       if (!vm_.ok()) std::abort();
       std::memset(step->copy->to, 1, step->copy->length);
       wanted_.OnCopied();
+    }
+    while (auto arrived = wanted_.NextArrived()) {
+      arrived->reader->Read(arrived->data, arrived->length);
+      wanted_.OnRead();
     }
     while (auto ended = wanted_.TakeEnded()) {
       const std::vector<char>& buffer = *buffers_[ended_++];
