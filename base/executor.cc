@@ -1,5 +1,7 @@
 #include "base/executor.h"
 
+#include <sched.h>
+
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
@@ -12,6 +14,22 @@ class InlineExecutor : public Executor {
   void Run(Task task) override { std::move(task)(); }
 };
 
+// Of `count` shares of the processors that this thread may use now, one. Those
+// of one core or memory node mostly have numbers that follow one another, and
+// come into different shares.
+void TakeShareOfProcessors(int share, int count) {
+  cpu_set_t all, own;
+  if (sched_getaffinity(0, sizeof(all), &all) != 0) return;
+  if (CPU_COUNT(&all) < count) return;
+  CPU_ZERO(&own);
+  int seen = 0;
+  for (int processor = 0; processor < CPU_SETSIZE; ++processor) {
+    if (!CPU_ISSET(processor, &all)) continue;
+    if (seen++ % count == share) CPU_SET(processor, &own);
+  }
+  sched_setaffinity(0, sizeof(own), &own);
+}
+
 }  // namespace
 
 Executor* Executor::Inline() {
@@ -19,11 +37,16 @@ Executor* Executor::Inline() {
   return executor;
 }
 
-ThreadPool::ThreadPool(int threads) {
+ThreadPool::ThreadPool(int threads, Processors processors) {
   threads_.reserve(threads);
   // If there is one too few, those that run must not outlive this.
   absl::Cleanup stop = [this] { Stop(); };
-  for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
+  for (int i = 0; i < threads; ++i) {
+    threads_.emplace_back([=, this] {
+      if (processors == Processors::kApart) TakeShareOfProcessors(i, threads);
+      Work();
+    });
+  }
   std::move(stop).Cancel();
 }
 

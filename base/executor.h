@@ -30,8 +30,13 @@ class Executor {
 // runs what is queued, then joins; it must not run on one of the threads.
 class ThreadPool : public Executor {
  public:
+  // kApart: of the processors that who makes it may use, each thread has a
+  // share of its own, if there are enough. For tasks of milliseconds that
+  // nothing interrupts: Linux may put a thread that wakes behind another one
+  // that works, and leaves it there for such a time though a processor idles.
+  enum class Processors { kAny, kApart };
   // Throws std::system_error if the system has no more threads.
-  explicit ThreadPool(int threads);
+  explicit ThreadPool(int threads, Processors processors = Processors::kAny);
   ~ThreadPool() override;
   void Run(Task task) override;
 

@@ -209,7 +209,7 @@ class TensorpipeEndpoint : public Endpoint {
   // joined is still there.
   std::unique_ptr<PollLoop> loop_;
   const int copy_threads_ = CopyThreads();
-  ThreadPool copier_{copy_threads_};
+  ThreadPool copier_{copy_threads_, ThreadPool::Processors::kApart};
   DigestHelpers digest_helpers_{&copier_, copy_threads_};
   std::unique_ptr<Hub> hub_;
   Reaper reaper_;

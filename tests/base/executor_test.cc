@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 
 #include <atomic>
 #include <memory>
@@ -46,6 +47,47 @@ TEST(ThreadPoolTest, RunsTasksSideBySide) {
   });
   pool.Run([&] { second.Notify(); });
   first.WaitForNotification();
+}
+
+// Of each thread, once all have begun.
+std::vector<cpu_set_t> ProcessorsOf(int threads) {
+  std::vector<cpu_set_t> all(threads);
+  std::atomic<int> begun = 0;
+  ThreadPool pool(threads, ThreadPool::Processors::kApart);
+  for (cpu_set_t& processors : all) {
+    pool.Run([&] {
+      sched_getaffinity(0, sizeof(processors), &processors);
+      ++begun;
+      while (begun < threads) std::this_thread::yield();
+    });
+  }
+  return all;
+}
+
+TEST(ThreadPoolTest, ThreadsApartShareOutTheProcessorsOfTheProcess) {
+  cpu_set_t all;
+  ASSERT_EQ(sched_getaffinity(0, sizeof(all), &all), 0);
+  const int count = CPU_COUNT(&all);
+  for (const int threads : {1, 2, count}) {
+    if (threads > count) GTEST_SKIP() << "needs two processors";
+    cpu_set_t together;
+    CPU_ZERO(&together);
+    int in_shares = 0;
+    for (const cpu_set_t& share : ProcessorsOf(threads)) {
+      CPU_OR(&together, &together, &share);
+      in_shares += CPU_COUNT(&share);
+    }
+    EXPECT_TRUE(CPU_EQUAL(&together, &all)) << threads;
+    EXPECT_EQ(in_shares, count) << "in more than one share; " << threads;
+  }
+}
+
+TEST(ThreadPoolTest, MoreThreadsThanProcessorsRunAnywhere) {
+  cpu_set_t all;
+  ASSERT_EQ(sched_getaffinity(0, sizeof(all), &all), 0);
+  for (const cpu_set_t& own : ProcessorsOf(CPU_COUNT(&all) + 1)) {
+    EXPECT_TRUE(CPU_EQUAL(&own, &all));
+  }
 }
 
 TEST(ThreadPoolTest, RunsWhatATaskAdds) {
