@@ -36,7 +36,7 @@ def nvidia_library(name, srcs = [], linkopts = [], stubs = True, **kwargs):
         native.genrule(
             name = name + "_stubs",
             testonly = True,
-            srcs = ["symbols.txt"],
+            srcs = [":checked_symbols"],
             outs = [source, version_script],
             cmd = "python3 $(execpath stub_library.py) %s $< $(OUTS)" % name,
             tools = ["stub_library.py"],
