@@ -66,6 +66,9 @@ struct DeviceInfo {
   // GPU that it lies on, and as which it crosses. None: it crosses as memory of
   // the host.
   std::optional<DeviceId> carried_as;
+  // Of one that crosses as a GPU's: why its memory is not copied to the host's
+  // and from it; empty: it is.
+  std::string not_through_host;
 };
 
 }  // namespace tensorferry

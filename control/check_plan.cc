@@ -134,6 +134,13 @@ absl::Status CheckChoice(const PathChoice& choice, const SessionPlan& plan,
     if (choice.ranked.empty()) {
       return Differs("paths", pair, " goes through host memory over no path");
     }
+    for (const DeviceInfo& device : caller.devices) {
+      if (device.id == choice.caller_device &&
+          !device.not_through_host.empty()) {
+        return Differs("paths", pair, " goes through host memory, but ",
+                       device.not_through_host);
+      }
+    }
     own = other = DeviceId();
   }
   std::set<std::string> seen;

@@ -190,6 +190,24 @@ bool NameOneOf(const std::vector<std::string>& names,
       [&](const PathRefusal& refusal) { return Lists(names, refusal.path); });
 }
 
+// Why one of the two cannot copy its device's memory to the host's and back;
+// empty: they can.
+std::string WhyNotThroughHost(const std::pair<DeviceId, DeviceId>& pair,
+                              const Capabilities& caller,
+                              const Capabilities& callee) {
+  for (const bool at_caller : {true, false}) {
+    const Capabilities& peer = at_caller ? caller : callee;
+    const DeviceId& device = at_caller ? pair.first : pair.second;
+    for (const DeviceInfo& own : peer.devices) {
+      if (own.id != device || own.not_through_host.empty()) continue;
+      return absl::StrCat(at_caller ? "caller \"" : "callee \"", peer.peer.name,
+                          "\" does not copy ", ToString(device), ": ",
+                          own.not_through_host);
+    }
+  }
+  return "";
+}
+
 void CutRefusals(std::vector<PathRefusal>* refused) {
   for (PathRefusal& refusal : *refused) {
     refusal.reason = Cut(std::move(refusal.reason), kMaxReasonBytes);
@@ -277,8 +295,14 @@ PathChoice ChoosePaths(const std::pair<DeviceId, DeviceId>& pair,
   const bool wants_others =
       NameOneOf(offer.paths.empty() ? policy.paths : offer.paths, choice);
   if (choice.ranked.empty() && crossing != hosts && !wants_others) {
-    PathJudge(hosts, use, offer, caller, callee, policy).Judge(&choice);
-    choice.through_host = !choice.ranked.empty();
+    std::string why_not = WhyNotThroughHost(pair, caller, callee);
+    if (why_not.empty()) {
+      PathJudge(hosts, use, offer, caller, callee, policy).Judge(&choice);
+      choice.through_host = !choice.ranked.empty();
+    } else {
+      choice.refused.insert(choice.refused.begin(),
+                            {"through host memory", std::move(why_not)});
+    }
   }
   CutRefusals(&choice.refused);
   return choice;

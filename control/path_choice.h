@@ -32,8 +32,8 @@ void AddPairs(const Placement& placement, bool to_callee,
 // Ranks what both sides have by the callee's priority, and says of other paths
 // that one of them has why they are not taken: of 16 at most, and in 256 bytes
 // each. A pair that no path carries goes through host memory, if there is one
-// between the CPUs; but not where the offer, or the policy if the offer names
-// no path, names one that is the pair's own.
+// between the CPUs and each side copies its device's; but not where the offer,
+// or the policy if the offer names no path, names one that is the pair's own.
 PathChoice ChoosePaths(const std::pair<DeviceId, DeviceId>& pair,
                        const PairUse& use, const Offer& offer,
                        const Capabilities& caller, const Capabilities& callee,

@@ -351,6 +351,9 @@ absl::StatusOr<DeviceInfo> DeviceInfoOf(const pb::DeviceInfo& message,
       CheckText(message.driver(), field.Sub("driver"), 0, kMaxNameBytes));
   FERRY_RETURN_IF_ERROR(
       CheckText(message.runtime(), field.Sub("runtime"), 0, kMaxNameBytes));
+  FERRY_RETURN_IF_ERROR(CheckText(message.not_through_host(),
+                                  field.Sub("not_through_host"), 0,
+                                  kMaxReasonBytes));
   FERRY_RETURN_IF_ERROR(TakePeers(message, field, &device));
   if (!message.carried_as().empty()) {
     FERRY_ASSIGN_OR_RETURN(device.carried_as, Device(message.carried_as(),
@@ -362,6 +365,7 @@ absl::StatusOr<DeviceInfo> DeviceInfoOf(const pb::DeviceInfo& message,
   device.free_bytes = message.free_bytes();
   device.driver = message.driver();
   device.runtime = message.runtime();
+  device.not_through_host = message.not_through_host();
   return device;
 }
 
@@ -601,6 +605,8 @@ pb::Capabilities ToProto(const Capabilities& capabilities) {
     out->set_driver(device.driver);
     out->set_runtime(device.runtime);
     if (device.carried_as) out->set_carried_as(ToString(*device.carried_as));
+    out->set_not_through_host(
+        Cut(CleanLine(device.not_through_host), kMaxReasonBytes));
   }
   for (const PathCapability& path : capabilities.paths) {
     Fill(path, message.add_paths());

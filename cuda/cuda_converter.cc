@@ -237,6 +237,7 @@ class CudaConverter : public DeviceConverter {
 
   absl::StatusOr<c10::DataPtr> HostMemory(uint64_t nbytes,
                                           c10::Device device) const override {
+    if (nbytes == 0) return c10::DataPtr(nullptr, c10::Device(c10::kCPU));
     return Guarded(absl::StrCat(nbytes, " bytes of pinned memory for a copy"),
                    device, [&]() -> absl::StatusOr<c10::DataPtr> {
                      return at::getHostAllocator(c10::kCUDA)->allocate(nbytes);
@@ -245,6 +246,7 @@ class CudaConverter : public DeviceConverter {
 
   absl::Status CopyFromHost(c10::DataPtr from, uint64_t nbytes, std::byte* data,
                             c10::Stream stream) const override {
+    if (nbytes == 0) return absl::OkStatus();
     return Guarded(
         "copying from the host", stream.device(), [&]() -> absl::Status {
           FERRY_RETURN_IF_ERROR(CheckUsable(stream));

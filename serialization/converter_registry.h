@@ -36,7 +36,7 @@ class ConverterRegistry {
   // INVALID_ARGUMENT: none registered; names the type and what to link.
   absl::StatusOr<const DeviceConverter*> Find(c10::DeviceType type) const;
 
-  // Of all converters.
+  // Of all converters, with what they lack to copy to the host and from it.
   std::vector<DeviceInfo> Devices() const;
 
  private:

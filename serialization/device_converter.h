@@ -87,6 +87,8 @@ class DeviceConverter {
   // The next three: without the first there are no digests of this type's
   // tensors; without all, for a type that crosses as a GPU's, no way through
   // host memory where no path carries them. Then they are UNIMPLEMENTED.
+  // For 0 bytes they leave the device alone: whoever asks what there is does it
+  // so.
 
   // Memory of the host that holds these bytes of the device once `stream` has
   // come so far. The host does not wait.

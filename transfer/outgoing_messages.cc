@@ -77,20 +77,6 @@ bool MayGoToAPool(const TransferRules& rules, const Manifest& manifest,
          crossing.own.is_cpu() && crossing.peer.is_cpu();
 }
 
-// That all which crosses as host memory can be copied there.
-absl::Status CheckCopied(const TransferRules& rules,
-                         const WriteBuffers& buffers) {
-  if (rules.through_host.empty()) return absl::OkStatus();
-  const Manifest& manifest = buffers.manifest();
-  for (int i = 0; i < manifest.buffer_count(); ++i) {
-    if (!CrossingOfBuffer(rules, manifest, i).copied) continue;
-    const Region& region = buffers.regions()[i];
-    FERRY_RETURN_IF_ERROR(
-        region.converter->CopyToHost(region.data, 0, region.stream).status());
-  }
-  return absl::OkStatus();
-}
-
 std::string Gather(const WriteBuffers& buffers) {
   std::string bytes;
   bytes.reserve(buffers.nbytes());
@@ -133,7 +119,6 @@ absl::Status OutgoingMessages::Prepare(const LinkHost& host,
   FERRY_ASSIGN_OR_RETURN(sending.buffers,
                          Serialize(std::move(message), options));
   const Manifest& manifest = sending.buffers.manifest();
-  FERRY_RETURN_IF_ERROR(CheckCopied(host.rules, sending.buffers));
   bool on_host = AllOnHost(manifest);
   sending.done_is_quick = wishes.done_is_quick;
   if (wishes.digest_devices) sending.digest_scope = DigestScope::kDevicesToo;

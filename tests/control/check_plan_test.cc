@@ -115,6 +115,11 @@ TEST(CheckPlanTest, NamesTheFieldThatDiffers) {
             }},
            {"unix/cuda is not one that the caller can use",
             [](Scene& s) { s.plan.paths[1].through_host = true; }},
+           {"paths: cuda:0 - cuda:1 goes through host memory, but it has no X",
+            [](Scene& s) {
+              s.plan.paths[1].through_host = true;
+              s.caller.devices[1].not_through_host = "it has no X";
+            }},
            {"callee_carried: cuda:1 as cuda:0",
             [](Scene& s) {
               s.plan.callee_carried = {{{"cuda", 1}, {"cuda", 0}}};

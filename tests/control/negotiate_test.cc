@@ -161,6 +161,21 @@ TEST(NegotiateTest, AGpuWhosePeerHasNoneGoesThroughHostMemory) {
   }
 }
 
+TEST(NegotiateTest, WhatIsNotCopiedToTheHostIsRefusedAndItsReasonComesFirst) {
+  Scene scene = SceneOfOneGpu();
+  scene.alice.devices[1].not_through_host = "the converter of cuda has no X";
+  EXPECT_THAT(
+      scene.Negotiate(),
+      StatusIs(
+          StatusCode::kFailedPrecondition,
+          HasSubstr("no path between cuda:0 of caller \"alice\" and cpu of "
+                    "callee \"bob\": not through host memory: caller "
+                    "\"alice\" does not copy cuda:0: the converter of "
+                    "cuda has no X; not unix/cuda: ")));
+  scene.bob = PeerWith("bob", {"cuda:0"});  // for which there is a path
+  EXPECT_THAT(scene.Negotiate(), IsOk());
+}
+
 TEST(NegotiateTest, APathOfAGpusIsTakenBeforeOneThroughHostMemory) {
   Scene scene = SceneOfOneGpu();
   scene.bob = PeerWith("bob", {"cuda:0"});

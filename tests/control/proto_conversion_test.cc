@@ -39,6 +39,7 @@ TEST(ProtoConversionTest, CapabilitiesGoThereAndBack) {
   inside.paths[0].reach = PathCapability::Reach::kSameProcess;
   inside.paths[0].opens_device = true;
   inside.paths[0].only_if_named = true;
+  inside.devices.back().not_through_host = "it has no X";
   for (const Capabilities& peer :
        {GoldenCapabilities(), GoldenGpuHost(), PeerWith("a", {}),
         PeerWith("b", {"cuda:127"}), inside}) {
@@ -63,6 +64,8 @@ TEST(ProtoConversionTest, CapabilitiesGoThereAndBack) {
     EXPECT_EQ(back->devices.back().peers, peer.devices.back().peers);
     EXPECT_EQ(back->devices.back().driver, peer.devices.back().driver);
     EXPECT_EQ(back->devices.back().runtime, peer.devices.back().runtime);
+    EXPECT_EQ(back->devices.back().not_through_host,
+              peer.devices.back().not_through_host);
   }
 }
 

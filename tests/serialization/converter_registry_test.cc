@@ -20,7 +20,8 @@ using testing::StatusIs;
 // Does nothing but be told apart.
 class NamedConverter : public DeviceConverter {
  public:
-  explicit NamedConverter(std::string name = "x") : name_(std::move(name)) {}
+  explicit NamedConverter(std::string name = "x", DeviceId id = {})
+      : name_(std::move(name)), id_(std::move(id)) {}
   absl::StatusOr<SendBuffer> PrepareToSend(const c10::Storage&, ByteRange,
                                            c10::Stream) const override {
     return absl::UnimplementedError(name_);
@@ -35,12 +36,24 @@ class NamedConverter : public DeviceConverter {
   }
   std::vector<DeviceInfo> Devices() const override {
     DeviceInfo info;
+    info.id = id_;
     info.name = name_;
     return {info};
   }
 
  private:
   std::string name_;
+  DeviceId id_;
+};
+
+// Copies to the host, but not from it.
+class HalfConverter : public NamedConverter {
+ public:
+  HalfConverter() : NamedConverter("half", {"cuda", 1}) {}
+  absl::StatusOr<c10::DataPtr> CopyToHost(const std::byte*, uint64_t,
+                                          c10::Stream) const override {
+    return c10::DataPtr(nullptr, c10::Device(c10::kCPU));
+  }
 };
 
 TEST(ConverterRegistryTest, HasTheCpusWhenLinked) {
@@ -63,6 +76,19 @@ TEST(ConverterRegistryTest, NamesTheTypeThatHasNone) {
   ConverterRegistry registry;
   EXPECT_THAT(registry.Find(c10::kXPU),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("xpu")));
+}
+
+TEST(ConverterRegistryTest, SaysWhatAGpusConverterLacksToGoThroughTheHost) {
+  ConverterRegistry registry;
+  ASSERT_THAT(registry.Register(c10::kCPU, std::make_unique<NamedConverter>()),
+              IsOk());
+  ASSERT_THAT(registry.Register(c10::kCUDA, std::make_unique<HalfConverter>()),
+              IsOk());
+  const std::vector<DeviceInfo> devices = registry.Devices();
+  ASSERT_EQ(devices.size(), 2u);
+  EXPECT_EQ(devices[0].not_through_host, "");
+  EXPECT_EQ(devices[1].not_through_host,
+            "the converter of cuda has no HostMemory, CopyFromHost");
 }
 
 TEST(ConverterRegistryTest, CanBePassedInsteadOfTheGlobalOne) {

@@ -238,6 +238,7 @@ TEST_F(ConverterSuite, CopiesFromTheHostOrSaysThatItDoesNot) {
   EXPECT_EQ(case_.read(data, 100), Bytes(100));
   EXPECT_EQ(case_.read(data + 100, 200), bytes);
   EXPECT_THAT(converter().HostMemory(0, case_.device), IsOk());
+  EXPECT_THAT(converter().CopyFromHost({}, 0, nullptr, case_.stream), IsOk());
 }
 
 TEST_F(ConverterStreamSuite, CopiesToTheHostInTheOrderOfTheStream) {
