@@ -364,10 +364,11 @@ TEST_P(TwoProcessTest, APeerThatDiesIsAnError) {
 INSTANTIATE_TEST_SUITE_P(Ways, TwoProcessTest,
                          ::testing::ValuesIn(testing::WaysInTwoProcesses()),
                          testing::NameOf);
-INSTANTIATE_TEST_SUITE_P(OverTcp, TwoProcessTest,
-                         ::testing::Values(Way{"cuda_basic", "cuda:0=cuda:0",
-                                               "tcp", /*processes=*/2}),
-                         testing::NameOf);
+INSTANTIATE_TEST_SUITE_P(
+    OverOtherWires, TwoProcessTest,
+    ::testing::Values(Way{"cuda_basic", "cuda:0=cuda:0", "tcp", 2},
+                      Way{"cuda_basic", "cuda:0=cuda:0", "tls", 2}),
+    testing::NameOf);
 
 class PermutedDevicesThereTest : public TwoProcessTest {
  protected:

@@ -130,7 +130,7 @@ TEST_F(ThroughHostTest, EveryKindOfTensorComesBackAsItWas) {
 }
 
 TEST_F(ThroughHostTest, TensorsOfManyBodiesTakeAnyPathBetweenCpus) {
-  for (const std::string wire : {"unix", "tcp"}) {
+  for (const std::string wire : {"unix", "tcp", "tls"}) {
     Open(TheOffer(wire));
     ExpectToComeBack({at::arange(kLarge, at::kInt), at::arange(7, at::kLong)});
     EXPECT_THAT(paths_, Each(Field(&PathUse::path, wire + "/basic")));
