@@ -22,6 +22,7 @@ absl::StatusOr<Pushed> ReadReply(const std::string& payload) {
   Pushed pushed;
   pushed.version = reply.version();
   pushed.receipt.bytes = reply.nbytes();
+  pushed.receipt.bytes_through_host = reply.nbytes_through_host();
   pushed.receipt.digest = reply.digest();
   for (const pb::PathUse& use : reply.paths()) {
     pushed.receipt.paths.push_back(

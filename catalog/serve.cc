@@ -54,6 +54,7 @@ pb::PushReply ReplyTo(const Receipt& brought, uint64_t version) {
   pb::PushReply reply;
   reply.set_version(version);
   reply.set_nbytes(brought.bytes);
+  reply.set_nbytes_through_host(brought.bytes_through_host);
   reply.set_digest(brought.digest);
   for (const PathUse& use : brought.paths) {
     pb::PathUse* path = reply.add_paths();

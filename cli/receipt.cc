@@ -19,6 +19,7 @@ std::string MainPath(const Receipt& receipt) {
 void FillJson(const Receipt& receipt, const std::vector<BundleVersion>& bundles,
               Json& json) {
   json["bytes"] = receipt.bytes;
+  json["bytes_through_host"] = receipt.bytes_through_host;
   json["seconds"] = absl::ToDoubleSeconds(receipt.time);
   json["tensors"] = receipt.tensors;
   json["path"] = MainPath(receipt);

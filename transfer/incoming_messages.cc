@@ -882,6 +882,8 @@ absl::StatusOr<Received> IncomingMessages::Verify(Delivery& delivery) const {
   }
   receipt.operation = delivery.id;
   receipt.bytes = manifest.BytesOnWire();
+  receipt.bytes_through_host =
+      BytesThroughHost(manifest, host_->rules, /*sent=*/false);
   receipt.tensors = manifest.tensor_count();
   receipt.bounced = message.buffers->bounced();
   receipt.paths = message.paths.uses();

@@ -1,5 +1,6 @@
 #include "transfer/manifest_bodies.h"
 
+#include <utility>
 #include <vector>
 
 namespace tensorferry {
@@ -43,6 +44,20 @@ uint64_t BytesOf(const Manifest& manifest,
   uint64_t nbytes = 0;
   for (const uint32_t buffer : buffers)
     nbytes += manifest.buffer_nbytes(buffer);
+  return nbytes;
+}
+
+uint64_t BytesThroughHost(const Manifest& manifest, const TransferRules& rules,
+                          bool sent) {
+  if (rules.through_host.empty()) return 0;
+  uint64_t nbytes = 0;
+  for (int i = 0; i < manifest.buffer_count(); ++i) {
+    const DeviceId& source = manifest.buffer_source(i);
+    const DeviceId& target = manifest.buffer_target(i);
+    const auto pair =
+        sent ? std::pair(source, target) : std::pair(target, source);
+    if (rules.through_host.count(pair) > 0) nbytes += manifest.buffer_nbytes(i);
+  }
   return nbytes;
 }
 

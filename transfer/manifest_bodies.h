@@ -6,6 +6,7 @@
 
 #include "serialization/manifest.h"
 #include "transfer/pieces.h"
+#include "transfer/rules.h"
 
 namespace tensorferry {
 
@@ -29,6 +30,11 @@ BodyCut BodiesOf(const Manifest& manifest, uint64_t body_bytes,
 // Bytes of these buffers.
 uint64_t BytesOf(const Manifest& manifest,
                  const std::vector<uint32_t>& buffers);
+
+// Bytes of the buffers that cross as memory of two hosts though one of their
+// devices is a GPU, of a message that is sent or received.
+uint64_t BytesThroughHost(const Manifest& manifest, const TransferRules& rules,
+                          bool sent);
 
 }  // namespace tensorferry
 

@@ -601,8 +601,11 @@ Receipt OutgoingMessages::MakeReceipt(OperationId id,
                                       const Sending& sending) const {
   Receipt receipt;
   receipt.operation = id;
+  const Manifest& manifest = sending.buffers.manifest();
   receipt.bytes = sending.buffers.nbytes();
-  receipt.tensors = sending.buffers.manifest().tensor_count();
+  receipt.bytes_through_host =
+      BytesThroughHost(manifest, host_->rules, /*sent=*/true);
+  receipt.tensors = manifest.tensor_count();
   receipt.time = host_->clock->Now() - sending.start;
   PathTally paths;
   paths.Add(host_->lanes->UnreachableWires());

@@ -25,6 +25,9 @@ struct PathUse {
 struct Receipt {
   uint64_t operation = 0;  // of the sender, counted from 1 within its session
   uint64_t bytes = 0;      // that crossed the wire for this message
+  // Of these: between devices that the plan sends through host memory, to or
+  // from which the side of a GPU copies.
+  uint64_t bytes_through_host = 0;
   int tensors = 0;
   absl::Duration time;  // from the call to its completion
   std::vector<PathUse> paths;

@@ -78,7 +78,7 @@ class ThroughHostRulesTest : public software_gpu::SoftwareGpuTorchTest,
                                                 .device(GetParam().source()))}},
                       {}, {}, sent.Callback());
     received_.Wait().IgnoreError();
-    sent_ = sent.Wait().status();
+    sent_ = sent.Wait();
   }
 
   // By its receiver, which ends the link: its sender hears no more than that.
@@ -94,15 +94,18 @@ class ThroughHostRulesTest : public software_gpu::SoftwareGpuTorchTest,
 
   ThreadPool executor_{2};
   Ended<Received> received_;
-  absl::Status sent_;
+  absl::StatusOr<Receipt> sent_;
 };
 
-TEST_P(ThroughHostRulesTest, WhatBothSayIsCarried) {
+TEST_P(ThroughHostRulesTest, WhatBothSayIsCarriedAndInTheReceiptsOfBoth) {
   for (const bool through_host : {false, true}) {
     received_ = Ended<Received>();
     Carry(through_host, through_host);
-    EXPECT_THAT(sent_, IsOk());
+    ASSERT_THAT(sent_, IsOk());
     ASSERT_THAT(received_.Wait(), IsOk());
+    const uint64_t bytes = through_host ? kFloats * sizeof(float) : 0;
+    EXPECT_EQ(sent_->bytes_through_host, bytes);
+    EXPECT_EQ(received_.Wait()->receipt.bytes_through_host, bytes);
     EXPECT_TRUE(received_.Wait()->message.tensors[0].cpu().equal(
         at::full({kFloats}, 3, at::kFloat)));
   }

@@ -153,6 +153,17 @@ TEST_F(ThroughHostTest, ThePlanSaysSoAndWhyNoOtherPathIsTaken) {
                       "it: no GPU can be used")));
 }
 
+TEST_F(ThroughHostTest, TheReceiptSaysHowMuchOfAMessageWent) {
+  Open();
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      const Receipt receipt,
+      blocking::Send(*session_, {.type = kDropped,
+                                 .tensors = {OnGpu({at::arange(1'000)})[0],
+                                             at::arange(100'000)}}));
+  EXPECT_EQ(receipt.bytes, 808'000);
+  EXPECT_EQ(receipt.bytes_through_host, 8'000);
+}
+
 TEST_F(ThroughHostTest, TheCallersOwnTensorsAreFilled) {
   Open();
   const std::vector<at::Tensor> into =
