@@ -430,24 +430,33 @@ std::shared_ptr<PooledMemory> IncomingMessages::PoolFor(
   return std::make_shared<PooledMemory>(host_->pool);
 }
 
-// That what goes through memory of the host can get out of it, and that there
-// is some: the loop, which takes it body by body, then finds it made, unless
+// What a body crosses in, of what goes to a device through memory of the host.
+absl::StatusOr<std::vector<c10::DataPtr>> IncomingMessages::HostMemoryFor(
+    const Message& message, const ReadBuffers& buffers, uint32_t body) const {
+  std::vector<c10::DataPtr> made;
+  for (const Piece& piece : message.cut.PiecesOf(body)) {
+    if (!IsCopied(message, piece.buffer)) continue;
+    const Region& region = buffers.regions()[piece.buffer];
+    FERRY_ASSIGN_OR_RETURN(
+        c10::DataPtr memory,
+        region.converter->HostMemory(piece.nbytes, region.device()));
+    made.push_back(std::move(memory));
+  }
+  return made;
+}
+
+// That there is some for the first bodies, which then find it made, unless
 // others have it then.
 absl::Status IncomingMessages::MakeHostMemory(
     const Message& message, const ReadBuffers& buffers) const {
   if (host_->rules.through_host.empty()) return absl::OkStatus();
-  std::vector<c10::DataPtr> made;
+  std::vector<std::vector<c10::DataPtr>> made;
   const size_t lanes = host_->lanes->body_lanes();
   const size_t bodies = std::min(lanes, message.cut.bodies.size());
   for (size_t body = 0; body < bodies; ++body) {
-    for (const Piece& piece : message.cut.PiecesOf(body)) {
-      if (!IsCopied(message, piece.buffer)) continue;
-      const Region& region = buffers.regions()[piece.buffer];
-      FERRY_ASSIGN_OR_RETURN(
-          c10::DataPtr memory,
-          region.converter->HostMemory(piece.nbytes, region.device()));
-      made.push_back(std::move(memory));
-    }
+    FERRY_ASSIGN_OR_RETURN(
+        made.emplace_back(),
+        HostMemoryFor(message, buffers, static_cast<uint32_t>(body)));
   }
   return absl::OkStatus();
 }
@@ -555,18 +564,22 @@ bool IncomingMessages::IsCopied(const Message& message, int buffer) const {
       .copied;
 }
 
+bool IncomingMessages::HasCopied(const Message& message, uint32_t body) const {
+  if (host_->rules.through_host.empty()) return false;
+  const absl::Span<const Piece> pieces = message.cut.PiecesOf(body);
+  return std::any_of(pieces.begin(), pieces.end(), [&](const Piece& piece) {
+    return IsCopied(message, piece.buffer);
+  });
+}
+
 absl::StatusOr<tensorpipe::Allocation> IncomingMessages::PlaceInRegions(
-    const Message& message, uint32_t body, Aside& aside) const {
+    const Message& message, uint32_t body, const Aside& aside) const {
   tensorpipe::Allocation allocation;
+  auto memory = aside.host_memory.begin();
   for (const Piece& piece : message.cut.PiecesOf(body)) {
     const Region& region = message.buffers->regions()[piece.buffer];
     if (IsCopied(message, piece.buffer)) {
-      absl::StatusOr<c10::DataPtr> memory =
-          region.converter->HostMemory(piece.nbytes, region.device());
-      aside.host_status = memory.status();
-      FERRY_RETURN_IF_ERROR(aside.host_status);
-      allocation.tensors.push_back({tensorpipe::CpuBuffer{memory->get()}});
-      aside.host_memory.push_back(*std::move(memory));
+      allocation.tensors.push_back({tensorpipe::CpuBuffer{memory++->get()}});
       continue;
     }
     FERRY_RETURN_IF_ERROR(CheckStream(region));
@@ -652,13 +665,12 @@ absl::StatusOr<tensorpipe::Allocation> IncomingMessages::Place(
   const Message& message = *messages_.at(action.operation);
   if (message.lent.empty()) FERRY_RETURN_IF_ERROR(CheckAnyBody(descriptor));
   FERRY_RETURN_IF_ERROR(CheckBody(descriptor, message, action.body));
-  if (action.place != BodyPlace::kRegion) return PlaceAside(descriptor, aside);
-  absl::StatusOr<tensorpipe::Allocation> placed =
-      PlaceInRegions(message, action.body, aside);
-  if (aside.host_status.ok()) return placed;
-  // The message fails once its lane is free of the body.
-  aside.host_memory.clear();
-  return PlaceAside(descriptor, aside);
+  // For want of host memory the message fails once its lane is free of the
+  // body.
+  if (action.place != BodyPlace::kRegion || !aside.host_status.ok()) {
+    return PlaceAside(descriptor, aside);
+  }
+  return PlaceInRegions(message, action.body, aside);
 }
 
 // tensorpipe would throw, on a thread of its own, for a pair without a channel.
@@ -690,7 +702,34 @@ void IncomingMessages::ReadBody(const ReceiveAction& action) {
     host_->Later([this, action] { OnBodyRead(action, {}, 0, {}, false); });
     return;
   }
-  Aside aside;
+  if (action.place == BodyPlace::kRegion &&
+      HasCopied(*messages_.at(action.operation), action.body)) {
+    return ReadThroughHost(action);
+  }
+  ReadInto(action, Aside());
+}
+
+// Pinned memory may have to be made. Until the body is read its message stays.
+void IncomingMessages::ReadThroughHost(const ReceiveAction& action) {
+  host_->Work(LinkHost::Weight::kHeavy,
+              [this, action, message = messages_.at(action.operation),
+               held = host_->lanes->HoldBody(action.lane)]() mutable {
+                auto aside = std::make_shared<Aside>();
+                auto made =
+                    HostMemoryFor(*message, *message->buffers, action.body);
+                aside->host_status = made.status();
+                if (made.ok()) aside->host_memory = *std::move(made);
+                return LinkHost::Afterwards{
+                    [this, action, aside, held = std::move(held)] {
+                      ReadInto(action, std::move(*aside));
+                    },
+                    nullptr};
+              });
+}
+
+void IncomingMessages::ReadInto(const ReceiveAction& action, Aside aside) {
+  const tensorpipe::Descriptor& descriptor =
+      host_->lanes->described(action.lane);
   absl::StatusOr<tensorpipe::Allocation> allocation =
       Place(action, descriptor, aside);
   absl::Status status = allocation.status();

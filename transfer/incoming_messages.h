@@ -138,15 +138,19 @@ class IncomingMessages {
   void OnReturned(OperationId id);
   void TellOfReturned();
   void ReadBody(const ReceiveAction& action);
+  void ReadThroughHost(const ReceiveAction& action);
+  void ReadInto(const ReceiveAction& action, Aside aside);
   absl::Status CheckBody(const tensorpipe::Descriptor& descriptor,
                          const Message& message, uint32_t body) const;
   absl::Status CheckAnyBody(const tensorpipe::Descriptor& descriptor) const;
+  absl::StatusOr<std::vector<c10::DataPtr>> HostMemoryFor(
+      const Message& message, const ReadBuffers& buffers, uint32_t body) const;
   absl::Status MakeHostMemory(const Message& message,
                               const ReadBuffers& buffers) const;
   bool IsCopied(const Message& message, int buffer) const;
-  absl::StatusOr<tensorpipe::Allocation> PlaceInRegions(const Message& message,
-                                                        uint32_t body,
-                                                        Aside& aside) const;
+  bool HasCopied(const Message& message, uint32_t body) const;
+  absl::StatusOr<tensorpipe::Allocation> PlaceInRegions(
+      const Message& message, uint32_t body, const Aside& aside) const;
   absl::Status CopyFromHost(const Message& message, uint32_t body,
                             Aside& aside) const;
   absl::StatusOr<tensorpipe::Allocation> PlaceAside(

@@ -101,6 +101,14 @@ void Lane::Read(tensorpipe::Allocation allocation, Written done) {
   if (called) ReadDescriptor();
 }
 
+std::shared_ptr<void> Lane::Hold() {
+  ++held_;
+  return {nullptr, [self = shared_from_this()](void*) {
+            --self->held_;
+            self->loop_->Post([self] { self->MaybeEnd(); });
+          }};
+}
+
 void Lane::FailLater(Written done) {
   ++failing_;
   loop_->Post([self = shared_from_this(), done = std::move(done)]() mutable {
@@ -155,7 +163,7 @@ void Lane::Release() {
 
 void Lane::MaybeEnd() {
   if (!ending_ || ended_ || (broken_ && !released_) || descriptor_pending_ ||
-      failing_ != 0 || !reads_.empty() || !writes_.empty()) {
+      failing_ != 0 || held_ != 0 || !reads_.empty() || !writes_.empty()) {
     return;
   }
   ended_ = true;

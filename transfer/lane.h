@@ -47,6 +47,9 @@ class Lane : public std::enable_shared_from_this<Lane> {
   void Write(tensorpipe::Message message, Written done);
   // Takes the message that was described last, and asks for the next.
   void Read(tensorpipe::Allocation allocation, Written done);
+  // The lane does not end before this is gone, on the loop: for a Read that has
+  // to wait.
+  std::shared_ptr<void> Hold();
   // The first reason counts.
   void Close(absl::Status why);
   // tensorpipe is in an unknown state: for this lane it is not called any more,
@@ -81,6 +84,7 @@ class Lane : public std::enable_shared_from_this<Lane> {
   std::deque<Written> reads_, writes_;
   std::atomic<int> posted_ = 0;  // callbacks that wait for the loop
   int failing_ = 0;              // calls that came too late and will be told so
+  int held_ = 0;
   bool descriptor_pending_ = false;
   bool ending_ = false, ended_ = false, broken_ = false, released_ = false;
   absl::Status why_;

@@ -653,6 +653,10 @@ void Lanes::ReadBody(int lane, tensorpipe::Allocation allocation,
   loop_->Post([read = std::move(read)]() mutable { std::move(read)(false); });
 }
 
+std::shared_ptr<void> Lanes::HoldBody(int lane) {
+  return slots_[lane].lane->Hold();
+}
+
 // The buffer is not asked for its device: that would be a call of CUDA's.
 Lanes::Part Lanes::PartOf(int lane, const tensorpipe::Buffer& buffer,
                           uint64_t nbytes, const DeviceId& local,

@@ -101,6 +101,8 @@ class Lanes {
   // a target.
   const tensorpipe::Descriptor& described(int lane) const;
   void ReadBody(int lane, tensorpipe::Allocation allocation, BodyDone done);
+  // Until this is gone, on the loop, the lane keeps what is described on it.
+  std::shared_ptr<void> HoldBody(int lane);
   // Ends a generation of a lane. No effect if it has ended.
   void Reset(int lane, uint32_t generation, absl::Status why);
   void Close(absl::Status why);

@@ -245,6 +245,28 @@ TEST_F(ThroughHostTest, NoPinnedMemoryForALaterBodyIsNoOneElsesErrorEither) {
   ExpectToComeBack({at::arange(kLarge, at::kInt)});
 }
 
+// That of the first four bodies is there, and in use when the fifth comes.
+TEST_F(ThroughHostTest, PinnedMemoryThatTakesLongHoldsUpNobodyElse) {
+  Open();
+  ExpectToComeBack({at::arange(kLarge / 2, at::kInt)});
+  const c10::cuda::CUDAStream filling = c10::cuda::getStreamFromPool(false, 0);
+  software_gpu::Hold(filling);
+  software_gpu::HoldCalls("cudaHostAlloc");
+  Ended<Received> ended;
+  session_->Call({.type = kEcho, .tensors = {at::arange(kLarge, at::kInt)}},
+                 {.streams = {filling}}, ended.Callback());
+  EXPECT_TRUE(Becomes([] { return software_gpu::HeldCalls() > 0; }));
+  Ended<Receipt> other;
+  session_->Send({.type = kDropped, .tensors = {at::arange(7, at::kInt)}},
+                 {.done_is_quick = true}, other.Callback());
+  EXPECT_TRUE(Becomes([&] { return other.came(); }));
+  EXPECT_FALSE(ended.came());
+  software_gpu::ReleaseCalls();
+  software_gpu::Release(filling);
+  EXPECT_THAT(ended.Wait(), IsOk());
+  EXPECT_THAT(other.Wait(), IsOk());
+}
+
 // Ten bodies, of which none is handed over.
 TEST_F(ThroughHostTest, ADeviceThatStandsStillHoldsUpNobodyElse) {
   Open();
