@@ -7,6 +7,7 @@
 #include <cuda_runtime_api.h>
 #include <tensorpipe/common/cuda_buffer.h>
 
+#include <atomic>
 #include <memory>
 #include <utility>
 
@@ -51,11 +52,10 @@ constexpr uint64_t kMuchMemory = uint64_t{64} << 20;
 
 // What libtorch's allocator keeps of the device, and may hand out.
 uint64_t KeptBytes(c10::Device device) {
-  namespace allocator = c10::cuda::CUDACachingAllocator;
-  if (!allocator::get()->initialized()) return 0;
   using c10::CachingDeviceAllocator::StatType;
   constexpr auto kAll = static_cast<size_t>(StatType::AGGREGATE);
-  const auto stats = allocator::getDeviceStats(device.index());
+  const auto stats =
+      c10::cuda::CUDACachingAllocator::getDeviceStats(device.index());
   return stats.reserved_bytes[kAll].current -
          stats.allocated_bytes[kAll].current;
 }
@@ -63,7 +63,10 @@ uint64_t KeptBytes(c10::Device device) {
 // A peer's word is not worth a call of CUDA's: none is made here. Of other
 // allocators nothing is known: cudaMallocAsync's asks CUDA what it keeps, and a
 // user's may throw when asked, and have more than the device.
-absl::Status CheckRoom(uint64_t nbytes, c10::Device device) {
+//
+// `is_up`: libtorch's is initialised. It says so of itself when it has begun,
+// and must not be asked anything until it has ended.
+absl::Status CheckRoom(uint64_t nbytes, c10::Device device, bool is_up) {
   if (c10::cuda::CUDACachingAllocator::name() != "native") {
     return absl::OkStatus();
   }
@@ -73,7 +76,7 @@ absl::Status CheckRoom(uint64_t nbytes, c10::Device device) {
   };
   const uint64_t total = CudaTotalBytes(device.index());
   if (total != 0 && nbytes > total) return refused(total, " in all");
-  if (nbytes < kMuchMemory) return absl::OkStatus();
+  if (nbytes < kMuchMemory || !is_up) return absl::OkStatus();
   const uint64_t free = CudaFreeBytes(device.index());
   if (free == 0) return absl::OkStatus();
   const uint64_t room = free + KeptBytes(device);
@@ -180,13 +183,14 @@ class CudaConverter : public DeviceConverter {
                                                      " for a stream of ",
                                                      receiving.device().str()));
     }
-    FERRY_RETURN_IF_ERROR(CheckRoom(nbytes, device));
+    FERRY_RETURN_IF_ERROR(CheckRoom(nbytes, device, allocator_is_up_));
     return Guarded(
         absl::StrCat(nbytes, " bytes"), device,
         [&]() -> absl::StatusOr<c10::DataPtr> {
           FERRY_RETURN_IF_ERROR(CheckUsable(receiving));
           // Nobody may have used CUDA through libtorch before.
           at::globalContext().lazyInitDevice(c10::kCUDA);
+          allocator_is_up_ = true;
           const c10::cuda::CUDAStreamGuard guard{CUDAStream(receiving)};
           return c10::cuda::CUDACachingAllocator::get()->allocate(nbytes);
         });
@@ -277,6 +281,9 @@ class CudaConverter : public DeviceConverter {
   }
 
   std::vector<DeviceInfo> Devices() const override { return CudaDevices(); }
+
+ private:
+  mutable std::atomic<bool> allocator_is_up_ = false;
 };
 
 FERRY_REGISTER_CONVERTER(CUDA, CudaConverter);

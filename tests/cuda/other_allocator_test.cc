@@ -6,6 +6,8 @@
 #include <torch/csrc/cuda/CUDAPluggableAllocator.h>
 
 #include <memory>
+#include <string>
+#include <utility>
 
 #include "cuda/devices.h"
 #include "serialization/converter_registry.h"
@@ -20,12 +22,26 @@ using ::tensorferry::testing::IsOk;
 using ::torch::cuda::CUDAPluggableAllocator::changeCurrentAllocator;
 using ::torch::cuda::CUDAPluggableAllocator::CUDAPluggableAllocator;
 
+// Libtorch's own allocator.
+constexpr char kNative[] = "native";
+
 constexpr uint64_t kMuch = uint64_t{128} << 20;
 
 // Has as much memory as anybody wants, but gives little.
 class OtherAllocator : public CUDAPluggableAllocator {
  public:
   OtherAllocator() : CUDAPluggableAllocator(&Allocate, &Free) {}
+
+  std::string name() override { return name_; }
+  c10::CachingDeviceAllocator::DeviceStats getDeviceStats(
+      c10::DeviceIndex device) override {
+    if (name_ != kNative) return CUDAPluggableAllocator::getDeviceStats(device);
+    ++asked_;
+    return {};
+  }
+
+  void set_name(std::string name) { name_ = std::move(name); }
+  int asked() const { return asked_; }
 
  private:
   static void* Allocate(size_t, int, cudaStream_t) {
@@ -34,6 +50,9 @@ class OtherAllocator : public CUDAPluggableAllocator {
     return data;
   }
   static void Free(void* data, size_t, int, cudaStream_t) { cudaFree(data); }
+
+  std::string name_ = "pluggable";
+  int asked_ = 0;
 };
 
 class OtherAllocatorTest : public SoftwareGpuTest {
@@ -54,6 +73,17 @@ class OtherAllocatorTest : public SoftwareGpuTest {
   inline static const std::shared_ptr<OtherAllocator> allocator_ =
       std::make_shared<OtherAllocator>();
 };
+
+// Who initialises it may not be through. This is the first to allocate.
+TEST_F(OtherAllocatorTest, LibtorchsIsNotAskedBeforeItIsKnownToBeUp) {
+  allocator_->set_name(kNative);
+  EXPECT_TRUE(allocator_->initialized());
+  EXPECT_THAT(Allocate(kMuch), IsOk());
+  EXPECT_EQ(allocator_->asked(), 0);
+  EXPECT_THAT(Allocate(kMuch), IsOk());
+  EXPECT_EQ(allocator_->asked(), 1);
+  allocator_->set_name("pluggable");
+}
 
 TEST_F(OtherAllocatorTest, SaysItselfWhatItHas) {
   EXPECT_THAT(Allocate(kMuch), IsOk());
