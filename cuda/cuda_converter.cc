@@ -60,9 +60,11 @@ uint64_t KeptBytes(c10::Device device) {
          stats.allocated_bytes[kAll].current;
 }
 
-// A peer's word is not worth a call of CUDA's: none is made here. Of other
-// allocators nothing is known: cudaMallocAsync's asks CUDA what it keeps, and a
-// user's may throw when asked, and have more than the device.
+// A peer's word is not worth a call of CUDA's, and a buffer that is too large
+// gets none. Each is looked at alone: of several that only together are too
+// large, the first are allocated. Of other allocators nothing is known:
+// cudaMallocAsync's asks CUDA what it keeps, and a user's may throw when asked,
+// and have more than the device.
 //
 // `is_up`: libtorch's is initialised. It says so of itself when it has begun,
 // and must not be asked anything until it has ended.
