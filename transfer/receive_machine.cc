@@ -222,8 +222,10 @@ bool ReceiveMachine::TakeBody(int lane, const Parked& body, Actions& out) {
   const BodyEntry& known = entry.bodies[body.body];
   if (known.state == BodyState::kReading) return false;
   if (known.state == BodyState::kHave) {
-    if (body.attempt <= known.attempt || entry.state == State::kDelivering) {
-      return Sink(lane, body, out);
+    if (body.attempt <= known.attempt) return Sink(lane, body, out);
+    if (entry.state == State::kDelivering) {
+      // Its lane may end with it, and it would come once more, until the ACK.
+      return entry.header.may_be_eager && Sink(lane, body, out);
     }
     if (entry.digesting && body.body < entry.digested) return false;
   }
@@ -435,6 +437,7 @@ void ReceiveMachine::OnDelivered(OperationId id, absl::Status status,
   out.push_back(Make(Kind::kDrop, id));
   StopCounting(operations_.at(id));
   operations_.erase(id);
+  TakeParked(out);
 }
 
 void ReceiveMachine::OnCancel(OperationId id, absl::Status why, Actions& out) {

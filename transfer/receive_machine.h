@@ -26,7 +26,7 @@ using ReceiveId = uint64_t;
 enum class BodyPlace {
   kRegion,  // the memory of the message
   kStage,   // memory for this body alone, copied from when delivering
-  kSink,    // nowhere: read and dropped
+  kSink,    // nowhere: read and dropped, or ended with its lane
 };
 
 // What the driver of a ReceiveMachine has to do, in order.
@@ -75,7 +75,8 @@ struct ReceiveAction {
 // there is a Receive, within the window that eager senders have), or nowhere.
 // One waits, and with it its lane, only if its place is not known yet (its
 // HEADER is still on the way, its memory is being allocated, or an earlier copy
-// of it is being read from a lane that is ending, or digested) or if the
+// of it is being read from a lane that is ending, or digested), if what it
+// comes again for is being delivered and not all of it is the host's, or if the
 // transport reads into memory that no open operation answers for: of that a
 // lane gets no more before it is through with what it has. A body may wait for
 // ever: that costs nothing but the sender's own lane.

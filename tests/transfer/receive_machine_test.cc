@@ -305,6 +305,21 @@ TEST_F(ReceiveMachineTest, BodyForADeviceBeforeItsGrantIsALie) {
   EXPECT_THAT(Body(1, 1, 0), ElementsAre(HasSubstr("before its GRANT")));
 }
 
+// Whoever drops it ends its lane, and it would come again.
+TEST_F(ReceiveMachineTest, BodyForADeviceThatComesAgainWaitsForTheDelivery) {
+  ReceiveMachine::Header to_device = Describe({10});
+  to_device.may_be_eager = false;
+  Receive(1);
+  Described(1, to_device);
+  Allocated(1);
+  Body(1, 1, 0);
+  Trailer(1);
+  EXPECT_THAT(BodyRead(1, 1, 0), ElementsAre("deliver 1 to 1"));
+  EXPECT_THAT(Body(2, 1, 0, /*attempt=*/1), IsEmpty());
+  EXPECT_THAT(Delivered(1),
+              ElementsAre("ack 1 OK", "drop 1", "sink 1.0 lane 2"));
+}
+
 TEST_F(ReceiveMachineTest, LaneSinksOneBodyAtATime) {
   Header(1, {10, 10, 10});
   SenderCancels(1);
