@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <exception>
 #include <new>
 #include <utility>
 
@@ -83,6 +82,14 @@ uint64_t TotalOf(const tensorpipe::Descriptor& descriptor) {
   uint64_t total = 0;
   for (const auto& tensor : descriptor.tensors) total += tensor.length;
   return total;
+}
+
+bool IsForADevice(const tensorpipe::Descriptor& descriptor) {
+  return std::any_of(descriptor.tensors.begin(), descriptor.tensors.end(),
+                     [](const auto& tensor) {
+                       return tensor.targetDevice.has_value() &&
+                              tensor.targetDevice->type != "cpu";
+                     });
 }
 
 bool FitsIn(uint64_t room, const tensorpipe::Descriptor& descriptor) {
@@ -572,14 +579,23 @@ bool IncomingMessages::HasCopied(const Message& message, uint32_t body) const {
   });
 }
 
+// Without pinned memory, what is copied to its device is read into other
+// memory: the message fails once its lane is free of the body.
 absl::StatusOr<tensorpipe::Allocation> IncomingMessages::PlaceInRegions(
-    const Message& message, uint32_t body, const Aside& aside) const {
+    const Message& message, uint32_t body, Aside& aside) const {
   tensorpipe::Allocation allocation;
+  if (!aside.host_status.ok()) {
+    FERRY_RETURN_IF_ERROR(TakeBytes(message.cut.bodies[body].nbytes, aside));
+  }
   auto memory = aside.host_memory.begin();
+  uint64_t at = 0;  // in the other memory
   for (const Piece& piece : message.cut.PiecesOf(body)) {
     const Region& region = message.buffers->regions()[piece.buffer];
     if (IsCopied(message, piece.buffer)) {
-      allocation.tensors.push_back({tensorpipe::CpuBuffer{memory++->get()}});
+      void* const to =
+          aside.host_status.ok() ? memory++->get() : aside.bytes.get() + at;
+      allocation.tensors.push_back({tensorpipe::CpuBuffer{to}});
+      at += piece.nbytes;
       continue;
     }
     FERRY_RETURN_IF_ERROR(CheckStream(region));
@@ -605,53 +621,25 @@ absl::Status IncomingMessages::CopyFromHost(const Message& message,
   return absl::OkStatus();
 }
 
+absl::Status IncomingMessages::TakeBytes(uint64_t nbytes, Aside& aside) {
+  aside.bytes.reset(new (std::nothrow) std::byte[nbytes]);
+  if (aside.bytes != nullptr) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("no memory for a body of ", nbytes, " bytes"));
+}
+
+// All of it is for the host.
 absl::StatusOr<tensorpipe::Allocation> IncomingMessages::PlaceAside(
     const tensorpipe::Descriptor& descriptor, Aside& aside) const {
   tensorpipe::Allocation allocation;
-  uint64_t total = TotalOf(descriptor);
-  aside.bytes.reset(new (std::nothrow) std::byte[total]);
-  if (aside.bytes == nullptr) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("no memory for a body of ", total, " bytes"));
-  }
+  FERRY_RETURN_IF_ERROR(TakeBytes(TotalOf(descriptor), aside));
   uint64_t at = 0;
   for (const auto& tensor : descriptor.tensors) {
-    if (tensor.targetDevice->type == "cpu") {
-      allocation.tensors.push_back(
-          {tensorpipe::CpuBuffer{aside.bytes.get() + at}});
-      at += tensor.length;
-      continue;
-    }
-    FERRY_ASSIGN_OR_RETURN(
-        tensorpipe::Buffer buffer,
-        TakeDeviceMemory(*tensor.targetDevice, tensor.length, aside));
-    allocation.tensors.push_back({std::move(buffer)});
+    allocation.tensors.push_back(
+        {tensorpipe::CpuBuffer{aside.bytes.get() + at}});
+    at += tensor.length;
   }
   return allocation;
-}
-
-// For what was on its way to a device when its operation ended.
-absl::StatusOr<tensorpipe::Buffer> IncomingMessages::TakeDeviceMemory(
-    const tensorpipe::Device& device, uint64_t nbytes, Aside& aside) const {
-  try {
-    const c10::Device target(device.toString());
-    FERRY_ASSIGN_OR_RETURN(
-        const DeviceConverter* converter,
-        ConverterRegistry::OrGlobal(host_->converters).Find(target.type()));
-    FERRY_ASSIGN_OR_RETURN(
-        c10::Stream stream,
-        StreamForDevice(host_->rules.receive_streams, target));
-    FERRY_ASSIGN_OR_RETURN(
-        c10::DataPtr memory,
-        converter->AllocateToReceive(nbytes, target, stream, host_->buffers));
-    tensorpipe::Buffer buffer =
-        converter->CarriedBuffer(static_cast<std::byte*>(memory.get()), stream);
-    aside.device_memory.push_back(std::move(memory));
-    return buffer;
-  } catch (const std::exception& thrown) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "a body for device ", device.toString(), ": ", thrown.what()));
-  }
 }
 
 // Checks the body that waits on the action's lane, and finds its place.
@@ -665,12 +653,9 @@ absl::StatusOr<tensorpipe::Allocation> IncomingMessages::Place(
   const Message& message = *messages_.at(action.operation);
   if (message.lent.empty()) FERRY_RETURN_IF_ERROR(CheckAnyBody(descriptor));
   FERRY_RETURN_IF_ERROR(CheckBody(descriptor, message, action.body));
-  // For want of host memory the message fails once its lane is free of the
-  // body.
-  if (action.place != BodyPlace::kRegion || !aside.host_status.ok()) {
-    return PlaceAside(descriptor, aside);
-  }
-  return PlaceInRegions(message, action.body, aside);
+  return action.place == BodyPlace::kRegion
+             ? PlaceInRegions(message, action.body, aside)
+             : PlaceAside(descriptor, aside);
 }
 
 // tensorpipe would throw, on a thread of its own, for a pair without a channel.
@@ -693,9 +678,10 @@ void IncomingMessages::ReadBody(const ReceiveAction& action) {
   const tensorpipe::Descriptor& descriptor =
       host_->lanes->described(action.lane);
   if (action.place == BodyPlace::kSink &&
-      !FitsIn(host_->rules.piece_bytes, descriptor)) {
-    // Of what was lent to a message that is over: to read it takes memory, and
-    // with its lane it is over, too.
+      (IsForADevice(descriptor) ||
+       !FitsIn(host_->rules.piece_bytes, descriptor))) {
+    // To read it takes a device's memory or, of what was lent, much: with its
+    // lane it is over, too.
     host_->lanes->Reset(
         action.lane, action.generation,
         absl::CancelledError("ended instead of reading what is not wanted"));

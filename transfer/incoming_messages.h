@@ -113,7 +113,6 @@ class IncomingMessages {
   // read.
   struct Aside {
     std::unique_ptr<std::byte[]> bytes;
-    std::vector<c10::DataPtr> device_memory;
     std::vector<c10::DataPtr> host_memory;  // in the order of the body's pieces
     absl::Status host_status;               // why there is none for them
   };
@@ -149,8 +148,10 @@ class IncomingMessages {
                               const ReadBuffers& buffers) const;
   bool IsCopied(const Message& message, int buffer) const;
   bool HasCopied(const Message& message, uint32_t body) const;
-  absl::StatusOr<tensorpipe::Allocation> PlaceInRegions(
-      const Message& message, uint32_t body, const Aside& aside) const;
+  static absl::Status TakeBytes(uint64_t nbytes, Aside& aside);
+  absl::StatusOr<tensorpipe::Allocation> PlaceInRegions(const Message& message,
+                                                        uint32_t body,
+                                                        Aside& aside) const;
   absl::Status CopyFromHost(const Message& message, uint32_t body,
                             Aside& aside) const;
   absl::StatusOr<tensorpipe::Allocation> PlaceAside(
@@ -160,8 +161,6 @@ class IncomingMessages {
       Aside& aside) const;
   absl::Status CheckPath(int lane,
                          const tensorpipe::Descriptor& descriptor) const;
-  absl::StatusOr<tensorpipe::Buffer> TakeDeviceMemory(
-      const tensorpipe::Device& device, uint64_t nbytes, Aside& aside) const;
   void OnBodyRead(const ReceiveAction& action, const std::vector<PathUse>& uses,
                   uint64_t nbytes, Aside aside, bool ok);
   static void ForgetDigests(Message& message);

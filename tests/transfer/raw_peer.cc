@@ -53,20 +53,25 @@ void RawPeer::OnLoop(Call call) {
 }
 
 void RawPeer::MakeContext(
-    std::shared_ptr<tensorpipe::transport::Context> transport) {
-  auto basic = tensorpipe::channel::basic::create();
-  for (const auto& [device, text] : basic->deviceDescriptors()) {
-    channels_.push_back({"basic", device.type, device.index, text});
-  }
+    std::shared_ptr<tensorpipe::transport::Context> transport,
+    Channels channels) {
+  channels["basic"] = tensorpipe::channel::basic::create();
   context_ = std::make_unique<tensorpipe::Context>();
   context_->registerTransport(0, kTransport, std::move(transport));
-  context_->registerChannel(0, "basic", basic);
+  int64_t priority = 0;
+  for (auto& [name, channel] : channels) {
+    for (const auto& [device, text] : channel->deviceDescriptors()) {
+      channels_.push_back({name, device.type, device.index, text});
+    }
+    context_->registerChannel(priority--, name, channel);
+  }
 }
 
-void RawPeer::Dial(const std::string& address, const std::string& key) {
+void RawPeer::Dial(const std::string& address, const std::string& key,
+                   const Channels& channels) {
   auto dialed = hub_->Dial({rules_.session_id, key}, address, {});
   if (!dialed.ok()) std::abort();
-  MakeContext(*std::move(dialed));
+  MakeContext(*std::move(dialed), channels);
   address_ = absl::StrCat(kTransport, "://", address);
 }
 
@@ -76,9 +81,10 @@ void RawPeer::OpenLane() {
 
 absl::StatusOr<std::unique_ptr<RawPeer>> RawPeer::Connect(
     const std::vector<std::string>& addresses, const std::string& key,
-    const TransferRules& rules, std::vector<GivenUpPath> given_up) {
+    const TransferRules& rules, std::vector<GivenUpPath> given_up,
+    const Channels& channels) {
   std::unique_ptr<RawPeer> peer(new RawPeer(rules));
-  peer->Dial(addresses.at(0), key);
+  peer->Dial(addresses.at(0), key, channels);
   HelloFrame hello;
   hello.wire = addresses.at(0).substr(0, addresses.at(0).find(':'));
   hello.channels = peer->channels_;

@@ -3,6 +3,7 @@
 
 #include <tensorpipe/tensorpipe.h>
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,10 +21,15 @@ namespace tensorferry {
 // DEADLINE_EXCEEDED.
 class RawPeer {
  public:
+  // By name; tensorpipe's "basic" is always there.
+  using Channels =
+      std::map<std::string, std::shared_ptr<tensorpipe::channel::Context>>;
+
   // Opens all lanes to an endpoint that expects them.
   static absl::StatusOr<std::unique_ptr<RawPeer>> Connect(
       const std::vector<std::string>& addresses, const std::string& key,
-      const TransferRules& rules, std::vector<GivenUpPath> given_up = {});
+      const TransferRules& rules, std::vector<GivenUpPath> given_up = {},
+      const Channels& channels = {});
   // One connection, "lane 0", without a word on it.
   static std::unique_ptr<RawPeer> ConnectSilently(
       const std::vector<std::string>& addresses, const std::string& key,
@@ -64,8 +70,10 @@ class RawPeer {
   explicit RawPeer(const TransferRules& rules);
   template <class Call>
   void OnLoop(Call call);
-  void MakeContext(std::shared_ptr<tensorpipe::transport::Context> transport);
-  void Dial(const std::string& address, const std::string& key);
+  void MakeContext(std::shared_ptr<tensorpipe::transport::Context> transport,
+                   Channels channels = {});
+  void Dial(const std::string& address, const std::string& key,
+            const Channels& channels = {});
   void Write(const Pipe& pipe, tensorpipe::Message message,
              std::shared_ptr<void> sent);
   absl::StatusOr<tensorpipe::Descriptor> NextDescriptor(const Pipe& pipe);

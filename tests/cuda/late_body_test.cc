@@ -1,0 +1,116 @@
+// A peer that knows the frames sends what nobody wants any more to a device.
+#include <ATen/ops/full.h>
+#include <c10/cuda/CUDAStream.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <tensorpipe/tensorpipe.h>
+#include <tensorpipe/tensorpipe_cuda.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <variant>
+
+#include "cuda/channels.h"
+#include "serialization/serialize.h"
+#include "tests/software_gpu/torch_fixture.h"
+#include "tests/testing/status_matchers.h"
+#include "tests/transfer/link_fixture.h"
+#include "tests/transfer/raw_peer.h"
+
+namespace tensorferry {
+namespace {
+
+using ::tensorferry::software_gpu::SoftwareGpuTorchTest;
+using ::tensorferry::testing::IsOk;
+
+constexpr int64_t kBytes = 1 << 20;
+
+class LateBodyTest : public SoftwareGpuTorchTest {
+ protected:
+  void SetUp() override {
+    SoftwareGpuTorchTest::SetUp();
+    rules_ = BasicRules();
+    rules_.paths = {"unix/basic", "unix/cuda_basic"};
+    rules_.incoming.rules = {*ParsePlacementRule("cpu=cuda:1")};
+    rules_.receive_streams = {c10::cuda::getStreamFromPool(false, 1)};
+    FERRY_ASSERT_OK_AND_ASSIGN(endpoint_,
+                               Endpoint::Create({.executor = &executor_}));
+    StatusOutcome up;
+    FERRY_ASSERT_OK_AND_ASSIGN(
+        const Endpoint::Expected expected,
+        endpoint_->Expect(rules_, up.done(), down_.done()));
+    link_ = expected.link;
+    FERRY_ASSERT_OK_AND_ASSIGN(
+        peer_, RawPeer::Connect(expected.addresses, expected.key, rules_, {},
+                                {{"cuda_basic",
+                                  tensorpipe::channel::cuda_basic::create(
+                                      tensorpipe::channel::basic::create())}}));
+    ASSERT_THAT(up.Wait(), IsOk());
+  }
+  void TearDown() override {
+    link_ = nullptr;
+    endpoint_ = nullptr;
+    peer_ = nullptr;
+    CloseCudaChannelsForTesting();
+    SoftwareGpuTorchTest::TearDown();
+  }
+
+  void SendHeader(uint64_t operation) {
+    FERRY_ASSERT_OK_AND_ASSIGN(
+        const WriteBuffers buffers,
+        Serialize({.type = 7, .tensors = {at::full({kBytes}, 1, at::kByte)}},
+                  {.placement = rules_.incoming}));
+    HeaderFrame header;
+    header.operation = operation;
+    header.plan_digest = rules_.plan_digest;
+    header.manifest = EncodeManifest(buffers.manifest());
+    peer_->Send(header);
+  }
+  void SendBody(int lane, uint64_t operation) {
+    tensorpipe::Message::Tensor tensor;
+    tensor.buffer = tensorpipe::CpuBuffer{bytes_.data()};
+    tensor.length = bytes_.size();
+    tensor.targetDevice = tensorpipe::Device("cuda", 1);
+    tensorpipe::Message message;
+    message.metadata = EncodeBodyTag({operation, 1, 0, 0});
+    message.tensors.push_back(std::move(tensor));
+    peer_->SendMessage(lane, std::move(message));
+  }
+  template <class Expected>
+  void ExpectNext() {
+    const absl::StatusOr<Frame> frame = peer_->Next();
+    ASSERT_THAT(frame.status(), IsOk());
+    EXPECT_TRUE(std::holds_alternative<Expected>(*frame));
+  }
+
+  std::string bytes_ = std::string(kBytes, 'x');
+  ThreadPool executor_{2};
+  TransferRules rules_;
+  std::unique_ptr<Endpoint> endpoint_;
+  std::shared_ptr<Link> link_;
+  std::unique_ptr<RawPeer> peer_;
+  StatusOutcome down_;
+};
+
+TEST_F(LateBodyTest, OneForADeviceIsNotReadAndTakesNoMemoryThere) {
+  SendHeader(1);
+  peer_->Send(CancelFrame{1, absl::CancelledError("changed my mind")});
+  ExpectNext<RefuseFrame>();
+  software_gpu::TakeCalls();
+  SendBody(1, 1);
+  ExpectNext<ReopenFrame>();
+  EXPECT_THAT(peer_->WaitForEndOf(1), IsOk());
+  EXPECT_EQ(software_gpu::TakeCalls()["cudaMalloc"], 0);
+  // The link lives, and with it the other lanes.
+  Outcome<Received> received;
+  link_->Receive({}, received.done());
+  SendHeader(2);
+  ExpectNext<GrantFrame>();
+  SendBody(2, 2);
+  peer_->Send(TrailerFrame{2, {0}, {}});
+  EXPECT_THAT(received.Wait().status(), IsOk());
+}
+
+}  // namespace
+}  // namespace tensorferry
