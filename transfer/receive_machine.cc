@@ -249,7 +249,10 @@ bool ReceiveMachine::TakeBodyOf(Entry& entry, int lane, const Parked& body,
   BodyEntry& known = entry.bodies[body.body];
   const uint64_t nbytes = entry.header.body_nbytes[body.body];
   if (known.state == BodyState::kHave) {
-    if (body.body < entry.digested) entry.digested = 0;
+    if (body.body < entry.digested) {
+      entry.digested = 0;
+      entry.digested_in_vain = true;
+    }
     ++entry.missing;
     known.state = BodyState::kMissing;
     if (!entry.granted) Unstage(entry, nbytes);
@@ -358,7 +361,7 @@ void ReceiveMachine::HaveRead(OperationId id, Entry& entry, uint32_t body,
 // What is complete is digested by its delivery.
 void ReceiveMachine::MaybeDigest(OperationId id, Entry& entry, Actions& out) {
   if (!settings_.digests || !entry.header.may_be_eager || !entry.granted ||
-      entry.digesting || IsComplete(entry)) {
+      entry.digesting || entry.digested_in_vain || IsComplete(entry)) {
     return;
   }
   uint32_t end = entry.digested;

@@ -68,8 +68,9 @@ struct ReceiveAction {
 // flight: an honest sender counts for longer, so it never passes them.
 //
 // Digests of a message in host memory are computed while it arrives, body after
-// body in order. Bytes that are being digested are not written to, and those of
-// a body that comes again are forgotten: all is digested anew.
+// body in order. Bytes that are being digested are not written to. If a body
+// comes again that was digested, all is digested anew, once: by the delivery.
+// So bodies that come again and again cost no digests.
 //
 // A body that arrives is always taken: into the message's memory, aside (before
 // there is a Receive, within the window that eager senders have), or nowhere.
@@ -168,6 +169,7 @@ class ReceiveMachine {
     uint64_t staged_bytes = 0;  // against the window
     uint32_t digested = 0;      // leading bodies, those of a kDigest included
     bool digesting = false;
+    bool digested_in_vain = false;  // one of them came again
     bool has_trailer = false;
     bool granted = false;
     bool closed = false;  // our last word was said; `status` is the Receive's

@@ -432,14 +432,35 @@ TEST_F(DigestingReceiveMachineTest, WhatWasTakenAsideIsDigestedToo) {
   EXPECT_THAT(Allocated(1), ElementsAre("grant 1", "digest 1.0 to 1"));
 }
 
-TEST_F(DigestingReceiveMachineTest, BodyThatComesAgainIsDigestedAgain) {
+TEST_F(DigestingReceiveMachineTest, BodyThatComesAgainLeavesAllToTheDelivery) {
   Begin({10, 10});
   EXPECT_THAT(Arrive(0), ElementsAre("digest 1.0 to 1"));
   EXPECT_THAT(Digested(1), IsEmpty());
   EXPECT_THAT(Body(1, 1, 0, /*attempt=*/1), ElementsAre("read 1.0 lane 1"));
-  EXPECT_THAT(BodyRead(1, 1, 0), ElementsAre("digest 1.0 to 1"));
-  EXPECT_THAT(Digested(1), IsEmpty());
+  EXPECT_THAT(BodyRead(1, 1, 0), IsEmpty());
   Trailer(1, {{0, 1}});
+  EXPECT_THAT(Arrive(1), ElementsAre("deliver 1 to 1"));
+}
+
+TEST_F(DigestingReceiveMachineTest,
+       WhoSendsABodyAgainAndAgainHasItDigestedOnce) {
+  Begin({10, 10});
+  EXPECT_THAT(Arrive(0), ElementsAre("digest 1.0 to 1"));
+  EXPECT_THAT(Digested(1), IsEmpty());
+  for (uint32_t attempt = 1; attempt < 100; ++attempt) {
+    EXPECT_THAT(Arrive(0, attempt), IsEmpty());
+  }
+  EXPECT_THAT(Arrive(1), IsEmpty());
+  EXPECT_THAT(Trailer(1, {{0, 99}}), ElementsAre("deliver 1 to 1"));
+}
+
+TEST_F(DigestingReceiveMachineTest, WhatIsDigestedStaysSoWhenOthersComeAgain) {
+  Begin({10, 10, 10});
+  EXPECT_THAT(Arrive(0), ElementsAre("digest 1.0 to 1"));
+  EXPECT_THAT(Digested(1), IsEmpty());
+  Arrive(2);
+  EXPECT_THAT(Arrive(2, /*attempt=*/1), IsEmpty());
+  Trailer(1, {{2, 1}});
   EXPECT_THAT(Arrive(1), ElementsAre("deliver 1 to 1, 1 digested"));
 }
 
