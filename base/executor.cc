@@ -14,9 +14,9 @@ class InlineExecutor : public Executor {
   void Run(Task task) override { std::move(task)(); }
 };
 
-// Of `count` shares of the processors that this thread may use now, one. Those
-// of one core or memory node mostly have numbers that follow one another, and
-// come into different shares.
+// Of `count` shares of the processors that this thread may use now, one: every
+// `count`-th, so that each has some of each memory node. Not followed when the
+// process may use others later.
 void TakeShareOfProcessors(int share, int count) {
   cpu_set_t all, own;
   if (sched_getaffinity(0, sizeof(all), &all) != 0) return;

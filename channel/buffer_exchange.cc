@@ -244,10 +244,10 @@ absl::Status BufferExchange::ReadData(const LocalFrame& data) {
 void BufferExchange::Advance() {
   if (failed()) return;
   while (auto piece = offered_.NextPiece()) WritePiece(*piece);
-  ReadNext();
   absl::Status status = PlaceNext();
   if (status.ok() && memory_) status = TakeSteps();
-  if (!status.ok()) Fail(status);
+  if (!status.ok()) return Fail(status);
+  ReadNext();
 }
 
 absl::Status BufferExchange::TakeSteps() {
@@ -356,8 +356,8 @@ absl::Status BufferExchange::OnCannot(const LocalFrame& cannot) {
   return absl::OkStatus();
 }
 
-// What the peer has placed so far, on the loop if the peer does its part there,
-// see copy_on_loop_bytes.
+// What the peer has placed so far. While it is asked for no more than is copied
+// on its loop, on the loop as well.
 void BufferExchange::ReadNext() {
   const auto arrived = wanted_.NextArrived();
   if (!arrived) return;
@@ -370,7 +370,7 @@ void BufferExchange::ReadNext() {
   const auto then = [](BufferExchange& self, const auto& status) {
     self.OnRead(status);
   };
-  if (arrived->of <= session_->options().copy_on_loop_bytes) {
+  if (wanted_.nbytes() <= session_->options().copy_on_loop_bytes) {
     RunHere(std::move(read), then);
   } else {
     RunOnCopier(along_, std::move(read), then);
@@ -570,8 +570,8 @@ void BufferExchange::StartPlacing(std::shared_ptr<PeerArena> arena,
   }
 }
 
-// If the peer reads all of it, it is told how far this is: it reads meanwhile.
-// On the loop or the copier; pending_ keeps this.
+// If the peer reads all of it, it is told after each step but the last how far
+// this is: it reads meanwhile. On the loop or the copier; pending_ keeps this.
 void BufferExchange::CopyInSteps(PeerArena& arena,
                                  const OfferedBuffers::Copy& copy,
                                  CopyReader* reader, bool on_loop) {
@@ -587,7 +587,7 @@ void BufferExchange::CopyInSteps(PeerArena& arena,
     const uint64_t part = std::min(step, copy.length - at);
     StreamingCopy(arena.data() + copy.offset + at, from + at, part, caches,
                   reader);
-    if (at + part == copy.length) return;  // see OnPlaced
+    if (at + part == copy.length) return;
     LocalFrame placing{.kind = Kind::kPlacing,
                        .number = copy.number,
                        .length = copy.before + at + part};

@@ -62,6 +62,7 @@ struct LocalChannelOptions {
   // While all that a channel has to send are so many bytes at most, it copies
   // them to the peer's pool on the loop: that takes less than the way to the
   // copier and back, and reads no memory of the peer's, which could hold it up.
+  // While it is to receive no more, it reads there along what the peer places.
   uint64_t copy_on_loop_bytes = uint64_t{1} << 20;
   // The receiver reads all that comes at once, as to digest it. So it is told
   // how far a copy to its pool is.
@@ -85,12 +86,12 @@ struct LocalChannelOptions {
   // On the loop, before the callback of the buffer that it is about; not for
   // those that failed or have no bytes.
   std::function<void(Carried)> on_carried;
-  // On the loop: a copy into or out of a buffer begins or was handed to the
-  // copier; it has ended or never will begin. While there is none, this side
-  // touches no buffer but by the connections; the peer may at any time write to
-  // those in the pool that it was asked to, until it is through or they are
-  // fenced off: nobody tells of that. After close() on the loop none is begun
-  // from the loop's next turn on.
+  // On the loop: a copy into or out of a buffer, or reading it along, begins or
+  // was handed to the copier; it has ended or never will begin. While there is
+  // none, this side touches no buffer but by the connections; the peer may at
+  // any time write to those in the pool that it was asked to, until it is
+  // through or they are fenced off: nobody tells of that. After close() on the
+  // loop none is begun from the loop's next turn on.
   std::function<void(bool begun)> on_copy;
   // On the loop: a callback threw, as tensorpipe does at what it takes for
   // impossible. Its context is in an unknown state and must not be joined.

@@ -10,7 +10,7 @@
 namespace tensorferry {
 namespace {
 
-// What is read was just copied, and is in the nearest cache but one.
+// What is read was just copied, and is in the nearest cache but one, mostly.
 constexpr uint64_t kReadAtOnce = uint64_t{256} << 10;
 
 void Copy(char* to, const char* from, uint64_t nbytes) {

@@ -25,6 +25,13 @@ void WantedBuffers::Add(void* data, uint64_t length, Place place) {
                 .data = data,
                 .place = place,
                 .state = length == 0 ? State::kEnded : State::kWaiting});
+  nbytes_ += length;
+}
+
+std::optional<Carried> WantedBuffers::TakeEnded() {
+  std::optional<Carried> ended = buffers_.TakeEnded();
+  if (ended) nbytes_ -= ended->length;
+  return ended;
 }
 
 absl::Status WantedBuffers::OnOffer(const LocalFrame& offer) {
@@ -136,10 +143,10 @@ void WantedBuffers::ReadAlong(uint64_t number,
 std::optional<WantedBuffers::Arrived> WantedBuffers::NextArrived() {
   if (reading_ > 0 || to_read_.empty()) return std::nullopt;
   const Entry& entry = buffers_.At(to_read_.front());
-  reading_ = entry.arrived - read_;
+  reading_ = std::min(piece_bytes_, entry.arrived - read_);
   if (reading_ == 0) return std::nullopt;
   return Arrived{static_cast<const std::byte*>(entry.data) + read_, reading_,
-                 entry.carried.length, entry.reader};
+                 entry.reader};
 }
 
 void WantedBuffers::OnRead() {

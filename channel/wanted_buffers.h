@@ -52,7 +52,6 @@ class WantedBuffers {
   struct Arrived {
     const std::byte* data = nullptr;
     uint64_t length = 0;
-    uint64_t of = 0;  // the buffer's length
     std::shared_ptr<CopyReader> reader;
   };
   // At most one of them is set.
@@ -93,8 +92,8 @@ class WantedBuffers {
   // `reader` reads along what is placed in a buffer that is asked for with WANT
   // now, which ends no earlier.
   void ReadAlong(uint64_t number, std::shared_ptr<CopyReader> reader);
-  // What to read now, in the order of WANT; nullopt: nothing, or some is being
-  // read. Then OnRead.
+  // What to read now, a piece at most, in the order of WANT; nullopt: nothing,
+  // or some is being read. Then OnRead.
   std::optional<Arrived> NextArrived();
   void OnRead();
 
@@ -116,7 +115,9 @@ class WantedBuffers {
 
   // The oldest buffer once it has ended, after which it is forgotten. Empty
   // ones come too.
-  std::optional<Carried> TakeEnded() { return buffers_.TakeEnded(); }
+  std::optional<Carried> TakeEnded();
+  // Bytes of those that are not forgotten.
+  uint64_t nbytes() const { return nbytes_; }
 
  private:
   enum class State {
@@ -152,6 +153,7 @@ class WantedBuffers {
 
   const uint64_t piece_bytes_;
   BufferQueue<Entry> buffers_;
+  uint64_t nbytes_ = 0;
   uint64_t undecided_ = 0;   // no earlier one waits for a decision
   uint64_t streaming_ = 0;   // no earlier one waits for DATA
   uint64_t next_offer_ = 0;  // no lower number may be offered

@@ -23,8 +23,8 @@ namespace {
 constexpr int kEventsPerWait = 64;
 constexpr uint64_t kWakeEvent = 0;  // no WatchId
 // Who yields and gets its processor back only after so long shares it with
-// somebody who does not sleep: one turn of the scheduler's takes 2 to 4 ms. A
-// copy of 8 MiB, for which it pays to poll, takes 1.
+// somebody who does not sleep: one turn of the scheduler's takes 2 to 4 ms,
+// as its slices and ticks are. A copy of 8 MiB, for which it pays to poll, 1.
 constexpr absl::Duration kLongTurn = absl::Milliseconds(2);
 // How long it then goes without polling.
 constexpr absl::Duration kNoSpin = absl::Milliseconds(100);

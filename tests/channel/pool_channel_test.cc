@@ -227,15 +227,66 @@ TEST(PoolChannelTest, ReceiverReadsAlongWhileTheSenderStillCopies) {
   sender.piece_bytes = 2 * kMiB;
   sender.is_read_at_once = true;
   Pair pair(sender, ReadArriving(pool, reader));
-  UnderWay transfer(pair, *pool, 3 * kMiB);
+  UnderWay transfer(pair, *pool, 5 * kMiB);
   ASSERT_TRUE(copier.RunOne());  // the proof
   ASSERT_TRUE(copier.RunOne());  // mapping the arena
   ASSERT_TRUE(copier.RunOne());  // the first piece
   reader->begun.WaitForNotification();
   ASSERT_TRUE(copier.RunOne());  // the second one
+  ASSERT_TRUE(copier.RunOne());
   EXPECT_THAT(transfer.sent.Wait(), IsOk());
   EXPECT_THAT(transfer.received.Wait(), IsOk());
   EXPECT_TRUE(reader->read == transfer.bytes);
+}
+
+TEST(PoolChannelTest, ManyBuffersAreReadAlongOnTheCopier) {
+  const auto pool = NewPool();
+  const auto reader = std::make_shared<Arriving>();
+  HeldExecutor copier;
+  LocalChannelOptions sender = Options();
+  sender.is_read_at_once = true;
+  LocalChannelOptions receiver = ReadArriving(pool, reader);
+  receiver.copier = &copier;
+  Pair pair(sender, receiver);
+  UnderWay first(pair, *pool, kMiB), second(pair, *pool, kMiB);
+  ASSERT_TRUE(copier.RunOne());  // the proof
+  EXPECT_THAT(first.sent.Wait(), IsOk());
+  EXPECT_THAT(second.sent.Wait(), IsOk());
+  ASSERT_TRUE(copier.AwaitOne());
+  EXPECT_FALSE(reader->begun.HasBeenNotified());
+  while (reader->read.size() < 2 * kMiB) ASSERT_TRUE(copier.RunOne());
+  EXPECT_THAT(first.received.Wait(), IsOk());
+  EXPECT_THAT(second.received.Wait(), IsOk());
+}
+
+// It blocks until it may go on.
+struct Slow : CopyReader {
+  void Read(const std::byte*, uint64_t) override {
+    if (!begun.HasBeenNotified()) begun.Notify();
+    go_on.WaitForNotification();
+    ended = true;
+  }
+  absl::Notification begun, go_on;
+  std::atomic<bool> ended = false;
+};
+
+TEST(PoolChannelTest, CloseWaitsForWhatIsBeingReadAlong) {
+  const auto pool = NewPool();
+  const auto reader = std::make_shared<Slow>();
+  ThreadPool copier(1);
+  LocalChannelOptions sender = Options();
+  sender.is_read_at_once = true;
+  LocalChannelOptions receiver = Options(pool);
+  receiver.reader_of = [&](CopyWay, const void*, uint64_t) { return reader; };
+  receiver.copier = &copier;
+  Pair pair(sender, receiver);
+  UnderWay transfer(pair, *pool, 3 * kMiB);
+  reader->begun.WaitForNotification();
+  pair.far->close();
+  EXPECT_FALSE(transfer.received.ended());
+  reader->go_on.Notify();
+  EXPECT_THAT(transfer.received.Wait(), StatusIs(StatusCode::kCancelled));
+  EXPECT_TRUE(reader->ended);
 }
 
 TEST(PoolChannelTest, WhatWaitsToBeReadAlongIsGivenUpByAClose) {

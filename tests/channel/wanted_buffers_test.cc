@@ -337,7 +337,6 @@ TEST_F(WantedBuffersTest, WhatIsPlacedIsReadAlongAndEndsNoEarlier) {
     ASSERT_TRUE(arrived);
     EXPECT_EQ(arrived->data, data);
     EXPECT_EQ(arrived->length, length);
-    EXPECT_EQ(arrived->of, 5u);
     EXPECT_EQ(arrived->reader, reader);
     EXPECT_FALSE(wanted_.NextArrived()) << "one at a time";
   };
@@ -358,6 +357,24 @@ TEST_F(WantedBuffersTest, WhatIsPlacedIsReadAlongAndEndsNoEarlier) {
   wanted_.OnRead();
   EXPECT_TRUE(wanted_.TakeEnded());
   EXPECT_FALSE(wanted_.NextArrived());
+}
+
+TEST_F(WantedBuffersTest, NoMoreThanAPieceIsReadAlongAtATime) {
+  wanted_.Add(kMemory, 25, {.pool = true});
+  ASSERT_THAT(wanted_.OnOffer(Offer(0, 25)), IsOk());
+  ASSERT_TRUE(Next().want);
+  wanted_.ReadAlong(0, std::make_shared<NoReader>());
+  ASSERT_THAT(wanted_.OnPlaced(Placed(0, 25)), IsOk());
+  for (const uint64_t length : {10, 10, 5}) {
+    EXPECT_FALSE(wanted_.TakeEnded());
+    const auto arrived = wanted_.NextArrived();
+    ASSERT_TRUE(arrived);
+    EXPECT_EQ(arrived->length, length);
+    wanted_.OnRead();
+  }
+  EXPECT_EQ(wanted_.nbytes(), 25u);
+  EXPECT_TRUE(wanted_.TakeEnded());
+  EXPECT_EQ(wanted_.nbytes(), 0u);
 }
 
 TEST_F(WantedBuffersTest, WhatThePeerCannotPlaceIsNotReadAlong) {
