@@ -71,19 +71,21 @@ absl::StatusOr<LeaseSpace::Range> LeaseSpace::Reserve(uint64_t nbytes) {
   range->reserved_bytes = bytes;
   range->data =
       static_cast<std::byte*>(reserved) + (-address & (kAlignment - 1));
+  auto open = std::make_shared<char>();
   {
     absl::MutexLock lock(&mu_);
-    ranges_[range->data] = nbytes;
+    ranges_[range->data] = {nbytes, open};
   }
   range->in = weak_from_this();
   std::byte* const data = range->data;
-  return Range{data, std::move(range)};
+  return Range{data, std::move(range), std::move(open)};
 }
 
 bool LeaseSpace::Has(const void* data, uint64_t nbytes) const {
   absl::MutexLock lock(&mu_);
   const auto found = ranges_.find(data);
-  return found != ranges_.end() && nbytes <= found->second;
+  return found != ranges_.end() && nbytes <= found->second.nbytes &&
+         !found->second.open.expired();
 }
 
 void LeaseSpace::Forget(const void* data) {

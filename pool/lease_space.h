@@ -19,6 +19,7 @@ class LeaseSpace : public std::enable_shared_from_this<LeaseSpace> {
   struct Range {
     std::byte* data = nullptr;    // at a multiple of 2 MiB
     std::shared_ptr<void> owner;  // the last copy gives it back
+    std::shared_ptr<void> open;   // Has knows it as long as a copy is there
   };
 
   // Of the process: each takes up to three of the mappings that the system lets
@@ -34,17 +35,21 @@ class LeaseSpace : public std::enable_shared_from_this<LeaseSpace> {
   // RESOURCE_EXHAUSTED: no room, too many mappings, or kMostRanges.
   absl::StatusOr<Range> Reserve(uint64_t nbytes);
 
-  // Whether all of it is in one range, from its beginning on.
+  // Whether all of it is in one range that is open, from its beginning on.
   bool Has(const void* data, uint64_t nbytes) const;
 
  private:
   struct Reserved;
+  struct Known {
+    uint64_t nbytes = 0;
+    std::weak_ptr<void> open;
+  };
 
   LeaseSpace() = default;
   void Forget(const void* data);
 
   mutable absl::Mutex mu_;
-  std::map<const void*, uint64_t> ranges_ ABSL_GUARDED_BY(mu_);
+  std::map<const void*, Known> ranges_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace tensorferry

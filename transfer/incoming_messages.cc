@@ -395,18 +395,17 @@ void IncomingMessages::AllocateMemory(const ReceiveAction& action) {
   std::shared_ptr<Message> message = messages_.at(action.operation);
   Receiving& receiving = *receivings_.at(action.receive);
   message->leases = MayLease(*message, receiving);
-  std::shared_ptr<LeasedMemory> leased;
   AllocateOptions wishes = TakeOptions(receiving, *message);
   if (message->leases) {
-    leased = MemoryToLease(action.operation);
+    message->leased = MemoryToLease(action.operation);
     wishes.apart = message->lent;
-    wishes.source_apart = leased.get();
+    wishes.source_apart = message->leased.get();
   }
   const std::shared_ptr<PooledMemory> pooled = PoolFor(*message);
   if (pooled != nullptr) wishes.source = pooled.get();
   host_->Work(
       WeightOfAllocation(*message, receiving),
-      [this, id = action.operation, message, leased, pooled,
+      [this, id = action.operation, message, pooled,
        options = std::move(wishes)] {
         auto buffers = std::make_shared<absl::StatusOr<ReadBuffers>>(
             Allocate(message->manifest, options));
@@ -479,8 +478,8 @@ bool IncomingMessages::MayLease(const Message& message,
          message.lent.size() <= LeaseSpace::Left();
 }
 
-std::shared_ptr<LeasedMemory> IncomingMessages::MemoryToLease(OperationId id) {
-  return std::make_shared<LeasedMemory>(
+std::unique_ptr<LeasedMemory> IncomingMessages::MemoryToLease(OperationId id) {
+  return std::make_unique<LeasedMemory>(
       host_->leases, [this, id, post = host_->PostWhileThere()] {
         post([this, id] { OnReturned(id); });
       });

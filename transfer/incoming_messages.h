@@ -82,6 +82,8 @@ class IncomingMessages {
     std::string inline_bytes;
     std::vector<uint32_t> lent;  // buffers, of which the receiver has a lease
     bool leases = false;         // if it takes it
+    // While it is received: nobody lends what its user receives into later.
+    std::unique_ptr<LeasedMemory> leased;
     BodyCut cut;
     std::optional<ReadBuffers> buffers;
     StagedBodies staged;            // by body
@@ -131,7 +133,7 @@ class IncomingMessages {
                                     uint32_t digested) const;
   void AllocateMemory(const ReceiveAction& action);
   bool MayLease(const Message& message, const Receiving& receiving) const;
-  std::shared_ptr<LeasedMemory> MemoryToLease(OperationId id);
+  std::unique_ptr<LeasedMemory> MemoryToLease(OperationId id);
   std::shared_ptr<PooledMemory> PoolFor(const Message& message) const;
   void Grant(OperationId id);
   void OnReturned(OperationId id);

@@ -27,13 +27,13 @@ absl::StatusOr<c10::DataPtr> LeasedMemory::Take(size_t nbytes,
   // The range goes before the lease.
   struct Owner {
     std::shared_ptr<Lease> lease;
-    LeaseSpace::Range range;
+    std::shared_ptr<void> range;
   };
   absl::StatusOr<LeaseSpace::Range> range = space_->Reserve(nbytes);
   if (!range.ok()) return AllocateOnHost(nbytes);  // it is copied, then
-  std::byte* const data = range->data;
+  open_.push_back(std::move(range->open));
   return c10::DataPtr(
-      data, new Owner{lease_, *std::move(range)},
+      range->data, new Owner{lease_, std::move(range->owner)},
       [](void* owner) { delete static_cast<Owner*>(owner); },
       c10::Device(c10::kCPU));
 }

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
@@ -15,7 +16,8 @@
 namespace tensorferry {
 
 // Where what was lent of one message is received: ranges of a session's
-// LeaseSpace. What was taken outlives it, and the session.
+// LeaseSpace. What was taken outlives it, and the session; but only as long as
+// it lives may the peer's memory be put there.
 class LeasedMemory : public BufferSource {
  public:
   // Runs `returned`, on any thread, once this and all that was taken has gone;
@@ -30,6 +32,7 @@ class LeasedMemory : public BufferSource {
 
   const std::shared_ptr<LeaseSpace> space_;
   const std::shared_ptr<Lease> lease_;
+  std::vector<std::shared_ptr<void>> open_;  // what was taken
 };
 
 }  // namespace tensorferry

@@ -375,7 +375,8 @@ class LyingLenderTest : public ::testing::Test {
   static constexpr uint64_t kArenaBytes = 16 * kPageBytes;
   static constexpr size_t kLength = 5000;
 
-  LyingLenderTest() : side_(Lessee(space_)) {
+  explicit LyingLenderTest(bool open = true) : side_(Lessee(space_)) {
+    if (!open) range_.open = nullptr;
     channel_ = side_.Open(wire_.accepted);
     peer_.Write({.kind = Kind::kHello,
                  .address = nonce_.address(),
@@ -421,7 +422,7 @@ class LyingLenderTest : public ::testing::Test {
   const std::string bytes_ = Pattern(kArenaBytes, 1),
                     plain_ = Pattern(kLength, 2);
   const std::shared_ptr<LeaseSpace> space_ = LeaseSpace::Create();
-  const LeaseSpace::Range range_ = *space_->Reserve(kLength);
+  LeaseSpace::Range range_ = *space_->Reserve(kLength);
   UnixConnections wire_;
   PlacedNonce nonce_;
   Side side_;
@@ -444,6 +445,18 @@ TEST_F(LyingLenderTest, OneThatDiesLeavesWhatItHasLent) {
   channel_->close();
   side_.Flush();
   EXPECT_TRUE(BytesAt(range_.data, kLength) == bytes_.substr(0, kLength));
+}
+
+// What was leased is the user's, who receives into it once more.
+class LateLenderTest : public LyingLenderTest {
+ protected:
+  LateLenderTest() : LyingLenderTest(/*open=*/false) {}
+};
+
+TEST_F(LateLenderTest, WhatIsLentAfterTheLeaseIsCopied) {
+  Lend(MemoryOf(bytes_, kSealed).get());
+  Loan(0);
+  ExpectCopied("");
 }
 
 TEST_F(LyingLenderTest, ArenaThatWasNotLentIsDataLoss) {

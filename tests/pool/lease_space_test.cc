@@ -38,6 +38,14 @@ TEST(LeaseSpaceTest, HasWhatBeginsARangeUntilItGoes) {
   EXPECT_FALSE(space->Has(data, 1));
 }
 
+TEST(LeaseSpaceTest, HasNothingThatIsNotOpenAnyMore) {
+  auto space = LeaseSpace::Create();
+  FERRY_ASSERT_OK_AND_ASSIGN(LeaseSpace::Range range, space->Reserve(kMiB));
+  range.open = nullptr;
+  EXPECT_FALSE(space->Has(range.data, 1));
+  std::memset(range.data, 7, kMiB);
+}
+
 TEST(LeaseSpaceTest, RangesOutliveIt) {
   auto space = LeaseSpace::Create();
   FERRY_ASSERT_OK_AND_ASSIGN(LeaseSpace::Range range, space->Reserve(kMiB));
