@@ -42,8 +42,9 @@ class WriteBuffers {
 
   // What is left is the manifest: the caller's tensors are let go of.
   void DropBytes();
-  // Whether others hold all of the memory too, now, but for what is packed: to
-  // destroy this frees nothing large. Compares the tensors with each other.
+  // Whether others hold all of the memory too, now, but for a short payload and
+  // what is packed, of which there is little only if the tensors are few.
+  // Compares each tensor with all.
   bool others_hold_memory() const;
 
  private:
