@@ -37,6 +37,7 @@ class CudaConverterTest : public SoftwareGpuTorchTest {
  protected:
   void TearDown() override {
     software_gpu::ClearFailures();
+    software_gpu::SetMemoryLimit(1, size_t{4} << 30);  // as it was
     SoftwareGpuTorchTest::TearDown();
   }
 
@@ -132,7 +133,6 @@ TEST_F(CudaConverterTest, MuchMoreThanIsFreeIsRefusedWithoutAskingItEither) {
   }
   // What libtorch keeps it gives out again.
   EXPECT_TRUE(allocate(150 * kMiB).ok());
-  software_gpu::SetMemoryLimit(1, size_t{4} << 30);
 }
 
 }  // namespace
