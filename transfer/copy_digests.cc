@@ -86,17 +86,17 @@ void CopyDigests::ExpectPiece(const Piece& piece, const void* data,
 void CopyDigests::Expect(const void* data, uint64_t nbytes,
                          std::shared_ptr<ChunkedDigests> digests, size_t run,
                          uint64_t from) {
+  uint64_t* const first =
+      digests == nullptr ? nullptr : digests->ChunksFrom(run, from);
+  // Other bytes may come this time.
+  if (first != nullptr) std::fill_n(first, ChunksOf(nbytes), 0);
   Expected& expected = expected_[data];
   if (++expected.times > 1) {
     expected.digests = nullptr;
     return;
   }
   expected.nbytes = nbytes;
-  if (digests != nullptr) {
-    expected.first = digests->ChunksFrom(run, from);
-    // Other bytes may come this time.
-    std::fill_n(expected.first, ChunksOf(nbytes), 0);
-  }
+  expected.first = first;
   expected.digests = std::move(digests);
 }
 

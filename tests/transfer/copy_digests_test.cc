@@ -99,6 +99,16 @@ TEST_F(CopyDigestsTest, WhatIsCopiedOnceMoreIsUnknownAgain) {
   for (uint64_t i = 0; i < 4; ++i) EXPECT_EQ(digests->ChunksFrom(1, 0)[i], 0u);
 }
 
+TEST_F(CopyDigestsTest, WhatIsCopiedOnceMoreForTwoMessagesIsUnknownToo) {
+  const std::shared_ptr<ChunkedDigests> digests = NewDigests();
+  Expect(digests);
+  Copy(*digests_.ReaderOf(data(), kNbytes));
+  digests_.Forget(data());
+  Expect(NewDigests());
+  Expect(digests);
+  for (uint64_t i = 0; i < 4; ++i) EXPECT_EQ(digests->ChunksFrom(1, 0)[i], 0u);
+}
+
 TEST_F(CopyDigestsTest, AreLikelyOnceSomethingWasCopied) {
   EXPECT_FALSE(digests_.are_likely());
   Expect(nullptr);
