@@ -960,7 +960,9 @@ void IncomingMessages::VerifyAndTell(std::shared_ptr<Delivery> delivery) {
   const LinkHost::Weight weight = WeightOfDelivery(
       *delivery->message, *delivery->receiving, delivery->digested);
   host_->Work(weight, [this, delivery]() -> LinkHost::Afterwards {
-    delivery->received = Verify(*delivery);
+    const absl::Status verified = CatchExceptions(
+        "verifying a message", [&] { delivery->received = Verify(*delivery); });
+    if (!verified.ok()) delivery->received = verified;
     delivery->message.reset();
     if (delivery->streams.empty()) return Conclude(*delivery, absl::OkStatus());
     return {[this, delivery] {

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/exception_status.h"
 #include "base/status_macros.h"
 #include "channel/local_channel.h"
 #include "serialization/chunked_digests.h"
@@ -259,8 +260,11 @@ void OutgoingMessages::DigestAlong(Sending& sending) const {
   }
   // The rest is digested when all is written, and not meanwhile.
   if (along <= manifest.BytesOnWire() / 2) return;
-  sending.digested_along =
-      std::make_unique<DigestsAlong>(manifest, host_->digest_helpers);
+  // For want of memory nothing is digested along.
+  CatchExceptions("digests along with copies", [&] {
+    sending.digested_along =
+        std::make_unique<DigestsAlong>(manifest, host_->digest_helpers);
+  }).IgnoreError();
 }
 
 void OutgoingMessages::Cancel(OperationId id) {
@@ -405,7 +409,7 @@ void OutgoingMessages::CopyToDigest(OperationId id) {
   CopyOut(sendings_.at(id)->buffers.regions(),
           [this, id](absl::StatusOr<HostCopies> copies) {
             if (copies.ok()) return Digest(id, *std::move(copies));
-            FailCopy(id, copies.status());
+            Fail(id, copies.status());
             Run([&](auto& out) { machine_.OnDigest(id, out); });
           });
 }
@@ -428,14 +432,19 @@ void OutgoingMessages::Digest(OperationId id, HostCopies bytes) {
       heavy ? LinkHost::Weight::kHeavy : LinkHost::Weight::kLight,
       [this, id, sending, bytes = std::move(bytes), along = std::move(along)] {
         const Manifest& manifest = sending->buffers.manifest();
-        sending->digests =
-            along != nullptr
-                ? DigestRest(manifest, bytes.regions, sending->digest_scope,
-                             sending->lent, *along)
-                : DigestOf(manifest, bytes.regions, sending->digest_scope,
-                           sending->lent, host_->digest_helpers);
+        const absl::Status digested = CatchExceptions("digesting", [&] {
+          sending->digests =
+              along != nullptr
+                  ? DigestRest(manifest, bytes.regions, sending->digest_scope,
+                               sending->lent, *along)
+                  : DigestOf(manifest, bytes.regions, sending->digest_scope,
+                             sending->lent, host_->digest_helpers);
+        });
         return LinkHost::Afterwards{
-            [this, id] { Run([&](auto& out) { machine_.OnDigest(id, out); }); },
+            [this, id, digested] {
+              if (!digested.ok()) Fail(id, digested);
+              Run([&](auto& out) { machine_.OnDigest(id, out); });
+            },
             nullptr};
       });
 }
@@ -460,13 +469,13 @@ void OutgoingMessages::CopyBody(const SendAction& action) {
     if (ok) {
       sendings_.at(id)->host_copies[body] = *std::move(copies);
     } else {
-      FailCopy(id, copies.status());
+      Fail(id, copies.status());
     }
     Run([&](auto& out) { machine_.OnBodyCopied(id, body, ok, out); });
   });
 }
 
-void OutgoingMessages::FailCopy(OperationId id, const absl::Status& why) {
+void OutgoingMessages::Fail(OperationId id, const absl::Status& why) {
   Run([&](auto& out) { machine_.Cancel(id, why, out); });
 }
 

@@ -111,7 +111,7 @@ class OutgoingMessages {
   void LoseBody(const SendAction& action);
   std::vector<uint64_t> StreamsOfCopies(const Sending& sending) const;
   void CopyBody(const SendAction& action);
-  void FailCopy(OperationId id, const absl::Status& why);
+  void Fail(OperationId id, const absl::Status& why);
   void WriteBody(const SendAction& action);
   void DigestAlong(Sending& sending) const;
   std::vector<const void*> ExpectPoolCopies(const Sending& sending,

@@ -1,4 +1,5 @@
-// There is less memory than the limits let a peer's frames take.
+// There is less memory than the limits let a peer's frames take, or than the
+// digests of a message do.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <tensorpipe/tensorpipe.h>
@@ -9,7 +10,9 @@
 #include <new>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "serialization/serialize.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/transfer/link_fixture.h"
 #include "tests/transfer/raw_peer.h"
@@ -20,12 +23,15 @@ namespace {
 constexpr size_t kLarge = size_t{4} << 20;
 // How many allocations of kLarge and more there is memory for.
 std::atomic<int> large_ones_left = 1 << 30;
+// What there is no memory for, to the byte.
+std::atomic<size_t> refused_size = 0;
 
 }  // namespace
 
 // The program's own, for all of its libraries.
 void* operator new(size_t size) {
-  const bool refused = size >= kLarge && large_ones_left-- <= 0;
+  const bool refused = (size >= kLarge && large_ones_left-- <= 0) ||
+                       (size != 0 && size == refused_size);
   void* memory = refused ? nullptr : std::malloc(size);
   if (memory == nullptr) throw std::bad_alloc();
   return memory;
@@ -85,6 +91,69 @@ TEST_F(OutOfMemoryTest, FrameThatCannotBeTakenEndsItsLinkOnly) {
 
 TEST_F(OutOfMemoryTest, FrameThatCannotBeReadEndsItsLinkOnly) {
   ExpectLinkEnds(1, "reading a frame");
+}
+
+// Of a message of many tensors, whose lengths are an array as the digests are.
+class NoMemoryToDigestTest : public LinkTest {
+ protected:
+  static constexpr size_t kTensors = 5003;
+  static constexpr size_t kLengthsBytes = (kTensors + 1) * sizeof(uint64_t);
+
+  ~NoMemoryToDigestTest() override { refused_size = 0; }
+
+  static TensorMessage ManyTensors() {
+    TensorMessage message{.type = 7};
+    for (size_t i = 0; i < kTensors; ++i) {
+      message.tensors.push_back(Pattern(32, static_cast<uint8_t>(i)));
+    }
+    return message;
+  }
+};
+
+TEST_F(NoMemoryToDigestTest, IsTheSendersErrorAndNotItsEnd) {
+  Connect(BasicRules());
+  callee().Receive({}, [](auto) {});
+  Outcome<Receipt> sent;
+  refused_size = kLengthsBytes;
+  caller().Send(ManyTensors(), {}, {}, sent.done());
+  EXPECT_THAT(sent.Wait().status(),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("digesting ran out of memory")));
+  refused_size = 0;
+  EXPECT_THAT(Transfer(ManyTensors()).status(), IsOk());
+}
+
+TEST_F(NoMemoryToDigestTest, IsTheReceiversErrorAndNotItsEnd) {
+  const TransferRules rules = BasicRules();
+  FERRY_ASSERT_OK_AND_ASSIGN(std::unique_ptr<Endpoint> endpoint,
+                             Endpoint::Create({.executor = &executor_}));
+  StatusOutcome up;
+  FERRY_ASSERT_OK_AND_ASSIGN(Endpoint::Expected expected,
+                             endpoint->Expect(rules, up.done(), nullptr));
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      std::unique_ptr<RawPeer> peer,
+      RawPeer::Connect(expected.addresses, expected.key, rules));
+  ASSERT_THAT(up.Wait(), IsOk());
+  Outcome<Received> received;
+  expected.link->Receive({}, received.done());
+  FERRY_ASSERT_OK_AND_ASSIGN(const WriteBuffers buffers,
+                             Serialize(ManyTensors(), {}));
+  HeaderFrame header;
+  header.operation = 1;
+  header.plan_digest = rules.plan_digest;
+  header.manifest = EncodeManifest(buffers.manifest());
+  peer->Send(header);
+  ASSERT_THAT(peer->Next().status(), IsOk());  // GRANT
+  std::vector<size_t> pieces;
+  for (const Region& region : buffers.regions()) {
+    if (region.nbytes > 0) pieces.push_back(region.nbytes);
+  }
+  refused_size = kLengthsBytes;
+  peer->SendBody(1, {1, 1, 0, 0}, pieces);
+  peer->Send(TrailerFrame{1, {}, {}});
+  EXPECT_THAT(received.Wait().status(),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("verifying a message ran out of memory")));
 }
 
 }  // namespace
