@@ -4,6 +4,7 @@
 #include <tensorpipe/core/message.h>
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -342,10 +343,13 @@ void OutgoingMessages::End(const absl::Status& why) {
 }
 
 // tensorpipe would throw, on a thread of its own, for a pair without a channel.
+// Buffers are many, pairs of devices few.
 absl::Status OutgoingMessages::CheckPaths(const Manifest& manifest) const {
+  std::set<std::pair<DeviceId, DeviceId>> checked;
   for (int i = 0; i < manifest.buffer_count(); ++i) {
     if (manifest.buffer_nbytes(i) == 0) continue;
     const Crossing crossing = CrossingOfBuffer(host_->rules, manifest, i);
+    if (!checked.insert({crossing.own, crossing.peer}).second) continue;
     for (int lane = 1; lane <= host_->lanes->body_lanes(); ++lane) {
       if (!host_->lanes->PathTo(lane, crossing.own, crossing.peer).empty()) {
         continue;
