@@ -361,8 +361,7 @@ absl::Status BufferExchange::OnCannot(const LocalFrame& cannot) {
 void BufferExchange::ReadNext() {
   const auto arrived = wanted_.NextArrived();
   if (!arrived) return;
-  ++receives_.in_use;
-  TellOfCopy(/*begun=*/true);
+  BeginCopy(receives_);
   auto read = [arrived = *arrived] {
     arrived.reader->Read(arrived.data, arrived.length);
     return absl::OkStatus();
@@ -378,8 +377,7 @@ void BufferExchange::ReadNext() {
 }
 
 void BufferExchange::OnRead(const absl::Status& status) {
-  --receives_.in_use;
-  TellOfCopy(/*begun=*/false);
+  EndCopy(receives_);
   if (failed()) return;
   if (!status.ok()) return Fail(status);
   wanted_.OnRead();
@@ -504,8 +502,7 @@ absl::Status BufferExchange::StartLease(const WantedBuffers::Lease& lease) {
     return absl::OkStatus();
   }
   FERRY_RETURN_IF_ERROR(CheckLoan(lease, (**place)->nbytes()));
-  ++receives_.in_use;
-  TellOfCopy(/*begun=*/true);
+  BeginCopy(receives_);
   RunOnCopier(
       reading_,
       [arena = **place, lease] {
@@ -517,8 +514,7 @@ absl::Status BufferExchange::StartLease(const WantedBuffers::Lease& lease) {
 }
 
 void BufferExchange::OnLeased(const absl::Status& status) {
-  --receives_.in_use;
-  TellOfCopy(/*begun=*/false);
+  EndCopy(receives_);
   if (failed()) return;
   if (status.ok()) {
     WriteFrame(wanted_.OnLeased());
@@ -553,8 +549,7 @@ void BufferExchange::StartPlacing(std::shared_ptr<PeerArena> arena,
                                   const OfferedBuffers::Copy& copy) {
   const LocalChannelOptions& options = session_->options();
   const bool here = offered_.nbytes() <= options.copy_on_loop_bytes;
-  ++sends_.in_use;
-  TellOfCopy(/*begun=*/true);
+  BeginCopy(sends_);
   auto place = [this, here, arena = std::move(arena), copy,
                 reader = ReaderOf(CopyWay::kToPool, copy.from, copy.length)] {
     CopyInSteps(*arena, copy, reader.get(), here);
@@ -614,8 +609,7 @@ absl::Status BufferExchange::CheckPlace(
 }
 
 void BufferExchange::OnPlaced(const absl::Status& status) {
-  --sends_.in_use;
-  TellOfCopy(/*begun=*/false);
+  EndCopy(sends_);
   if (failed()) return;
   if (!status.ok()) return Fail(status);
   if (auto placed = offered_.OnCopied()) WriteFrame(*placed);
@@ -665,24 +659,14 @@ bool BufferExchange::GiveUp(CopierTask& task) {
 // What waits in line does not begin any more, and nobody waits for it: a peer
 // can hold up the copier for longer than anything may take.
 void BufferExchange::GiveUpQueued() {
-  if (GiveUp(reading_) && memory_) {  // else it was the proof
-    --receives_.in_use;
-    TellOfCopy(/*begun=*/false);
-  }
-  if (GiveUp(placing_)) {
-    --sends_.in_use;
-    TellOfCopy(/*begun=*/false);
-  }
-  if (GiveUp(along_)) {
-    --receives_.in_use;
-    TellOfCopy(/*begun=*/false);
-  }
+  if (GiveUp(reading_) && memory_) EndCopy(receives_);  // else it was the proof
+  if (GiveUp(placing_)) EndCopy(sends_);
+  if (GiveUp(along_)) EndCopy(receives_);
   GiveUp(opening_);
 }
 
 void BufferExchange::StartCopy(const WantedBuffers::Copy& copy) {
-  ++receives_.in_use;
-  TellOfCopy(/*begun=*/true);
+  BeginCopy(receives_);
   RunOnCopier(
       reading_,
       [memory = **memory_, copy,
@@ -692,14 +676,20 @@ void BufferExchange::StartCopy(const WantedBuffers::Copy& copy) {
       [](BufferExchange& self, const auto& copied) { self.OnCopied(copied); });
 }
 
-void BufferExchange::TellOfCopy(bool begun) {
+void BufferExchange::BeginCopy(Direction& direction) {
+  ++direction.in_use;
   const auto& on_copy = session_->options().on_copy;
-  if (on_copy) on_copy(begun);
+  if (on_copy) on_copy(true);
+}
+
+void BufferExchange::EndCopy(Direction& direction) {
+  --direction.in_use;
+  const auto& on_copy = session_->options().on_copy;
+  if (on_copy) on_copy(false);
 }
 
 void BufferExchange::OnCopied(const absl::Status& status) {
-  --receives_.in_use;
-  TellOfCopy(/*begun=*/false);
+  EndCopy(receives_);
   if (failed()) return;
   if (absl::IsNotFound(status)) {
     wanted_.OnCopyRefused(status);

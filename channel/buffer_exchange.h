@@ -121,7 +121,8 @@ class BufferExchange : public std::enable_shared_from_this<BufferExchange> {
   bool GiveUp(CopierTask& task);
   void GiveUpQueued();
   void StartCopy(const WantedBuffers::Copy& copy);
-  void TellOfCopy(bool begun);
+  void BeginCopy(Direction& direction);
+  void EndCopy(Direction& direction);
   void OnCopied(const absl::Status& status);
 
   bool failed() const { return static_cast<bool>(error_); }

@@ -18,6 +18,7 @@ template <class Entry>
 class BufferQueue {
  public:
   uint64_t Add(Entry entry) {
+    nbytes_ += entry.carried.length;
     entries_.push_back(std::move(entry));
     return end() - 1;
   }
@@ -25,6 +26,8 @@ class BufferQueue {
   // `number`: of one that has not left.
   Entry& At(uint64_t number) { return entries_[number - first_]; }
   uint64_t end() const { return first_ + entries_.size(); }
+  // Bytes of those that have not left.
+  uint64_t nbytes() const { return nbytes_; }
 
   // The first from `number` on that has not left and for which `is` holds;
   // end(): none.
@@ -39,6 +42,7 @@ class BufferQueue {
   std::optional<Carried> TakeEnded() {
     if (entries_.empty() || !entries_.front().ended()) return std::nullopt;
     Carried carried = std::move(entries_.front().carried);
+    nbytes_ -= carried.length;
     entries_.pop_front();
     ++first_;
     return carried;
@@ -47,6 +51,7 @@ class BufferQueue {
  private:
   std::deque<Entry> entries_;
   uint64_t first_ = 0;  // number of entries_[0]
+  uint64_t nbytes_ = 0;
 };
 
 }  // namespace tensorferry

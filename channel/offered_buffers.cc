@@ -17,7 +17,6 @@ std::optional<LocalFrame> OfferedBuffers::Add(
                    .not_lease = loan ? loan->status() : absl::OkStatus()},
        .state = length == 0 ? State::kEnded : State::kOffered,
        .lent = lent});
-  nbytes_ += length;
   if (length == 0) return std::nullopt;
   LocalFrame offer{.kind = LocalFrame::Kind::kOffer,
                    .number = number,
@@ -117,12 +116,6 @@ LocalFrame OfferedBuffers::OnCannotCopy(const absl::Status& why) {
                     .number = number,
                     .length = entry.carried.length,
                     .reason = std::string(why.message())};
-}
-
-std::optional<Carried> OfferedBuffers::TakeEnded() {
-  std::optional<Carried> ended = buffers_.TakeEnded();
-  if (ended) nbytes_ -= ended->length;
-  return ended;
 }
 
 std::optional<OfferedBuffers::Piece> OfferedBuffers::NextPiece() {

@@ -71,9 +71,9 @@ class OfferedBuffers {
 
   // The oldest buffer once it has ended, after which it is forgotten. Empty
   // ones come too.
-  std::optional<Carried> TakeEnded();
+  std::optional<Carried> TakeEnded() { return buffers_.TakeEnded(); }
   // Bytes of those that are not forgotten.
-  uint64_t nbytes() const { return nbytes_; }
+  uint64_t nbytes() const { return buffers_.nbytes(); }
 
  private:
   enum class State { kOffered, kPlacing, kStreaming, kEnded };
@@ -93,7 +93,6 @@ class OfferedBuffers {
 
   const uint64_t piece_bytes_, copy_bytes_;
   BufferQueue<Entry> buffers_;
-  uint64_t nbytes_ = 0;
   uint64_t uncut_ = 0;  // no earlier one has more pieces
   std::deque<InTransport> pieces_;
   std::deque<uint64_t> to_place_;  // as they were wanted

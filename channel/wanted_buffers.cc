@@ -25,13 +25,6 @@ void WantedBuffers::Add(void* data, uint64_t length, Place place) {
                 .data = data,
                 .place = place,
                 .state = length == 0 ? State::kEnded : State::kWaiting});
-  nbytes_ += length;
-}
-
-std::optional<Carried> WantedBuffers::TakeEnded() {
-  std::optional<Carried> ended = buffers_.TakeEnded();
-  if (ended) nbytes_ -= ended->length;
-  return ended;
 }
 
 absl::Status WantedBuffers::OnOffer(const LocalFrame& offer) {

@@ -115,9 +115,9 @@ class WantedBuffers {
 
   // The oldest buffer once it has ended, after which it is forgotten. Empty
   // ones come too.
-  std::optional<Carried> TakeEnded();
+  std::optional<Carried> TakeEnded() { return buffers_.TakeEnded(); }
   // Bytes of those that are not forgotten.
-  uint64_t nbytes() const { return nbytes_; }
+  uint64_t nbytes() const { return buffers_.nbytes(); }
 
  private:
   enum class State {
@@ -153,7 +153,6 @@ class WantedBuffers {
 
   const uint64_t piece_bytes_;
   BufferQueue<Entry> buffers_;
-  uint64_t nbytes_ = 0;
   uint64_t undecided_ = 0;   // no earlier one waits for a decision
   uint64_t streaming_ = 0;   // no earlier one waits for DATA
   uint64_t next_offer_ = 0;  // no lower number may be offered

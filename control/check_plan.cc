@@ -122,7 +122,8 @@ absl::Status CheckChoice(const PathChoice& choice, const SessionPlan& plan,
                          const Offer& offer, const Capabilities& caller) {
   std::string pair = absl::StrCat(ToString(choice.caller_device), " - ",
                                   ToString(choice.callee_device));
-  if (!HasDevice(caller, choice.caller_device)) {
+  const DeviceInfo* const device = FindDevice(caller, choice.caller_device);
+  if (device == nullptr) {
     return Differs("paths", pair, ": the caller has no such device");
   }
   DeviceId own = CarriedAs(choice.caller_device, plan.caller_carried);
@@ -134,12 +135,9 @@ absl::Status CheckChoice(const PathChoice& choice, const SessionPlan& plan,
     if (choice.ranked.empty()) {
       return Differs("paths", pair, " goes through host memory over no path");
     }
-    for (const DeviceInfo& device : caller.devices) {
-      if (device.id == choice.caller_device &&
-          !device.not_through_host.empty()) {
-        return Differs("paths", pair, " goes through host memory, but ",
-                       device.not_through_host);
-      }
+    if (!device->not_through_host.empty()) {
+      return Differs("paths", pair, " goes through host memory, but ",
+                     device->not_through_host);
     }
     own = other = DeviceId();
   }

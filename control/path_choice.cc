@@ -128,10 +128,8 @@ class PathJudge {
   static std::string Unseen(const std::string& who, const Capabilities& looking,
                             const DeviceId& device, const std::string& whose,
                             const Capabilities& owner) {
-    std::string uuid;
-    for (const DeviceInfo& own : owner.devices) {
-      if (own.id == device) uuid = own.uuid;
-    }
+    const DeviceInfo* const own = FindDevice(owner, device);
+    const std::string uuid = own == nullptr ? "" : own->uuid;
     if (uuid.empty()) {
       return absl::StrCat(whose, " does not tell the UUID of its ",
                           ToString(device));
@@ -198,12 +196,11 @@ std::string WhyNotThroughHost(const std::pair<DeviceId, DeviceId>& pair,
   for (const bool at_caller : {true, false}) {
     const Capabilities& peer = at_caller ? caller : callee;
     const DeviceId& device = at_caller ? pair.first : pair.second;
-    for (const DeviceInfo& own : peer.devices) {
-      if (own.id != device || own.not_through_host.empty()) continue;
-      return absl::StrCat(at_caller ? "caller \"" : "callee \"", peer.peer.name,
-                          "\" does not copy ", ToString(device), ": ",
-                          own.not_through_host);
-    }
+    const DeviceInfo* const own = FindDevice(peer, device);
+    if (own == nullptr || own->not_through_host.empty()) continue;
+    return absl::StrCat(at_caller ? "caller \"" : "callee \"", peer.peer.name,
+                        "\" does not copy ", ToString(device), ": ",
+                        own->not_through_host);
   }
   return "";
 }
@@ -224,11 +221,15 @@ bool Lists(const std::vector<std::string>& names, const std::string& path) {
   return std::find(names.begin(), names.end(), path) != names.end();
 }
 
-bool HasDevice(const Capabilities& peer, const DeviceId& device) {
+const DeviceInfo* FindDevice(const Capabilities& peer, const DeviceId& device) {
   for (const DeviceInfo& own : peer.devices) {
-    if (own.id == device) return true;
+    if (own.id == device) return &own;
   }
-  return false;
+  return nullptr;
+}
+
+bool HasDevice(const Capabilities& peer, const DeviceId& device) {
+  return FindDevice(peer, device) != nullptr;
 }
 
 CarriedDevices CarriedDevicesOf(const Capabilities& peer) {

@@ -47,6 +47,8 @@ const PathCapability* FindPath(const Capabilities& peer,
 
 bool Lists(const std::vector<std::string>& names, const std::string& path);
 
+// Null: it declares none such.
+const DeviceInfo* FindDevice(const Capabilities& peer, const DeviceId& device);
 bool HasDevice(const Capabilities& peer, const DeviceId& device);
 
 CarriedDevices CarriedDevicesOf(const Capabilities& peer);

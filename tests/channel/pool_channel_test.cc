@@ -195,9 +195,18 @@ struct Arriving : CopyReader {
   absl::Notification begun;
 };
 
+// For a receiver that reads along.
+LocalChannelOptions TellHowFar() {
+  LocalChannelOptions options = Options();
+  options.is_read_at_once = true;
+  return options;
+}
+
 LocalChannelOptions ReadArriving(std::shared_ptr<BufferPool> pool,
-                                 std::shared_ptr<Arriving> reader) {
+                                 std::shared_ptr<CopyReader> reader,
+                                 Executor* copier = nullptr) {
   LocalChannelOptions options = Options(std::move(pool));
+  options.copier = copier;
   options.reader_of = [reader = std::move(reader)](CopyWay way, const void*,
                                                    uint64_t) {
     EXPECT_EQ(way, CopyWay::kFromPeer);
@@ -207,12 +216,10 @@ LocalChannelOptions ReadArriving(std::shared_ptr<BufferPool> pool,
 }
 
 TEST(PoolChannelTest, WhatThePeerPlacesIsReadAlong) {
-  LocalChannelOptions sender = Options();
-  sender.is_read_at_once = true;
   for (const size_t size : {size_t{5000}, 3 * kMiB / 4, 3 * kMiB + 5}) {
     const auto pool = NewPool();
     const auto reader = std::make_shared<Arriving>();
-    Pair pair(sender, ReadArriving(pool, reader));
+    Pair pair(TellHowFar(), ReadArriving(pool, reader));
     Transfer(pair, *pool, size, __LINE__);
     EXPECT_TRUE(reader->read == Pattern(size, 1)) << size;
     ExpectCarried(pair.far_side.carried(), 1, "pool", "");
@@ -223,10 +230,9 @@ TEST(PoolChannelTest, ReceiverReadsAlongWhileTheSenderStillCopies) {
   const auto pool = NewPool();
   const auto reader = std::make_shared<Arriving>();
   HeldExecutor copier;
-  LocalChannelOptions sender = Options();
+  LocalChannelOptions sender = TellHowFar();
   sender.copier = &copier;
   sender.piece_bytes = 2 * kMiB;
-  sender.is_read_at_once = true;
   Pair pair(sender, ReadArriving(pool, reader));
   UnderWay transfer(pair, *pool, 5 * kMiB);
   ASSERT_TRUE(copier.RunOne());  // the proof
@@ -244,11 +250,7 @@ TEST(PoolChannelTest, WhileMuchIsToBeReceivedItIsReadAlongOnTheCopier) {
   const auto pool = NewPool();
   const auto reader = std::make_shared<Arriving>();
   HeldExecutor copier;
-  LocalChannelOptions sender = Options();
-  sender.is_read_at_once = true;
-  LocalChannelOptions receiver = ReadArriving(pool, reader);
-  receiver.copier = &copier;
-  Pair pair(sender, receiver);
+  Pair pair(TellHowFar(), ReadArriving(pool, reader, &copier));
   UnderWay first(pair, *pool, kMiB), second(pair, *pool, kMiB);
   ASSERT_TRUE(copier.RunOne());  // the proof
   EXPECT_THAT(first.sent.Wait(), IsOk());
@@ -279,12 +281,7 @@ TEST(PoolChannelTest, CloseWaitsForWhatIsBeingReadAlong) {
   const auto pool = NewPool();
   const auto reader = std::make_shared<Slow>();
   ThreadPool copier(1);
-  LocalChannelOptions sender = Options();
-  sender.is_read_at_once = true;
-  LocalChannelOptions receiver = Options(pool);
-  receiver.reader_of = [&](CopyWay, const void*, uint64_t) { return reader; };
-  receiver.copier = &copier;
-  Pair pair(sender, receiver);
+  Pair pair(TellHowFar(), ReadArriving(pool, reader, &copier));
   UnderWay transfer(pair, *pool, 3 * kMiB);
   reader->begun.WaitForNotification();
   pair.far->close();
@@ -300,13 +297,10 @@ TEST(PoolChannelTest, WhatWaitsToBeReadAlongIsGivenUpByAClose) {
   const auto pool = NewPool();
   const auto reader = std::make_shared<Arriving>();
   HeldExecutor copier;
-  LocalChannelOptions sender = Options();
-  sender.is_read_at_once = true;
-  LocalChannelOptions receiver = ReadArriving(pool, reader);
-  receiver.copier = &copier;
+  LocalChannelOptions receiver = ReadArriving(pool, reader, &copier);
   int under_way = 0;
   receiver.on_copy = [&](bool begins) { under_way += begins ? 1 : -1; };
-  Pair pair(sender, receiver);
+  Pair pair(TellHowFar(), receiver);
   UnderWay transfer(pair, *pool, 3 * kMiB);
   ASSERT_TRUE(copier.RunOne());  // the proof
   ASSERT_TRUE(copier.AwaitOne());
