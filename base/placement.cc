@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -98,6 +99,12 @@ absl::StatusOr<DeviceId> Placement::TargetFor(const DeviceId& source,
   return absl::FailedPreconditionError(absl::StrCat(
       "no placement rule covers ", device, name.empty() ? "" : " of tensor \"",
       name, name.empty() ? "" : "\"", "; add one like \"", device, "=cpu\""));
+}
+
+bool Placement::HasNameRules() const {
+  return absl::c_any_of(rules, [](const PlacementRule& rule) {
+    return rule.kind == PlacementRule::Kind::kName;
+  });
 }
 
 absl::StatusOr<PlacementRule> ParsePlacementRule(absl::string_view text) {

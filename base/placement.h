@@ -47,6 +47,9 @@ struct Placement {
                                      absl::string_view name,
                                      int64_t* steps) const;
 
+  // Whether targets depend on names, and not on devices alone.
+  bool HasNameRules() const;
+
   friend bool operator==(const Placement&, const Placement&) = default;
 };
 

@@ -15,8 +15,8 @@ namespace tensorferry {
 
 class Allocator {
  public:
-  Allocator(Manifest manifest, const AllocateOptions& options)
-      : options_(options),
+  Allocator(Manifest manifest, AllocateOptions options)
+      : options_(std::move(options)),
         converters_(ConverterRegistry::OrGlobal(options.converters)) {
     result_.manifest_ = std::move(manifest);
   }
@@ -44,7 +44,7 @@ class Allocator {
   c10::Storage StorageOn(c10::DataPtr memory, int storage) const;
   absl::Status FillPayload();
 
-  const AllocateOptions& options_;
+  AllocateOptions options_;
   const ConverterRegistry& converters_;
   DestinationPlan plan_;
   ReadBuffers result_;
@@ -80,8 +80,8 @@ absl::Status Allocator::PlanInto() {
   return CatchTorchErrors(
       absl::StatusCode::kInvalidArgument, [] { return "destination"; },
       [this]() -> absl::Status {
-        FERRY_ASSIGN_OR_RETURN(plan_,
-                               PlanDestinations(manifest(), options_.into));
+        FERRY_ASSIGN_OR_RETURN(
+            plan_, PlanDestinations(manifest(), std::move(options_.into)));
         return absl::OkStatus();
       });
 }
@@ -139,6 +139,7 @@ absl::Status Allocator::Fill() {
         StorageOn(shared[buffer]->Slice(manifest().storage_at(s)), s);
   }
   result_.destinations_ = std::move(plan_.by_tensor);
+  result_.names_ = std::move(plan_.names);
   result_.targets_ = std::move(plan_.targets);
   result_.bounced_ = plan_.bounced;
   return FillPayload();
@@ -176,10 +177,10 @@ absl::Status Allocator::FillPayload() {
 }
 
 absl::StatusOr<ReadBuffers> Allocate(Manifest manifest,
-                                     const AllocateOptions& options) {
+                                     AllocateOptions options) {
   return CatchTorchErrors(
       absl::StatusCode::kInternal, [] { return "allocating a message"; },
-      [&] { return Allocator(std::move(manifest), options).Run(); });
+      [&] { return Allocator(std::move(manifest), std::move(options)).Run(); });
 }
 
 }  // namespace tensorferry

@@ -38,7 +38,7 @@ struct AllocateOptions {
 // FAILED_PRECONDITION: no stream for a device.
 // RESOURCE_EXHAUSTED: a limit of options.limits, named, or no memory.
 absl::StatusOr<ReadBuffers> Allocate(Manifest manifest,
-                                     const AllocateOptions& options);
+                                     AllocateOptions options);
 
 }  // namespace tensorferry
 

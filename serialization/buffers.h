@@ -89,6 +89,7 @@ class ReadBuffers {
   std::vector<Region> regions_;
   std::vector<c10::Storage> storages_;    // by manifest storage
   std::vector<at::Tensor> destinations_;  // the caller's; undefined: ours
+  std::vector<std::string> names_;        // of destinations; empty: of others
   std::vector<StorageTarget> targets_;    // by storage; no storage: ours
   std::vector<c10::DataPtr> packed_;      // regions that are copied out of
   std::unique_ptr<std::string> payload_;

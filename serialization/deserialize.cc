@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -40,7 +41,8 @@ class Deserializer {
   at::Tensor Make(int tensor) const;
   at::Tensor MakeView(int view) const;
   void Unpack();
-  at::Tensor FillDestination(int tensor) const;
+  std::string TakeName(int tensor);
+  at::Tensor FillDestination(int tensor);
   void CopyInto(const at::Tensor& destination,
                 const Manifest::View& view) const;
   std::vector<c10::Stream> DeviceStreams() const;
@@ -59,7 +61,7 @@ absl::Status Deserializer::MakeTensors() {
   Unpack();
   for (current_ = 0; current_ < tensors; ++current_) {
     if (manifest().named()) {
-      message_.names.emplace_back(manifest().tensor_name(current_));
+      message_.names.push_back(TakeName(current_));
     }
     bool ours = buffers_.destinations_.empty() ||
                 !buffers_.destinations_[current_].defined();
@@ -67,6 +69,14 @@ absl::Status Deserializer::MakeTensors() {
                                     : FillDestination(current_));
   }
   return absl::OkStatus();
+}
+
+// A destination's is there already, in memory of its own.
+std::string Deserializer::TakeName(int tensor) {
+  if (!buffers_.names_.empty() && !buffers_.names_[tensor].empty()) {
+    return std::move(buffers_.names_[tensor]);
+  }
+  return std::string(manifest().tensor_name(tensor));
 }
 
 at::Tensor Deserializer::Make(int tensor) const {
@@ -131,8 +141,8 @@ void Deserializer::Unpack() {
   }
 }
 
-at::Tensor Deserializer::FillDestination(int tensor) const {
-  at::Tensor destination = buffers_.destinations_[tensor];
+at::Tensor Deserializer::FillDestination(int tensor) {
+  at::Tensor destination = std::move(buffers_.destinations_[tensor]);
   Manifest::View view = manifest().view(manifest().first_view(tensor));
   if (!buffers_.targets_[view.storage].storage && destination.numel() > 0) {
     CopyInto(destination, view);

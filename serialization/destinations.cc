@@ -71,14 +71,16 @@ bool Cover(absl::InlinedVector<ByteSpan, 1> spans, uint64_t nbytes) {
 
 class DestinationPlanner {
  public:
-  DestinationPlanner(const Manifest& manifest, const Destination& into)
-      : manifest_(manifest), into_(into) {}
+  DestinationPlanner(const Manifest& manifest, Destination into)
+      : manifest_(manifest), into_(std::move(into)) {}
 
   absl::StatusOr<DestinationPlan> Plan() {
     plan_.by_tensor.resize(manifest_.tensor_count());
+    plan_.names.resize(manifest_.tensor_count());
     plan_.targets.resize(manifest_.storage_count());
     FERRY_RETURN_IF_ERROR(FindTensors());
     FERRY_RETURN_IF_ERROR(GroupByStorage());
+    extents_.reserve(groups_.size());
     for (const Group& group : groups_) {
       FERRY_RETURN_IF_ERROR(PlanGroup(group));
     }
@@ -110,7 +112,7 @@ class DestinationPlanner {
   }
 
   const Manifest& manifest_;
-  const Destination& into_;
+  Destination into_;
   DestinationPlan plan_;
   std::vector<Group> groups_;
   std::vector<Extent> extents_;
@@ -130,7 +132,8 @@ absl::Status DestinationPlanner::FindTensors() {
       return Invalid("\"", into_.names[i], "\" is named twice");
     }
     FERRY_RETURN_IF_ERROR(CheckFits(tensor, into_.tensors[i]));
-    plan_.by_tensor[tensor] = into_.tensors[i];
+    plan_.by_tensor[tensor] = std::move(into_.tensors[i]);
+    plan_.names[tensor] = std::move(into_.names[i]);
   }
   return absl::OkStatus();
 }
@@ -172,6 +175,7 @@ absl::Status DestinationPlanner::CheckFits(
 // All of an alias group or none: half of one would lose the aliasing.
 absl::Status DestinationPlanner::GroupByStorage() {
   std::vector<int> group_of(manifest_.storage_count(), -1);
+  groups_.reserve(std::min(into_.tensors.size(), group_of.size()));
   for (int t = 0; t < manifest_.tensor_count(); ++t) {
     if (!plan_.by_tensor[t].defined()) continue;
     int& group = group_of[ViewOf(t).storage];
@@ -342,8 +346,8 @@ uint64_t DestinationPlanner::RowBytes(const Extent& extent,
 }
 
 absl::StatusOr<DestinationPlan> PlanDestinations(const Manifest& manifest,
-                                                 const Destination& into) {
-  return DestinationPlanner(manifest, into).Plan();
+                                                 Destination into) {
+  return DestinationPlanner(manifest, std::move(into)).Plan();
 }
 
 }  // namespace tensorferry

@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -15,6 +16,7 @@ namespace tensorferry {
 // Where a message goes that is received into tensors of the caller.
 struct DestinationPlan {
   std::vector<at::Tensor> by_tensor;  // undefined: ours; or all: empty
+  std::vector<std::string> names;     // of those that are defined
   // By storage: where it goes if its destinations lie in memory as it is sent.
   // Those of other storages are filled tensor by tensor, from memory of ours.
   std::vector<StorageTarget> targets;
@@ -23,7 +25,7 @@ struct DestinationPlan {
 
 // INVALID_ARGUMENT, naming the tensor: see Allocate.
 absl::StatusOr<DestinationPlan> PlanDestinations(const Manifest& manifest,
-                                                 const Destination& into);
+                                                 Destination into);
 
 }  // namespace tensorferry
 

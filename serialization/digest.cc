@@ -14,11 +14,17 @@ namespace tensorferry {
 namespace {
 
 // Whether both sides have the bytes in host memory.
-bool IsOnHosts(const Manifest& manifest, size_t storage) {
-  if (storage >= static_cast<size_t>(manifest.storage_count())) return true;
-  int buffer = manifest.storage_buffer(static_cast<int>(storage));
+bool IsOnHosts(const Manifest& manifest, int buffer) {
   return manifest.buffer_source(buffer).is_cpu() &&
          manifest.buffer_target(buffer).is_cpu();
+}
+
+// Whether they have those of storage `storage`, or of the payload after the
+// last.
+bool StorageIsOnHosts(const Manifest& manifest, size_t storage) {
+  return storage >= static_cast<size_t>(manifest.storage_count()) ||
+         IsOnHosts(manifest,
+                   manifest.storage_buffer(static_cast<int>(storage)));
 }
 
 // Storage `storage`, and a tensor on it; the payload is the one after the last.
@@ -43,10 +49,7 @@ bool HasBytesToDigest(const Manifest& manifest, DigestScope scope) {
     return manifest.BytesOnWire() > 0;
   }
   for (int b = 0; b < manifest.buffer_count(); ++b) {
-    if (manifest.buffer_nbytes(b) > 0 && manifest.buffer_source(b).is_cpu() &&
-        manifest.buffer_target(b).is_cpu()) {
-      return true;
-    }
+    if (manifest.buffer_nbytes(b) > 0 && IsOnHosts(manifest, b)) return true;
   }
   return false;
 }
@@ -75,17 +78,18 @@ std::vector<uint64_t> DigestRest(const Manifest& manifest,
                                  const std::vector<Region>& regions,
                                  DigestScope scope, Undigested undigested,
                                  ChunkedDigests& begun) {
+  std::vector<bool> wanted(regions.size());
+  for (size_t b = 0; b < regions.size(); ++b) {
+    wanted[b] = regions[b].device().is_cpu() &&
+                !std::binary_search(undigested.begin(), undigested.end(),
+                                    static_cast<uint32_t>(b)) &&
+                (scope == DigestScope::kDevicesToo ||
+                 IsOnHosts(manifest, static_cast<int>(b)));
+  }
   for (int s = 0; s < manifest.storage_count(); ++s) {
     const int buffer = manifest.storage_buffer(s);
-    const Region& region = regions[buffer];
-    const bool wanted =
-        region.device().is_cpu() &&
-        !std::binary_search(undigested.begin(), undigested.end(),
-                            static_cast<uint32_t>(buffer)) &&
-        (scope == DigestScope::kDevicesToo ||
-         IsOnHosts(manifest, static_cast<size_t>(s)));
-    if (!wanted) continue;
-    begun.Add(s, region.data + manifest.storage_at(s), 0,
+    if (!wanted[buffer]) continue;
+    begun.Add(s, regions[buffer].data + manifest.storage_at(s), 0,
               manifest.storage_nbytes(s));
   }
   if (manifest.payload_nbytes() > 0) {
@@ -99,7 +103,7 @@ std::vector<uint64_t> DigestRest(const Manifest& manifest,
 DigestScope ScopeOf(const Manifest& manifest,
                     const std::vector<uint64_t>& digests) {
   for (size_t i = 0; i < digests.size(); ++i) {
-    if (digests[i] != 0 && !IsOnHosts(manifest, i)) {
+    if (digests[i] != 0 && !StorageIsOnHosts(manifest, i)) {
       return DigestScope::kDevicesToo;
     }
   }
@@ -131,7 +135,7 @@ absl::Status CompareDigests(const Manifest& manifest,
   for (size_t i = 0; i < sent.size(); ++i) {
     if (sent[i] == received[i]) continue;
     const bool computed = sent[i] != 0 && received[i] != 0;
-    if (!computed && !IsOnHosts(manifest, i)) continue;
+    if (!computed && !StorageIsOnHosts(manifest, i)) continue;
     return absl::DataLossError(
         absl::StrFormat("%s: digest %016x was sent, received bytes have %016x",
                         Describe(manifest, i), sent[i], received[i]));

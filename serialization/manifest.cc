@@ -61,14 +61,16 @@ const DeviceId& Manifest::buffer_target(int buffer) const {
   return columns_.devices[columns_.buffer_targets[buffer]];
 }
 
-// The views of a tensor are on few devices: for each run of them on one, the
-// rules are asked once.
+// Views are many, devices few: for each run of views on one (of one tensor, if
+// names matter) the rules are asked once.
 absl::Status CheckPlacement(const Manifest& manifest,
                             const Placement& placement) {
+  const bool by_name = placement.HasNameRules();
   int64_t steps = kMatchSteps;
+  const DeviceId* source = nullptr;
+  absl::StatusOr<DeviceId> agreed;
   for (int tensor = 0; tensor < manifest.tensor_count(); ++tensor) {
-    const DeviceId* source = nullptr;
-    absl::StatusOr<DeviceId> agreed;
+    if (by_name) source = nullptr;
     for (int v = manifest.first_view(tensor);
          v < manifest.first_view(tensor + 1); ++v) {
       int buffer = manifest.storage_buffer(manifest.view(v).storage);

@@ -42,11 +42,8 @@ class Serializer {
   Serializer(TensorMessage message, const SerializeOptions& options)
       : options_(options),
         converters_(ConverterRegistry::OrGlobal(options.converters)),
-        message_(std::move(message)) {
-    for (const PlacementRule& rule : options.placement.rules) {
-      places_by_name_ |= rule.kind == PlacementRule::Kind::kName;
-    }
-  }
+        message_(std::move(message)),
+        places_by_name_(options.placement.HasNameRules()) {}
 
   absl::StatusOr<WriteBuffers> Run() {
     FERRY_RETURN_IF_ERROR(CheckNames());
@@ -67,7 +64,9 @@ class Serializer {
  private:
   // A storage, and the bytes of it that the message's views cover.
   struct Group {
-    c10::Storage storage;  // the caller's, or a gathered copy
+    // Of a tensor that the result keeps: the caller's, or a gathered copy.
+    // Tensors are many, and each reference counted would be waited for.
+    const c10::Storage* storage = nullptr;
     uint32_t views = 0;
     int first_tensor = 0;
     uint8_t source = 0, target = 0;  // into devices_
@@ -133,7 +132,7 @@ class Serializer {
   const SerializeOptions& options_;
   const ConverterRegistry& converters_;
   TensorMessage message_;
-  bool places_by_name_ = false;
+  const bool places_by_name_;
   int64_t match_steps_ = kMatchSteps;
   int current_ = 0;  // the tensor that is worked on, for messages
   std::vector<Device> devices_;
@@ -214,7 +213,7 @@ absl::Status Serializer::CollectView(int tensor, const at::Tensor& view) {
       group_of_.try_emplace(storage, static_cast<uint32_t>(groups_.size()));
   if (is_new) {
     groups_.emplace_back();
-    groups_.back().storage = view.storage();
+    groups_.back().storage = &view.storage();
     groups_.back().first_tensor = tensor;
   }
   Group& group = groups_[found->second];
@@ -225,7 +224,7 @@ absl::Status Serializer::CollectView(int tensor, const at::Tensor& view) {
 
 absl::Status Serializer::Place(int tensor, Group& group, bool is_new) {
   if (is_new) {
-    FERRY_ASSIGN_OR_RETURN(group.source, SourceOf(group.storage.device()));
+    FERRY_ASSIGN_OR_RETURN(group.source, SourceOf(group.storage->device()));
   } else if (!places_by_name_) {
     return absl::OkStatus();
   }
@@ -318,16 +317,16 @@ absl::Status Serializer::Describe(const View& view) {
         [this] { return absl::StrCat("gathering ", Tensor(current_)); },
         [&]() -> absl::Status {
           c10::OptionalStreamGuard guard;
-          if (!group.storage.device().is_cpu()) {
+          if (!group.storage->device().is_cpu()) {
             FERRY_ASSIGN_OR_RETURN(Region region,
-                                   RegionOn(group.storage.device()));
+                                   RegionOn(group.storage->device()));
             guard.reset_stream(region.stream);
           }
           result_.tensors_.push_back(Gather(*tensor));
           return absl::OkStatus();
         }));
     tensor = result_.tensors_.back().unsafeGetTensorImpl();
-    group.storage = tensor->storage();
+    group.storage = &tensor->storage();
   }
   columns_.view_storages.push_back(view.group);
   columns_.dtypes.push_back(static_cast<char>(dtype));
@@ -343,7 +342,7 @@ absl::Status Serializer::KeepForCopy(const Group& group) {
   FERRY_ASSIGN_OR_RETURN(
       SendBuffer read,
       region.converter->PrepareToSend(
-          group.storage, {0, group.storage.nbytes()}, region.stream));
+          *group.storage, {0, group.storage->nbytes()}, region.stream));
   result_.prepared_.push_back(std::move(read));
   return absl::OkStatus();
 }
@@ -444,7 +443,7 @@ absl::Status Serializer::PrepareRegions() {
     int buffer = manifest.storage_buffer(s);
     if (!begun[buffer]) {
       FERRY_ASSIGN_OR_RETURN(result_.regions_[buffer],
-                             RegionOn(groups_[s].storage.device()));
+                             RegionOn(groups_[s].storage->device()));
       if (manifest.buffer_storages(buffer) > 1) {
         FERRY_RETURN_IF_ERROR(PreparePack(buffer, s));
       }
@@ -484,7 +483,7 @@ absl::Status Serializer::PreparePack(int buffer, int first_storage) {
     std::memset(region.data + end, 0, at - end);
     if (nbytes > 0) {
       std::memcpy(region.data + at,
-                  static_cast<const std::byte*>(groups_[s].storage.data()) +
+                  static_cast<const std::byte*>(groups_[s].storage->data()) +
                       groups_[s].begin,
                   nbytes);
     }
@@ -514,7 +513,7 @@ absl::Status Serializer::PackOnDevice(int buffer, int first_storage) {
     auto at = static_cast<int64_t>(manifest.storage_at(s));
     auto nbytes = static_cast<int64_t>(group.nbytes());
     block.narrow(0, at, nbytes)
-        .copy_(TensorOnStorage(group.storage, c10::kByte,
+        .copy_(TensorOnStorage(*group.storage, c10::kByte,
                                static_cast<int64_t>(group.begin), {nbytes}, {}),
                /*non_blocking=*/true);
   }
@@ -528,7 +527,7 @@ absl::Status Serializer::PrepareStorage(int buffer, int storage) {
   FERRY_ASSIGN_OR_RETURN(
       SendBuffer ready,
       region.converter->PrepareToSend(
-          group.storage, {group.begin, group.nbytes()}, region.stream));
+          *group.storage, {group.begin, group.nbytes()}, region.stream));
   region.data = ready.data;
   region.nbytes = ready.nbytes;
   result_.prepared_.push_back(std::move(ready));

@@ -315,14 +315,13 @@ void IncomingMessages::End(const absl::Status& why) {
   Run([&](auto& out) { machine_.End(why, out); });
 }
 
-// Once for a Receive: names may be many, and are not copied.
+// Once for a Receive: tensors may be many, and are not copied.
 AllocateOptions IncomingMessages::TakeOptions(Receiving& receiving,
                                               const Message& message) const {
   AllocateOptions options;
   // An error has no tensors to put anywhere.
   if (message.envelope.reply_error.ok()) {
-    options.into.tensors = receiving.options.into.tensors;
-    options.into.names = std::move(receiving.options.into.names);
+    options.into = std::move(receiving.options.into);
   }
   options.limits = host_->rules.limits;
   options.streams =
@@ -338,15 +337,14 @@ AllocateOptions IncomingMessages::TakeOptions(Receiving& receiving,
 LinkHost::Weight IncomingMessages::WeightOfAllocation(
     const Message& message, const Receiving& receiving) const {
   const Manifest& manifest = message.manifest;
+  if (manifest.tensor_count() > kFewTensors) return LinkHost::Weight::kHeavy;
   const std::vector<at::Tensor>& given = receiving.options.into.tensors;
   const bool is_there =
       AllOnDevices(manifest)
           ? !given.empty() && host_->rules.through_host.empty()
           : AllOnHost(manifest) &&
                 (AllInPlace(manifest, given) || HasAtOnce(message));
-  return is_there && manifest.tensor_count() <= kFewTensors
-             ? LinkHost::Weight::kLight
-             : LinkHost::Weight::kHeavy;
+  return is_there ? LinkHost::Weight::kLight : LinkHost::Weight::kHeavy;
 }
 
 bool IncomingMessages::HasAtOnce(const Message& message) const {
@@ -368,21 +366,19 @@ uint64_t IncomingMessages::BytesToDigest(const Message& message,
 
 // What is heavy is to digest and to copy on the host.
 LinkHost::Weight IncomingMessages::WeightOfDelivery(const Message& message,
-                                                    const Receiving& receiving,
                                                     uint32_t digested) const {
   const Manifest& manifest = message.described();
+  if (manifest.tensor_count() > kFewTensors) return LinkHost::Weight::kHeavy;
   const bool digests =
       host_->rules.digests &&
       HasBytesToDigest(manifest, ScopeOf(manifest, message.digests));
   const bool few = message.is_inline ||
                    (AllOnHost(manifest) &&
                     BytesToDigest(message, digested) <= LinkHost::kFewBytes);
-  bool light = manifest.tensor_count() <= kFewTensors && (few || !digests);
+  bool light = few || !digests;
   if (!AllOnDevices(manifest)) {
-    const bool in_place =
-        message.staged.empty() &&
-        (receiving.options.into.tensors.empty() ||
-         (message.buffers && message.buffers->bounced() == 0));
+    const bool in_place = message.staged.empty() &&
+                          (!message.buffers || message.buffers->bounced() == 0);
     const bool quick = message.is_inline
                            ? manifest.BytesOnWire() <= host_->quick_bytes
                            : in_place;
@@ -395,6 +391,7 @@ void IncomingMessages::AllocateMemory(const ReceiveAction& action) {
   std::shared_ptr<Message> message = messages_.at(action.operation);
   Receiving& receiving = *receivings_.at(action.receive);
   message->leases = MayLease(*message, receiving);
+  const LinkHost::Weight weight = WeightOfAllocation(*message, receiving);
   AllocateOptions wishes = TakeOptions(receiving, *message);
   if (message->leases) {
     message->leased = MemoryToLease(action.operation);
@@ -403,27 +400,25 @@ void IncomingMessages::AllocateMemory(const ReceiveAction& action) {
   }
   const std::shared_ptr<PooledMemory> pooled = PoolFor(*message);
   if (pooled != nullptr) wishes.source = pooled.get();
-  host_->Work(
-      WeightOfAllocation(*message, receiving),
-      [this, id = action.operation, message, pooled,
-       options = std::move(wishes)] {
-        auto buffers = std::make_shared<absl::StatusOr<ReadBuffers>>(
-            Allocate(message->manifest, options));
-        if (buffers->ok()) {
-          const absl::Status made = MakeHostMemory(*message, **buffers);
-          if (!made.ok()) *buffers = made;
-        }
-        return LinkHost::Afterwards{
-            [this, id, message, buffers, pooled] {
-              if (pooled != nullptr && !pooled->refused().ok()) {
-                message->paths.Add({"pool", 0, pooled->refused()});
-              }
-              absl::Status status = buffers->status();
-              if (status.ok()) message->buffers = *std::move(*buffers);
-              Run([&](auto& out) { machine_.OnAllocated(id, status, out); });
-            },
-            nullptr};
-      });
+  host_->Work(weight, [this, id = action.operation, message, pooled,
+                       options = std::move(wishes)]() mutable {
+    auto buffers = std::make_shared<absl::StatusOr<ReadBuffers>>(
+        Allocate(message->manifest, std::move(options)));
+    if (buffers->ok()) {
+      const absl::Status made = MakeHostMemory(*message, **buffers);
+      if (!made.ok()) *buffers = made;
+    }
+    return LinkHost::Afterwards{
+        [this, id, message, buffers, pooled] {
+          if (pooled != nullptr && !pooled->refused().ok()) {
+            message->paths.Add({"pool", 0, pooled->refused()});
+          }
+          absl::Status status = buffers->status();
+          if (status.ok()) message->buffers = *std::move(*buffers);
+          Run([&](auto& out) { machine_.OnAllocated(id, status, out); });
+        },
+        nullptr};
+  });
 }
 
 // Null: not the pool. The peer can write there: what was checked must not
@@ -850,9 +845,10 @@ void IncomingMessages::DigestArrived(const ReceiveAction& action) {
 absl::Status IncomingMessages::Fill(Delivery& delivery) const {
   Message& message = *delivery.message;
   if (message.is_inline) {
-    const AllocateOptions options = TakeOptions(*delivery.receiving, message);
-    FERRY_ASSIGN_OR_RETURN(message.buffers,
-                           Allocate(std::move(message.manifest), options));
+    AllocateOptions options = TakeOptions(*delivery.receiving, message);
+    FERRY_ASSIGN_OR_RETURN(
+        message.buffers,
+        Allocate(std::move(message.manifest), std::move(options)));
     const char* from = message.inline_bytes.data();
     for (const Region& region : message.buffers->regions()) {
       if (region.nbytes == 0) continue;
@@ -957,8 +953,8 @@ void IncomingMessages::CopyToDigest(std::shared_ptr<Delivery> delivery) {
 }
 
 void IncomingMessages::VerifyAndTell(std::shared_ptr<Delivery> delivery) {
-  const LinkHost::Weight weight = WeightOfDelivery(
-      *delivery->message, *delivery->receiving, delivery->digested);
+  const LinkHost::Weight weight =
+      WeightOfDelivery(*delivery->message, delivery->digested);
   host_->Work(weight, [this, delivery]() -> LinkHost::Afterwards {
     const absl::Status verified = CatchExceptions(
         "verifying a message", [&] { delivery->received = Verify(*delivery); });

@@ -129,7 +129,6 @@ class IncomingMessages {
   LinkHost::Weight WeightOfAllocation(const Message& message,
                                       const Receiving& receiving) const;
   LinkHost::Weight WeightOfDelivery(const Message& message,
-                                    const Receiving& receiving,
                                     uint32_t digested) const;
   void AllocateMemory(const ReceiveAction& action);
   bool MayLease(const Message& message, const Receiving& receiving) const;

@@ -5,6 +5,7 @@
 //
 // items_per_second counts tensors: its inverse is the cost of one. The time of
 // the first three is that of 1000 tensors or one message, whichever is more.
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/ones.h>
 #include <benchmark/benchmark.h>
 
@@ -85,6 +86,34 @@ void BM_Deserialize(benchmark::State& state) {
       [](ReadBuffers buffers) { return Deserialize(std::move(buffers)); });
 }
 
+// Into tensors of the receiver's, as large as what is sent.
+AllocateOptions Into(const TensorMessage& like) {
+  AllocateOptions options;
+  for (const at::Tensor& tensor : like.tensors) {
+    options.into.tensors.push_back(at::empty_like(tensor));
+  }
+  options.into.names = like.names;
+  return options;
+}
+
+void BM_AllocateInto(benchmark::State& state) {
+  TensorMessage message = MessageOf(state.range(0));
+  const AllocateOptions options = Into(message);
+  auto sent = Serialize(message, {});
+  Time(
+      state, [&] { return sent->manifest(); },
+      [&](Manifest copy) { return Allocate(std::move(copy), options); });
+}
+
+void BM_DeserializeInto(benchmark::State& state) {
+  TensorMessage message = MessageOf(state.range(0));
+  const AllocateOptions options = Into(message);
+  auto sent = Serialize(message, {});
+  Time(
+      state, [&] { return *Allocate(sent->manifest(), options); },
+      [](ReadBuffers buffers) { return Deserialize(std::move(buffers)); });
+}
+
 // Encode plus decode, with all of decode's checks.
 void BM_Manifest(benchmark::State& state) {
   auto sent = Serialize(MessageOf(state.range(0)), {});
@@ -119,6 +148,8 @@ void BM_ProtobufAlone(benchmark::State& state) {
 BENCHMARK(BM_Serialize)->Arg(1)->Arg(150)->Arg(10000)->UseManualTime();
 BENCHMARK(BM_Allocate)->Arg(1)->Arg(150)->Arg(10000)->UseManualTime();
 BENCHMARK(BM_Deserialize)->Arg(1)->Arg(150)->Arg(10000)->UseManualTime();
+BENCHMARK(BM_AllocateInto)->Arg(1)->Arg(150)->Arg(10000)->UseManualTime();
+BENCHMARK(BM_DeserializeInto)->Arg(1)->Arg(150)->Arg(10000)->UseManualTime();
 BENCHMARK(BM_Manifest)->Arg(1)->Arg(150)->Arg(10000);
 BENCHMARK(BM_ProtobufAlone)->Arg(1)->Arg(150)->Arg(10000);
 
