@@ -48,7 +48,8 @@ bazel run "${options[@]}" "${bound[@]}" //:program
 # The whole front door can be loaded from here.
 bazel build --nobuild "${options[@]}" "${bound[@]}" \
   @tensorferry//:catalog @tensorferry//:control_service \
-  @tensorferry//:serialization @tensorferry//:testing @tensorferry//:torch_rpc
+  @tensorferry//:protos @tensorferry//:reconnect @tensorferry//:serialization \
+  @tensorferry//:testing @tensorferry//:torch_rpc
 
 # expect_error TEXT BAZEL_ARGUMENT...
 expect_error() {
