@@ -44,7 +44,7 @@ bool ConvertersAreFound() {
   return converter.ok() && !(*converter)->Devices().empty();
 }
 
-// The README's ten lines, and a peer to talk to.
+// The README's two programs in one.
 bool TensorArrives() {
   auto receiver = tensorferry::Peer::Create({.name = "receiver"}).value();
   const at::Tensor weights = at::ones({2, 3});
