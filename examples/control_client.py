@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Drives a peer's control plane from Python, knowing none of its protos.
+"""Asks a peer's control plane from Python, knowing none of its protos.
 
   pip install grpcio grpcio-reflection
   python3 examples/control_client.py 127.0.0.1:4750
+  python3 examples/control_client.py HOST:4750 --tls_ca ca.pem --token_file token
 
 Everything is learnt through gRPC server reflection: what the peer can do
 (Control.GetCapabilities), whether an offer would be accepted and over which
@@ -10,6 +11,8 @@ path (Control.Explain), who is connected (Control.ListSessions), and what it
 has to give (Catalog.ListBundles).
 """
 
+import argparse
+import pathlib
 import sys
 
 import grpc
@@ -39,13 +42,22 @@ class Service:
     return call(json_format.ParseDict(fields, request()), timeout=DEADLINE_S)
 
 
-def main(address):
-  channel = grpc.insecure_channel(address)
+def open_channel(address, tls_ca, token_file):
+  if not tls_ca:
+    return grpc.insecure_channel(address)
+  credentials = grpc.ssl_channel_credentials(pathlib.Path(tls_ca).read_bytes())
+  if token_file:
+    token = pathlib.Path(token_file).read_text().strip()
+    credentials = grpc.composite_channel_credentials(
+        credentials, grpc.access_token_call_credentials(token))
+  return grpc.secure_channel(address, credentials)
+
+
+def main(channel):
   pool = descriptor_pool.DescriptorPool(
       proto_reflection_descriptor_database.ProtoReflectionDescriptorDatabase(
           channel))
   control = Service(channel, pool, "tensorferry.control.v1.Control")
-  catalog = Service(channel, pool, "tensorferry.catalog.v1.Catalog")
 
   capabilities = control.call("GetCapabilities").capabilities
   print(f"peer {capabilities.peer.name!r}, epoch {capabilities.peer.epoch}")
@@ -61,15 +73,25 @@ def main(address):
 
   sessions = control.call("ListSessions").sessions
   print(f"{len(sessions)} sessions")
+  try:
+    catalog = Service(channel, pool, "tensorferry.catalog.v1.Catalog")
+  except KeyError:
+    print("it serves no catalog")
+    return
   for bundle in catalog.call("ListBundles").bundles:
     print(f"bundle {bundle.name!r} version {bundle.version}: "
           f"{len(bundle.tensors)} tensors")
 
 
 if __name__ == "__main__":
-  if len(sys.argv) != 2:
-    sys.exit("usage: control_client.py ADDRESS")
+  parser = argparse.ArgumentParser()
+  parser.add_argument("address")
+  parser.add_argument("--tls_ca", help="who signed the peer's certificate (PEM)")
+  parser.add_argument("--token_file", help="the token to show, over TLS only")
+  args = parser.parse_args()
+  if args.token_file and not args.tls_ca:
+    parser.error("--token_file needs --tls_ca")
   try:
-    main(sys.argv[1])
+    main(open_channel(args.address, args.tls_ca, args.token_file))
   except grpc.RpcError as error:
-    sys.exit(f"{sys.argv[1]}: {error.code().name}: {error.details()}")
+    sys.exit(f"{args.address}: {error.code().name}: {error.details()}")
