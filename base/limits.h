@@ -26,7 +26,9 @@ struct Limits {
   uint64_t bytes_in_flight = uint64_t{8} << 30;
   uint32_t operations_queued = 65536;  // waiting behind those in flight
   uint64_t bytes_queued = uint64_t{256} << 30;
-  uint32_t headers_waiting = 1024;           // arrived, no Receive matches yet
+  // Arrived, no Receive matches yet. They are in flight: only a smaller number
+  // than operations_in_flight makes a difference.
+  uint32_t headers_waiting = 1024;
   uint64_t eager_bytes = uint64_t{1} << 20;  // promised before a grant
 
   uint32_t body_lanes = 4;

@@ -13,8 +13,8 @@
 
 namespace tensorferry::blocking {
 
-// Twins of the asynchronous calls that wait for their end, for tests, examples
-// and commands. Never in a callback. Each ends by its own timeout.
+// Twins of the asynchronous calls that wait for their end, for whoever has a
+// thread to wait on. Never in a callback. Each ends by its own timeout.
 absl::StatusOr<Pulled> Pull(std::shared_ptr<Session> session,
                             PullOptions options = {});
 absl::StatusOr<Pushed> Push(std::shared_ptr<Session> session,

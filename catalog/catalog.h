@@ -30,7 +30,7 @@ absl::Status NoSuchBundle(absl::string_view name);
 // Thread-safe.
 //
 //   catalog.Publish("model", *ReadSafetensors("model.safetensors"));
-//   ServeCatalog(catalog, ...);  // catalog/serve.h lets others pull it
+//   CatalogServer server(&catalog, {});  // catalog/serve.h: others may pull it
 class Catalog {
  public:
   // Keeps at most `max_entries` names, those that were withdrawn included.

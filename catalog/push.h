@@ -42,6 +42,7 @@ struct Pushed {
 // INVALID_ARGUMENT: the bundle's name, or what CheckNamed says.
 // FAILED_PRECONDITION: what CheckUnchanged says. Else what Session::Call or the
 // receiver says; whether they were published is unknown if the session broke.
+// DEADLINE_EXCEEDED also if the peer serves no catalog.
 Operation Push(std::shared_ptr<Session> session, NamedTensors contents,
                PushOptions options, Done<Pushed> done);
 

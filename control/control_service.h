@@ -30,9 +30,11 @@ struct ControlServiceOptions {
 };
 
 // The gRPC face of negotiation: tensorferry.control.v1.Control, with callback
-// reactors. Mount it on a server of your own, before the server is built:
+// reactors. A Peer has one already: this is for those who implement SessionHost
+// themselves. Mount it on a server of your own, before the server is built:
 //
-//   ControlService control(&host, {});
+//   ControlService control(&host,
+//                          {.access = Access::Create(security).value()});
 //   control.RegisterOn(builder);
 //
 // `host` must outlive the service. To end: Shutdown, then shut the server down

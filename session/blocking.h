@@ -11,9 +11,10 @@
 
 namespace tensorferry::blocking {
 
-// Twins of the asynchronous calls that wait for their end, for tests, examples
-// and commands. Never call them from a callback: the executor's threads and the
-// loop are what they wait for. Each ends by its operation's own timeout.
+// Twins of the asynchronous calls that wait for their end, for whoever has a
+// thread to wait on. Never call them from a callback: the executor's threads
+// and the loop are what they wait for. Each ends by its operation's own
+// timeout; Receive has none unless its options say so. They set done_is_quick.
 absl::StatusOr<std::shared_ptr<Session>> Connect(Peer& peer,
                                                  const std::string& address,
                                                  Offer offer,

@@ -39,8 +39,8 @@ struct PeerOptions {
   // Empty: nowhere; this peer only connects. Beyond loopback `security` has to
   // authenticate callers, over TLS, or say that it need not.
   std::string control = "127.0.0.1:0";
-  // Interface that lanes listen on, a number. Beyond loopback only with an
-  // authenticated control plane, over which the keys of the lanes go.
+  // Numeric IP address that data connections listen on. Beyond loopback only
+  // with an authenticated control plane, over which their keys go.
   std::string data = "127.0.0.1";
   uint16_t lowest_data_port = 0, highest_data_port = 0;  // 0: any free one
   std::string advertise;    // the host that others are told; empty: `data`
@@ -52,17 +52,22 @@ struct PeerOptions {
   // Silence that ends a session: 100 ms to 1 h.
   absl::Duration lease = absl::Seconds(15);
   int max_sessions = 256;  // accepted at a time: 1 to 4096
-  // Of them, with each thing that was proved of a caller (Identity's
-  // principals). 0: no limit of its own.
+  // Maximum accepted sessions per authenticated principal, see Identity. 0: no
+  // limit of its own.
   int max_sessions_per_identity = 0;
-  // Data connections that named no session yet; control connections that have
-  // not said a word yet, and, beyond max_sessions, those that have.
+  // Data connections that have not named their session yet. As many control
+  // connections that have said nothing yet, and max_sessions and as many more
+  // that have.
   int max_handshakes = 256;
-  // Of them, from one other host; and data connections of one session.
-  int max_handshakes_per_address = 128, max_connections_per_session = 256;
-  // Where callbacks and digests run; null: a pool of two threads of the peer's.
-  // This, the clock and the registries must outlive the peer. With an executor
-  // of your own, callbacks that are queued there may run after ~Peer.
+  // Data connections from one other host that have not named their session yet.
+  int max_handshakes_per_address = 128;
+  int max_connections_per_session = 256;  // data connections
+  // Where callbacks and handlers run, and the peer's own digests, memory for
+  // large messages and deserialisation. Null: a pool of two threads of the
+  // peer's. So do not block there: hand over to a thread of yours, or pass an
+  // executor that has threads enough. This, the clock and the registries must
+  // outlive the peer. With an executor of your own, callbacks that are queued
+  // there may run after ~Peer.
   Executor* executor = nullptr;
   Clock* clock = Clock::Real();
   // Tensors of 256 KiB and more are received into memory that is kept for the
@@ -92,8 +97,10 @@ class Peer {
  public:
   // INVALID_ARGUMENT: an option, named, or a file of `security`; the system's
   // error for one that cannot be read. UNAVAILABLE: the address is in use or
-  // not ours. RESOURCE_EXHAUSTED: no threads, descriptors or memory. INTERNAL:
-  // the system gives no random bytes.
+  // not ours. RESOURCE_EXHAUSTED: no threads, descriptors or memory.
+  // FAILED_PRECONDITION: the process has another tensorpipe than ours was
+  // written for, see third_party/README.md. INTERNAL: the system gives no
+  // random bytes.
   static absl::StatusOr<std::unique_ptr<Peer>> Create(PeerOptions options);
 
   // As Create, on a gRPC server of your own: call it before the server is

@@ -41,7 +41,11 @@ struct CallOptions {
 // a callback is the fence after which nobody touches its operation's buffers. A
 // session may be destroyed in a callback. What a callback of an operation
 // throws ends the session with INTERNAL (RESOURCE_EXHAUSTED: std::bad_alloc);
-// what one of the end throws is dropped.
+// what one of the end throws is dropped. What cannot be done at all, as after
+// the session's end, is told within the call, by its callback: hold no lock
+// there that the callback takes.
+//
+// A session may outlive its peer, which ends it.
 //
 //   session->Send({.tensors = {weights}}, {}, [](absl::StatusOr<Receipt> r) {
 //     ...  // OK: the receiver has every byte and verified the digests
@@ -62,9 +66,12 @@ class Session {
   virtual LinkCounters counters() const = 0;
 
   // Sends one message. Headers leave in the order of Send; messages may
-  // complete in another. See Link::Send for what each status says of the other
-  // side. Once the session has ended this and all calls below answer
-  // FAILED_PRECONDITION, naming the reason, before they return.
+  // complete in another. Those that nobody receives yet count as in flight:
+  // beyond Limits::operations_in_flight, or bytes_in_flight, all that this side
+  // sends waits for them, its calls and replies too. See Link::Send for what
+  // each status says of the other side. Once the session has ended this and all
+  // calls below answer FAILED_PRECONDITION, naming the reason, before they
+  // return.
   virtual Operation Send(TensorMessage message, SendOptions options,
                          Done<Receipt> done) = 0;
 
@@ -73,7 +80,8 @@ class Session {
   virtual Operation Receive(ReceiveOptions options, Done<Received> done) = 0;
 
   // Sends a request and waits for its reply. A reply error arrives as the
-  // status that the other side gave.
+  // status that the other side gave. A request that nobody there receives waits
+  // for somebody, until it is DEADLINE_EXCEEDED.
   virtual Operation Call(TensorMessage request, CallOptions options,
                          Done<Received> done) = 0;
 
@@ -87,7 +95,10 @@ class Session {
 
   // Gives every message and request of `type` to `handler` instead of Receive,
   // until the session ends; but what a Receive without a type that was waiting
-  // before this call takes goes on going to that Receive. Handlers run on the
+  // before this call takes goes on going to that Receive. Up to four messages
+  // of the type arrive at a time, in no order among them, each as by a Receive
+  // with the default options (so nothing is leased). One that fails on the way
+  // is not given to the handler; its sender hears why. Handlers run on the
   // executor, maybe several at once. What one throws is INTERNAL: to the caller
   // of a request, and for any other message the session ends with it.
   // FAILED_PRECONDITION: the type has a handler.

@@ -23,11 +23,11 @@ namespace tensorferry {
 struct SendOptions {
   // From the call, waiting in line included; then DEADLINE_EXCEEDED.
   absl::Duration timeout = absl::Minutes(1);
-  // That tensors on devices are ready on. For other devices: the calling
-  // thread's current streams.
+  // Streams on which the tensors become ready; the transfer waits for them. For
+  // devices that are not among them: the calling thread's current streams.
   StreamSet ready_on;
-  // That carry them, after a wait for `ready_on`. For other devices: the
-  // plan's.
+  // Streams that carry the tensors, after that wait. For devices that are not
+  // among them: the plan's.
   StreamSet streams;
   // Whether tensors on devices have digests too, if the plan has any: each side
   // copies them to pinned memory of the host for it.
@@ -50,11 +50,12 @@ struct ReceiveOptions {
   ReceiveFilter filter;  // default: any message or request of a user's type
   // Tensors to fill, the link's alone until the callback; empty: new ones.
   Destination into;
-  // That tensors of `into` are free on. For other devices: the calling thread's
-  // current streams.
+  // Streams on which the tensors of `into` become free; the transfer waits for
+  // them. For devices that are not among them: the calling thread's current
+  // streams.
   StreamSet ready_on;
-  // That tensors on devices are filled on, after a wait for `ready_on`. For
-  // other devices: the plan's.
+  // Streams on which tensors are filled, after that wait. For devices that are
+  // not among them: the plan's.
   StreamSet streams;
   // Whether tensors that their sender lends may stay in its memory until they,
   // and all that shares their storage, are dropped here. They can be written to
@@ -70,7 +71,7 @@ struct Received {
   TensorMessage message;  // its tensors are the user's
   Envelope envelope;      // as sent; look at reply_error of a reply first
   Receipt receipt;        // its time counts from the call of Receive
-  // That the tensors were filled on; they have come so far already.
+  // Streams on which the tensors were filled; they have come so far already.
   StreamSet ready_on;
 };
 
@@ -116,13 +117,13 @@ class Link {
   virtual ~Link() = default;
 
   // Sends one message; headers leave in the order of Send, so messages that
-  // nobody receives hold up those behind them once they fill a limit in
-  // flight. OK means that the receiver has every byte, in the tensors that its
-  // user sees, and found the digests equal. The tensors must not be written to
-  // before `done` has run. A status other than OK from before the header
-  // (INVALID_ARGUMENT, FAILED_PRECONDITION, RESOURCE_EXHAUSTED) says that
-  // nothing was sent; after it, the outcome at the receiver is unknown unless
-  // the text says refused.
+  // nobody receives hold up those behind them once they fill a limit in flight
+  // (operations_in_flight, bytes_in_flight). OK means that the receiver has
+  // every byte, in the tensors that its user sees, and found the digests equal.
+  // The tensors must not be written to before `done` has run. A status other
+  // than OK from before the header (INVALID_ARGUMENT, FAILED_PRECONDITION,
+  // RESOURCE_EXHAUSTED) says that nothing was sent; after it, the outcome at
+  // the receiver is unknown unless the text says refused.
   virtual Operation Send(TensorMessage message, Envelope envelope,
                          SendOptions options, Done<Receipt> done) = 0;
 
