@@ -69,8 +69,7 @@ absl::Status Run() {
   (*callee)->Accept([](std::shared_ptr<Session> session) {
     auto serve = [](Session& session, Received call) {
       TensorMessage reply{.tensors = {call.message.tensors[0] * 2}};
-      session.Reply(call.envelope, std::move(reply), {},
-                    [](absl::StatusOr<Receipt>) {});
+      session.Reply(call.envelope, std::move(reply), {}, nullptr);
     };
     if (!session->Handle(8, serve).ok()) return;
     session->Receive({}, [](absl::StatusOr<Received> received) {

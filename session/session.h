@@ -45,7 +45,8 @@ struct CallOptions {
 // the session's end, is told within the call, by its callback: hold no lock
 // there that the callback takes.
 //
-// A session may outlive its peer, which ends it.
+// Where nobody wants to know how a Send, a Reply or a ReplyError ended, its
+// `done` is null. A session may outlive its peer, which ends it.
 //
 //   session->Send({.tensors = {weights}}, {}, [](absl::StatusOr<Receipt> r) {
 //     ...  // OK: the receiver has every byte and verified the digests

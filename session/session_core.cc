@@ -285,6 +285,7 @@ absl::StatusOr<std::shared_ptr<Link>> SessionCore::LinkToAnswer(
 
 template <class T>
 Done<T> SessionCore::Contained(Done<T> done) {
+  if (done == nullptr) return [](absl::StatusOr<T>) {};
   return [self = shared_from_this(),
           done = std::move(done)](absl::StatusOr<T> result) mutable {
     absl::Status ran =
@@ -366,8 +367,7 @@ Operation SessionCore::Reply(const Envelope& request, TensorMessage reply,
         // Whoever called would wait for its deadline; if it does not wait any
         // more, it refuses this.
         if (!sent.ok()) {
-          self->ReplyError(request, sent.status(),
-                           [](absl::StatusOr<Receipt>) {});
+          self->ReplyError(request, sent.status(), nullptr);
         }
         std::move(done)(std::move(sent));
       }));
@@ -436,7 +436,7 @@ void SessionCore::RunHandler(Handler& handler, Received received) {
       RunUserCode("a handler", [&] { handler(*this, std::move(received)); });
   if (ran.ok()) return;
   if (envelope.kind == Envelope::Kind::kRequest) {
-    ReplyError(envelope, ran, [](absl::StatusOr<Receipt>) {});
+    ReplyError(envelope, ran, nullptr);
   } else {
     End(ran);  // nobody else would hear of it
   }

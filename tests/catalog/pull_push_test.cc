@@ -464,7 +464,7 @@ class Liar {
     if (!asked.HasBeenNotified()) asked.Notify();
     absl::MutexLock lock(&mu_);
     if (answer_.has_value()) {
-      session.Reply(request, *answer_, {}, [](absl::StatusOr<Receipt>) {});
+      session.Reply(request, *answer_, {}, nullptr);
     }
   }
 

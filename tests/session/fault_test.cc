@@ -53,7 +53,7 @@ void LimitMemory() {
 void Serve(Session& session, Received call) {
   if (call.message.type == kLimitMemory) LimitMemory();
   session.Reply(call.envelope, {.tensors = std::move(call.message.tensors)}, {},
-                [](absl::StatusOr<Receipt>) {});
+                nullptr);
 }
 
 // The child: serves until its standard input closes.

@@ -149,7 +149,7 @@ TEST_F(SessionTest, CallReturnsTheReplyToThatCall) {
                                    call.envelope,
                                    {.id = call.message.id,
                                     .tensors = {call.message.tensors[0] + 1}},
-                                   {}, [](absl::StatusOr<Receipt>) {});
+                                   {}, nullptr);
                              }),
               IsOk());
   absl::BlockingCounter ended(20);
@@ -177,7 +177,7 @@ TEST_F(SessionTest, AnErrorReplyIsTheCallersStatus) {
                                session.ReplyError(
                                    call.envelope,
                                    absl::NotFoundError("no such layer"),
-                                   [](absl::StatusOr<Receipt>) {});
+                                   nullptr);
                              }),
               IsOk());
   EXPECT_THAT(
@@ -214,7 +214,7 @@ TEST_F(SessionTest, AHandlerThatThrowsOnAMessageEndsTheSession) {
                                      HasSubstr("out of cheese")));
     ended.Notify();
   });
-  ours->Send({.type = 8}, {}, [](absl::StatusOr<Receipt>) {});
+  ours->Send({.type = 8}, {}, nullptr);
   ended.WaitForNotification();
 }
 
@@ -563,7 +563,7 @@ int SessionsKept(Peer& caller, Peer& callee, FakeClock& clock,
       [&](std::shared_ptr<Session> session) {
         opened.push_back(session);
         live(static_cast<int>(opened.size()));
-        session->Send({.type = 7}, {}, [](absl::StatusOr<Receipt>) {});
+        session->Send({.type = 7}, {}, nullptr);
       },
       [&](absl::Status why) {
         EXPECT_THAT(why, StatusIs(absl::StatusCode::kResourceExhausted));
@@ -727,8 +727,7 @@ TEST_F(SessionTest, CloseWaitsForTheReplyToACallThatWasBegun) {
                                asked.Notify();
                                may_answer.WaitForNotification();
                                session.Reply(call.envelope, {.payload = "late"},
-                                             {},
-                                             [](absl::StatusOr<Receipt>) {});
+                                             {}, nullptr);
                              }),
               IsOk());
   absl::Notification replied, closed;
@@ -796,7 +795,7 @@ TEST_F(SessionTest, AnErrorReplyReachesACallerWithTensorsOfItsOwn) {
                                session.ReplyError(
                                    call.envelope,
                                    absl::NotFoundError("no such layer"),
-                                   [](absl::StatusOr<Receipt>) {});
+                                   nullptr);
                              }),
               IsOk());
   EXPECT_THAT(
@@ -876,7 +875,7 @@ TEST_F(SessionTest, HandlesAndHandlersOutliveTheirPeers) {
           ->Handle(1,
                    [](Session& session, Received call) {
                      session.Reply(call.envelope, std::move(call.message), {},
-                                   [](absl::StatusOr<Receipt>) {});
+                                   nullptr);
                    })
           .IgnoreError();
       absl::MutexLock lock(&mu);

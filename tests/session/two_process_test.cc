@@ -52,8 +52,7 @@ void ServeCall(Session& session, Received call) {
   TensorMessage reply{.tensors = std::move(call.message.tensors),
                       .names = std::move(call.message.names)};
   if (call.message.type == kPath) reply.payload = PathOf(call.receipt);
-  session.Reply(call.envelope, std::move(reply), {},
-                [](absl::StatusOr<Receipt>) {});
+  session.Reply(call.envelope, std::move(reply), {}, nullptr);
 }
 
 std::optional<uint64_t> PoolBytes(const std::string& text) {
