@@ -28,7 +28,7 @@ namespace pb = ::tensorferry::catalog::v1;
 // However long the asker says that it will wait.
 constexpr int64_t kLongestAnswerMs = 24 * 60 * 60 * 1000;
 
-SendOptions Within(int64_t timeout_ms) {
+SendOptions SendOptionsWithTimeout(int64_t timeout_ms) {
   return {.timeout = absl::Milliseconds(
               std::clamp<int64_t>(timeout_ms, 1, kLongestAnswerMs)),
           .streams = {}};
@@ -196,7 +196,7 @@ Session::Handler CatalogServer::State::Bind(HandlerFn handler,
     if (self == nullptr || !self->Enter()) {
       at.ReplyError(request.envelope,
                     absl::UnavailableError("the catalog is being closed"),
-                    [](absl::StatusOr<Receipt>) {});
+                    nullptr);
       return;
     }
     const absl::Cleanup leave = [&self] { self->Leave(); };
@@ -229,7 +229,7 @@ absl::Status CatalogServer::State::Serve(std::shared_ptr<Session> session) {
 
 void CatalogServer::State::Refuse(Session& session, const Envelope& envelope,
                                   absl::Status why) {
-  session.ReplyError(envelope, std::move(why), [](absl::StatusOr<Receipt>) {});
+  session.ReplyError(envelope, std::move(why), nullptr);
 }
 
 void CatalogServer::State::OnPull(Session& session, Received request,
@@ -255,7 +255,8 @@ void CatalogServer::State::OnPull(Session& session, Received request,
                        IdentityOf(session),
                        selection->reply.nbytes(),
                        absl::OkStatus()};
-  session.Reply(request.envelope, std::move(reply), Within(asked->timeout_ms()),
+  session.Reply(request.envelope, std::move(reply),
+                SendOptionsWithTimeout(asked->timeout_ms()),
                 [weak = weak_from_this(), served = std::move(served),
                  counts = !asked->without_tensors()](
                     absl::StatusOr<Receipt> receipt) mutable {
@@ -320,7 +321,7 @@ void CatalogServer::State::OnPushOffer(Session& session, Received request,
     return Refuse(session, request.envelope, status);
   }
   session.Reply(request.envelope, Message(kPushOfferType, pb::PushReply()), {},
-                [](absl::StatusOr<Receipt>) {});
+                nullptr);
 }
 
 absl::StatusOr<uint64_t> CatalogServer::State::TakePush(
@@ -404,7 +405,7 @@ void CatalogServer::State::OnPush(Session& session, Received received,
     }
     session->Reply(received.envelope,
                    Message(kPushType, ReplyTo(received.receipt, *version)),
-                   Within(request.timeout_ms()),
+                   SendOptionsWithTimeout(request.timeout_ms()),
                    [weak = weak_from_this(), served = std::move(served)](
                        absl::StatusOr<Receipt> receipt) mutable {
                      served.status = receipt.status();
@@ -436,7 +437,7 @@ void CatalogServer::State::OnEcho(Session& session, Received received,
     reply.names = std::move(received.message.names);
   }
   session.Reply(received.envelope, std::move(reply),
-                Within(request->timeout_ms()), [](absl::StatusOr<Receipt>) {});
+                SendOptionsWithTimeout(request->timeout_ms()), nullptr);
 }
 
 CatalogServer::CatalogServer(Catalog* catalog, CatalogServerOptions options)

@@ -224,7 +224,7 @@ void CalleeSide::Forget() {
 
 void CalleeSide::TellEnd() {
   std::shared_ptr<ControlEvents> events = std::move(answer_->events);
-  events->OnEnd(why());
+  events->OnStreamEnded(why());
 }
 
 int ServiceShared::MostSessions(const Grants& grants) const {

@@ -205,7 +205,7 @@ void CallerSide::OnEnded() {
     done_ = nullptr;
     std::move(done)(why());
   } else {
-    events_->OnEnd(why());
+    events_->OnStreamEnded(why());
   }
   events_ = nullptr;
 }

@@ -42,8 +42,8 @@ struct ControlServiceOptions {
 class ControlService {
  public:
   ControlService(SessionHost* host, ControlServiceOptions options);
-  // Sessions still open end with UNAVAILABLE; each OnEnd has returned when this
-  // does. Must not run in a callback of ControlEvents.
+  // Sessions still open end with UNAVAILABLE; each OnStreamEnded has returned
+  // when this does. Must not run in a callback of ControlEvents.
   ~ControlService();
   ControlService(const ControlService&) = delete;
   ControlService& operator=(const ControlService&) = delete;

@@ -33,7 +33,8 @@ class ControlStream {
   // Asks the peer to begin no operation any more and to finish those begun.
   virtual void SendDrain() = 0;
   // Says why the session ends (OK: closed as wished), then closes the stream.
-  // The first goodbye counts, ours or the peer's. ControlEvents::OnEnd follows.
+  // The first goodbye counts, ours or the peer's. ControlEvents::OnStreamEnded
+  // follows.
   virtual void SendGoodbye(absl::Status why) = 0;
 };
 
@@ -48,7 +49,7 @@ class ControlEvents {
   // the session, ours or the peer's (OK: closed as wished); UNAVAILABLE: the
   // peer or the way to it is gone, or silent; INVALID_ARGUMENT: the peer does
   // not keep to the protocol.
-  virtual void OnEnd(absl::Status why) = 0;
+  virtual void OnStreamEnded(absl::Status why) = 0;
 };
 
 }  // namespace tensorferry

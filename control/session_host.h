@@ -32,7 +32,8 @@ class SessionHost {
   };
   // A plan was agreed on under `session_id` with `caller`. The host is ready
   // for the lanes before it returns. An error goes to the caller and there is
-  // no session, nor an OnEnd. What it sends on `stream` follows the acceptance.
+  // no session, nor an OnStreamEnded. What it sends on `stream` follows the
+  // acceptance.
   virtual absl::StatusOr<Admitted> Admit(
       const std::string& session_id, const SessionPlan& plan,
       const Identity& caller, std::shared_ptr<ControlStream> stream) = 0;

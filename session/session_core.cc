@@ -202,7 +202,7 @@ void SessionCore::OnDrain() {
   });
 }
 
-void SessionCore::OnEnd(absl::Status why) {
+void SessionCore::OnStreamEnded(absl::Status why) {
   if (!why.ok()) {
     why = absl::Status(why.code(),
                        absl::StrCat(Named(), " ended: ", why.message()));

@@ -72,7 +72,7 @@ class SessionCore final : public Session,
   // ControlEvents
   void OnOpened() override { CalleeReady(); }
   void OnDrain() override;
-  void OnEnd(absl::Status why) override;
+  void OnStreamEnded(absl::Status why) override;
 
   // Session
   const std::string& id() const override { return id_; }

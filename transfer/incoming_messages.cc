@@ -47,7 +47,8 @@ bool SameDevice(const DeviceId& ours, const tensorpipe::Device& theirs) {
   return ours.type == theirs.type && ours.index == theirs.index;
 }
 
-absl::Status WrongLength(absl::string_view what, uint64_t got, uint64_t want) {
+absl::Status WrongByteCount(absl::string_view what, uint64_t got,
+                            uint64_t want) {
   return absl::DataLossError(
       absl::StrCat(what, ": ", got, " bytes, want ", want));
 }
@@ -225,7 +226,8 @@ absl::Status IncomingMessages::Describe(const HeaderFrame& frame,
   FERRY_RETURN_IF_ERROR(CheckPlacement(manifest, rules.incoming));
   if (frame.is_inline) {
     if (bytes.size() != manifest.BytesOnWire()) {
-      return WrongLength("inline bytes", bytes.size(), manifest.BytesOnWire());
+      return WrongByteCount("inline bytes", bytes.size(),
+                            manifest.BytesOnWire());
     }
     for (int i = 0; i < manifest.buffer_count(); ++i) {
       if (manifest.buffer_nbytes(i) == 0 ||
@@ -523,8 +525,8 @@ absl::Status IncomingMessages::CheckBody(
     const DeviceId& source = manifest.buffer_source(pieces[i].buffer);
     const DeviceId& target = manifest.buffer_target(pieces[i].buffer);
     if (tensor.length != pieces[i].nbytes) {
-      return WrongLength(absl::StrCat("body ", body, ", piece ", i),
-                         tensor.length, pieces[i].nbytes);
+      return WrongByteCount(absl::StrCat("body ", body, ", piece ", i),
+                            tensor.length, pieces[i].nbytes);
     }
     const Crossing crossing = CrossingOf(host_->rules, target, source);
     if (!SameDevice(crossing.peer, tensor.sourceDevice) ||

@@ -23,7 +23,7 @@ void HeardEvents::OnDrain() {
   Leave(&HeardEvents::drains_);
 }
 
-void HeardEvents::OnEnd(absl::Status why) {
+void HeardEvents::OnStreamEnded(absl::Status why) {
   Enter();
   Leave(&HeardEvents::ends_, std::move(why));
 }
@@ -31,7 +31,7 @@ void HeardEvents::OnEnd(absl::Status why) {
 void HeardEvents::Enter() {
   absl::MutexLock lock(&mu_);
   EXPECT_FALSE(in_call_) << "two calls at once";
-  EXPECT_EQ(ends_, 0) << "a call after OnEnd";
+  EXPECT_EQ(ends_, 0) << "a call after OnStreamEnded";
   in_call_ = true;
 }
 
@@ -54,7 +54,7 @@ void HeardEvents::AwaitOpened() { Await(&HeardEvents::opened_, "OnOpened"); }
 void HeardEvents::AwaitDrain() { Await(&HeardEvents::drains_, "OnDrain"); }
 
 absl::Status HeardEvents::AwaitEnd() {
-  Await(&HeardEvents::ends_, "OnEnd");
+  Await(&HeardEvents::ends_, "OnStreamEnded");
   absl::MutexLock lock(&mu_);
   return why_;
 }

@@ -31,12 +31,13 @@ namespace testing {
 // Longer than any step takes, for waits that must end.
 inline constexpr absl::Duration kPatience = absl::Seconds(60);
 
-// Hears a control stream. Fails the test if calls overlap or follow OnEnd.
+// Hears a control stream. Fails the test if calls overlap or follow
+// OnStreamEnded.
 class HeardEvents : public ControlEvents {
  public:
   void OnOpened() override;
   void OnDrain() override;
-  void OnEnd(absl::Status why) override;
+  void OnStreamEnded(absl::Status why) override;
 
   void AwaitOpened();
   void AwaitDrain();
@@ -84,7 +85,7 @@ class FakeHost : public SessionHost {
   // Of an admitted session.
   Session Of(const std::string& session_id);
   int admitted();
-  // Whether OnEnd has run for all.
+  // Whether OnStreamEnded has run for all.
   bool AllEnded();
 
  private:

@@ -101,10 +101,10 @@ class SessionSide final : public ControlEvents,
     Hear("drain");
     core_->OnDrain();
   }
-  void OnEnd(absl::Status why) override {
+  void OnStreamEnded(absl::Status why) override {
     Hear(absl::StrCat("the end: ", why.ToString()).c_str());
     ++stream_ends_;
-    core_->OnEnd(std::move(why));
+    core_->OnStreamEnded(std::move(why));
   }
 
   Process* process() const { return process_; }
