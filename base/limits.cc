@@ -77,4 +77,13 @@ std::string LimitNames() {
   return names;
 }
 
+std::vector<std::pair<std::string, uint64_t>> NamedLimits(
+    const Limits& limits) {
+  std::vector<std::pair<std::string, uint64_t>> named;
+  ForEachField([&](absl::string_view name, auto field) {
+    named.emplace_back(std::string(name), limits.*field);
+  });
+  return named;
+}
+
 }  // namespace tensorferry

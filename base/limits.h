@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
@@ -48,6 +50,9 @@ absl::Status SetLimit(absl::string_view name, uint64_t value, Limits& limits);
 
 // "message_bytes, payload_bytes, ...".
 std::string LimitNames();
+
+// All fields by their names, in that order.
+std::vector<std::pair<std::string, uint64_t>> NamedLimits(const Limits& limits);
 
 }  // namespace tensorferry
 

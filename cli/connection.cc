@@ -69,7 +69,8 @@ std::vector<Flag> TransferFlags() {
        "matches counts.",
        true},
       {"deadline", "TIME",
-       "How long it may take, like 30s or 2m. Default: 30s."},
+       "How long it may take, whatever its size, like 30s or 2m. Default: "
+       "30s."},
       {"digest", "on|off",
        "Whether a digest of every storage is compared on receipt. Default: "
        "on."},

@@ -28,11 +28,10 @@ void ShowJson(const Capabilities& can, Json& json) {
   for (const DeviceInfo& device : can.devices) {
     json["devices"].push_back(DeviceToJson(device));
   }
-  json["limits"] = {{"message_bytes", can.limits.message_bytes},
-                    {"payload_bytes", can.limits.payload_bytes},
-                    {"tensors", can.limits.tensors},
-                    {"bytes_in_flight", can.limits.bytes_in_flight},
-                    {"operations_in_flight", can.limits.operations_in_flight}};
+  json["limits"] = Json::object();
+  for (const auto& [name, value] : NamedLimits(can.limits)) {
+    json["limits"][name] = value;
+  }
   json["paths"] = Json::array();
   for (const PathCapability& path : can.paths) {
     json["paths"].push_back({{"name", path.name},

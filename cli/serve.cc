@@ -93,7 +93,11 @@ absl::Status SetDataAddress(const Arguments& arguments, PeerOptions& options) {
   return absl::OkStatus();
 }
 
-// The limits that are not those of one session.
+// What --limit knows besides the limits of one session.
+constexpr char kPeerLimits[] =
+    "sessions, sessions_per_identity, handshakes, handshakes_per_address, "
+    "connections_per_session, catalog_entries, queued_push_bytes";
+
 absl::Status SetLimits(const Arguments& arguments, PeerOptions& options,
                        CatalogLimits& catalog) {
   FERRY_ASSIGN_OR_RETURN(const std::vector<NamedNumber> limits,
@@ -117,11 +121,8 @@ absl::Status SetLimits(const Arguments& arguments, PeerOptions& options,
       catalog.queued_push_bytes = number;
     } else if (const absl::Status set = SetLimit(name, number, options.limits);
                !set.ok()) {
-      return UsageError(absl::StrCat(
-          "--limit: ", std::string(set.message()),
-          ", sessions, sessions_per_identity, handshakes, "
-          "handshakes_per_address, connections_per_session, catalog_entries, "
-          "queued_push_bytes"));
+      return UsageError(absl::StrCat("--limit: ", std::string(set.message()),
+                                     ", ", kPeerLimits));
     }
   }
   return absl::OkStatus();
@@ -158,12 +159,11 @@ absl::StatusOr<PeerOptions> PeerOptionsOf(const Arguments& arguments,
 absl::StatusOr<std::unique_ptr<Peer>> CreatePeer(PeerOptions options) {
   absl::StatusOr<std::unique_ptr<Peer>> peer = Peer::Create(std::move(options));
   if (peer.ok()) return peer;
-  return absl::Status(
-      peer.status().code(),
-      absl::StrReplaceAll(std::string(peer.status().message()),
-                          {{"PeerOptions.", "--"},
-                           {"security.", "--"},
-                           {"max_sessions", "limit sessions"}}));
+  return absl::Status(peer.status().code(),
+                      absl::StrReplaceAll(std::string(peer.status().message()),
+                                          {{"PeerOptions.max_", "--limit "},
+                                           {"PeerOptions.", "--"},
+                                           {"security.", "--"}}));
 }
 
 std::string ToLine(const ServedRequest& served) {
@@ -280,6 +280,32 @@ absl::Status Serve(const Arguments& arguments, Output& output) {
       ready, stop, output);
 }
 
+constexpr char kHelp[] =
+    "Files are mapped, not read, unless --copy is given: replace one by "
+    "renaming another\nover it. After a change in place pulls are refused, "
+    "FAILED_PRECONDITION; during one,\nnew bytes may be sent as old ones, "
+    "and a file that is cut short ends the process\nwith SIGBUS.\n\n"
+    "A push becomes the file DIR/BUNDLE.safetensors, which is mapped and "
+    "published as the\nbundle's next version. Files that are in DIR at the "
+    "start are published, after those\nof --publish. A file that somebody "
+    "else put there later is not replaced: the push is\nALREADY_EXISTS. "
+    "One that DIR's disk has no room for is refused before it is sent.\n\n"
+    "Certificates, tokens and the policy are read again when their files "
+    "are others:\nreplace them by renaming new ones over them. The soft "
+    "limit of open files is raised\nto the hard one; where they are scarce, "
+    "sessions get fewer lanes, and those that do\nnot fit are "
+    "RESOURCE_EXHAUSTED.\n\n"
+    "SIGTERM and SIGINT let running pulls finish, and the exit code is 0; a "
+    "second signal,\nof either kind, ends the process at once.\n\n"
+    "  tensorferry serve --name store --control 127.0.0.1:4750 --publish "
+    "model.safetensors\n"
+    "  tensorferry serve --name inbox --control 127.0.0.1:0 --accept "
+    "/var/tmp/inbox \\\n      --ready_file /run/inbox.address\n"
+    "  tensorferry serve --name store --control 0.0.0.0:4750 --data "
+    "0.0.0.0:4751-4760 \\\n      --advertise 192.0.2.7 --tls_cert "
+    "store.pem --tls_key store.key \\\n      --tls_client_ca ca.pem "
+    "--policy policy.textproto --publish model.safetensors\n";
+
 }  // namespace
 
 Command ServeCommand() {
@@ -313,36 +339,11 @@ Command ServeCommand() {
        PoolFlag(),
        {"limit", "NAME=VALUE",
         absl::StrCat("A bound on what others may ask of this peer, like "
-                     "sessions=64 or\n      message_bytes=4GiB: sessions, "
-                     "sessions_per_identity, handshakes, catalog_entries,\n"
-                     "      queued_push_bytes, and of one session ",
-                     LimitNames(), "."),
+                     "sessions=64 or\n      message_bytes=4GiB: ",
+                     kPeerLimits, ",\n      and of one session ", LimitNames(),
+                     "."),
         true}},
-      "Files are mapped, not read, unless --copy is given: replace one by "
-      "renaming another\nover it. After a change in place pulls are refused, "
-      "FAILED_PRECONDITION; during one,\nnew bytes may be sent as old ones, "
-      "and a file that is cut short ends the process\nwith SIGBUS.\n\n"
-      "A push becomes the file DIR/BUNDLE.safetensors, which is mapped and "
-      "published as the\nbundle's next version. Files that are in DIR at the "
-      "start are published, after those\nof --publish. A file that somebody "
-      "else put there later is not replaced: the push is\nALREADY_EXISTS. "
-      "One that DIR's disk has no room for is refused before it is sent.\n\n"
-      "Certificates, tokens and the policy are read again when their files "
-      "are others:\nreplace them by renaming new ones over them. The soft "
-      "limit "
-      "of open files is raised\nto the hard one; where they are scarce, "
-      "sessions get fewer lanes, and those that do\nnot fit are "
-      "RESOURCE_EXHAUSTED.\n\n"
-      "SIGTERM and SIGINT let running pulls finish, and the exit code is 0; a "
-      "second signal,\nof either kind, ends the process at once.\n\n"
-      "  tensorferry serve --name store --control 127.0.0.1:4750 --publish "
-      "model.safetensors\n"
-      "  tensorferry serve --name inbox --control 127.0.0.1:0 --accept "
-      "/var/tmp/inbox \\\n      --ready_file /run/inbox.address\n"
-      "  tensorferry serve --name store --control 0.0.0.0:4750 --data "
-      "0.0.0.0:4751-4760 \\\n      --advertise 192.0.2.7 --tls_cert "
-      "store.pem --tls_key store.key \\\n      --tls_client_ca ca.pem "
-      "--policy policy.textproto --publish model.safetensors\n",
+      kHelp,
       Serve};
   for (Flag& flag : ServingFlags()) command.flags.push_back(std::move(flag));
   return command;

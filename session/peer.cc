@@ -91,6 +91,12 @@ absl::Status CheckData(const PeerOptions& options) {
       "token_file); or say insecure"));
 }
 
+absl::Status CheckAtLeast(absl::string_view option, int value, int least) {
+  if (value >= least) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "PeerOptions.", option, " is ", value, ", want at least ", least));
+}
+
 absl::Status CheckOptions(const PeerOptions& options) {
   if (options.name.empty() || options.name.size() > kMaxNameBytes) {
     return absl::InvalidArgumentError(
@@ -119,20 +125,14 @@ absl::Status CheckOptions(const PeerOptions& options) {
         absl::StrCat("PeerOptions.max_sessions is ", options.max_sessions,
                      ", want 1 to ", kMostSessions));
   }
-  if (options.max_handshakes_per_address < 1 ||
-      options.max_connections_per_session < 1) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "max_handshakes_per_address is ", options.max_handshakes_per_address,
-        " and max_connections_per_session is ",
-        options.max_connections_per_session, ", want at least 1"));
-  }
-  if (options.max_sessions_per_identity < 0 || options.max_handshakes < 1) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "PeerOptions.max_sessions_per_identity is ",
-        options.max_sessions_per_identity, " and max_handshakes is ",
-        options.max_handshakes, ", want at least 0 and 1"));
-  }
-  return absl::OkStatus();
+  FERRY_RETURN_IF_ERROR(CheckAtLeast("max_sessions_per_identity",
+                                     options.max_sessions_per_identity, 0));
+  FERRY_RETURN_IF_ERROR(
+      CheckAtLeast("max_handshakes", options.max_handshakes, 1));
+  FERRY_RETURN_IF_ERROR(CheckAtLeast("max_handshakes_per_address",
+                                     options.max_handshakes_per_address, 1));
+  return CheckAtLeast("max_connections_per_session",
+                      options.max_connections_per_session, 1);
 }
 
 class LivePeer final : public Peer, public SessionHost {

@@ -38,5 +38,14 @@ TEST(LimitsTest, AreSetByTheirNames) {
   EXPECT_EQ(Smaller(limits, Unlimited()), limits);
 }
 
+TEST(LimitsTest, AreToldByTheirNames) {
+  Limits again = Unlimited();
+  const Limits limits;
+  for (const auto& [name, value] : NamedLimits(limits)) {
+    EXPECT_TRUE(SetLimit(name, value, again).ok()) << name;
+  }
+  EXPECT_EQ(again, limits);
+}
+
 }  // namespace
 }  // namespace tensorferry

@@ -139,6 +139,8 @@ TEST_F(CommandSecurityTest, MistakesInFilesAndFlagsAreSaidAtOnce) {
   EXPECT_THAT(serve({"--limit", "warp=9"})["message"].get<std::string>(),
               AllOf(HasSubstr("no limit \"warp\""), HasSubstr("rank"),
                     HasSubstr("catalog_entries")));
+  EXPECT_THAT(serve({"--limit", "sessions=5000"})["message"].get<std::string>(),
+              HasSubstr("--limit sessions is 5000, want 1 to 4096"));
   EXPECT_THAT(serve({"--limit", "rank"})["message"].get<std::string>(),
               HasSubstr("NAME=VALUE"));
   EXPECT_THAT(serve({"--unix_mode", "9"})["message"].get<std::string>(),

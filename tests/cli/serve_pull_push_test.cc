@@ -192,7 +192,10 @@ TEST_F(ServePullPushTest, ErrorsOfThePeerAreTheCommands) {
 
 TEST_F(ServePullPushTest, APeerIsDescribedExplainedAndItsSessionsListed) {
   Serve({});
-  EXPECT_EQ(RunJson({"describe", address_})["name"], "store");
+  const json described = RunJson({"describe", address_});
+  EXPECT_EQ(described["name"], "store");
+  EXPECT_EQ(described["limits"]["rank"], 64);
+  EXPECT_EQ(described["limits"]["body_lanes"], 4);
   EXPECT_EQ(RunJson({"sessions", address_})["sessions"].size(), 0u);
   const json explained = RunJson({"explain", address_});
   EXPECT_EQ(explained["callee"], "store");

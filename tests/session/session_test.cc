@@ -1083,6 +1083,10 @@ TEST(PeerTest, RefusesNamesAndNumbersThatCannotWork) {
            {"heartbeat is 0", {.name = "x", .heartbeat = absl::ZeroDuration()}},
            {"max_sessions is 0", {.name = "x", .max_sessions = 0}},
            {"max_sessions is 5000", {.name = "x", .max_sessions = 5000}},
+           {"PeerOptions.max_handshakes_per_address is 0",
+            {.name = "x", .max_handshakes_per_address = 0}},
+           {"PeerOptions.max_connections_per_session is 0",
+            {.name = "x", .max_connections_per_session = 0}},
        }) {
     EXPECT_THAT(
         Peer::Create(c.options),
