@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/exception_status.h"
 #include "base/status_macros.h"
 #include "catalog/bundle_proto.h"
 #include "catalog/catalog.grpc.pb.h"
@@ -33,8 +34,12 @@ class CatalogService::Methods : public pb::Catalog::CallbackService {
       grpc::CallbackServerContext* context,
       const pb::ListBundlesRequest* request,
       pb::ListBundlesResponse* response) override {
+    // gRPC would make UNIMPLEMENTED of what is thrown.
+    absl::Status status;
+    const absl::Status ran = CatchExceptions(
+        "the catalog", [&] { status = List(*context, *request, *response); });
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-    reactor->Finish(ToGrpcStatus(List(*context, *request, *response)));
+    reactor->Finish(ToGrpcStatus(ran.ok() ? status : ran));
     return reactor;
   }
 

@@ -24,6 +24,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "base/descriptor_budget.h"
+#include "base/exception_status.h"
 #include "base/socket_ends.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
@@ -272,7 +273,12 @@ void LiveListener::HearSilent(absl::Span<const pollfd> ends) {
 Acceptor* LiveListener::DoorOf(const UniqueFd& connection) {
   if (!is_unix()) return acceptors_.front().get();
   const std::optional<PeerProcess> user = PeerOfSocket(connection.get());
-  if (!user || !options_.access->AdmitsUser(user->uid)) return nullptr;
+  if (!user) return nullptr;
+  bool admitted = false;
+  CatchExceptions("the authorizer", [&] {
+    admitted = options_.access->AdmitsUser(user->uid);
+  }).IgnoreError();
+  if (!admitted) return nullptr;
   const auto known = std::find(users_.begin(), users_.end(), user->uid);
   const size_t index = known - users_.begin();
   if (known == users_.end()) {

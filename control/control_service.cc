@@ -101,8 +101,12 @@ class ControlService::State : public pb::Control::CallbackService {
   grpc::ServerUnaryReactor* CloseSession(grpc::CallbackServerContext* context,
                                          const pb::CloseSessionRequest* request,
                                          pb::CloseSessionResponse*) override {
-    absl::StatusOr<Caller> caller = AdmitToSessions(*context);
-    if (!caller.ok()) return Finished(context, caller.status());
+    absl::StatusOr<Caller> caller;
+    const absl::Status admitted = ServiceShared::Guard([&] {
+      caller = AdmitToSessions(*context);
+      return caller.status();
+    });
+    if (!admitted.ok()) return Finished(context, admitted);
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     Post([reactor, id = request->session_id(),
           caller = *std::move(caller)](ServiceShared& shared) {

@@ -7,6 +7,7 @@
 
 #include <cstdlib>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
@@ -143,6 +144,25 @@ TEST(CatalogServiceTest, ListsAndCountsOnlyWhatIsGranted) {
   EXPECT_EQ(all[1].name, "b");
   EXPECT_EQ(all[1].tensors.size(), 1u);
   EXPECT_EQ(all[1].nbytes, 12u);
+}
+
+class ThrowingAuthorizer : public Authorizer {
+ public:
+  Grants GrantsOf(const Identity&) const override {
+    throw std::runtime_error("no grants today");
+  }
+};
+
+TEST(CatalogServiceTest, WhatTheAuthorizerThrowsIsTheCallersStatus) {
+  Catalog catalog;
+  ServerSecurity security;
+  security.authorizer = std::make_shared<const ThrowingAuthorizer>();
+  CatalogService service(&catalog);
+  Server server(&service, security);
+  FERRY_ASSERT_OK_AND_ASSIGN(auto client,
+                             CatalogClient::Create(server.address()));
+  EXPECT_THAT(List(*client, {}), StatusIs(absl::StatusCode::kInternal,
+                                          HasSubstr("no grants today")));
 }
 
 TEST(CatalogServiceTest, RefusesGlobsThatAreTooLong) {

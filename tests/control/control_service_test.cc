@@ -546,6 +546,28 @@ TEST(ControlServiceHostTest, WhatTheHostThrowsIsTheCallersStatus) {
   server.reset();
 }
 
+class ThrowingAuthorizer : public Authorizer {
+ public:
+  Grants GrantsOf(const Identity&) const override {
+    throw std::runtime_error("no grants today");
+  }
+};
+
+TEST(ControlServiceHostTest, WhatTheAuthorizerThrowsIsTheCallersStatus) {
+  FakeHost host(PeerWith("bob", {}));
+  ServerSecurity security;
+  security.authorizer = std::make_shared<const ThrowingAuthorizer>();
+  auto access = Access::Create(security);
+  ASSERT_THAT(access, IsOk());
+  TestServer server(&host, {.access = *std::move(access)});
+  auto client = Connect(server.address());
+  const auto told = StatusIs(absl::StatusCode::kInternal,
+                             HasSubstr("threw: no grants today"));
+  EXPECT_THAT(Open(*client, Offer(), std::make_shared<HeardEvents>()), told);
+  EXPECT_THAT(List(*client), told);
+  EXPECT_THAT(Close(*client, "any"), told);
+}
+
 TEST(ControlServiceHostTest, AdmitThatThrowsLeavesNoSession) {
   ThrowingAdmit host(PeerWith("bob", {}));
   auto server = std::make_unique<TestServer>(&host);

@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -319,6 +320,28 @@ TEST_F(SecurityTest, OtherUsersNeedARuleToComeInThroughAUnixSocket) {
   security.authorizer = PolicyOf("rules { who: \"uid:65534\" sessions: 1 }");
   Serve(security, absl::StrCat("unix:", Path("sock")));
   EXPECT_EQ(IsLetIn(kNobody, Path("sock")), true);
+}
+
+class ThrowsAtOthers : public Authorizer {
+ public:
+  Grants GrantsOf(const Identity& identity) const override {
+    if (ToString(identity) == absl::StrCat("uid:", geteuid())) {
+      return Grants::All();
+    }
+    throw std::runtime_error("who is that?");
+  }
+};
+
+TEST_F(SecurityTest, AUserAtWhomTheAuthorizerThrowsIsKeptOut) {
+  std::filesystem::permissions(path(), std::filesystem::perms(0755));
+  ServerSecurity security;
+  security.unix_mode = 0666;
+  security.authorizer = std::make_shared<const ThrowsAtOthers>();
+  Serve(security, absl::StrCat("unix:", Path("sock")));
+  const std::optional<bool> let_in = IsLetIn(kNobody, Path("sock"));
+  if (!let_in) GTEST_SKIP() << "only root can be somebody else";
+  EXPECT_FALSE(*let_in);
+  EXPECT_THAT(Connect({}), IsOk());
 }
 
 TEST_F(SecurityTest, ManyOtherUsersDoNotKeepOurOwnOut) {
