@@ -14,12 +14,14 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
+#include "base/exception_status.h"
 #include "base/status_macros.h"
 
 namespace tensorferry {
 
 // Is told when a file was read again: OK, or why what was read before still
-// counts. On the thread that found it changed; be short.
+// counts. On the thread that found it changed; be short. It may ask what the
+// file says.
 using OnReload =
     std::function<void(const std::string& path, const absl::Status& status)>;
 
@@ -56,11 +58,20 @@ class ReloadedFile {
 
   // What the newest file that could be read says.
   std::shared_ptr<const T> Get() {
-    absl::MutexLock lock(&mu_);
-    if (StampOf(path_) == stamp_) return value_;
-    const absl::Status read = Read();
-    if (on_reload_) on_reload_(path_, read);
-    return value_;
+    std::shared_ptr<const T> value;
+    absl::Status read;
+    {
+      absl::MutexLock lock(&mu_);
+      if (StampOf(path_) == stamp_) return value_;
+      read = Read();
+      value = value_;
+    }
+    if (on_reload_) {
+      CatchExceptions("on_reload", [&] {
+        on_reload_(path_, read);
+      }).IgnoreError();
+    }
+    return value;
   }
 
  private:

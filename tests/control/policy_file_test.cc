@@ -5,6 +5,8 @@
 
 #include <cstdio>
 #include <fstream>
+#include <memory>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -144,6 +146,34 @@ TEST(PolicyFileTest, IsReadAgainAndABadOneIsNotBelieved) {
               ElementsAre(IsOk(), StatusIs(absl::StatusCode::kInvalidArgument,
                                            StartsWith(path))));
   std::remove(path.c_str());
+  EXPECT_EQ((*file)->GrantsOf({}).sessions, 22);
+}
+
+TEST(PolicyFileTest, OnReloadMayAskTheFileAgain) {
+  const std::string path = ::testing::TempDir() + "/asked_again";
+  Write(path, R"(rules { who: "*" sessions: 1 })");
+  std::shared_ptr<PolicyFile> file;
+  std::vector<int> told;
+  auto opened =
+      PolicyFile::Open(path, [&](const std::string&, const absl::Status&) {
+        told.push_back(file->GrantsOf({}).sessions);
+      });
+  ASSERT_THAT(opened, IsOk());
+  file = *std::move(opened);
+  Write(path, R"(rules { who: "*" sessions: 22 })");
+  EXPECT_EQ(file->GrantsOf({}).sessions, 22);
+  EXPECT_THAT(told, ElementsAre(22));
+}
+
+TEST(PolicyFileTest, WhatOnReloadThrowsIsDropped) {
+  const std::string path = ::testing::TempDir() + "/throws";
+  Write(path, R"(rules { who: "*" sessions: 1 })");
+  auto file =
+      PolicyFile::Open(path, [](const std::string&, const absl::Status&) {
+        throw std::runtime_error("the log is full");
+      });
+  ASSERT_THAT(file, IsOk());
+  Write(path, R"(rules { who: "*" sessions: 22 })");
   EXPECT_EQ((*file)->GrantsOf({}).sessions, 22);
 }
 
