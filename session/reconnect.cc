@@ -52,6 +52,8 @@ class KeptSession::State : public std::enable_shared_from_this<State> {
       on_stopped = std::exchange(on_stopped_, nullptr);
       loop = std::move(loop_);
     }
+    // A callback may run there, and then it cannot await itself.
+    if (loop->OnLoopThread()) std::thread([loop = std::move(loop)] {}).detach();
     loop = nullptr;
     AwaitNoCallback();
     if (on_stopped) {

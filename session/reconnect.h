@@ -20,7 +20,8 @@ namespace tensorferry {
 struct ReconnectOptions {
   absl::Duration timeout = absl::Seconds(10);  // of each Connect
   BackOffOptions back_off;
-  Clock* clock = Clock::Real();  // must outlive the object
+  // Must outlive the object, and a callback that destroys it by a moment.
+  Clock* clock = Clock::Real();
 };
 
 // Keeps one session with a peer open: opens it, and opens a new one when it has

@@ -623,6 +623,33 @@ TEST_F(SessionTest, AKeptSessionMayBeGivenUpInItsCallback) {
   EXPECT_TRUE(stopped.WaitForNotificationWithTimeout(kPatience));
 }
 
+// The next try fails as it begins, on the loop that KeptSession has for them.
+TEST_F(SessionTest, AKeptSessionMayBeGivenUpWhereATryBegins) {
+  testing::TestFolder folder(testing::TestFolder::kForSockets);
+  folder.Write("token", "secret");
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      auto caller,
+      Peer::Create({.name = "caller",
+                    .control = "",
+                    .client_security = {.token_file = folder.Path("token")},
+                    .executor = Executor::Inline()}));
+  absl::Notification made, stopped;
+  std::unique_ptr<KeptSession> kept;
+  kept = std::make_unique<KeptSession>(
+      caller.get(), "127.0.0.1:1", Offer(),
+      ReconnectOptions{.back_off = {.longest = absl::Milliseconds(1)}},
+      [](std::shared_ptr<Session>) { ADD_FAILURE(); },
+      [&](absl::Status why) {
+        made.WaitForNotification();
+        EXPECT_THAT(why, StatusIs(absl::StatusCode::kNotFound));
+        kept.reset();
+        stopped.Notify();
+      });
+  std::remove(folder.Path("token").c_str());
+  made.Notify();
+  EXPECT_TRUE(stopped.WaitForNotificationWithTimeout(kPatience));
+}
+
 TEST_F(SessionTest, AStoppedPeerIsGoneAndItsOldEpochIsRefused) {
   FERRY_ASSERT_OK_AND_ASSIGN(auto ours, Connect());
   const uint64_t old_epoch = ours->remote().epoch;
