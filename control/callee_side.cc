@@ -314,12 +314,17 @@ absl::StatusOr<Answer> ServiceShared::Admit(
   FERRY_ASSIGN_OR_RETURN(
       SessionHost::Admitted admitted,
       host->Admit(answer.session_id, plan, by.identity, std::move(stream)));
-  std::move(refused).Cancel();
+  absl::Cleanup untold = [&admitted] {
+    admitted.events->OnStreamEnded(
+        absl::UnavailableError("the caller could not be told of the session"));
+  };
   admitted.ticket.session_id = answer.session_id;
   *answer.accepted.mutable_ticket() = ToProto(admitted.ticket);
   answer.accepted.set_lease_ms(control_proto::LeaseMs(options.lease));
-  answer.events = std::move(admitted.events);
   answer.caller_lease = control_proto::LeaseOf(open.lease_ms());
+  std::move(untold).Cancel();
+  std::move(refused).Cancel();
+  answer.events = std::move(admitted.events);
   return answer;
 }
 

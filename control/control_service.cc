@@ -6,6 +6,7 @@
 #include <tuple>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "base/loop.h"
@@ -213,19 +214,21 @@ absl::Status ControlService::State::Close(ServiceShared& shared,
 
 grpc::ServerBidiReactor<pb::SessionRequest, pb::SessionResponse>*
 ControlService::State::OpenSession(grpc::CallbackServerContext* context) {
-  absl::StatusOr<Caller> caller;
-  absl::Status admitted = ServiceShared::Guard([&] {
-    caller = shared_.options.access->Admit(*context);
-    FERRY_RETURN_IF_ERROR(caller.status());
-    if (caller->grants.sessions < 1) {
-      return NotGranted(caller->identity, "open sessions", "sessions: 1");
+  std::shared_ptr<CalleeSide> side;
+  const absl::Status begun = ServiceShared::Guard([&] {
+    FERRY_ASSIGN_OR_RETURN(const Caller caller,
+                           shared_.options.access->Admit(*context));
+    if (caller.grants.sessions < 1) {
+      return NotGranted(caller.identity, "open sessions", "sessions: 1");
     }
-    return shared_.AddStream(*caller);
+    FERRY_RETURN_IF_ERROR(shared_.AddStream(caller));
+    absl::Cleanup counted = [&] { shared_.RemoveStream(caller); };
+    side = std::make_shared<CalleeSide>(&shared_, context, caller);
+    side->Start();
+    std::move(counted).Cancel();
+    return absl::OkStatus();
   });
-  if (!admitted.ok()) return new RefusedStream(admitted);
-  auto side =
-      std::make_shared<CalleeSide>(&shared_, context, *std::move(caller));
-  side->Start();
+  if (!begun.ok()) return new RefusedStream(begun);
   return side.get();
 }
 

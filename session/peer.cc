@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/cleanup/cleanup.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/functional/function_ref.h"
 #include "absl/strings/match.h"
@@ -447,6 +448,10 @@ absl::StatusOr<SessionHost::Admitted> LivePeer::Admit(
                 Deliver(*std::move(session));
               });
   FERRY_RETURN_IF_ERROR(Remember(core));
+  // Its stream has no end to tell if it is not admitted.
+  absl::Cleanup not_admitted = [&core] {
+    core->OnStreamEnded(absl::UnavailableError("it was not admitted"));
+  };
   auto expected = endpoint_->Expect(
       std::move(rules),
       // When the lanes are up they count themselves.
@@ -455,18 +460,17 @@ absl::StatusOr<SessionHost::Admitted> LivePeer::Admit(
         core->CalleeReady();
       },
       [core](absl::Status down) { core->End(std::move(down)); });
-  if (!expected.ok()) {
-    core->End(expected.status());
-    return expected.status();
-  }
+  if (!expected.ok()) return expected.status();
   core->Begin(session_id, plan, plan.caller, stream);
   core->Attach(std::move(expected->link));
+  Admitted admitted{.ticket = {.session_id = session_id,
+                               .data_addresses = std::move(expected->addresses),
+                               .session_key = std::move(expected->key)},
+                    .events = core};
   absl::MutexLock lock(&mu_);
   if (sessions_.contains(core.get())) accepted_[session_id] = core.get();
-  return Admitted{.ticket = {.session_id = session_id,
-                             .data_addresses = std::move(expected->addresses),
-                             .session_key = std::move(expected->key)},
-                  .events = core};
+  std::move(not_admitted).Cancel();
+  return admitted;
 }
 
 void LivePeer::Deliver(std::shared_ptr<Session> session) {

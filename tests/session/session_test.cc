@@ -35,6 +35,7 @@
 #include "absl/synchronization/notification.h"
 #include "base/clock.h"
 #include "base/executor.h"
+#include "control/authorizer.h"
 #include "session/blocking.h"
 #include "session/peer.h"
 #include "session/reconnect.h"
@@ -50,6 +51,7 @@ using ::testing::AllOf;
 using ::testing::AnyOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 constexpr absl::Duration kPatience = absl::Seconds(30);
 
@@ -514,6 +516,49 @@ TEST_F(SessionTest, AHandlerWithoutMemoryIsAnExhaustedResource) {
       IsOk());
   EXPECT_THAT(blocking::Call(*ours, {.type = 7}),
               StatusIs(absl::StatusCode::kResourceExhausted));
+}
+
+// How often a ThrowingClock is asked on this thread until it throws, once.
+thread_local int asks_until_throw = 0;
+
+class ThrowingClock : public FakeClock {
+ public:
+  absl::Time Now() const override {
+    if (asks_until_throw > 0 && --asks_until_throw == 0) throw std::bad_alloc();
+    return FakeClock::Now();
+  }
+};
+
+// Sets that clock. It is asked twice: before a session is admitted, too.
+class SetsTheClock : public Authorizer {
+ public:
+  explicit SetsTheClock(int asks) : asks_(asks) {}
+  Grants GrantsOf(const Identity&) const override {
+    asks_until_throw = asks_;
+    return Grants::All();
+  }
+
+ private:
+  const int asks_;
+};
+
+TEST_F(SessionTest, WhereverAnAdmissionThrowsNoSessionIsLeft) {
+  absl::Status opened = absl::UnknownError("none was tried");
+  int asks = 0;
+  while (!opened.ok()) {
+    ThrowingClock clock;
+    PeerOptions options{.name = "callee", .clock = &clock};
+    options.security.authorizer = std::make_shared<SetsTheClock>(++asks);
+    FERRY_ASSERT_OK_AND_ASSIGN(auto callee, Peer::Create(options));
+    AcceptAll(*callee);
+    opened =
+        blocking::Connect(*caller_, callee->control_address(), {}, kPatience)
+            .status();
+    if (opened.ok()) break;
+    EXPECT_THAT(opened, StatusIs(absl::StatusCode::kResourceExhausted)) << asks;
+    EXPECT_THAT(callee->ListSessions(), IsEmpty());
+  }
+  EXPECT_GT(asks, 3);
 }
 
 TEST_F(SessionTest, AKeptSessionStopsWhereAnotherTryMakesNoSense) {
