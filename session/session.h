@@ -60,7 +60,7 @@ class Session {
   virtual const PeerId& remote() const = 0;
   // Who opened it, as was proved, and what that identity may do here now; see
   // control/authorizer.h. Of a session that we opened: nobody in particular,
-  // who may do everything.
+  // who may do everything. In a child after fork nobody may do anything.
   virtual const Identity& remote_identity() const = 0;
   virtual Grants remote_grants() const = 0;
   // Bytes and messages so far; grows while a transfer is under way.

@@ -80,6 +80,7 @@ class SessionCore final : public Session,
     return environment_.remote_identity;
   }
   Grants remote_grants() const override {
+    if (!home_.IsThis()) return {};
     return environment_.access->GrantsOf(environment_.remote_identity);
   }
   const SessionPlan& plan() const override { return plan_; }

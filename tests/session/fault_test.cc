@@ -243,6 +243,7 @@ int UseInChild(std::unique_ptr<Peer> peer, std::shared_ptr<Session> session,
                       [&](auto opened) { count(opened.status()); });
   peer->ListSessions();
   peer->GetCapabilities();
+  if (session->remote_grants().sessions != 0) return 1;
   constexpr int kCalls = 16;
   if (refused != kCalls) return kCalls - refused;
   kept = nullptr;
