@@ -8,6 +8,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "base/exception_status.h"
 #include "base/loop.h"
 #include "base/status_macros.h"
 #include "catalog/catalog.grpc.pb.h"
@@ -61,16 +62,21 @@ class CatalogClient::State {
   }
 
  private:
+  absl::StatusOr<std::vector<BundleInfo>> ListOf(
+      const ListCall& call, const grpc::Status& status) const {
+    if (status.ok()) return ReadList(call.response);
+    const absl::Status error = channel_.ToStatus(status);
+    return absl::Status(
+        error.code(), absl::StrCat("list of the bundles at ", channel_.address,
+                                   ": ", error.message()));
+  }
+
   void Finish(ListCall* raw, const grpc::Status& status) {
     const std::unique_ptr<ListCall> call(raw);
-    if (status.ok()) {
-      std::move(call->done)(ReadList(call->response));
-    } else {
-      const absl::Status error = channel_.ToStatus(status);
-      std::move(call->done)(absl::Status(
-          error.code(), absl::StrCat("list of the bundles at ",
-                                     channel_.address, ": ", error.message())));
-    }
+    auto list = ListOf(*call, status);
+    CatchExceptions("a callback", [&] {
+      std::move(call->done)(std::move(list));
+    }).IgnoreError();
     absl::MutexLock lock(&mu_);
     calls_.erase(raw);
   }

@@ -21,7 +21,7 @@ struct ListFilter {
 };
 
 // Asks another peer what it has to give. Thread-safe. Results come on a thread
-// of the client's, one at a time: be short.
+// of the client's, one at a time: be short. What a callback throws is dropped.
 //
 // Statuses: INVALID_ARGUMENT (address, or an answer that is not well formed),
 // UNAVAILABLE (nobody there), DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED (the answer

@@ -134,7 +134,7 @@ void CalleeSide::Handle(const pb::SessionRequest& request) {
       return;
     case pb::SessionRequest::kDrain:
       shared_->table.MarkDraining(answer_->session_id).IgnoreError();
-      return answer_->events->OnDrain();
+      return RunCallback([this] { answer_->events->OnDrain(); });
     case pb::SessionRequest::kGoodbye:
       return GoodbyeCame(request.goodbye());
     case pb::SessionRequest::kOpen:
@@ -224,7 +224,7 @@ void CalleeSide::Forget() {
 
 void CalleeSide::TellEnd() {
   std::shared_ptr<ControlEvents> events = std::move(answer_->events);
-  events->OnStreamEnded(why());
+  RunCallback([&] { events->OnStreamEnded(why()); });
 }
 
 int ServiceShared::MostSessions(const Grants& grants) const {

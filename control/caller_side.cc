@@ -108,7 +108,7 @@ absl::Status CallerSide::TakeAccepted(const pb::Accepted& message) {
   CheckSilence();
   auto done = std::move(done_);
   done_ = nullptr;
-  std::move(done)(std::move(accepted));
+  RunCallback([&] { std::move(done)(std::move(accepted)); });
   return absl::OkStatus();
 }
 
@@ -117,9 +117,9 @@ void CallerSide::Handle(const pb::SessionResponse& response) {
     case pb::SessionResponse::kHeartbeat:
       return;
     case pb::SessionResponse::kOpened:
-      return events_->OnOpened();
+      return RunCallback([this] { events_->OnOpened(); });
     case pb::SessionResponse::kDrain:
-      return events_->OnDrain();
+      return RunCallback([this] { events_->OnDrain(); });
     case pb::SessionResponse::kGoodbye:
       return GoodbyeCame(response.goodbye());
     case pb::SessionResponse::kAccepted:
@@ -203,9 +203,9 @@ void CallerSide::OnEnded() {
   if (done_) {
     auto done = std::move(done_);
     done_ = nullptr;
-    std::move(done)(why());
+    RunCallback([&] { std::move(done)(why()); });
   } else {
-    events_->OnStreamEnded(why());
+    RunCallback([this] { events_->OnStreamEnded(why()); });
   }
   events_ = nullptr;
 }

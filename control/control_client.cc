@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/exception_status.h"
 #include "base/loop.h"
 #include "base/status_macros.h"
 #include "control/call_registry.h"
@@ -24,6 +25,16 @@ using control_proto::ToProto;
 
 // ListSessions of a callee with many sessions and long plans.
 constexpr int kMaxAnswerBytes = 64 << 20;
+
+// `done`, a user's; what it throws is dropped, as nobody is left to tell.
+template <class T>
+absl::AnyInvocable<void(T) &&> Contained(absl::AnyInvocable<void(T) &&> done) {
+  return [done = std::move(done)](T result) mutable {
+    CatchExceptions("a callback", [&] {
+      std::move(done)(std::move(result));
+    }).IgnoreError();
+  };
+}
 
 template <class Request, class Response>
 struct UnaryCall {
@@ -98,7 +109,7 @@ class ControlClient::State {
     auto id = std::make_shared<CallRegistry::Id>();
     *id = shared_->calls.Add([] {});
     shared_->loop->Post([shared = shared_, id, why = std::move(why),
-                         done = std::move(done)]() mutable {
+                         done = Contained(std::move(done))]() mutable {
       std::move(done)(std::move(why));
       shared->calls.Remove(*id);
     });
@@ -131,7 +142,7 @@ void ControlClient::GetCapabilities(absl::Duration timeout,
   StartUnary<pb::GetCapabilitiesRequest, pb::GetCapabilitiesResponse>(
       state_->shared(), {}, timeout,
       [](auto& stub, auto... args) { stub.GetCapabilities(args...); },
-      [done = std::move(done)](
+      [done = Contained(std::move(done))](
           absl::Status status,
           const pb::GetCapabilitiesResponse& response) mutable {
         if (!status.ok()) return std::move(done)(std::move(status));
@@ -151,8 +162,8 @@ void ControlClient::Explain(const Offer& offer, const Capabilities& caller,
   StartUnary<pb::ExplainRequest, pb::ExplainResponse>(
       state_->shared(), std::move(request), timeout,
       [](auto& stub, auto... args) { stub.Explain(args...); },
-      [done = std::move(done)](absl::Status status,
-                               const pb::ExplainResponse& response) mutable {
+      [done = Contained(std::move(done))](
+          absl::Status status, const pb::ExplainResponse& response) mutable {
         if (!status.ok()) return std::move(done)(std::move(status));
         std::move(done)(FromProto(response));
       });
@@ -164,7 +175,7 @@ void ControlClient::ListSessions(absl::Duration timeout,
   StartUnary<pb::ListSessionsRequest, pb::ListSessionsResponse>(
       state_->shared(), {}, timeout,
       [](auto& stub, auto... args) { stub.ListSessions(args...); },
-      [done = std::move(done)](
+      [done = Contained(std::move(done))](
           absl::Status status,
           const pb::ListSessionsResponse& response) mutable {
         if (!status.ok()) return std::move(done)(std::move(status));
@@ -180,8 +191,8 @@ void ControlClient::CloseSession(const std::string& session_id,
   StartUnary<pb::CloseSessionRequest, pb::CloseSessionResponse>(
       state_->shared(), std::move(request), timeout,
       [](auto& stub, auto... args) { stub.CloseSession(args...); },
-      [done = std::move(done)](absl::Status status,
-                               const pb::CloseSessionResponse&) mutable {
+      [done = Contained(std::move(done))](
+          absl::Status status, const pb::CloseSessionResponse&) mutable {
         std::move(done)(std::move(status));
       });
 }

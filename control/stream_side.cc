@@ -6,6 +6,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "base/exception_status.h"
 
 namespace tensorferry {
 namespace {
@@ -109,6 +110,11 @@ void StreamSide::Tick() {
   ScheduleTick();
   messages_since_tick_ = 0;
   Send({Signal::Kind::kHeartbeat, {}});
+}
+
+void StreamSide::RunCallback(absl::FunctionRef<void()> callback) {
+  absl::Status ran = CatchExceptions("a callback", callback);
+  if (!ran.ok()) End(std::move(ran), true);
 }
 
 bool StreamSide::CountMessage() {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "base/scheduler.h"
@@ -69,6 +70,9 @@ class StreamSide : public std::enable_shared_from_this<StreamSide> {
   void SendFirst(Signal signal);
   // Begins heartbeats. `peer_lease`: how much silence the peer bears.
   void GoLive(absl::Duration peer_lease);
+  // What a user's callback throws ends the session, or is dropped if that ends
+  // already.
+  void RunCallback(absl::FunctionRef<void()> callback);
   // Counts what the peer sends; false: it floods us, and the session ends.
   bool CountMessage();
 

@@ -285,6 +285,21 @@ class Silent : public pb::Catalog::Service {
   absl::Notification called;
 };
 
+TEST(CatalogClientTest, WhatACallbackThrowsIsDropped) {
+  Catalog catalog;
+  CatalogService service(&catalog);
+  Server server(&service);
+  FERRY_ASSERT_OK_AND_ASSIGN(auto client,
+                             CatalogClient::Create(server.address()));
+  absl::Notification told;
+  client->ListBundles({}, absl::Seconds(30), [&](Listed) {
+    told.Notify();
+    throw std::runtime_error("a user's mistake");
+  });
+  told.WaitForNotification();
+  EXPECT_THAT(List(*client, {}), IsOk());
+}
+
 TEST(CatalogClientTest, EveryCallEndsByItsDeadline) {
   Silent silent;
   Server server(&silent);

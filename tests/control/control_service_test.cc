@@ -199,6 +199,61 @@ TEST_F(ControlServiceTest, DrainIsAskedInBothDirections) {
   session.events->AwaitDrain();
 }
 
+TEST_F(ControlServiceTest, WhatACallbackThrowsIsDropped) {
+  absl::Notification told;
+  client_->GetCapabilities(kTimeout, [&](absl::StatusOr<Capabilities>) {
+    told.Notify();
+    throw std::runtime_error("a user's mistake");
+  });
+  told.WaitForNotification();
+  EXPECT_THAT(List(*client_), IsOkAndHolds(IsEmpty()));
+}
+
+// Throws at each drain and at the end.
+class ThrowingEvents : public HeardEvents {
+ public:
+  void OnDrain() override {
+    HeardEvents::OnDrain();
+    throw std::runtime_error("a user's mistake");
+  }
+  void OnStreamEnded(absl::Status why) override {
+    HeardEvents::OnStreamEnded(std::move(why));
+    throw std::runtime_error("nobody hears this");
+  }
+};
+
+TEST_F(ControlServiceTest, EventsThatThrowEndTheirSessionAlone) {
+  Session neighbour(*client_, host_);
+  auto events = std::make_shared<ThrowingEvents>();
+  auto opened = Open(*client_, Offer(), events);
+  ASSERT_THAT(opened, IsOk());
+  FakeHost::Session callee = host_.Of(opened->ticket.session_id);
+  callee.stream->SendDrain();
+  const auto told = StatusIs(absl::StatusCode::kInternal,
+                             HasSubstr("threw: a user's mistake"));
+  EXPECT_THAT(callee.events->AwaitEnd(), told);
+  EXPECT_THAT(events->AwaitEnd(), told);
+  neighbour.caller.stream->SendGoodbye(absl::OkStatus());
+  EXPECT_THAT(neighbour.callee.events->AwaitEnd(), IsOk());
+}
+
+TEST_F(ControlServiceTest, ACallbackOfOpenSessionThatThrowsEndsTheSession) {
+  auto events = std::make_shared<HeardEvents>();
+  std::string id;
+  absl::Notification told;
+  client_->OpenSession(Offer(), PeerWith("alice", {}), events, kTimeout,
+                       [&](absl::StatusOr<ControlClient::Accepted> accepted) {
+                         if (accepted.ok()) id = accepted->ticket.session_id;
+                         told.Notify();
+                         throw std::runtime_error("a user's mistake");
+                       });
+  told.WaitForNotification();
+  const auto why = StatusIs(absl::StatusCode::kInternal,
+                            HasSubstr("threw: a user's mistake"));
+  EXPECT_THAT(events->AwaitEnd(), why);
+  EXPECT_THAT(host_.Of(id).events->AwaitEnd(), why);
+}
+
 TEST_F(ControlServiceTest, CloseSessionEndsBothSides) {
   Session session(*client_, host_);
   Session other(*client_, host_);
