@@ -196,6 +196,8 @@ class LivePeer final : public Peer, public SessionHost {
   void Deliver(std::shared_ptr<Session> session);
   void DialLanes(const std::shared_ptr<SessionCore>& core,
                  ControlClient::Accepted accepted, absl::Time deadline);
+  void Dial(const std::shared_ptr<SessionCore>& core, LaneTicket ticket,
+            absl::Time deadline);
   absl::StatusOr<std::shared_ptr<ControlClient>> NewClient(
       const std::string& address) const;
   template <class Tell>
@@ -561,20 +563,28 @@ void LivePeer::Connect(std::string address, Offer offer, absl::Duration timeout,
 void LivePeer::DialLanes(const std::shared_ptr<SessionCore>& core,
                          ControlClient::Accepted accepted,
                          absl::Time deadline) {
-  auto rules =
-      RulesFor(accepted.plan, Side::kCaller, accepted.ticket.session_id);
   PeerId callee = accepted.plan.callee;
   if (!core->Begin(accepted.ticket.session_id, std::move(accepted.plan),
                    std::move(callee), std::move(accepted.stream))) {
     return;  // ended meanwhile
   }
+  // Streams may take a device seconds, and heartbeats come on this loop.
+  loop_->Post(
+      [this, core, ticket = std::move(accepted.ticket), deadline]() mutable {
+        Dial(core, std::move(ticket), deadline);
+      });
+}
+
+void LivePeer::Dial(const std::shared_ptr<SessionCore>& core, LaneTicket ticket,
+                    absl::Time deadline) {
+  auto rules = RulesFor(core->plan(), Side::kCaller, core->id());
   if (!rules.ok()) return core->End(rules.status());
   auto descriptors = DescriptorBudget::OfProcess().Take(
       DescriptorsOf(core->plan()), "a session of the caller");
   if (!descriptors.ok()) return core->End(descriptors.status());
   endpoint_->Dial(
-      std::move(accepted.ticket.data_addresses), accepted.ticket.session_key,
-      *std::move(rules), deadline - options_.clock->Now(),
+      std::move(ticket.data_addresses), ticket.session_key, *std::move(rules),
+      deadline - options_.clock->Now(),
       [core](absl::Status down) { core->End(std::move(down)); },
       [core, claim = *std::move(descriptors)](
           absl::StatusOr<std::shared_ptr<Link>> link) {
