@@ -211,11 +211,14 @@ void CallerSide::OnEnded() {
 }
 
 void CallerSide::CheckSilence() {
+  if (ending()) return;
   const absl::Duration lease = shared_->options.lease;
   const absl::Time over = heard_at_ + lease;
   if (loop()->clock()->Now() < over) {
-    silence_timer_ =
-        loop()->RunAt(over, [self = Self()] { self->CheckSilence(); });
+    // Behind what has come already, if the loop was busy.
+    silence_timer_ = loop()->RunAt(over, [self = Self()] {
+      self->loop()->Post([self] { self->CheckSilence(); });
+    });
     return;
   }
   EndUnheard(absl::UnavailableError(

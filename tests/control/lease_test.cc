@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "base/clock.h"
 #include "base/loop.h"
@@ -232,6 +234,59 @@ TEST_F(LeaseTest, SilentCalleeLosesItsSession) {
   clock_.Advance(absl::Milliseconds(1));
   EXPECT_THAT(events->AwaitEnd(), StatusIs(absl::StatusCode::kUnavailable,
                                            HasSubstr("silent for 15s")));
+}
+
+// Counts what is posted to it.
+class CountingLoop : public Loop {
+ public:
+  using Loop::Loop;
+  ~CountingLoop() override { Stop(); }
+  void Post(Task task) override {
+    Loop::Post(std::move(task));
+    absl::MutexLock lock(&mu_);
+    ++posts_;
+  }
+  void AwaitPosts(int posts) {
+    const auto enough = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+      return posts_ >= posts;
+    };
+    absl::MutexLock lock(&mu_);
+    mu_.Await(absl::Condition(&enough));
+  }
+
+ private:
+  absl::Mutex mu_;
+  int posts_ ABSL_GUARDED_BY(mu_) = 0;
+};
+
+TEST_F(LeaseTest, WhatCameWhileTheCallersLoopWasBusyCounts) {
+  absl::Notification loop_is_busy;
+  RawCallee callee;
+  callee.on_open = [&](grpc::ServerContext* context,
+                       RawCallee::Stream* stream) {
+    stream->Write(
+        AcceptedMessage(Offer(), PeerWith("alice", {}), PeerWith("bob", {})));
+    loop_is_busy.WaitForNotification();
+    stream->Write(HeartbeatResponse());
+    return RawCallee::AwaitCancelled(context);
+  };
+  CountingLoop loop(&clock_);
+  auto client = *ControlClient::Create(callee.address(), ClientOptions(&loop));
+  auto events = std::make_shared<HeardEvents>();
+  ASSERT_THAT(Open(*client, events), IsOk());
+  // The call, that it was written, the answer; then ours and the heartbeat.
+  loop.AwaitPosts(3);
+  absl::Notification go_on;
+  loop.Post([&] {
+    loop_is_busy.Notify();
+    go_on.WaitForNotification();
+  });
+  loop.AwaitPosts(5);
+  clock_.Advance(kLease);
+  go_on.Notify();
+  AwaitLoop(loop);  // what was due
+  AwaitLoop(loop);  // what that has posted
+  EXPECT_FALSE(events->ended());
 }
 
 TEST_F(LeaseTest, TimeoutBoundsTheNegotiation) {
