@@ -280,9 +280,10 @@ HelloFrame Lanes::MakeHello(const Connection& connection) const {
 
 // ---- what arrives
 
+// Once it has failed nothing is heard: lanes that end are not looked after.
 void Lanes::OnDescriptor(Lane* key, tensorpipe::Descriptor descriptor) {
   Connection& connection = connections_.at(key);
-  if (connection.turned) return;
+  if (failed_ || connection.turned) return;
   if (connection.greeted && connection.index > 0) {
     return OnBodyDescriptor(connection, std::move(descriptor));
   }
@@ -290,7 +291,7 @@ void Lanes::OnDescriptor(Lane* key, tensorpipe::Descriptor descriptor) {
     return ReadFrame(*connection.lane, std::move(descriptor), options_.rules,
                      /*greeted=*/true,
                      [this](absl::StatusOr<Frame> frame, std::string bytes) {
-                       if (closing_) return;
+                       if (failed_ || closing_) return;
                        if (!frame.ok()) return Fail(frame.status());
                        OnLaneFrame(*std::move(frame), std::move(bytes));
                      });
@@ -318,7 +319,7 @@ void Lanes::OnBodyDescriptor(Connection& connection,
 
 void Lanes::OnFirstFrame(Lane* key, absl::StatusOr<Frame> frame) {
   auto found = connections_.find(key);
-  if (closing_ || found == connections_.end()) return;
+  if (failed_ || closing_ || found == connections_.end()) return;
   Connection& connection = found->second;
   if (connection.lane->ending()) return;
   if (!frame.ok()) return Turn(connection, frame.status());

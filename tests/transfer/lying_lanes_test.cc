@@ -1,6 +1,7 @@
 // Peers that lie about lanes: strangers, those who dial, those who accept.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <tensorpipe/tensorpipe.h>
 
 #include <memory>
 #include <string>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/transfer/link_fixture.h"
 #include "tests/transfer/raw_peer.h"
@@ -355,6 +357,28 @@ TEST_F(LyingLanesTest, LaneThatIsNotOpenedAgainInTimeEndsTheLink) {
   EXPECT_THAT(down_.Wait(),
               StatusIs(StatusCode::kUnavailable,
                        HasSubstr("lane 1 to other could not be opened")));
+}
+
+// All of this comes in one turn of the loop's, ahead of the link's end.
+TEST_F(LyingLanesTest, ReopenOfALaneThatEndedAfterTheLinkFailedIsNotHeard) {
+  MeetAccepter();
+  absl::Notification waits, go_on;
+  SendOptions options;
+  options.done_is_quick = true;
+  link_->Send(PatternMessage(10, 1), {}, options, [&](auto) {
+    waits.Notify();
+    go_on.WaitForNotification();
+  });
+  ASSERT_THAT(peer_->Next(), IsOk());
+  peer_->Send(AckFrame{1, {}});
+  waits.WaitForNotification();
+  tensorpipe::Message no_body;
+  no_body.metadata = "no body";
+  peer_->SendMessage(2, std::move(no_body));
+  peer_->CloseLane(1);
+  peer_->Send(ReopenFrame{1, 2});
+  go_on.Notify();
+  EXPECT_THAT(down_.Wait(), StatusIs(StatusCode::kInvalidArgument));
 }
 
 TEST_F(LyingLanesTest, PeerThatIsUpEarlierMayResetALaneAtOnce) {
