@@ -655,7 +655,8 @@ void Lanes::ReadBody(int lane, tensorpipe::Allocation allocation,
 }
 
 std::shared_ptr<void> Lanes::HoldBody(int lane) {
-  return slots_[lane].lane->Hold();
+  Lane* from = slots_[lane].lane;
+  return from == nullptr ? nullptr : from->Hold();
 }
 
 // The buffer is not asked for its device: that would be a call of CUDA's.

@@ -102,6 +102,7 @@ class Lanes {
   const tensorpipe::Descriptor& described(int lane) const;
   void ReadBody(int lane, tensorpipe::Allocation allocation, BodyDone done);
   // Until this is gone, on the loop, the lane keeps what is described on it.
+  // Null: it has ended, and ReadBody will fail.
   std::shared_ptr<void> HoldBody(int lane);
   // Ends a generation of a lane. No effect if it has ended.
   void Reset(int lane, uint32_t generation, absl::Status why);
