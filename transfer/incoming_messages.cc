@@ -514,6 +514,11 @@ absl::Status IncomingMessages::CheckBody(
     const tensorpipe::Descriptor& descriptor, const Message& message,
     uint32_t body) const {
   absl::Span<const Piece> pieces = message.cut.PiecesOf(body);
+  if (!descriptor.payloads.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("body ", body, ": ", descriptor.payloads.size(),
+                     " payloads, bodies have none"));
+  }
   if (descriptor.tensors.size() != pieces.size()) {
     return absl::DataLossError(absl::StrCat("body ", body, ": ",
                                             descriptor.tensors.size(),
@@ -540,23 +545,21 @@ absl::Status IncomingMessages::CheckBody(
   return absl::OkStatus();
 }
 
-// The bounds that hold for every body, also for one that is dropped.
-absl::Status IncomingMessages::CheckAnyBody(
-    const tensorpipe::Descriptor& descriptor) const {
-  const uint64_t most = host_->rules.piece_bytes;
+// The bounds of one that is dropped; ReadBody has looked at its length.
+absl::Status IncomingMessages::CheckUnwanted(
+    const tensorpipe::Descriptor& descriptor) {
   const bool have_targets = std::all_of(
       descriptor.tensors.begin(), descriptor.tensors.end(),
       [](const auto& tensor) { return tensor.targetDevice.has_value(); });
   if (descriptor.payloads.empty() && !descriptor.tensors.empty() &&
-      descriptor.tensors.size() <= kMaxPiecesInBody && have_targets &&
-      FitsIn(most, descriptor)) {
+      descriptor.tensors.size() <= kMaxPiecesInBody && have_targets) {
     return absl::OkStatus();
   }
   return absl::InvalidArgumentError(absl::StrCat(
       "the peer broke the transfer protocol: a body of ",
       descriptor.tensors.size(), " pieces and ", descriptor.payloads.size(),
-      " payloads passes the limits (", kMaxPiecesInBody, " pieces, ", most,
-      " bytes, no payloads, all with a target)"));
+      " payloads passes the limits (", kMaxPiecesInBody,
+      " pieces, no payloads, all with a target)"));
 }
 
 // Whether a buffer of the message goes to a device through memory of the host.
@@ -643,11 +646,10 @@ absl::StatusOr<tensorpipe::Allocation> IncomingMessages::Place(
     const ReceiveAction& action, const tensorpipe::Descriptor& descriptor,
     Aside& aside) const {
   if (action.place == BodyPlace::kSink) {
-    FERRY_RETURN_IF_ERROR(CheckAnyBody(descriptor));
+    FERRY_RETURN_IF_ERROR(CheckUnwanted(descriptor));
     return PlaceAside(descriptor, aside);
   }
   const Message& message = *messages_.at(action.operation);
-  if (message.lent.empty()) FERRY_RETURN_IF_ERROR(CheckAnyBody(descriptor));
   FERRY_RETURN_IF_ERROR(CheckBody(descriptor, message, action.body));
   return action.place == BodyPlace::kRegion
              ? PlaceInRegions(message, action.body, aside)

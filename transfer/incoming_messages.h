@@ -142,7 +142,7 @@ class IncomingMessages {
   void ReadInto(const ReceiveAction& action, Aside aside);
   absl::Status CheckBody(const tensorpipe::Descriptor& descriptor,
                          const Message& message, uint32_t body) const;
-  absl::Status CheckAnyBody(const tensorpipe::Descriptor& descriptor) const;
+  static absl::Status CheckUnwanted(const tensorpipe::Descriptor& descriptor);
   absl::StatusOr<std::vector<c10::DataPtr>> HostMemoryFor(
       const Message& message, const ReadBuffers& buffers, uint32_t body) const;
   absl::Status MakeHostMemory(const Message& message,

@@ -2,6 +2,7 @@
 #include <ATen/ops/empty.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <tensorpipe/tensorpipe.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -78,6 +79,20 @@ class LyingPeerTest : public LinkTest {
       return Expected();
     }
     return std::get<Expected>(*frame);
+  }
+
+  // Body 0 of operation 1, of 1 MiB, and what no body has.
+  static tensorpipe::Message BodyWithAPayload() {
+    static std::string bytes(1 << 20, 'x');
+    tensorpipe::Message::Tensor piece;
+    piece.buffer = tensorpipe::CpuBuffer{bytes.data()};
+    piece.length = bytes.size();
+    piece.targetDevice = tensorpipe::Device("cpu", 0);
+    tensorpipe::Message message;
+    message.metadata = EncodeBodyTag({1, 1, 0, 0});
+    message.tensors.push_back(std::move(piece));
+    message.payloads.push_back({bytes.data(), 10, ""});
+    return message;
   }
 
   std::unique_ptr<Endpoint> endpoint_;
@@ -260,12 +275,11 @@ TEST_F(LyingPeerTest, BodyThatIsNotWhatTheManifestSaysIsNotRead) {
       {{1, 1, 0, 0}, {512 << 10, 512 << 10}, StatusCode::kDataLoss, "2 pieces"},
       {{1, 1, 9, 0}, {1 << 20}, StatusCode::kInvalidArgument, "body 9 of 1"},
       {{1, 7, 0, 0}, {1 << 20}, StatusCode::kInvalidArgument, "generation 7"},
-      {{1, 1, 0, 0}, {}, StatusCode::kInvalidArgument, "0 pieces"},
+      {{1, 1, 0, 0}, {}, StatusCode::kDataLoss, "0 pieces"},
       {{1, 1, 0, 0},
        std::vector<size_t>(65, 10),
-       StatusCode::kInvalidArgument,
+       StatusCode::kDataLoss,
        "65 pieces"},
-      {{1, 1, 0, 0}, {33 << 20}, StatusCode::kInvalidArgument, "limits"},
   };
   for (const Case& lie : cases) {
     Meet();
@@ -277,6 +291,31 @@ TEST_F(LyingPeerTest, BodyThatIsNotWhatTheManifestSaysIsNotRead) {
     EXPECT_THAT(down_.Wait(), StatusIs(lie.code, HasSubstr(lie.text)));
     EXPECT_THAT(received.Wait(), StatusIs(lie.code));
   }
+}
+
+// Also one of what was lent, which may be longer than others.
+TEST_F(LyingPeerTest, BodyWithAPayloadIsNotRead) {
+  for (const std::vector<uint32_t>& lent : {std::vector<uint32_t>{}, {0}}) {
+    Meet();
+    link_->Receive({}, [](auto) {});
+    HeaderFrame header = Header(1, 1 << 20);
+    header.lent = lent;
+    peer_->Send(header);
+    Next<GrantFrame>();
+    peer_->SendMessage(1, BodyWithAPayload());
+    EXPECT_THAT(down_.Wait(), StatusIs(StatusCode::kInvalidArgument,
+                                       HasSubstr("1 payloads")));
+  }
+}
+
+TEST_F(LyingPeerTest, BodyWithAPayloadIsNotDroppedEither) {
+  Meet();
+  peer_->Send(Header(1, 1 << 20));
+  peer_->Send(CancelFrame{1, absl::CancelledError("changed my mind")});
+  Next<RefuseFrame>();
+  peer_->SendMessage(1, BodyWithAPayload());
+  EXPECT_THAT(down_.Wait(),
+              StatusIs(StatusCode::kInvalidArgument, HasSubstr("1 payloads")));
 }
 
 TEST_F(LyingPeerTest, BodyWithoutATargetIsNotRead) {
