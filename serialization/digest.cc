@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/exception_status.h"
 #include "base/status_macros.h"
 #include "serialization/chunked_digests.h"
 
@@ -40,6 +41,21 @@ std::string Describe(const Manifest& manifest, size_t storage) {
     }
   }
   return absl::StrCat("storage ", storage);
+}
+
+absl::StatusOr<HostCopies> Copied(const std::vector<Region>& regions) {
+  HostCopies copies;
+  copies.regions = regions;
+  for (Region& region : copies.regions) {
+    if (region.device().is_cpu()) continue;
+    FERRY_ASSIGN_OR_RETURN(c10::DataPtr copy,
+                           region.converter->CopyToHost(
+                               region.data, region.nbytes, region.stream));
+    region.data = static_cast<std::byte*>(copy.get());
+    region.stream = c10::Stream(c10::Stream::DEFAULT, c10::Device(c10::kCPU));
+    copies.memory.push_back(std::move(copy));
+  }
+  return copies;
 }
 
 }  // namespace
@@ -111,17 +127,9 @@ DigestScope ScopeOf(const Manifest& manifest,
 }
 
 absl::StatusOr<HostCopies> CopyToHost(const std::vector<Region>& regions) {
-  HostCopies copies;
-  copies.regions = regions;
-  for (Region& region : copies.regions) {
-    if (region.device().is_cpu()) continue;
-    FERRY_ASSIGN_OR_RETURN(c10::DataPtr copy,
-                           region.converter->CopyToHost(
-                               region.data, region.nbytes, region.stream));
-    region.data = static_cast<std::byte*>(copy.get());
-    region.stream = c10::Stream(c10::Stream::DEFAULT, c10::Device(c10::kCPU));
-    copies.memory.push_back(std::move(copy));
-  }
+  absl::StatusOr<HostCopies> copies;
+  FERRY_RETURN_IF_ERROR(CatchExceptions("copying to the host",
+                                        [&] { copies = Copied(regions); }));
   return copies;
 }
 

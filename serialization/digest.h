@@ -53,7 +53,8 @@ struct HostCopies {
   std::vector<Region> regions;
   std::vector<c10::DataPtr> memory;
 };
-// Statuses: those of DeviceConverter::CopyToHost.
+// Statuses: those of DeviceConverter::CopyToHost. RESOURCE_EXHAUSTED too: no
+// memory for lists of so many.
 absl::StatusOr<HostCopies> CopyToHost(const std::vector<Region>& regions);
 
 // DATA_LOSS: count or value differs; names the storage and a tensor on it,

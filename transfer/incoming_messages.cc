@@ -404,12 +404,14 @@ void IncomingMessages::AllocateMemory(const ReceiveAction& action) {
   if (pooled != nullptr) wishes.source = pooled.get();
   host_->Work(weight, [this, id = action.operation, message, pooled,
                        options = std::move(wishes)]() mutable {
-    auto buffers = std::make_shared<absl::StatusOr<ReadBuffers>>(
-        Allocate(message->manifest, std::move(options)));
-    if (buffers->ok()) {
-      const absl::Status made = MakeHostMemory(*message, **buffers);
-      if (!made.ok()) *buffers = made;
-    }
+    auto buffers = std::make_shared<absl::StatusOr<ReadBuffers>>();
+    absl::Status made;
+    const absl::Status room = CatchExceptions("allocating a message", [&] {
+      *buffers = Allocate(message->manifest, std::move(options));
+      if (buffers->ok()) made = MakeHostMemory(*message, **buffers);
+    });
+    made.Update(room);
+    if (!made.ok()) *buffers = made;
     return LinkHost::Afterwards{
         [this, id, message, buffers, pooled] {
           if (pooled != nullptr && !pooled->refused().ok()) {

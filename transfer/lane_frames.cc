@@ -77,7 +77,10 @@ void WriteFrame(Lane& lane, const Frame& frame, FrameIn where,
     std::string frame, bytes;
   };
   auto outgoing = std::make_unique<Outgoing>();
-  outgoing->frame = EncodeFrame(frame);
+  // A header is as large as the limits let it be.
+  const absl::Status room = CatchExceptions(
+      "writing a frame", [&] { outgoing->frame = EncodeFrame(frame); });
+  if (!room.ok()) lane.Close(room);
   outgoing->bytes = std::move(inline_bytes);
   tensorpipe::Message message;
   if (where == FrameIn::kMetadataIfShort &&

@@ -1,5 +1,5 @@
 // There is less memory than the limits let a peer's frames take, or than the
-// digests of a message do.
+// digests of a message do, or what is known of its tensors.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <tensorpipe/tensorpipe.h>
@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "serialization/serialize.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/transfer/link_fixture.h"
@@ -93,13 +94,59 @@ TEST_F(OutOfMemoryTest, FrameThatCannotBeReadEndsItsLinkOnly) {
   ExpectLinkEnds(1, "reading a frame");
 }
 
+TEST_F(OutOfMemoryTest, HeaderThatCannotBeWrittenEndsItsLinkOnly) {
+  FERRY_ASSERT_OK_AND_ASSIGN(std::unique_ptr<Endpoint> endpoint,
+                             Endpoint::Create({.executor = &executor_}));
+  StatusOutcome up;
+  FERRY_ASSERT_OK_AND_ASSIGN(Endpoint::Expected expected,
+                             endpoint->Expect(rules_, up.done(), nullptr));
+  TensorMessage message{.type = 7};
+  const std::string prefix(rules_.limits.name_bytes - 4, 'x');
+  while (message.tensors.size() * prefix.size() < kLarge) {
+    message.names.push_back(
+        absl::StrCat(prefix, 1000 + message.tensors.size()));
+    message.tensors.push_back(Pattern(1, 1));
+  }
+  Outcome<Receipt> sent;
+  expected.link->Send(std::move(message), {}, {}, sent.done());
+  large_ones_left = 0;
+  const auto peer = RawPeer::Connect(expected.addresses, expected.key, rules_);
+  EXPECT_THAT(sent.Wait().status(),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("writing a frame ran out of memory")));
+  large_ones_left = 1 << 30;
+}
+
 // Of a message of many tensors, whose lengths are an array as the digests are.
-class NoMemoryToDigestTest : public LinkTest {
+class NoMemoryForManyTensorsTest : public LinkTest {
  protected:
   static constexpr size_t kTensors = 5003;
   static constexpr size_t kLengthsBytes = (kTensors + 1) * sizeof(uint64_t);
+  // Which view is the first of each tensor.
+  static constexpr size_t kViewsBytes = (kTensors + 1) * sizeof(uint32_t);
 
-  ~NoMemoryToDigestTest() override { refused_size = 0; }
+  ~NoMemoryForManyTensorsTest() override { refused_size = 0; }
+
+  void Meet() {
+    FERRY_ASSERT_OK_AND_ASSIGN(endpoint_,
+                               Endpoint::Create({.executor = &executor_}));
+    StatusOutcome up;
+    FERRY_ASSERT_OK_AND_ASSIGN(Endpoint::Expected expected,
+                               endpoint_->Expect(rules_, up.done(), nullptr));
+    link_ = expected.link;
+    FERRY_ASSERT_OK_AND_ASSIGN(
+        peer_, RawPeer::Connect(expected.addresses, expected.key, rules_));
+    ASSERT_THAT(up.Wait(), IsOk());
+    FERRY_ASSERT_OK_AND_ASSIGN(buffers_, Serialize(ManyTensors(), {}));
+  }
+
+  void SendHeader(uint64_t operation, const std::string& plan) {
+    HeaderFrame header;
+    header.operation = operation;
+    header.plan_digest = plan;
+    header.manifest = EncodeManifest(buffers_.manifest());
+    peer_->Send(header);
+  }
 
   static TensorMessage ManyTensors() {
     TensorMessage message{.type = 7};
@@ -108,9 +155,15 @@ class NoMemoryToDigestTest : public LinkTest {
     }
     return message;
   }
+
+  const TransferRules rules_ = BasicRules();
+  std::unique_ptr<Endpoint> endpoint_;
+  std::shared_ptr<Link> link_;
+  std::unique_ptr<RawPeer> peer_;
+  WriteBuffers buffers_;
 };
 
-TEST_F(NoMemoryToDigestTest, IsTheSendersErrorAndNotItsEnd) {
+TEST_F(NoMemoryForManyTensorsTest, ToDigestThemIsTheSendersErrorAndNotItsEnd) {
   Connect(BasicRules());
   callee().Receive({}, [](auto) {});
   Outcome<Receipt> sent;
@@ -123,37 +176,37 @@ TEST_F(NoMemoryToDigestTest, IsTheSendersErrorAndNotItsEnd) {
   EXPECT_THAT(Transfer(ManyTensors()).status(), IsOk());
 }
 
-TEST_F(NoMemoryToDigestTest, IsTheReceiversErrorAndNotItsEnd) {
-  const TransferRules rules = BasicRules();
-  FERRY_ASSERT_OK_AND_ASSIGN(std::unique_ptr<Endpoint> endpoint,
-                             Endpoint::Create({.executor = &executor_}));
-  StatusOutcome up;
-  FERRY_ASSERT_OK_AND_ASSIGN(Endpoint::Expected expected,
-                             endpoint->Expect(rules, up.done(), nullptr));
-  FERRY_ASSERT_OK_AND_ASSIGN(
-      std::unique_ptr<RawPeer> peer,
-      RawPeer::Connect(expected.addresses, expected.key, rules));
-  ASSERT_THAT(up.Wait(), IsOk());
+TEST_F(NoMemoryForManyTensorsTest,
+       ToDigestThemIsTheReceiversErrorAndNotItsEnd) {
+  Meet();
   Outcome<Received> received;
-  expected.link->Receive({}, received.done());
-  FERRY_ASSERT_OK_AND_ASSIGN(const WriteBuffers buffers,
-                             Serialize(ManyTensors(), {}));
-  HeaderFrame header;
-  header.operation = 1;
-  header.plan_digest = rules.plan_digest;
-  header.manifest = EncodeManifest(buffers.manifest());
-  peer->Send(header);
-  ASSERT_THAT(peer->Next().status(), IsOk());  // GRANT
+  link_->Receive({}, received.done());
+  SendHeader(1, rules_.plan_digest);
+  ASSERT_THAT(peer_->Next().status(), IsOk());  // GRANT
   std::vector<size_t> pieces;
-  for (const Region& region : buffers.regions()) {
+  for (const Region& region : buffers_.regions()) {
     if (region.nbytes > 0) pieces.push_back(region.nbytes);
   }
   refused_size = kLengthsBytes;
-  peer->SendBody(1, {1, 1, 0, 0}, pieces);
-  peer->Send(TrailerFrame{1, {}, {}});
+  peer_->SendBody(1, {1, 1, 0, 0}, pieces);
+  peer_->Send(TrailerFrame{1, {}, {}});
   EXPECT_THAT(received.Wait().status(),
               StatusIs(absl::StatusCode::kResourceExhausted,
                        HasSubstr("verifying a message ran out of memory")));
+}
+
+TEST_F(NoMemoryForManyTensorsTest,
+       ToAllocateThemIsTheReceiversErrorAndNotItsEnd) {
+  Meet();
+  SendHeader(1, rules_.plan_digest);
+  SendHeader(2, "another");
+  ASSERT_THAT(peer_->Next().status(), IsOk());  // REFUSE: both have been read
+  Outcome<Received> received;
+  refused_size = kViewsBytes;
+  link_->Receive({}, received.done());
+  EXPECT_THAT(received.Wait().status(),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("allocating a message ran out of memory")));
 }
 
 }  // namespace
