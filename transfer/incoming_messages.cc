@@ -178,9 +178,11 @@ void IncomingMessages::Do(ReceiveAction& action) {
     case ReceiveAction::Kind::kDrop: {
       auto found = messages_.find(action.operation);
       if (found == messages_.end()) return;
-      // Giving back much memory takes its time.
-      host_->Tell([message = std::move(found->second)] {});
+      std::shared_ptr<Message> message = std::move(found->second);
       messages_.erase(found);
+      // Giving back much memory takes its time. Without any there may be as
+      // many messages as the peer likes, which must not wait in line.
+      if (message->buffers) host_->Tell([message = std::move(message)] {});
       return;
     }
     case ReceiveAction::Kind::kResetLane:

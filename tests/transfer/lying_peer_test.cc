@@ -14,6 +14,7 @@
 
 #include "serialization/chunked_digests.h"
 #include "serialization/serialize.h"
+#include "tests/testing/held_executor.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/transfer/link_fixture.h"
 #include "tests/transfer/raw_peer.h"
@@ -30,13 +31,21 @@ using absl::StatusCode;
 class LyingPeerTest : public LinkTest {
  protected:
   void Meet(TransferRules rules = BasicRules(), Clock* clock = Clock::Real()) {
-    MakeEndpoint(clock);
-    MeetAnother(rules);
+    MakeEndpoint(clock, &executor_);
+    Join(rules);
+    ASSERT_THAT(up_.Wait(), IsOk());
+  }
+  // From then on what this side has for its executor waits.
+  void MeetHeld(const TransferRules& rules = BasicRules()) {
+    MakeEndpoint(Clock::Real(), &held_);
+    Join(rules);
+    ASSERT_TRUE(held_.RunOne());
+    ASSERT_THAT(up_.Wait(), IsOk());
   }
 
-  void MakeEndpoint(Clock* clock) {
+  void MakeEndpoint(Clock* clock, Executor* executor) {
     EndpointOptions options;
-    options.executor = &executor_;
+    options.executor = executor;
     options.clock = clock;
     absl::StatusOr<std::unique_ptr<Endpoint>> endpoint =
         Endpoint::Create(options);
@@ -45,18 +54,17 @@ class LyingPeerTest : public LinkTest {
   }
 
   // A new link, with a new peer.
-  void MeetAnother(const TransferRules& rules) {
-    StatusOutcome up;
+  void Join(const TransferRules& rules) {
+    up_ = StatusOutcome();
     down_ = StatusOutcome();
     absl::StatusOr<Endpoint::Expected> expected =
-        endpoint_->Expect(rules, up.done(), down_.done());
+        endpoint_->Expect(rules, up_.done(), down_.done());
     ASSERT_THAT(expected, IsOk());
     link_ = expected->link;
     absl::StatusOr<std::unique_ptr<RawPeer>> peer =
         RawPeer::Connect(expected->addresses, expected->key, rules);
     ASSERT_THAT(peer, IsOk());
     peer_ = *std::move(peer);
-    ASSERT_THAT(up.Wait(), IsOk());
   }
 
   // The header of a message of `nbytes`, as an honest peer sends it.
@@ -95,10 +103,19 @@ class LyingPeerTest : public LinkTest {
     return message;
   }
 
+  // Comes before anything that was not refused.
+  void ExpectRefusalOf(uint64_t operation) {
+    HeaderFrame header = Header(operation, 100);
+    header.plan_digest = "other";
+    peer_->Send(header);
+    EXPECT_EQ(Next<RefuseFrame>().operation, operation);
+  }
+
+  ::tensorferry::testing::HeldExecutor held_;
   std::unique_ptr<Endpoint> endpoint_;
   std::shared_ptr<Link> link_;
   std::unique_ptr<RawPeer> peer_;
-  StatusOutcome down_;
+  StatusOutcome up_, down_;
 };
 
 TEST_F(LyingPeerTest, HonestHeaderIsAnswered) {
@@ -260,6 +277,13 @@ TEST_F(LyingPeerTest, BadMessagesAreRefusedOneByOne) {
   peer_->Send(wrong_digest, std::string(100, 'a'));
   EXPECT_THAT(received.Wait(), StatusIs(StatusCode::kDataLoss));
   EXPECT_THAT(Next<AckFrame>().status, StatusIs(StatusCode::kDataLoss));
+}
+
+// Where what it says of its tensors would wait, in whatever number.
+TEST_F(LyingPeerTest, RefusedHeadersLeaveNothingToTheExecutor) {
+  MeetHeld();
+  for (uint64_t id = 1; id <= 10; ++id) ExpectRefusalOf(id);
+  EXPECT_EQ(held_.waiting(), 0);
 }
 
 TEST_F(LyingPeerTest, BodyThatIsNotWhatTheManifestSaysIsNotRead) {
