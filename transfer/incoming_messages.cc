@@ -35,6 +35,9 @@ ReceiveMachine::Settings SettingsOf(const LinkHost& host) {
 
 constexpr int kFewTensors = 16;
 
+// Of a pool, for a message of few tensors.
+uint64_t RoomFor(uint64_t nbytes) { return nbytes + kFewTensors * kPageBytes; }
+
 uint64_t BytesOf(const BodyCut& cut, uint32_t begin, uint32_t end) {
   uint64_t nbytes = 0;
   for (uint32_t body = begin; body < end; ++body) {
@@ -351,13 +354,18 @@ LinkHost::Weight IncomingMessages::WeightOfAllocation(
   return is_there ? LinkHost::Weight::kLight : LinkHost::Weight::kHeavy;
 }
 
-bool IncomingMessages::HasAtOnce(const Message& message) const {
+// What a message takes of this side's memory.
+uint64_t IncomingMessages::BytesOfOurs(const Message& message) {
   const Manifest& manifest = message.manifest;
   const uint64_t leased = message.leases ? BytesOf(manifest, message.lent) : 0;
-  const uint64_t nbytes = manifest.BytesOnWire() - leased;
+  return manifest.BytesOnWire() - leased;
+}
+
+bool IncomingMessages::HasAtOnce(const Message& message) const {
+  const uint64_t nbytes = BytesOfOurs(message);
   if (nbytes <= host_->quick_bytes) return true;
-  return host_->pool != nullptr && !HasCheckedValues(manifest) &&
-         host_->pool->HasFree(nbytes + kFewTensors * kPageBytes);
+  return host_->pool != nullptr && !HasCheckedValues(message.manifest) &&
+         host_->pool->HasFree(promised_ + RoomFor(nbytes));
 }
 
 // After so many leading bodies.
@@ -404,7 +412,11 @@ void IncomingMessages::AllocateMemory(const ReceiveAction& action) {
   }
   const std::shared_ptr<PooledMemory> pooled = PoolFor(*message);
   if (pooled != nullptr) wishes.source = pooled.get();
-  host_->Work(weight, [this, id = action.operation, message, pooled,
+  // Others may come before it is taken, in the loop's next turn.
+  const uint64_t promised =
+      weight == LinkHost::Weight::kLight ? RoomFor(BytesOfOurs(*message)) : 0;
+  promised_ += promised;
+  host_->Work(weight, [this, id = action.operation, message, pooled, promised,
                        options = std::move(wishes)]() mutable {
     auto buffers = std::make_shared<absl::StatusOr<ReadBuffers>>();
     absl::Status made;
@@ -415,7 +427,8 @@ void IncomingMessages::AllocateMemory(const ReceiveAction& action) {
     made.Update(room);
     if (!made.ok()) *buffers = made;
     return LinkHost::Afterwards{
-        [this, id, message, buffers, pooled] {
+        [this, id, message, buffers, pooled, promised] {
+          promised_ -= promised;
           if (pooled != nullptr && !pooled->refused().ok()) {
             message->paths.Add({"pool", 0, pooled->refused()});
           }

@@ -172,6 +172,7 @@ class IncomingMessages {
   void Deliver(const ReceiveAction& action);
   void CopyToDigest(std::shared_ptr<Delivery> delivery);
   void VerifyAndTell(std::shared_ptr<Delivery> delivery);
+  static uint64_t BytesOfOurs(const Message& message);
   bool HasAtOnce(const Message& message) const;
   static uint64_t BytesToDigest(const Message& message, uint32_t digested);
   LinkHost::Afterwards Conclude(Delivery& delivery,
@@ -187,6 +188,7 @@ class IncomingMessages {
   CopyDigests copy_digests_;
   std::map<OperationId, std::shared_ptr<Message>> messages_;
   std::map<ReceiveId, std::unique_ptr<Receiving>> receivings_;
+  uint64_t promised_ = 0;           // of the pool, and not taken yet
   std::set<OperationId> leased_;    // and not returned
   std::vector<uint64_t> returned_;  // of which the peer is to be told
   std::atomic<uint64_t> bytes_received_ = 0, messages_received_ = 0;

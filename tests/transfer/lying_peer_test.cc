@@ -12,6 +12,7 @@
 #include <variant>
 #include <vector>
 
+#include "absl/synchronization/notification.h"
 #include "serialization/chunked_digests.h"
 #include "serialization/serialize.h"
 #include "tests/testing/held_executor.h"
@@ -284,6 +285,39 @@ TEST_F(LyingPeerTest, RefusedHeadersLeaveNothingToTheExecutor) {
   MeetHeld();
   for (uint64_t id = 1; id <= 10; ++id) ExpectRefusalOf(id);
   EXPECT_EQ(held_.waiting(), 0);
+}
+
+TEST_F(LyingPeerTest, LoopMakesNoMemoryForTheSecondOfTwoThatComeTogether) {
+  constexpr int64_t kBytes = 3 << 20;  // of the 4 that a pool makes first
+  TransferRules rules = BasicRules();
+  rules.digests = false;
+  MeetHeld(rules);
+  for (int i = 0; i < 3; ++i) link_->Receive({}, [](auto) {});
+  peer_->Send(Header(1, kBytes));
+  ASSERT_TRUE(held_.RunOne());
+  Next<GrantFrame>();
+  peer_->SendBody(1, {1, 1, 0, 0}, {kBytes});
+  peer_->Send(TrailerFrame{1, {}, {}});
+  Next<AckFrame>();
+  ASSERT_TRUE(held_.RunOne());  // its callback, which gives the memory back
+  // Both in one turn of the loop's.
+  absl::Notification waits, go_on;
+  SendOptions options;
+  options.done_is_quick = true;
+  link_->Send(PatternMessage(10, 1), {}, options, [&](auto) {
+    waits.Notify();
+    go_on.WaitForNotification();
+  });
+  Next<HeaderFrame>();
+  peer_->Send(AckFrame{1, {}});
+  waits.WaitForNotification();
+  peer_->Send(Header(2, kBytes));
+  peer_->Send(Header(3, kBytes));
+  go_on.Notify();
+  EXPECT_EQ(Next<GrantFrame>().operation, 2u);
+  ExpectRefusalOf(4);
+  held_.RunAll();
+  EXPECT_EQ(Next<GrantFrame>().operation, 3u);
 }
 
 TEST_F(LyingPeerTest, BodyThatIsNotWhatTheManifestSaysIsNotRead) {
