@@ -835,7 +835,9 @@ void IncomingMessages::DigestArrived(const ReceiveAction& action) {
   while (!all.empty() && all.begin()->first < action.body) {
     staged.insert(all.extract(all.begin()));
   }
-  const uint64_t nbytes = BytesOf(message->cut, action.digested, action.body);
+  // For want of memory what was digested may have been lost.
+  const uint32_t digested = message->arrived ? action.digested : 0;
+  const uint64_t nbytes = BytesOf(message->cut, digested, action.body);
   const bool few = nbytes <= LinkHost::kFewBytes && staged.empty();
   const auto weight = few ? LinkHost::Weight::kLight : LinkHost::Weight::kHeavy;
   host_->Work(
@@ -939,11 +941,12 @@ absl::StatusOr<Received> IncomingMessages::Verify(Delivery& delivery) const {
 void IncomingMessages::Deliver(const ReceiveAction& action) {
   auto delivery = std::make_shared<Delivery>();
   delivery->id = action.operation;
-  delivery->digested = action.digested;
   auto arrived = messages_.find(action.operation);
   delivery->message = std::move(arrived->second);
   messages_.erase(arrived);
   if (action.digested == 0) ForgetDigests(*delivery->message);
+  // For want of memory what was digested may have been lost.
+  delivery->digested = delivery->message->arrived ? action.digested : 0;
   auto found = receivings_.find(action.receive);
   delivery->receiving = std::move(found->second);
   receivings_.erase(found);
