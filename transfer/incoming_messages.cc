@@ -433,7 +433,10 @@ void IncomingMessages::AllocateMemory(const ReceiveAction& action) {
             message->paths.Add({"pool", 0, pooled->refused()});
           }
           absl::Status status = buffers->status();
-          if (status.ok()) message->buffers = *std::move(*buffers);
+          if (status.ok()) {
+            message->buffers = *std::move(*buffers);
+            message->manifest = Manifest();
+          }
           Run([&](auto& out) { machine_.OnAllocated(id, status, out); });
         },
         nullptr};
