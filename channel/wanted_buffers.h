@@ -25,9 +25,9 @@ namespace tensorferry {
 // ahead. Buffers end in the order of Add.
 class WantedBuffers {
  public:
-  // An honest peer may offer far ahead of what is wanted here, but not without
-  // end.
-  static constexpr size_t kMaxOffersWaiting = size_t{1} << 18;
+  // An honest peer offers ahead of what is wanted here: of a few messages, with
+  // some tens of buffers each.
+  static constexpr size_t kMaxOffersWaiting = size_t{1} << 12;
 
   // A piece to read from the peer's memory.
   struct Copy {
