@@ -35,6 +35,8 @@ constexpr std::chrono::milliseconds kHugePagesHeadStart(10);
 constexpr int kPopulateWrite = 23;  // MADV_POPULATE_WRITE, Linux 5.14
 constexpr int kCollapse = 25;       // MADV_COLLAPSE, Linux 6.1
 
+std::atomic<size_t> peer_arenas = 0;  // mapped
+
 absl::Status Refused(const char* what, uint64_t nbytes) {
   const int error = errno;
   const std::string text = absl::StrCat(
@@ -257,8 +259,18 @@ absl::StatusOr<std::unique_ptr<PeerArena>> PeerArena::Map(UniqueFd descriptor,
   }
   FERRY_RETURN_IF_ERROR(mapping.status());
   madvise(mapping->data(), nbytes, MADV_DONTFORK);
-  return std::unique_ptr<PeerArena>(new PeerArena(*std::move(mapping)));
+  std::unique_ptr<PeerArena> arena(new PeerArena(*std::move(mapping)));
+  if (peer_arenas <= kMost) return arena;
+  return absl::ResourceExhaustedError(
+      absl::StrCat("this process has ", kMost,
+                   " arenas of peers mapped already, which is the most"));
 }
+
+PeerArena::PeerArena(Mapping mapping) : mapping_(std::move(mapping)) {
+  ++peer_arenas;
+}
+
+PeerArena::~PeerArena() { --peer_arenas; }
 
 absl::StatusOr<std::shared_ptr<const LentArena>> LentArena::Take(
     UniqueFd descriptor, uint64_t nbytes) {

@@ -92,20 +92,25 @@ class Arena {
 // after fork does not have it.
 class PeerArena {
  public:
+  // Of all peers of this process at a time: each takes up to three of the
+  // mappings that a process may have (vm.max_map_count, 65,530 as a rule).
+  static constexpr size_t kMost = 8192;
+
   // The first write to each page, or huge page, takes a fault. A peer may take
   // pages away at any time (a hole); writing makes them again, which can end
   // this process where memory is counted strictly (SECURITY.md).
   // INVALID_ARGUMENT: what was sent is not memory of `nbytes` that is there,
   // sealed against shrinking and growing, and may be written.
-  // RESOURCE_EXHAUSTED: no room, or too many mappings.
+  // RESOURCE_EXHAUSTED: no room, too many mappings, or kMost.
   static absl::StatusOr<std::unique_ptr<PeerArena>> Map(UniqueFd descriptor,
                                                         uint64_t nbytes);
+  ~PeerArena();
 
   std::byte* data() const { return mapping_.data(); }
   uint64_t nbytes() const { return mapping_.nbytes(); }
 
  private:
-  explicit PeerArena(Mapping mapping) : mapping_(std::move(mapping)) {}
+  explicit PeerArena(Mapping mapping);
 
   const Mapping mapping_;
 };

@@ -12,8 +12,10 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "tests/testing/status_matchers.h"
@@ -235,6 +237,21 @@ TEST(PeerArenaTest, WhatIsWrittenThereIsHere) {
                              PeerArena::Map(CopyOf(arena->descriptor()), kMiB));
   std::memset(peers->data(), 7, kMiB);
   EXPECT_EQ(std::memcmp(arena->data(), peers->data(), kMiB), 0);
+}
+
+TEST(PeerArenaTest, ProcessMapsSoManyAtATimeAndNoMore) {
+  const UniqueFd memory = Memory(kPageBytes, kSizeSeals);
+  const auto map = [&memory] {
+    return PeerArena::Map(CopyOf(memory.get()), kPageBytes);
+  };
+  std::vector<std::unique_ptr<PeerArena>> arenas;
+  while (arenas.size() < PeerArena::kMost) {
+    FERRY_ASSERT_OK_AND_ASSIGN(arenas.emplace_back(), map());
+  }
+  EXPECT_THAT(map(), StatusIs(absl::StatusCode::kResourceExhausted,
+                              HasSubstr("8192 arenas of peers")));
+  arenas.pop_back();
+  EXPECT_THAT(map(), IsOk());
 }
 
 TEST(PeerArenaTest, RefusesAnotherSize) {
