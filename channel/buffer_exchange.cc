@@ -413,8 +413,8 @@ absl::Status BufferExchange::OpenArena(ArenaPlace<PeersArena>& place,
       [descriptor = *std::move(descriptor), nbytes = frame.length,
        open]() mutable { return open(std::move(descriptor), nbytes); },
       [&place](BufferExchange& self, const auto& opened) {
-        place = opened;
         if (self.failed()) return;
+        place = opened;
         self.ReadFrame();
         self.Advance();
       });
@@ -501,11 +501,12 @@ absl::Status BufferExchange::StartLease(const WantedBuffers::Lease& lease) {
     wanted_.OnLeaseRefused(place->status());
     return absl::OkStatus();
   }
-  FERRY_RETURN_IF_ERROR(CheckLoan(lease, (**place)->nbytes()));
+  const std::shared_ptr<const LentArena> arena = **place;
+  FERRY_RETURN_IF_ERROR(CheckLoan(lease, arena->nbytes()));
   BeginCopy(receives_);
   RunOnCopier(
       reading_,
-      [arena = **place, lease] {
+      [arena, lease] {
         return arena->MapAt(static_cast<std::byte*>(lease.to), lease.length,
                             lease.offset);
       },
@@ -714,6 +715,9 @@ void BufferExchange::Fail(const tensorpipe::Error& error) {
   error_ = error;
   nonce_.Erase();
   GiveUpQueued();
+  // Now: the copier may be gone when its last task for this has come back.
+  for (auto& place : places_) LetGo(place);
+  for (auto& place : leased_from_) LetGo(place);
   FenceOpenBuffers();
   connection_->close();
 }
@@ -725,8 +729,6 @@ void BufferExchange::Settle() {
   CallBack(receives_, wanted_);
   if (!failed() || pending_ > 0 || left_) return;
   left_ = true;
-  for (auto& place : places_) LetGo(place);
-  for (auto& place : leased_from_) LetGo(place);
   session_->Leave(this);
 }
 

@@ -293,6 +293,31 @@ TEST(PoolChannelTest, CloseWaitsForWhatIsBeingReadAlong) {
   transfer.sent.Wait().IgnoreError();
 }
 
+// What a copier has to do for a channel may be all that is left of it: its last
+// task must not ask for another one.
+TEST(PoolChannelTest, CloseLetsGoOfThePeersArenasThoughACopyIsUnderWay) {
+  const auto pool = NewPool();
+  const auto reader = std::make_shared<Slow>();
+  HeldExecutor copier;
+  LocalChannelOptions sender = Options();
+  sender.copier = &copier;
+  sender.copy_on_loop_bytes = 0;
+  sender.reader_of = [reader](CopyWay, const void*, uint64_t) {
+    return reader;
+  };
+  Pair pair(sender, Options(pool));
+  UnderWay transfer(pair, *pool, kMiB);
+  ASSERT_TRUE(copier.RunOne());  // the proof
+  ASSERT_TRUE(copier.RunOne());  // mapping the arena
+  std::thread copying([&copier] { EXPECT_TRUE(copier.RunOne()); });
+  reader->begun.WaitForNotification();
+  pair.near->close();
+  EXPECT_TRUE(copier.AwaitOne());
+  reader->go_on.Notify();
+  copying.join();
+  EXPECT_THAT(transfer.sent.Wait(), StatusIs(StatusCode::kCancelled));
+}
+
 TEST(PoolChannelTest, WhatWaitsToBeReadAlongIsGivenUpByAClose) {
   const auto pool = NewPool();
   const auto reader = std::make_shared<Arriving>();
