@@ -348,7 +348,7 @@ LinkHost::Weight IncomingMessages::WeightOfAllocation(
   const std::vector<at::Tensor>& given = receiving.options.into.tensors;
   const bool is_there =
       AllOnDevices(manifest)
-          ? !given.empty() && host_->rules.through_host.empty()
+          ? AllInPlace(manifest, given) && host_->rules.through_host.empty()
           : AllOnHost(manifest) &&
                 (AllInPlace(manifest, given) || HasAtOnce(message));
   return is_there ? LinkHost::Weight::kLight : LinkHost::Weight::kHeavy;

@@ -1,4 +1,5 @@
-// A peer that knows the frames sends what nobody wants any more to a device.
+// A peer that knows the frames sends to a device: what nobody wants any more,
+// or what its receiver has given part of the memory for.
 #include <ATen/ops/full.h>
 #include <c10/cuda/CUDAStream.h>
 #include <gmock/gmock.h>
@@ -11,6 +12,8 @@
 #include <utility>
 #include <variant>
 
+#include "absl/synchronization/blocking_counter.h"
+#include "absl/synchronization/notification.h"
 #include "cuda/channels.h"
 #include "serialization/serialize.h"
 #include "tests/software_gpu/torch_fixture.h"
@@ -21,6 +24,7 @@
 namespace tensorferry {
 namespace {
 
+using ::tensorferry::software_gpu::OnDevice;
 using ::tensorferry::software_gpu::SoftwareGpuTorchTest;
 using ::tensorferry::testing::IsOk;
 
@@ -57,10 +61,13 @@ class LateBodyTest : public SoftwareGpuTorchTest {
   }
 
   void SendHeader(uint64_t operation) {
+    SendHeader(operation,
+               {.type = 7, .tensors = {at::full({kBytes}, 1, at::kByte)}});
+  }
+  void SendHeader(uint64_t operation, TensorMessage message) {
     FERRY_ASSERT_OK_AND_ASSIGN(
         const WriteBuffers buffers,
-        Serialize({.type = 7, .tensors = {at::full({kBytes}, 1, at::kByte)}},
-                  {.placement = rules_.incoming}));
+        Serialize(std::move(message), {.placement = rules_.incoming}));
     HeaderFrame header;
     header.operation = operation;
     header.plan_digest = rules_.plan_digest;
@@ -92,6 +99,34 @@ class LateBodyTest : public SoftwareGpuTorchTest {
   std::unique_ptr<RawPeer> peer_;
   StatusOutcome down_;
 };
+
+// That would be a call of CUDA's on the loop.
+TEST_F(LateBodyTest, MemoryIsTakenElsewhereUnlessAllTensorsAreGiven) {
+  Outcome<Received> received;
+  ReceiveOptions options;
+  options.into = {{at::full({kBytes}, 0, OnDevice(1, at::kByte))}, {"given"}};
+  link_->Receive(std::move(options), received.done());
+  absl::Notification go_on;
+  absl::BlockingCounter held(2);
+  for (int thread = 0; thread < 2; ++thread) {
+    executor_.Run([&] {
+      held.DecrementCount();
+      go_on.WaitForNotification();
+    });
+  }
+  held.Wait();
+  const at::Tensor tensor = at::full({kBytes}, 1, at::kByte);
+  SendHeader(1, {.type = 7,
+                 .tensors = {tensor, tensor.clone()},
+                 .names = {"given", "not given"}});
+  HeaderFrame refused;
+  refused.operation = 2;
+  refused.plan_digest = "another";
+  peer_->Send(refused);
+  ExpectNext<RefuseFrame>();
+  go_on.Notify();
+  ExpectNext<GrantFrame>();
+}
 
 TEST_F(LateBodyTest, OneForADeviceIsNotReadAndTakesNoMemoryThere) {
   SendHeader(1);
