@@ -555,7 +555,10 @@ TEST_F(SessionTest, WhereverAnAdmissionThrowsNoSessionIsLeft) {
         blocking::Connect(*caller_, callee->control_address(), {}, kPatience)
             .status();
     if (opened.ok()) break;
-    EXPECT_THAT(opened, StatusIs(absl::StatusCode::kResourceExhausted)) << asks;
+    // The other one is said by lanes that are dropped meanwhile.
+    EXPECT_THAT(opened, AnyOf(StatusIs(absl::StatusCode::kResourceExhausted),
+                              StatusIs(absl::StatusCode::kCancelled)))
+        << asks;
     EXPECT_THAT(callee->ListSessions(), IsEmpty());
   }
   EXPECT_GT(asks, 3);
