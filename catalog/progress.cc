@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/time/time.h"
+#include "session/user_code.h"
 
 namespace tensorferry {
 namespace {
@@ -11,6 +12,10 @@ namespace {
 constexpr absl::Duration kEvery = absl::Milliseconds(200);
 
 }  // namespace
+
+void Tell(const ProgressCallback& callback, Progress progress) {
+  RunUserCode("a progress callback", [&] { callback(progress); }).IgnoreError();
+}
 
 ProgressWatch::ProgressWatch(std::weak_ptr<Session> session,
                              Direction direction, uint64_t total,
@@ -39,7 +44,7 @@ void ProgressWatch::Tick() {
     if (session == nullptr) return;
     now = Counted(*session);
   }
-  callback_({std::min(now - before_, total_), total_});
+  Tell(callback_, {std::min(now - before_, total_), total_});
   loop_.RunAt(loop_.clock()->Now() + kEvery, [this] { Tick(); });
 }
 

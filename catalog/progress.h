@@ -20,8 +20,10 @@ struct Progress {
 
 // Called about five times a second while a transfer is under way, one call at a
 // time, and once more at the end if that is a good one; never afterwards. It
-// may block, and then misses calls.
+// may block, and then misses calls. What it throws is dropped.
 using ProgressCallback = std::function<void(Progress)>;
+
+void Tell(const ProgressCallback& callback, Progress progress);
 
 // Watches a session's counters for as long as it lives. Must not be destroyed
 // by its own callback.

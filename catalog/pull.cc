@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/clock.h"
+#include "base/exception_status.h"
 #include "base/status_macros.h"
 #include "catalog/catalog.pb.h"
 #include "catalog/chain.h"
@@ -79,8 +80,11 @@ class PullOperation : public std::enable_shared_from_this<PullOperation> {
         ParsePullReply(received.message.payload);
     if (!reply.ok()) return Finish(reply.status());
     total_ = reply->nbytes();
-    watch_.emplace(session_, ProgressWatch::Direction::kReceived, total_,
-                   options_.progress);
+    const absl::Status watched = CatchExceptions("watching a pull", [this] {
+      watch_.emplace(session_, ProgressWatch::Direction::kReceived, total_,
+                     options_.progress);
+    });
+    if (!watched.ok()) return Finish(watched);
     Fetch();
   }
 
@@ -89,12 +93,19 @@ class PullOperation : public std::enable_shared_from_this<PullOperation> {
   }
 
   void OnTensors(Received received) {
-    Finish(ReadReply(std::move(received), options_));
+    absl::StatusOr<Pulled> pulled;
+    const absl::Status read = CatchExceptions(
+        "reading the answer to a pull",
+        [&] { pulled = ReadReply(std::move(received), options_); });
+    if (!read.ok()) return Finish(read);
+    Finish(std::move(pulled));
   }
 
   void Finish(absl::StatusOr<Pulled> pulled) {
     watch_.reset();
-    if (pulled.ok() && options_.progress) options_.progress({total_, total_});
+    if (pulled.ok() && options_.progress) {
+      Tell(options_.progress, {total_, total_});
+    }
     session_.reset();
     std::move(done_)(std::move(pulled));
   }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/clock.h"
+#include "base/exception_status.h"
 #include "base/status_macros.h"
 #include "catalog/bundle.h"
 #include "catalog/catalog.pb.h"
@@ -87,18 +88,26 @@ class PushOperation : public std::enable_shared_from_this<PushOperation> {
     if (absl::Status changed = CheckUnchanged(contents_); !changed.ok()) {
       return Finish(std::move(changed));
     }
-    if (options_.progress) {
-      watch_.emplace(session_, ProgressWatch::Direction::kSent, total_,
-                     options_.progress);
-    }
     TensorMessage message;
-    message.names = contents_.names;
-    message.tensors = contents_.tensors;
+    const absl::Status ready = CatchExceptions("a push", [&] {
+      if (options_.progress) {
+        watch_.emplace(session_, ProgressWatch::Direction::kSent, total_,
+                       options_.progress);
+      }
+      message.names = contents_.names;
+      message.tensors = contents_.tensors;
+    });
+    if (!ready.ok()) return Finish(ready);
     Call(kPushType, std::move(message), &PushOperation::OnPublished);
   }
 
   void OnPublished(Received received) {
-    Finish(ReadReply(received.message.payload));
+    absl::StatusOr<Pushed> pushed;
+    const absl::Status read =
+        CatchExceptions("reading the answer to a push",
+                        [&] { pushed = ReadReply(received.message.payload); });
+    if (!read.ok()) return Finish(read);
+    Finish(std::move(pushed));
   }
 
   void Finish(absl::StatusOr<Pushed> pushed) {
@@ -106,7 +115,7 @@ class PushOperation : public std::enable_shared_from_this<PushOperation> {
     if (pushed.ok()) {
       pushed->receipt.time = Clock::Real()->Now() - started_;
       pushed->receipt.tensors = static_cast<int>(contents_.tensors.size());
-      if (options_.progress) options_.progress({total_, total_});
+      if (options_.progress) Tell(options_.progress, {total_, total_});
     }
     session_.reset();
     std::move(done_)(std::move(pushed));

@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
+#include <new>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -197,6 +198,44 @@ TEST_F(PullPushTest, ProgressEndsWithAllBytes) {
               IsOk());
   EXPECT_EQ(push.total, 16'000'000u);
   EXPECT_EQ(push.bytes, push.total);
+}
+
+TEST_F(PullPushTest, WhatAProgressCallbackThrowsEndsNoTransfer) {
+  absl::Notification thrown;
+  const ProgressCallback progress = [&thrown](Progress) {
+    if (!thrown.HasBeenNotified()) thrown.Notify();
+    throw std::runtime_error("a bug");
+  };
+  Store store(
+      {.accept_push = [&thrown](const std::string&, NamedTensors contents) {
+        thrown.WaitForNotification();  // so it is under way, not at its end
+        return contents;
+      }});
+  const auto session = Connect(store.address());
+  EXPECT_THAT(blocking::Push(session, Contents({"a"}, 1, 1),
+                             {.bundle = "model", .progress = progress}),
+              IsOk());
+  EXPECT_THAT(blocking::Pull(session, {.progress = progress}), IsOk());
+}
+
+// A progress callback that there is no memory to copy.
+struct Uncopyable {
+  Uncopyable() = default;
+  Uncopyable(Uncopyable&&) = default;
+  Uncopyable(const Uncopyable&) { throw std::bad_alloc(); }
+  void operator()(Progress) const {}
+};
+
+TEST_F(PullPushTest, WhatCannotBeWatchedEnds) {
+  Store store({.accept_push = TakeAll});
+  ASSERT_THAT(store.catalog().Publish("model", Contents({"a"}, 1, 1)), IsOk());
+  const auto session = Connect(store.address());
+  EXPECT_THAT(blocking::Pull(session, {.progress = Uncopyable()}),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_THAT(blocking::Push(session, Contents({"a"}, 1, 1),
+                             {.bundle = "model", .progress = Uncopyable()}),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_THAT(blocking::Pull(session), IsOk());
 }
 
 TEST_F(PullPushTest, PushesBecomeTheNextVersion) {
