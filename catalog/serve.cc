@@ -19,6 +19,7 @@
 #include "catalog/select.h"
 #include "catalog/wire_types.h"
 #include "control/authorizer.h"
+#include "session/user_code.h"
 
 namespace tensorferry {
 namespace {
@@ -139,7 +140,8 @@ class CatalogServer::State : public std::enable_shared_from_this<State> {
   void Unqueue(uint64_t nbytes);
   void Refuse(Session& session, const Envelope& envelope, absl::Status why);
   void Served(ServedRequest served) {
-    if (options_.on_served) options_.on_served(served);
+    if (!options_.on_served) return;
+    RunUserCode("on_served", [&] { options_.on_served(served); }).IgnoreError();
   }
 
   Catalog* const catalog_;
@@ -332,12 +334,10 @@ absl::StatusOr<uint64_t> CatalogServer::State::TakePush(
   contents.metadata = {request.metadata().begin(), request.metadata().end()};
   contents.file_header = request.file_header();
   FERRY_RETURN_IF_ERROR(CheckNamed(contents));
-  absl::StatusOr<NamedTensors> accepted;
-  FERRY_RETURN_IF_ERROR(CatchExceptions("accept_push", [&] {
-    accepted = options_.accept_push(request.bundle(), std::move(contents));
-  }));
-  FERRY_RETURN_IF_ERROR(accepted.status());
-  return catalog_->Publish(request.bundle(), *std::move(accepted));
+  FERRY_ASSIGN_OR_RETURN(
+      NamedTensors accepted,
+      options_.accept_push(request.bundle(), std::move(contents)));
+  return catalog_->Publish(request.bundle(), std::move(accepted));
 }
 
 absl::Status CatalogServer::State::CheckQueue(uint64_t nbytes) const {
@@ -393,9 +393,12 @@ void CatalogServer::State::OnPush(Session& session, Received received,
   auto take = [this, handle, received = std::move(received),
                request = *std::move(request),
                served = std::move(served)]() mutable {
-    const absl::StatusOr<uint64_t> version =
-        TakePush(std::move(received.message), request);
+    absl::StatusOr<uint64_t> version;
+    const absl::Status ran = RunUserCode("taking a push", [&] {
+      version = TakePush(std::move(received.message), request);
+    });
     Unqueue(received.receipt.bytes);
+    if (!ran.ok()) version = ran;
     served.status = version.status();
     const auto session = handle.lock();
     if (session == nullptr) return Served(std::move(served));
@@ -415,7 +418,7 @@ void CatalogServer::State::OnPush(Session& session, Received received,
                    });
   };
   absl::MutexLock lock(&mu_);
-  writer_->Run(std::move(take));
+  UserExecutor(writer_.get()).Run(std::move(take));
 }
 
 void CatalogServer::State::OnEcho(Session& session, Received received,

@@ -45,7 +45,8 @@ struct CatalogServerOptions {
   std::function<absl::Status(const std::string& bundle, uint64_t nbytes)>
       check_push;
   // Is told of each once, with the status that its answer had or the reason
-  // why that could not be sent. On any thread; be short.
+  // why that could not be sent. On any thread; be short. What it throws is
+  // dropped.
   std::function<void(const ServedRequest&)> on_served;
 };
 

@@ -390,6 +390,24 @@ TEST_F(PullPushTest, WhatAcceptPushThrowsRefusesThePush) {
   EXPECT_THAT(store.catalog().List(), IsEmpty());
 }
 
+TEST_F(PullPushTest, WhatOnServedThrowsIsDropped) {
+  Store store(
+      {.accept_push = [](const std::string& bundle, NamedTensors contents)
+           -> absl::StatusOr<NamedTensors> {
+         if (bundle == "model") return contents;
+         return absl::ResourceExhaustedError("the disk is full");
+       },
+       .on_served = [](const auto&) { throw std::runtime_error("a bug"); }});
+  const auto session = Connect(store.address());
+  const NamedTensors contents = Contents({"a"}, 1, 1);
+  EXPECT_THAT(blocking::Push(session, contents, {.bundle = "other"}),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_THAT(blocking::Push(session, contents, {.bundle = "model"}), IsOk());
+  EXPECT_THAT(blocking::Pull(session, {.bundle = "other"}),
+              StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_THAT(blocking::Pull(session, {.bundle = "model"}), IsOk());
+}
+
 TEST_F(PullPushTest, EveryPullIsToldOnceWithTheStatusOfItsAnswer) {
   absl::Mutex mu;
   std::vector<std::string> told;
