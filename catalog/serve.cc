@@ -374,6 +374,8 @@ void CatalogServer::State::OnPush(Session& session, Received received,
   absl::StatusOr<pb::PushRequest> request =
       ParsePayload<pb::PushRequest>(received.message.payload, "PushRequest");
   if (!request.ok()) {
+    Served({"push", "?", session.remote().name, IdentityOf(session),
+            received.receipt.bytes, request.status()});
     return Refuse(session, received.envelope, request.status());
   }
   ServedRequest served{"push",

@@ -430,6 +430,23 @@ TEST_F(PullPushTest, EveryPullIsToldOnceWithTheStatusOfItsAnswer) {
   EXPECT_THAT(told, ElementsAre("pull none NOT_FOUND", "pull model OK"));
 }
 
+TEST_F(PullPushTest, RequestsThatAreNoneAreToldOnceToo) {
+  absl::Mutex mu;
+  std::vector<std::string> told;
+  Store store(
+      {.accept_push = TakeAll, .on_served = [&](const ServedRequest& served) {
+         absl::MutexLock lock(&mu);
+         told.push_back(absl::StrCat(served.what, " ", served.bundle));
+       }});
+  const auto session = Connect(store.address());
+  for (uint32_t type : {kPullType, kPushOfferType, kPushType}) {
+    EXPECT_THAT(blocking::Call(*session, {.type = type, .payload = "\xff\xff"}),
+                StatusIs(absl::StatusCode::kInvalidArgument));
+  }
+  absl::MutexLock lock(&mu);
+  EXPECT_THAT(told, ElementsAre("pull ", "push ?", "push ?"));
+}
+
 TEST_F(PullPushTest, AFileThatWasChangedIsNeitherPulledNorPushed) {
   std::string path = ::testing::TempDir() + "/changed_XXXXXX";
   const int fd = mkstemp(path.data());
