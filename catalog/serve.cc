@@ -1,6 +1,10 @@
 #include "catalog/serve.h"
 
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/wire_format_lite.h>
+
 #include <algorithm>
+#include <climits>
 #include <map>
 #include <utility>
 #include <vector>
@@ -35,9 +39,36 @@ SendOptions SendOptionsWithTimeout(int64_t timeout_ms) {
           .streams = {}};
 }
 
+// A field of two bytes takes a hundred and more once it is parsed.
+constexpr int kMostFields = 1 << 20;
+
+// Whether `payload` has at most so many. A group, which may hide any number, is
+// too many: none of our messages has one.
+bool HasFewFields(const std::string& payload) {
+  using google::protobuf::internal::WireFormatLite;
+  google::protobuf::io::CodedInputStream stream(
+      reinterpret_cast<const uint8_t*>(payload.data()),
+      static_cast<int>(std::min<size_t>(payload.size(), INT_MAX)));
+  for (int fields = 0; fields <= kMostFields; ++fields) {
+    const uint32_t tag = stream.ReadTag();
+    if (WireFormatLite::GetTagWireType(tag) ==
+        WireFormatLite::WIRETYPE_START_GROUP) {
+      return false;
+    }
+    // The end, or what the parser will refuse.
+    if (tag == 0 || !WireFormatLite::SkipField(&stream, tag)) return true;
+  }
+  return false;
+}
+
 template <class Proto>
 absl::StatusOr<Proto> ParsePayload(const std::string& payload,
                                    absl::string_view what) {
+  if (!HasFewFields(payload)) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "the payload of ", payload.size(), " bytes has more than ", kMostFields,
+        " fields, or groups of them: too many for a ", what));
+  }
   Proto proto;
   if (proto.ParseFromString(payload)) return proto;
   return absl::InvalidArgumentError(
@@ -387,19 +418,20 @@ void CatalogServer::State::OnPush(Session& session, Received received,
   // Whether or not it was offered before.
   served.status =
       CheckMayPush(session, request->bundle(), received.message.names);
-  if (served.status.ok()) served.status = Queue(received.receipt.bytes);
+  const uint64_t held = received.receipt.bytes + request->SpaceUsedLong();
+  if (served.status.ok()) served.status = Queue(held);
   if (!served.status.ok()) {
     Refuse(session, received.envelope, served.status);
     return Served(std::move(served));
   }
-  auto take = [this, handle, received = std::move(received),
+  auto take = [this, handle, held, received = std::move(received),
                request = *std::move(request),
                served = std::move(served)]() mutable {
     absl::StatusOr<uint64_t> version;
     const absl::Status ran = RunUserCode("taking a push", [&] {
       version = TakePush(std::move(received.message), request);
     });
-    Unqueue(received.receipt.bytes);
+    Unqueue(held);
     if (!ran.ok()) version = ran;
     served.status = version.status();
     const auto session = handle.lock();

@@ -36,9 +36,9 @@ struct CatalogServerOptions {
                                              NamedTensors)>
       accept_push;
   // Bytes of pushes that were received and wait for accept_push, the one that
-  // it has included. What would be more is refused with RESOURCE_EXHAUSTED,
-  // before its tensors are sent if that is known by then; alone a push may be
-  // larger.
+  // it has included, with the memory that their metadata takes. What would be
+  // more is refused with RESOURCE_EXHAUSTED, before its tensors are sent if
+  // that is known by then; alone a push may be larger.
   uint64_t max_queued_push_bytes = uint64_t{4} << 30;
   // Whether a push of `nbytes` would be taken; an error refuses it before its
   // tensors are sent. Unset: it would. On any thread, several at once.

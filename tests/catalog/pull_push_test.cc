@@ -341,6 +341,32 @@ TEST_F(PullPushTest, PushesBeyondTheQueueAreRefused) {
       IsOk());
 }
 
+TEST_F(PullPushTest, WhatMetadataTakesWhileItWaitsIsCounted) {
+  absl::Notification taking, go_on;
+  Store store({.accept_push =
+                   [&](const std::string&, NamedTensors contents) {
+                     taking.Notify();
+                     go_on.WaitForNotification();
+                     return contents;
+                   },
+               .max_queued_push_bytes = 50'000});
+  const auto session = Connect(store.address());
+  NamedTensors contents = Contents({"a"}, 1, 1);
+  for (int i = 0; i < 1000; ++i) contents.metadata[absl::StrCat(i)] = "";
+  std::thread first([&] {
+    FERRY_ASSERT_OK_AND_ASSIGN(
+        Pushed pushed, blocking::Push(session, contents, {.bundle = "first"}));
+    EXPECT_LT(pushed.receipt.bytes, 20'000u);
+  });
+  taking.WaitForNotification();
+  EXPECT_THAT(
+      blocking::Push(session, Contents({"a"}, 1, 1), {.bundle = "second"}),
+      StatusIs(absl::StatusCode::kResourceExhausted,
+               HasSubstr("queued_push_bytes")));
+  go_on.Notify();
+  first.join();
+}
+
 TEST_F(PullPushTest, APushThatIsRefusedIsNotPublished) {
   Store store({.accept_push = [](const auto&...) {
     return absl::ResourceExhaustedError("the disk is full");
@@ -509,6 +535,22 @@ TEST_F(PullPushTest, RequestsThatAreNoneAreRefused) {
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("names")));
   EXPECT_EQ(accepted, 0);
   EXPECT_THAT(store.catalog().List(), IsEmpty());
+}
+
+TEST_F(PullPushTest, RequestsOfFarMoreFieldsThanTheyHaveAreRefusedUnparsed) {
+  Store store({.accept_push = TakeAll});
+  const auto session = Connect(store.address());
+  std::string fields, group = "\xfb\x07";  // of field 127, which nobody knows
+  for (int i = 0; i < (1 << 20) + 1; ++i) fields += "\xf8\x07\x01";
+  group += fields + "\xfc\x07";
+  for (uint32_t type : {kPullType, kPushOfferType, kPushType, kEchoType}) {
+    for (const std::string& payload : {fields, group}) {
+      EXPECT_THAT(
+          blocking::Call(*session, {.type = type, .payload = payload}),
+          StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("fields")))
+          << type;
+    }
+  }
 }
 
 // A peer that answers pulls with what it is told to, or not at all.
