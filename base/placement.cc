@@ -45,7 +45,13 @@ const PlacementRule* FindRule(const Placement& placement, Wanted wanted) {
   return found == placement.rules.end() ? nullptr : &*found;
 }
 
-// Takes a step for each turn; no match once none is left.
+}  // namespace
+
+bool GlobMatches(absl::string_view glob, absl::string_view text) {
+  int64_t steps = std::numeric_limits<int64_t>::max();
+  return GlobMatches(glob, text, &steps);
+}
+
 bool GlobMatches(absl::string_view glob, absl::string_view text,
                  int64_t* steps) {
   size_t g = 0, t = 0;
@@ -54,6 +60,7 @@ bool GlobMatches(absl::string_view glob, absl::string_view text,
   size_t after_star = absl::string_view::npos, star_ends = 0;
   while (t < text.size()) {
     if (--*steps < 0) return false;
+    if (g == glob.size() && g == after_star) return true;  // the '*' eats it
     if (g < glob.size() && glob[g] == '*') {
       after_star = ++g;
       star_ends = t;
@@ -69,13 +76,6 @@ bool GlobMatches(absl::string_view glob, absl::string_view text,
   }
   while (g < glob.size() && glob[g] == '*' && --*steps >= 0) ++g;
   return g == glob.size();
-}
-
-}  // namespace
-
-bool GlobMatches(absl::string_view glob, absl::string_view text) {
-  int64_t steps = std::numeric_limits<int64_t>::max();
-  return GlobMatches(glob, text, &steps);
 }
 
 absl::StatusOr<DeviceId> Placement::TargetFor(const DeviceId& source,

@@ -18,6 +18,10 @@ bool GlobMatches(absl::string_view glob, absl::string_view text);
 // both come from a peer: a step for each rule and each character looked at.
 inline constexpr int64_t kMatchSteps = int64_t{1} << 26;
 
+// As above, taking from `steps`. False once none is left, and `steps` negative.
+bool GlobMatches(absl::string_view glob, absl::string_view text,
+                 int64_t* steps);
+
 // One rule: what it applies to (a source device, or tensors by name) and where
 // that goes on the receiving side.
 struct PlacementRule {

@@ -1,9 +1,11 @@
 #include "catalog/bundle.h"
 
+#include <limits>
+
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "base/placement.h"
+#include "catalog/name_matching.h"
 
 namespace tensorferry {
 namespace {
@@ -25,12 +27,18 @@ TensorInfo Describe(const std::string& name, const at::Tensor& tensor) {
 }  // namespace
 
 BundleInfo Describe(const Bundle& bundle, absl::string_view names_glob) {
+  NameMatching unbounded(std::numeric_limits<int64_t>::max() / 2);
+  return Describe(bundle, names_glob, unbounded);
+}
+
+BundleInfo Describe(const Bundle& bundle, absl::string_view names_glob,
+                    NameMatching& matching) {
   BundleInfo info;
   info.name = bundle.name;
   info.version = bundle.version;
   info.metadata = bundle.contents.metadata;
   for (size_t i = 0; i < bundle.contents.names.size(); ++i) {
-    if (!GlobMatches(names_glob, bundle.contents.names[i])) continue;
+    if (!matching.Matches(names_glob, bundle.contents.names[i])) continue;
     info.tensors.push_back(
         Describe(bundle.contents.names[i], bundle.contents.tensors[i]));
     info.nbytes += info.tensors.back().nbytes;

@@ -13,6 +13,8 @@
 
 namespace tensorferry {
 
+class NameMatching;
+
 // A named, versioned, immutable set of named tensors. A newer version is
 // another Bundle; whoever holds one keeps it whole.
 struct Bundle {
@@ -40,8 +42,11 @@ struct BundleInfo {
   std::vector<TensorInfo> tensors;
 };
 
-// `bundle`, with those of its tensors whose names `names_glob` matches.
+// `bundle`, with those of its tensors whose names `names_glob` matches; the
+// second for a glob of a peer's, within the work that is allowed for it.
 BundleInfo Describe(const Bundle& bundle, absl::string_view names_glob);
+BundleInfo Describe(const Bundle& bundle, absl::string_view names_glob,
+                    NameMatching& matching);
 
 // A bundle's name is also a file's: 1 to 200 bytes of UTF-8 without '/',
 // control characters, '*' and '?', not starting with '.'.

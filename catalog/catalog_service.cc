@@ -12,6 +12,7 @@
 #include "catalog/bundle_proto.h"
 #include "catalog/catalog.grpc.pb.h"
 #include "catalog/grpc_limits.h"
+#include "catalog/name_matching.h"
 #include "control/authorizer.h"
 #include "control/grpc_status.h"
 
@@ -59,10 +60,15 @@ class CatalogService::Methods : public pb::Catalog::CallbackService {
     FERRY_RETURN_IF_ERROR(CheckGlob(request.bundle()));
     FERRY_RETURN_IF_ERROR(CheckGlob(request.names()));
     size_t nbytes = 0;
-    for (const BundlePtr& bundle :
-         catalog_->List(GlobOrAll(request.bundle()))) {
+    NameMatching matching;
+    for (const BundlePtr& bundle : catalog_->List()) {
+      const bool matches =
+          matching.Matches(GlobOrAll(request.bundle()), bundle->name);
+      FERRY_RETURN_IF_ERROR(matching.Check());
+      if (!matches) continue;
       if (!PermitsSome(granted, bundle->name, bundle->contents.names)) continue;
-      BundleInfo info = Describe(*bundle, GlobOrAll(request.names()));
+      BundleInfo info = Describe(*bundle, GlobOrAll(request.names()), matching);
+      FERRY_RETURN_IF_ERROR(matching.Check());
       std::erase_if(info.tensors, [&](const TensorInfo& tensor) {
         if (Permits(granted, bundle->name, tensor.name)) return false;
         info.nbytes -= tensor.nbytes;

@@ -1,13 +1,14 @@
 #include "catalog/named_tensors.h"
 
+#include <limits>
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "base/placement.h"
 #include "base/status_macros.h"
 #include "catalog/mapped_file.h"
+#include "catalog/name_matching.h"
 #include "serialization/components.h"
 
 namespace tensorferry {
@@ -100,9 +101,15 @@ absl::Status CheckUnchanged(const NamedTensors& contents) {
 }
 
 NamedTensors Filter(const NamedTensors& contents, absl::string_view glob) {
+  NameMatching unbounded(std::numeric_limits<int64_t>::max() / 2);
+  return Filter(contents, glob, unbounded);
+}
+
+NamedTensors Filter(const NamedTensors& contents, absl::string_view glob,
+                    NameMatching& matching) {
   NamedTensors kept;
   for (size_t i = 0; i < contents.names.size(); ++i) {
-    if (!GlobMatches(glob, contents.names[i])) continue;
+    if (!matching.Matches(glob, contents.names[i])) continue;
     kept.names.push_back(contents.names[i]);
     kept.tensors.push_back(contents.tensors[i]);
   }

@@ -15,6 +15,7 @@
 namespace tensorferry {
 
 class MappedFile;
+class NameMatching;
 
 // Tensors by name and the texts that go with them: what a bundle holds, and
 // what a safetensors file holds.
@@ -41,6 +42,9 @@ absl::Status CheckUnchanged(const NamedTensors& contents);
 // Those whose name `glob` matches, in their order. The file header goes with
 // them only if all do.
 NamedTensors Filter(const NamedTensors& contents, absl::string_view glob);
+// The same for a glob of a peer's, within the work that is allowed for it.
+NamedTensors Filter(const NamedTensors& contents, absl::string_view glob,
+                    NameMatching& matching);
 
 // What the tensors' elements take: numel times the element's size. Sparse
 // tensors count with their stored elements.

@@ -6,6 +6,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "catalog/name_matching.h"
 #include "catalog/named_tensors.h"
 
 namespace tensorferry {
@@ -57,10 +58,13 @@ absl::StatusOr<Selection> Select(const Catalog& catalog,
   FERRY_ASSIGN_OR_RETURN(std::vector<BundlePtr> bundles,
                          Bundles(catalog, bundle, granted));
   Selection selection;
+  NameMatching matching;
   absl::flat_hash_map<std::string, absl::string_view> owners;
   for (const BundlePtr& from : bundles) {
     FERRY_RETURN_IF_ERROR(CheckUnchanged(from->contents));
-    NamedTensors chosen = Filter(from->contents, names.empty() ? "*" : names);
+    NamedTensors chosen =
+        Filter(from->contents, names.empty() ? "*" : names, matching);
+    FERRY_RETURN_IF_ERROR(matching.Check());
     // A bundle without tensors is worth its metadata only if it was asked for.
     if (chosen.names.empty() && bundles.size() > 1) continue;
     for (const std::string& name : chosen.names) {

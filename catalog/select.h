@@ -24,6 +24,7 @@ struct Selection {
 // `bundle`, or of all if it is empty. They keep their versions alive.
 // NOT_FOUND: no such bundle, or no such tensor. INVALID_ARGUMENT: two bundles
 // have a tensor of one name; CheckGlob. FAILED_PRECONDITION: CheckUnchanged.
+// RESOURCE_EXHAUSTED: `names` takes too long to match.
 // PERMISSION_DENIED: one of them is not among those granted; the text is which.
 // Bundles of which none is granted are as if they were not there.
 absl::StatusOr<Selection> Select(

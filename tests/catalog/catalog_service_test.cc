@@ -108,6 +108,31 @@ TEST(CatalogServiceTest, ListsWhatIsPublished) {
   EXPECT_EQ(all[0].tensors[0].nbytes, 12u);
 }
 
+TEST(CatalogServiceTest, RefusesGlobsThatTakeTooLongToMatch) {
+  Catalog catalog;
+  std::vector<std::string> names;
+  for (int i = 0; i < 64; ++i) {
+    names.push_back(absl::StrCat(std::string(4090, 'a'), i));
+  }
+  Publish(catalog, "names", names);
+  for (int i = 0; i < 8000; ++i) {
+    Publish(catalog, absl::StrCat(std::string(190, 'a'), i), {});
+  }
+  CatalogService service(&catalog);
+  Server server(&service);
+  FERRY_ASSERT_OK_AND_ASSIGN(auto client,
+                             CatalogClient::Create(server.address()));
+  for (const ListFilter& filter :
+       {ListFilter{.bundle = absl::StrCat("*", std::string(95, 'a'), "b")},
+        ListFilter{.bundle = "names",
+        .names = absl::StrCat("*", std::string(2047, 'a'), "b")}}) {
+    EXPECT_THAT(
+        List(*client, filter),
+        StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("steps")));
+  }
+  EXPECT_THAT(List(*client, {.bundle = "*s", .names = "*a*1"}), IsOk());
+}
+
 TEST(CatalogServiceTest, NarrowsByGlobs) {
   Catalog catalog;
   Publish(catalog, "model", {"encoder.w", "decoder.w"});

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "tests/testing/status_matchers.h"
 
 namespace tensorferry {
@@ -123,6 +124,19 @@ TEST(SelectTest, ATensorThatIsNotGrantedIsDenied) {
 TEST(SelectTest, RefusesAGlobThatIsTooLong) {
   EXPECT_THAT(Select(Catalog(), "", std::string(4097, '*')),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("4097")));
+}
+
+TEST(SelectTest, RefusesAGlobThatTakesTooLongToMatch) {
+  std::vector<std::string> names;
+  for (int i = 0; i < 64; ++i) {
+    names.push_back(absl::StrCat(std::string(4090, 'a'), i));
+  }
+  Catalog catalog;
+  Publish(catalog, "a", names);
+  EXPECT_THAT(
+      Select(catalog, "a", absl::StrCat("*", std::string(2047, 'a'), "b")),
+      StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("steps")));
+  EXPECT_THAT(Select(catalog, "a", "*a*1"), IsOk());
 }
 
 TEST(SelectTest, KeepsItsVersionWhenANewerOneIsPublished) {
