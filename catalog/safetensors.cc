@@ -236,8 +236,8 @@ absl::Status AppendTensor(AtomicFile& file, const std::string& name,
       });
 }
 
-absl::Status WriteTensors(const std::string& path,
-                          const NamedTensors& contents) {
+absl::Status WriteTensors(const std::string& path, const NamedTensors& contents,
+                          absl::FunctionRef<absl::Status()> check) {
   FERRY_RETURN_IF_ERROR(CheckNamed(contents));
   for (size_t i = 0; i < contents.names.size(); ++i) {
     FERRY_RETURN_IF_ERROR(
@@ -254,6 +254,7 @@ absl::Status WriteTensors(const std::string& path,
     FERRY_RETURN_IF_ERROR(
         AppendTensor(*file, contents.names[i], contents.tensors[i]));
   }
+  FERRY_RETURN_IF_ERROR(check());
   return file->Commit();
 }
 
@@ -272,8 +273,9 @@ absl::StatusOr<NamedTensors> ReadSafetensors(const std::string& path,
 }
 
 absl::Status WriteSafetensors(const std::string& path,
-                              const NamedTensors& contents) {
-  return AddContext(WriteTensors(path, contents), path);
+                              const NamedTensors& contents,
+                              absl::FunctionRef<absl::Status()> check) {
+  return AddContext(WriteTensors(path, contents, check), path);
 }
 
 }  // namespace tensorferry

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "catalog/named_tensors.h"
@@ -48,9 +49,11 @@ absl::StatusOr<NamedTensors> ReadSafetensors(
 // `path` is not a regular file. NOT_FOUND: the folder. PERMISSION_DENIED.
 // RESOURCE_EXHAUSTED: the disk is full, or no memory. Nothing is changed then.
 // UNKNOWN: the new file is there, but a crash of the machine might take it
-// back.
-absl::Status WriteSafetensors(const std::string& path,
-                              const NamedTensors& contents);
+// back. What `check` says, which is asked when all is written, just before the
+// file gets its name.
+absl::Status WriteSafetensors(
+    const std::string& path, const NamedTensors& contents,
+    absl::FunctionRef<absl::Status()> check = absl::OkStatus);
 
 }  // namespace tensorferry
 

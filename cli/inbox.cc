@@ -117,8 +117,11 @@ absl::Status Inbox::Check(const std::string& bundle, uint64_t nbytes) const {
 
 absl::StatusOr<NamedTensors> Inbox::Take(const std::string& bundle,
                                          const NamedTensors& contents) {
-  FERRY_RETURN_IF_ERROR(CheckOwn(bundle));
-  const absl::Status written = WriteSafetensors(PathOf(bundle), contents);
+  // Large ones take minutes to write: somebody may put a file there meanwhile.
+  const auto check = [&] { return CheckOwn(bundle); };
+  FERRY_RETURN_IF_ERROR(check());
+  const absl::Status written =
+      WriteSafetensors(PathOf(bundle), contents, check);
   // The file is there after UNKNOWN, too, and the next push may replace it.
   if (!written.ok() && !absl::IsUnknown(written)) return written;
   FERRY_ASSIGN_OR_RETURN(const Identity identity, Identify(PathOf(bundle)));

@@ -17,8 +17,9 @@
 namespace tensorferry::cli {
 
 // The folder of `serve --accept`: what is pushed becomes a file in it, and its
-// files are published when the server starts again. It never replaces a file
-// that it has not published. Thread-safe.
+// files are published when the server starts again. It replaces no file that it
+// has not published, unless that was put there in the moment between a last look
+// and the renaming. Thread-safe.
 class Inbox {
  public:
   explicit Inbox(std::string folder) : folder_(std::move(folder)) {}

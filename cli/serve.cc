@@ -163,7 +163,8 @@ absl::StatusOr<std::unique_ptr<Peer>> CreatePeer(PeerOptions options) {
                       absl::StrReplaceAll(std::string(peer.status().message()),
                                           {{"PeerOptions.max_", "--limit "},
                                            {"PeerOptions.", "--"},
-                                           {"security.", "--"}}));
+                                           {"security.tls_", "--tls_"},
+                                           {"security.token_", "--token_"}}));
 }
 
 std::string ToLine(const ServedRequest& served) {

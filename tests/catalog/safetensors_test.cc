@@ -214,6 +214,16 @@ TEST_F(SafetensorsTest, MappedTensorsOutliveTheFileAndOneAnother) {
   EXPECT_TRUE(b.equal(at::zeros({2000})));
 }
 
+TEST_F(SafetensorsTest, AFileThatIsRefusedWhenAllIsWrittenDoesNotAppear) {
+  NamedTensors contents;
+  contents.names = {"a"};
+  contents.tensors = {at::ones({4})};
+  const absl::Status taken = absl::AlreadyExistsError("somebody else's");
+  EXPECT_THAT(WriteSafetensors(Path("f"), contents, [&] { return taken; }),
+              StatusIs(absl::StatusCode::kAlreadyExists));
+  EXPECT_FALSE(std::filesystem::exists(Path("f")));
+}
+
 TEST_F(SafetensorsTest, WritesToMappedTensorsDoNotReachTheFile) {
   NamedTensors contents;
   contents.names = {"a"};
