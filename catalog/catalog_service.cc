@@ -13,8 +13,8 @@
 #include "catalog/catalog.grpc.pb.h"
 #include "catalog/grpc_limits.h"
 #include "catalog/name_matching.h"
+#include "control/answers.h"
 #include "control/authorizer.h"
-#include "control/grpc_status.h"
 
 namespace tensorferry {
 namespace {
@@ -39,9 +39,7 @@ class CatalogService::Methods : public pb::Catalog::CallbackService {
     absl::Status status;
     const absl::Status ran = CatchExceptions(
         "the catalog", [&] { status = List(*context, *request, *response); });
-    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-    reactor->Finish(ToGrpcStatus(ran.ok() ? status : ran));
-    return reactor;
+    return answers_.Give(ran.ok() ? status : ran, *response);
   }
 
   void SetAccess(std::shared_ptr<const Access> access) {
@@ -87,6 +85,7 @@ class CatalogService::Methods : public pb::Catalog::CallbackService {
   }
 
   const Catalog* const catalog_;
+  Answers answers_{kMaxListBytesNotTaken};
   std::shared_ptr<const Access> access_;  // before the first call
 };
 

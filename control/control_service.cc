@@ -11,6 +11,7 @@
 #include "absl/synchronization/mutex.h"
 #include "base/loop.h"
 #include "base/status_macros.h"
+#include "control/answers.h"
 #include "control/authorizer.h"
 #include "control/callee_side.h"
 #include "control/control.grpc.pb.h"
@@ -55,7 +56,9 @@ bool MayAdminister(const Caller& caller, const std::string& owner) {
 class ControlService::State : public pb::Control::CallbackService {
  public:
   State(SessionHost* host, const ControlServiceOptions& options)
-      : shared_(host, options, &loop_), loop_(options.clock) {
+      : shared_(host, options, &loop_),
+        answers_(options.answer_bytes),
+        loop_(options.clock) {
     loop_.Post([this] { shared_.Sweep(); });
   }
   ~State() override {
@@ -79,35 +82,40 @@ class ControlService::State : public pb::Control::CallbackService {
   grpc::ServerUnaryReactor* GetCapabilities(
       grpc::CallbackServerContext* context, const pb::GetCapabilitiesRequest*,
       pb::GetCapabilitiesResponse* response) override {
-    return Finished(context, ServiceShared::Guard([&] {
-                      FERRY_RETURN_IF_ERROR(AdmitDescribing(*context).status());
-                      *response->mutable_capabilities() =
-                          ToProto(shared_.host->GetCapabilities());
-                      return absl::OkStatus();
-                    }));
+    return answers_.Give(
+        ServiceShared::Guard([&] {
+          FERRY_RETURN_IF_ERROR(AdmitDescribing(*context).status());
+          *response->mutable_capabilities() =
+              ToProto(shared_.host->GetCapabilities());
+          return absl::OkStatus();
+        }),
+        *response);
   }
   grpc::ServerUnaryReactor* Explain(grpc::CallbackServerContext* context,
                                     const pb::ExplainRequest* request,
                                     pb::ExplainResponse* response) override {
-    return Finished(context, ServiceShared::Guard([&] {
-                      return Explain(*context, *request, response);
-                    }));
+    return answers_.Give(ServiceShared::Guard([&] {
+                           return Explain(*context, *request, response);
+                         }),
+                         *response);
   }
   grpc::ServerUnaryReactor* ListSessions(
       grpc::CallbackServerContext* context, const pb::ListSessionsRequest*,
       pb::ListSessionsResponse* response) override {
-    return Finished(context, ServiceShared::Guard(
-                                 [&] { return List(*context, response); }));
+    return answers_.Give(
+        ServiceShared::Guard([&] { return List(*context, response); }),
+        *response);
   }
-  grpc::ServerUnaryReactor* CloseSession(grpc::CallbackServerContext* context,
-                                         const pb::CloseSessionRequest* request,
-                                         pb::CloseSessionResponse*) override {
+  grpc::ServerUnaryReactor* CloseSession(
+      grpc::CallbackServerContext* context,
+      const pb::CloseSessionRequest* request,
+      pb::CloseSessionResponse* response) override {
     absl::StatusOr<Caller> caller;
     const absl::Status admitted = ServiceShared::Guard([&] {
       caller = AdmitToSessions(*context);
       return caller.status();
     });
-    if (!admitted.ok()) return Finished(context, admitted);
+    if (!admitted.ok()) return answers_.Give(admitted, *response);
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     Post([reactor, id = request->session_id(),
           caller = *std::move(caller)](ServiceShared& shared) {
@@ -128,12 +136,6 @@ class ControlService::State : public pb::Control::CallbackService {
   void Post(Action action) {
     loop_.Post([this, action = std::move(action)] { action(shared_); });
   }
-  static grpc::ServerUnaryReactor* Finished(
-      grpc::CallbackServerContext* context, const absl::Status& status) {
-    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-    reactor->Finish(ToGrpcStatus(status));
-    return reactor;
-  }
   absl::StatusOr<Caller> AdmitDescribing(
       const grpc::CallbackServerContext& context) const;
   absl::StatusOr<Caller> AdmitToSessions(
@@ -147,6 +149,7 @@ class ControlService::State : public pb::Control::CallbackService {
                             const Caller& caller);
 
   ServiceShared shared_;
+  Answers answers_;
   Loop loop_;  // the first to go
 };
 

@@ -1,6 +1,7 @@
 #ifndef TENSORFERRY_CONTROL_CONTROL_SERVICE_H_
 #define TENSORFERRY_CONTROL_CONTROL_SERVICE_H_
 
+#include <cstdint>
 #include <memory>
 
 #include "absl/status/status.h"
@@ -25,6 +26,8 @@ struct ControlServiceOptions {
   int max_sessions = 256;
   int max_sessions_per_identity = 0;  // 0: no more than max_sessions
   Clock* clock = nullptr;             // null: the real one
+  // Of answers that callers have not taken yet, all together; see Answers.
+  uint64_t answer_bytes = uint64_t{128} << 20;
   // Who may do what. Null: nobody anything.
   std::shared_ptr<const Access> access;
 };

@@ -24,6 +24,7 @@
 #include "control/lease.h"
 #include "control/security.h"
 #include "tests/control/raw_peer.h"
+#include "tests/control/stalled_caller.h"
 #include "tests/control/test_peers.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/test_folder.h"
@@ -105,6 +106,29 @@ TEST_F(ControlServiceTest, TellsCapabilities) {
   EXPECT_EQ(capabilities->peer.name, "bob");
   EXPECT_THAT(capabilities->devices, SizeIs(2));
   EXPECT_EQ(capabilities->paths, host_.GetCapabilities().paths);
+}
+
+TEST_F(ControlServiceTest, AnswersThatACallerDoesNotTakeAreBounded) {
+  TestServer server(&host_, {.answer_bytes = 8 << 10});
+  const auto client = Connect(server.address());
+  const auto ask = [&] {
+    return Await<Capabilities>([&](Done<Capabilities> done) {
+             client->GetCapabilities(kTimeout, std::move(done));
+           })
+        .status();
+  };
+  for (int i = 0; i < 100; ++i) ASSERT_THAT(ask(), IsOk());
+  {
+    StalledCaller stalled(server.address());
+    for (int i = 0; i < 100; ++i) {
+      stalled.Call("/tensorferry.control.v1.Control/GetCapabilities");
+    }
+    absl::Status status = ask();
+    while (status.ok()) status = ask();
+    EXPECT_THAT(status, StatusIs(absl::StatusCode::kResourceExhausted,
+                                 HasSubstr("callers have not taken")));
+  }
+  while (!ask().ok()) continue;  // once it is gone
 }
 
 TEST_F(ControlServiceTest, ExplainsWithoutOpening) {
