@@ -273,7 +273,7 @@ void CatalogServer::State::OnPull(Session& session, Received request,
       asked.ok() ? SelectGranted(session, asked->bundle(), asked->names())
                  : asked.status();
   if (!selection.ok()) {
-    Served({"pull", asked.ok() ? asked->bundle() : "", session.remote().name,
+    Served({"pull", asked.ok() ? asked->bundle() : "?", session.remote().name,
             IdentityOf(session), 0, selection.status()});
     return Refuse(session, request.envelope, selection.status());
   }

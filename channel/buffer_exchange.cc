@@ -413,7 +413,7 @@ absl::Status BufferExchange::OpenArena(ArenaPlace<PeersArena>& place,
       [descriptor = *std::move(descriptor), nbytes = frame.length,
        open]() mutable { return open(std::move(descriptor), nbytes); },
       [&place](BufferExchange& self, const auto& opened) {
-        if (self.failed()) return;
+        if (self.failed()) return;  // nothing was written to it
         place = opened;
         self.ReadFrame();
         self.Advance();

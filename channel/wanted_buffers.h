@@ -25,8 +25,8 @@ namespace tensorferry {
 // ahead. Buffers end in the order of Add.
 class WantedBuffers {
  public:
-  // An honest peer offers ahead of what is wanted here: of a few messages, with
-  // some tens of buffers each.
+  // An honest peer offers ahead of what is wanted here: on a lane of transfer/
+  // two bodies, with at most 64 buffers each.
   static constexpr size_t kMaxOffersWaiting = size_t{1} << 12;
 
   // A piece to read from the peer's memory.

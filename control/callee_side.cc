@@ -315,8 +315,10 @@ absl::StatusOr<Answer> ServiceShared::Admit(
       SessionHost::Admitted admitted,
       host->Admit(answer.session_id, plan, by.identity, std::move(stream)));
   absl::Cleanup untold = [&admitted] {
-    admitted.events->OnStreamEnded(
-        absl::UnavailableError("the caller could not be told of the session"));
+    CatchExceptions("ending a session", [&] {
+      admitted.events->OnStreamEnded(absl::UnavailableError(
+          "the caller could not be told of the session"));
+    }).IgnoreError();
   };
   admitted.ticket.session_id = answer.session_id;
   *answer.accepted.mutable_ticket() = ToProto(admitted.ticket);
@@ -340,7 +342,8 @@ void ServiceShared::Sweep() {
   // Sessions to come end a lease from now at the earliest.
   const absl::Time next =
       std::min(table.NextExpiry(), loop->clock()->Now() + options.lease);
-  loop->RunAt(next, [this] { Sweep(); });
+  // Behind what has come already, if the loop was busy.
+  loop->RunAt(next, [this] { loop->Post([this] { Sweep(); }); });
 }
 
 void ServiceShared::AwaitNoStreams() {

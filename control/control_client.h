@@ -35,8 +35,8 @@ struct ControlClientOptions {
 // Talks to another peer's Control service. Thread-safe. Every call ends by its
 // deadline; results and events come on the client's loop, so be short in them.
 // What those of a session throw ends it with INTERNAL (RESOURCE_EXHAUSTED:
-// std::bad_alloc); what others throw, and OnStreamEnded, is dropped. Needs no libtorch,
-// and its headers build with -fno-exceptions.
+// std::bad_alloc); what others throw, and OnStreamEnded, is dropped. Needs no
+// libtorch, and its headers build with -fno-exceptions.
 //
 // Statuses: INVALID_ARGUMENT (address, or what the peer answered is not well
 // formed), UNAVAILABLE (nobody there, or the TLS handshake failed),

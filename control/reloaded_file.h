@@ -20,8 +20,8 @@
 namespace tensorferry {
 
 // Is told when a file was read again: OK, or why what was read before still
-// counts. On the thread that found it changed; be short. It may ask what the
-// file says.
+// counts. On the thread that found it changed, maybe on several at once; be
+// short. It may ask what the file says.
 using OnReload =
     std::function<void(const std::string& path, const absl::Status& status)>;
 

@@ -64,8 +64,8 @@ class Serializer {
  private:
   // A storage, and the bytes of it that the message's views cover.
   struct Group {
-    // Of a tensor that the result keeps: the caller's, or a gathered copy.
-    // Tensors are many, and each reference counted would be waited for.
+    // Of a tensor that the result keeps: the caller's, or a gathered copy. Not
+    // counted: that is a locked instruction for each of maybe many tensors.
     const c10::Storage* storage = nullptr;
     uint32_t views = 0;
     int first_tensor = 0;

@@ -452,7 +452,9 @@ absl::StatusOr<SessionHost::Admitted> LivePeer::Admit(
   FERRY_RETURN_IF_ERROR(Remember(core));
   // Its stream has no end to tell if it is not admitted.
   absl::Cleanup not_admitted = [&core] {
-    core->OnStreamEnded(absl::UnavailableError("it was not admitted"));
+    CatchExceptions("ending a session", [&] {
+      core->OnStreamEnded(absl::UnavailableError("it was not admitted"));
+    }).IgnoreError();
   };
   auto expected = endpoint_->Expect(
       std::move(rules),
@@ -571,7 +573,9 @@ void LivePeer::DialLanes(const std::shared_ptr<SessionCore>& core,
   // Streams may take a device seconds, and heartbeats come on this loop.
   loop_->Post(
       [this, core, ticket = std::move(accepted.ticket), deadline]() mutable {
-        Dial(core, std::move(ticket), deadline);
+        const absl::Status room = CatchExceptions(
+            "dialing", [&] { Dial(core, std::move(ticket), deadline); });
+        if (!room.ok()) core->End(room);
       });
 }
 

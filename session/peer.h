@@ -55,9 +55,9 @@ struct PeerOptions {
   // Maximum accepted sessions per authenticated principal, see Identity. 0: no
   // limit of its own.
   int max_sessions_per_identity = 0;
-  // Data connections that have not named their session yet. As many control
-  // connections that have said nothing yet, and max_sessions and as many more
-  // that have.
+  // Data connections that have not named their session yet. Also: control
+  // connections that have said nothing yet; of those that have, there may be
+  // max_sessions + max_handshakes.
   int max_handshakes = 256;
   // Data connections from one other host that have not named their session yet.
   int max_handshakes_per_address = 128;
@@ -130,7 +130,8 @@ class Peer {
       std::function<void(std::shared_ptr<Session>)> on_session) = 0;
 
   // Negotiates with the peer at `address` and opens a session, within
-  // `timeout`. The callee's and the transport's statuses come through;
+  // `timeout`, or once a device has made the session's streams, if that takes
+  // longer (it holds up this peer's other calls of Connect too). The callee's and the transport's statuses come through;
   // FAILED_PRECONDITION names both epochs if the offer expected another one.
   virtual void Connect(std::string address, Offer offer, absl::Duration timeout,
                        Done<std::shared_ptr<Session>> done) = 0;

@@ -133,13 +133,12 @@ IncomingMessages::IncomingMessages(LinkHost* host)
     : host_(host), machine_(SettingsOf(*host)) {}
 
 absl::Status IncomingMessages::Prepare(const LinkHost& host,
-                                       const Receiving& receiving) {
+                                       Receiving& receiving) {
   return CatchTorchErrors(
       absl::StatusCode::kInvalidArgument, [] { return "receiving into"; },
       [&]() -> absl::Status {
-        FERRY_ASSIGN_OR_RETURN(std::vector<Region> filled,
-                               FilledOn(host, receiving));
-        for (const Region& region : filled) {
+        FERRY_ASSIGN_OR_RETURN(receiving.filled, FilledOn(host, receiving));
+        for (const Region& region : receiving.filled) {
           absl::StatusOr<c10::Stream> ready =
               StreamForDevice(receiving.options.ready_on, region.device());
           FERRY_RETURN_IF_ERROR(region.converter->Order(
@@ -322,13 +321,18 @@ void IncomingMessages::End(const absl::Status& why) {
   Run([&](auto& out) { machine_.End(why, out); });
 }
 
-// Once for a Receive: tensors may be many, and are not copied.
+// Once for a Receive: tensors may be many, and are not copied. Those on devices
+// stay there, too: their user has them back when their streams have come so
+// far.
 AllocateOptions IncomingMessages::TakeOptions(Receiving& receiving,
                                               const Message& message) const {
   AllocateOptions options;
   // An error has no tensors to put anywhere.
   if (message.envelope.reply_error.ok()) {
-    options.into = std::move(receiving.options.into);
+    options.into.names = std::move(receiving.options.into.names);
+    options.into.tensors = receiving.filled.empty()
+                               ? std::move(receiving.options.into.tensors)
+                               : receiving.options.into.tensors;
   }
   options.limits = host_->rules.limits;
   options.streams =
@@ -404,6 +408,7 @@ void IncomingMessages::AllocateMemory(const ReceiveAction& action) {
   Receiving& receiving = *receivings_.at(action.receive);
   message->leases = MayLease(*message, receiving);
   const LinkHost::Weight weight = WeightOfAllocation(*message, receiving);
+  const bool is_ours = receiving.options.into.tensors.empty();
   AllocateOptions wishes = TakeOptions(receiving, *message);
   if (message->leases) {
     message->leased = MemoryToLease(action.operation);
@@ -413,8 +418,9 @@ void IncomingMessages::AllocateMemory(const ReceiveAction& action) {
   const std::shared_ptr<PooledMemory> pooled = PoolFor(*message);
   if (pooled != nullptr) wishes.source = pooled.get();
   // Others may come before it is taken, in the loop's next turn.
-  const uint64_t promised =
-      weight == LinkHost::Weight::kLight ? RoomFor(BytesOfOurs(*message)) : 0;
+  const uint64_t promised = weight == LinkHost::Weight::kLight && is_ours
+                                ? RoomFor(BytesOfOurs(*message))
+                                : 0;
   promised_ += promised;
   host_->Work(weight, [this, id = action.operation, message, pooled, promised,
                        options = std::move(wishes)]() mutable {
@@ -1032,7 +1038,7 @@ void IncomingMessages::FinishReceive(ReceiveId id, const absl::Status& status) {
   receivings_.erase(found);
   absl::Status result =
       LinkHost::About(absl::StrCat("receive from ", host_->Whom()), status);
-  absl::StatusOr<std::vector<Region>> filled = FilledOn(*host_, *receiving);
+  const std::vector<Region> filled = std::move(receiving->filled);
   auto tell = [this, receiving = std::move(receiving),
                result = std::move(result)](const absl::Status&) mutable {
     host_->Tell([receiving = std::move(receiving),
@@ -1042,7 +1048,7 @@ void IncomingMessages::FinishReceive(ReceiveId id, const absl::Status& status) {
       std::move(done)(std::move(result));
     });
   };
-  host_->WhenReached(filled.value_or(std::vector<Region>()), std::move(tell));
+  host_->WhenReached(filled, std::move(tell));
 }
 
 }  // namespace tensorferry

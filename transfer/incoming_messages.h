@@ -35,6 +35,7 @@ namespace tensorferry {
 // A Receive that waits for its message.
 struct Receiving {
   ReceiveOptions options;
+  std::vector<Region> filled;  // one for each stream that fills options.into
   absl::Time start, deadline;
   Done<Received> done;
 };
@@ -48,7 +49,7 @@ class IncomingMessages {
   // On the devices: what fills the tensors to receive into comes after what
   // uses them now. Any thread: reads only what does not change.
   // FAILED_PRECONDITION: no stream for a device.
-  static absl::Status Prepare(const LinkHost& host, const Receiving& receiving);
+  static absl::Status Prepare(const LinkHost& host, Receiving& receiving);
 
   void Receive(ReceiveId id, std::unique_ptr<Receiving> receiving);
   void Cancel(ReceiveId id);
@@ -188,7 +189,7 @@ class IncomingMessages {
   CopyDigests copy_digests_;
   std::map<OperationId, std::shared_ptr<Message>> messages_;
   std::map<ReceiveId, std::unique_ptr<Receiving>> receivings_;
-  uint64_t promised_ = 0;           // of the pool, and not taken yet
+  uint64_t promised_ = 0;           // of the pool at most, and not taken yet
   std::set<OperationId> leased_;    // and not returned
   std::vector<uint64_t> returned_;  // of which the peer is to be told
   std::atomic<uint64_t> bytes_received_ = 0, messages_received_ = 0;

@@ -80,7 +80,7 @@ void WriteFrame(Lane& lane, const Frame& frame, FrameIn where,
   // A header is as large as the limits let it be.
   const absl::Status room = CatchExceptions(
       "writing a frame", [&] { outgoing->frame = EncodeFrame(frame); });
-  if (!room.ok()) lane.Close(room);
+  if (!room.ok()) lane.Close(room);  // which drops the write below
   outgoing->bytes = std::move(inline_bytes);
   tensorpipe::Message message;
   if (where == FrameIn::kMetadataIfShort &&

@@ -470,7 +470,7 @@ TEST_F(PullPushTest, RequestsThatAreNoneAreToldOnceToo) {
                 StatusIs(absl::StatusCode::kInvalidArgument));
   }
   absl::MutexLock lock(&mu);
-  EXPECT_THAT(told, ElementsAre("pull ", "push ?", "push ?"));
+  EXPECT_THAT(told, ElementsAre("pull ?", "push ?", "push ?"));
 }
 
 TEST_F(PullPushTest, AFileThatWasChangedIsNeitherPulledNorPushed) {
