@@ -103,7 +103,7 @@ TEST(SelectTest, WhatIsNotGrantedIsAsIfItWereNotThere) {
   // By its name, or by the names of its tensors.
   for (const BundleGrant& nothing :
        {BundleGrant{"c", "*"}, BundleGrant{"*", "z"}}) {
-    for (const std::string& name : {"", "a"}) {
+    for (const std::string name : {"", "a"}) {
       EXPECT_THAT(Select(empty, name, ""),
                   StatusIs(absl::StatusCode::kNotFound));
       EXPECT_EQ(Select(catalog, name, "", {nothing}).status(),
