@@ -1,7 +1,5 @@
 #include "catalog/bundle.h"
 
-#include <limits>
-
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
@@ -27,7 +25,7 @@ TensorInfo Describe(const std::string& name, const at::Tensor& tensor) {
 }  // namespace
 
 BundleInfo Describe(const Bundle& bundle, absl::string_view names_glob) {
-  NameMatching unbounded(std::numeric_limits<int64_t>::max() / 2);
+  NameMatching unbounded = NameMatching::Unbounded();
   return Describe(bundle, names_glob, unbounded);
 }
 

@@ -3,6 +3,7 @@
 #define TENSORFERRY_CATALOG_NAME_MATCHING_H_
 
 #include <cstdint>
+#include <limits>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
@@ -15,7 +16,13 @@ namespace tensorferry {
 // millions more for all of them.
 class NameMatching {
  public:
-  explicit NameMatching(int64_t steps = int64_t{1} << 22) : steps_(steps) {}
+  NameMatching() = default;
+  // For globs of our own. Half: each name adds to it.
+  static NameMatching Unbounded() {
+    NameMatching matching;
+    matching.steps_ = std::numeric_limits<int64_t>::max() / 2;
+    return matching;
+  }
 
   // False, too, once the work is too much.
   bool Matches(absl::string_view glob, absl::string_view name) {
@@ -33,7 +40,7 @@ class NameMatching {
   }
 
  private:
-  int64_t steps_;
+  int64_t steps_ = int64_t{1} << 22;
 };
 
 }  // namespace tensorferry

@@ -1,6 +1,5 @@
 #include "catalog/named_tensors.h"
 
-#include <limits>
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
@@ -101,7 +100,7 @@ absl::Status CheckUnchanged(const NamedTensors& contents) {
 }
 
 NamedTensors Filter(const NamedTensors& contents, absl::string_view glob) {
-  NameMatching unbounded(std::numeric_limits<int64_t>::max() / 2);
+  NameMatching unbounded = NameMatching::Unbounded();
   return Filter(contents, glob, unbounded);
 }
 

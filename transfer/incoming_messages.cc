@@ -372,6 +372,12 @@ bool IncomingMessages::HasAtOnce(const Message& message) const {
          host_->pool->HasFree(promised_ + RoomFor(nbytes));
 }
 
+// How many leading bodies: for want of memory their digests may have been lost.
+uint32_t IncomingMessages::DigestedBodies(const Message& message,
+                                          const ReceiveAction& action) {
+  return message.arrived ? action.digested : 0;
+}
+
 // After so many leading bodies.
 uint64_t IncomingMessages::BytesToDigest(const Message& message,
                                          uint32_t digested) {
@@ -844,9 +850,8 @@ void IncomingMessages::DigestArrived(const ReceiveAction& action) {
   while (!all.empty() && all.begin()->first < action.body) {
     staged.insert(all.extract(all.begin()));
   }
-  // For want of memory what was digested may have been lost.
-  const uint32_t digested = message->arrived ? action.digested : 0;
-  const uint64_t nbytes = BytesOf(message->cut, digested, action.body);
+  const uint64_t nbytes =
+      BytesOf(message->cut, DigestedBodies(*message, action), action.body);
   const bool few = nbytes <= LinkHost::kFewBytes && staged.empty();
   const auto weight = few ? LinkHost::Weight::kLight : LinkHost::Weight::kHeavy;
   host_->Work(
@@ -954,8 +959,7 @@ void IncomingMessages::Deliver(const ReceiveAction& action) {
   delivery->message = std::move(arrived->second);
   messages_.erase(arrived);
   if (action.digested == 0) ForgetDigests(*delivery->message);
-  // For want of memory what was digested may have been lost.
-  delivery->digested = delivery->message->arrived ? action.digested : 0;
+  delivery->digested = DigestedBodies(*delivery->message, action);
   auto found = receivings_.find(action.receive);
   delivery->receiving = std::move(found->second);
   receivings_.erase(found);

@@ -175,6 +175,8 @@ class IncomingMessages {
   void VerifyAndTell(std::shared_ptr<Delivery> delivery);
   static uint64_t BytesOfOurs(const Message& message);
   bool HasAtOnce(const Message& message) const;
+  static uint32_t DigestedBodies(const Message& message,
+                                 const ReceiveAction& action);
   static uint64_t BytesToDigest(const Message& message, uint32_t digested);
   LinkHost::Afterwards Conclude(Delivery& delivery,
                                 const absl::Status& reached);

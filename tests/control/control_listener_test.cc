@@ -1,6 +1,5 @@
 #include "control/control_listener.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <grpcpp/generic/generic_stub.h>
@@ -22,7 +21,6 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
@@ -30,6 +28,7 @@
 #include "base/clock.h"
 #include "base/unique_fd.h"
 #include "control/standard_services.h"
+#include "tests/control/loopback.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/test_folder.h"
 
@@ -120,18 +119,7 @@ constexpr char kPreface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 class Stranger {
  public:
   explicit Stranger(absl::string_view address)
-      : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_in name = {};
-    name.sin_family = AF_INET;
-    name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    int port = 0;
-    EXPECT_TRUE(
-        absl::SimpleAtoi(address.substr(address.rfind(':') + 1), &port));
-    name.sin_port = htons(port);
-    EXPECT_EQ(
-        connect(fd_.get(), reinterpret_cast<sockaddr*>(&name), sizeof(name)),
-        0);
-  }
+      : fd_(ConnectToLoopback(address)) {}
   void Say(absl::string_view bytes) {
     EXPECT_EQ(send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL),
               static_cast<ssize_t>(bytes.size()));

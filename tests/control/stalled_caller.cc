@@ -1,12 +1,12 @@
 #include "tests/control/stalled_caller.h"
 
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 
-#include "absl/strings/numbers.h"
+#include <cstdint>
+
 #include "absl/strings/str_cat.h"
+#include "tests/control/loopback.h"
 
 namespace tensorferry {
 namespace testing {
@@ -36,15 +36,7 @@ std::string Header(absl::string_view name, absl::string_view value) {
 }  // namespace
 
 StalledCaller::StalledCaller(absl::string_view address)
-    : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-  sockaddr_in name = {};
-  name.sin_family = AF_INET;
-  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  int port = 0;
-  EXPECT_TRUE(absl::SimpleAtoi(address.substr(address.rfind(':') + 1), &port));
-  name.sin_port = htons(port);
-  EXPECT_EQ(
-      connect(fd_.get(), reinterpret_cast<sockaddr*>(&name), sizeof(name)), 0);
+    : fd_(ConnectToLoopback(address)) {
   constexpr uint16_t kInitialWindowSize = 4;
   Say("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
   Say(Frame(kSettings, 0, 0,
