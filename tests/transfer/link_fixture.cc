@@ -25,6 +25,15 @@ TensorMessage PatternMessage(int64_t nbytes, uint8_t seed, int64_t id) {
   return message;
 }
 
+HeldLoop::HeldLoop(Link& link) {
+  SendOptions options;
+  options.done_is_quick = true;
+  link.Send(PatternMessage(10, 1), {}, options, [this](auto) {
+    held_.Notify();
+    go_on_.WaitForNotification();
+  });
+}
+
 bool SameBytes(const at::Tensor& a, const at::Tensor& b) {
   return a.nbytes() == b.nbytes() &&
          std::memcmp(a.data_ptr(), b.data_ptr(), a.nbytes()) == 0;

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/synchronization/notification.h"
 #include "base/clock.h"
 #include "base/executor.h"
 #include "transfer/in_process_pair.h"
@@ -62,6 +63,19 @@ TensorMessage PatternMessage(int64_t nbytes, uint8_t seed, int64_t id = 0);
 bool SameBytes(const at::Tensor& a, const at::Tensor& b);
 
 TransferRules BasicRules();
+
+// Sends a message whose callback stops the link's loop: what comes meanwhile is
+// heard in one turn.
+class HeldLoop {
+ public:
+  explicit HeldLoop(Link& link);
+  // Once the peer has acknowledged the message.
+  void AwaitHeld() { held_.WaitForNotification(); }
+  void GoOn() { go_on_.Notify(); }
+
+ private:
+  absl::Notification held_, go_on_;
+};
 
 // Two linked endpoints in this process.
 class LinkTest : public ::testing::Test {

@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/notification.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/transfer/link_fixture.h"
 #include "tests/transfer/raw_peer.h"
@@ -362,22 +361,16 @@ TEST_F(LyingLanesTest, LaneThatIsNotOpenedAgainInTimeEndsTheLink) {
 // All of this comes in one turn of the loop's, ahead of the link's end.
 TEST_F(LyingLanesTest, ReopenOfALaneThatEndedAfterTheLinkFailedIsNotHeard) {
   MeetAccepter();
-  absl::Notification waits, go_on;
-  SendOptions options;
-  options.done_is_quick = true;
-  link_->Send(PatternMessage(10, 1), {}, options, [&](auto) {
-    waits.Notify();
-    go_on.WaitForNotification();
-  });
+  HeldLoop loop(*link_);
   ASSERT_THAT(peer_->Next(), IsOk());
   peer_->Send(AckFrame{1, {}});
-  waits.WaitForNotification();
+  loop.AwaitHeld();
   tensorpipe::Message no_body;
   no_body.metadata = "no body";
   peer_->SendMessage(2, std::move(no_body));
   peer_->CloseLane(1);
   peer_->Send(ReopenFrame{1, 2});
-  go_on.Notify();
+  loop.GoOn();
   EXPECT_THAT(down_.Wait(), StatusIs(StatusCode::kInvalidArgument));
 }
 

@@ -12,7 +12,6 @@
 #include <variant>
 #include <vector>
 
-#include "absl/synchronization/notification.h"
 #include "serialization/chunked_digests.h"
 #include "serialization/serialize.h"
 #include "tests/testing/held_executor.h"
@@ -301,19 +300,13 @@ TEST_F(LyingPeerTest, LoopMakesNoMemoryForTheSecondOfTwoThatComeTogether) {
   Next<AckFrame>();
   ASSERT_TRUE(held_.RunOne());  // its callback, which gives the memory back
   // Both in one turn of the loop's.
-  absl::Notification waits, go_on;
-  SendOptions options;
-  options.done_is_quick = true;
-  link_->Send(PatternMessage(10, 1), {}, options, [&](auto) {
-    waits.Notify();
-    go_on.WaitForNotification();
-  });
+  HeldLoop loop(*link_);
   Next<HeaderFrame>();
   peer_->Send(AckFrame{1, {}});
-  waits.WaitForNotification();
+  loop.AwaitHeld();
   peer_->Send(Header(2, kBytes));
   peer_->Send(Header(3, kBytes));
-  go_on.Notify();
+  loop.GoOn();
   EXPECT_EQ(Next<GrantFrame>().operation, 2u);
   ExpectRefusalOf(4);
   held_.RunAll();
