@@ -412,19 +412,20 @@ void SessionCore::AwaitHandled(uint32_t type,
   if (!link.ok()) return;  // the session ended, and its handlers with it
   ReceiveOptions options;
   options.filter.type = type;
-  (*link)->Receive(std::move(options), [weak = weak_from_this(), type, handler](
+  // What was acknowledged is handled, though the session may have ended since
+  // and be held by nobody else. The end of the link lets go of this.
+  (*link)->Receive(std::move(options), [self = shared_from_this(), type,
+                                        handler](
                                            absl::StatusOr<Received> received) {
-    auto self = weak.lock();
-    if (self == nullptr) return;
     if (received.ok()) {
       self->AwaitHandled(type, handler);
       return self->RunHandler(*handler, *std::move(received));
     }
-    // One message went wrong, or the link is closing: then it refuses at once,
-    // and the session's end must get a turn before the next try.
+    // One message went wrong, or the link is closing: then it refuses at
+    // once, and the session's end must get a turn before the next try.
     absl::MutexLock lock(&self->mu_);
     if (self->machine_.state() == SessionMachine::State::kEnded) return;
-    self->environment_.loop->Post([weak, type, handler] {
+    self->environment_.loop->Post([weak = std::weak_ptr(self), type, handler] {
       if (auto self = weak.lock()) self->AwaitHandled(type, handler);
     });
   });

@@ -39,12 +39,14 @@
 #include "session/blocking.h"
 #include "session/peer.h"
 #include "session/reconnect.h"
+#include "tests/testing/held_executor.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/test_folder.h"
 
 namespace tensorferry {
 namespace {
 
+using ::tensorferry::testing::HeldExecutor;
 using ::tensorferry::testing::IsOk;
 using ::tensorferry::testing::StatusIs;
 using ::testing::AllOf;
@@ -981,6 +983,58 @@ TEST_F(SessionTest, HandlesAndHandlersOutliveTheirPeers) {
       EXPECT_THAT(blocking::Close(*session, kPatience), IsOk());
     }
   }
+}
+
+// Threads, until it is told to hold what comes.
+class ExecutorThatMayHold : public Executor {
+ public:
+  void Run(Task task) override {
+    Executor& taker = hold ? static_cast<Executor&>(held) : threads_;
+    taker.Run(std::move(task));
+  }
+
+  std::atomic<bool> hold = false;
+  HeldExecutor held;
+
+ private:
+  ThreadPool threads_{2};
+};
+
+TEST_F(SessionTest, WhatWasAcknowledgedIsHandledThoughTheSessionHasEnded) {
+  std::vector<std::string> handled;
+  absl::Notification accepted;
+  ExecutorThatMayHold executor;
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      auto callee, Peer::Create({.name = "callee", .executor = &executor}));
+  callee->Accept([&](std::shared_ptr<Session> session) {
+    session
+        ->Handle(1,
+                 [&](Session&, Received got) {
+                   handled.push_back(got.message.payload);
+                 })
+        .IgnoreError();
+    session->OnEnd([session](SessionReport) {});  // the last to hold it
+    if (!accepted.HasBeenNotified()) accepted.Notify();
+  });
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      auto ours,
+      blocking::Connect(*caller_, callee->control_address(), {}, kPatience));
+  accepted.WaitForNotification();
+  executor.hold = true;
+  ASSERT_THAT(blocking::Send(*ours, {.type = 1, .payload = "last words"}),
+              IsOk());
+  ours.reset();
+  // The message, what else the handler waited for, the end of the session.
+  ASSERT_TRUE(executor.held.Await(5));
+  executor.hold = false;
+  // As a pool may if one of its threads is held up.
+  while (executor.held.waiting() > 1) executor.held.RunNewest();
+  // Another session: the loop is done with the one that ended.
+  EXPECT_THAT(
+      blocking::Connect(*caller_, callee->control_address(), {}, kPatience),
+      IsOk());
+  executor.held.RunAll();
+  EXPECT_THAT(handled, ElementsAre("last words"));
 }
 
 TEST_F(SessionTest, ListSessionsCountsBytes) {

@@ -12,10 +12,10 @@ void HeldExecutor::Run(Task task) {
   tasks_.push_back(std::move(task));
 }
 
-bool HeldExecutor::AwaitOne() {
+bool HeldExecutor::Await(size_t tasks) {
   absl::MutexLock lock(&mu_);
-  auto some = [this] { return !tasks_.empty(); };
-  return mu_.AwaitWithTimeout(absl::Condition(&some), absl::Seconds(30));
+  auto enough = [&] { return tasks_.size() >= tasks; };
+  return mu_.AwaitWithTimeout(absl::Condition(&enough), absl::Seconds(30));
 }
 
 bool HeldExecutor::RunOne() {
@@ -37,6 +37,16 @@ void HeldExecutor::RunAll() {
     tasks.swap(tasks_);
   }
   for (Task& task : tasks) std::move(task)();
+}
+
+void HeldExecutor::RunNewest() {
+  Task task;
+  {
+    absl::MutexLock lock(&mu_);
+    task = std::move(tasks_.back());
+    tasks_.pop_back();
+  }
+  std::move(task)();
 }
 
 int HeldExecutor::waiting() {

@@ -15,11 +15,13 @@ class HeldExecutor : public Executor {
  public:
   ~HeldExecutor() override { RunAll(); }
   void Run(Task task) override;
-  // Waits for one. False after half a minute.
-  bool AwaitOne();
+  // Waits for one, or so many. False after half a minute.
+  bool AwaitOne() { return Await(1); }
+  bool Await(size_t tasks);
   // The same, and runs it.
   bool RunOne();
   void RunAll();
+  void RunNewest();  // of those that wait; none is an error
   int waiting();
 
  private:
