@@ -3,7 +3,7 @@
 
 #include "absl/status/statusor.h"
 #include "catalog/bundle.h"
-#include "catalog/catalog.pb.h"
+#include "tensorferry/catalog/catalog.pb.h"
 
 namespace tensorferry {
 

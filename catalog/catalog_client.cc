@@ -11,10 +11,10 @@
 #include "base/exception_status.h"
 #include "base/loop.h"
 #include "base/status_macros.h"
-#include "catalog/catalog.grpc.pb.h"
 #include "catalog/grpc_limits.h"
 #include "catalog/replies.h"
 #include "control/channel.h"
+#include "tensorferry/catalog/catalog.grpc.pb.h"
 
 namespace tensorferry {
 namespace {

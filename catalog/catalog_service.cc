@@ -10,11 +10,11 @@
 #include "base/exception_status.h"
 #include "base/status_macros.h"
 #include "catalog/bundle_proto.h"
-#include "catalog/catalog.grpc.pb.h"
 #include "catalog/grpc_limits.h"
 #include "catalog/name_matching.h"
 #include "control/answers.h"
 #include "control/authorizer.h"
+#include "tensorferry/catalog/catalog.grpc.pb.h"
 
 namespace tensorferry {
 namespace {

@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "base/clock.h"
-#include "catalog/catalog.pb.h"
 #include "catalog/wire_types.h"
+#include "tensorferry/catalog/catalog.pb.h"
 
 namespace tensorferry {
 

@@ -7,11 +7,11 @@
 #include "base/exception_status.h"
 #include "base/status_macros.h"
 #include "catalog/bundle.h"
-#include "catalog/catalog.pb.h"
 #include "catalog/chain.h"
 #include "catalog/payload.h"
 #include "catalog/replies.h"
 #include "catalog/wire_types.h"
+#include "tensorferry/catalog/catalog.pb.h"
 
 namespace tensorferry {
 namespace {

@@ -9,9 +9,9 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "catalog/bundle.h"
-#include "catalog/catalog.pb.h"
 #include "catalog/named_tensors.h"
 #include "serialization/message.h"
+#include "tensorferry/catalog/catalog.pb.h"
 
 namespace tensorferry {
 

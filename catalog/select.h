@@ -8,8 +8,8 @@
 
 #include "absl/status/statusor.h"
 #include "catalog/catalog.h"
-#include "catalog/catalog.pb.h"
 #include "control/authorizer.h"
+#include "tensorferry/catalog/catalog.pb.h"
 
 namespace tensorferry {
 

@@ -17,13 +17,13 @@
 #include "base/exception_status.h"
 #include "base/executor.h"
 #include "base/status_macros.h"
-#include "catalog/catalog.pb.h"
 #include "catalog/catalog_service.h"
 #include "catalog/payload.h"
 #include "catalog/select.h"
 #include "catalog/wire_types.h"
 #include "control/authorizer.h"
 #include "session/user_code.h"
+#include "tensorferry/catalog/catalog.pb.h"
 
 namespace tensorferry {
 namespace {

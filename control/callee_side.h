@@ -19,7 +19,6 @@
 #include "absl/time/time.h"
 #include "base/scheduler.h"
 #include "control/access.h"
-#include "control/control.grpc.pb.h"
 #include "control/control_service.h"
 #include "control/control_stream.h"
 #include "control/identity_counts.h"
@@ -28,6 +27,7 @@
 #include "control/stream_side.h"
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/server_callback.h"
+#include "tensorferry/control/control.grpc.pb.h"
 
 namespace tensorferry {
 

@@ -15,7 +15,6 @@
 #include "control/call_registry.h"
 #include "control/capabilities.h"
 #include "control/channel.h"
-#include "control/control.grpc.pb.h"
 #include "control/control_client.h"
 #include "control/control_stream.h"
 #include "control/offer.h"
@@ -23,6 +22,7 @@
 #include "grpcpp/client_context.h"
 #include "grpcpp/support/client_callback.h"
 #include "grpcpp/support/status.h"
+#include "tensorferry/control/control.grpc.pb.h"
 
 namespace tensorferry {
 

@@ -12,9 +12,9 @@
 #include "control/call_registry.h"
 #include "control/caller_side.h"
 #include "control/channel.h"
-#include "control/control.grpc.pb.h"
 #include "control/lease.h"
 #include "control/proto_conversion.h"
+#include "tensorferry/control/control.grpc.pb.h"
 
 namespace tensorferry {
 namespace {

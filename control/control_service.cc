@@ -14,12 +14,12 @@
 #include "control/answers.h"
 #include "control/authorizer.h"
 #include "control/callee_side.h"
-#include "control/control.grpc.pb.h"
 #include "control/grpc_status.h"
 #include "control/lease.h"
 #include "control/negotiate.h"
 #include "control/proto_conversion.h"
 #include "grpcpp/server_builder.h"
+#include "tensorferry/control/control.grpc.pb.h"
 
 namespace tensorferry {
 namespace {

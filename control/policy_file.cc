@@ -11,8 +11,8 @@
 #include "absl/strings/str_cat.h"
 #include "base/placement.h"
 #include "base/status_macros.h"
-#include "control/policy.pb.h"
 #include "control/text.h"
+#include "tensorferry/control/policy.pb.h"
 
 namespace tensorferry {
 namespace {

@@ -14,13 +14,13 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "control/capabilities.h"
-#include "control/control.pb.h"
 #include "control/control_stream.h"
 #include "control/lease.h"
 #include "control/negotiate.h"
 #include "control/offer.h"
 #include "control/session_plan.h"
 #include "control/session_table.h"
+#include "tensorferry/control/control.pb.h"
 
 namespace tensorferry::control_proto {
 

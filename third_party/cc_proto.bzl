@@ -7,36 +7,43 @@
         deps = ["//base:device_cc_proto"],
     )
 
-gives a cc_library with "<package>/negotiation.pb.h" and ".grpc.pb.h". Files
-import each other by their path from the workspace root. protoc and
-grpc_cpp_plugin are flags: //third_party/protobuf:protoc,
-//third_party/grpc:cpp_plugin.
+gives a cc_library with "tensorferry/<package>/negotiation.pb.h" and
+".grpc.pb.h". Files import each other as "tensorferry/<path>": protobuf keeps one
+registry of file names in a process, and ends it if two libraries have a
+"control/control.proto". protoc and grpc_cpp_plugin are flags:
+//third_party/protobuf:protoc, //third_party/grpc:cpp_plugin.
 """
 
 load("@rules_cc//cc:defs.bzl", "cc_library")
 
-_ProtoFilesInfo = provider(fields = {
-    "files": "depset of .proto files",
-    "roots": "depset of the folders their imports start from",
-})
+_IMPORTED_FROM = "tensorferry"
+
+_ProtoFilesInfo = provider(fields = {"files": "depset of .proto files"})
+
+def _imported_as(file):
+    package_path = file.owner.package + "/" + file.owner.name
+    return _IMPORTED_FROM + "/" + package_path
+
+def _import_option(file):
+    return "-I%s=%s" % (_imported_as(file), file.path)
 
 def _generate_impl(ctx):
-    root = ctx.label.workspace_root or "."
-    deps = [dep[_ProtoFilesInfo] for dep in ctx.attr.deps]
-    files = depset(ctx.files.srcs, transitive = [dep.files for dep in deps])
-
-    # Our own root first: it decides the name of a file below several roots.
-    roots = depset([root], transitive = [dep.roots for dep in deps], order = "preorder")
-    out_root = ctx.bin_dir.path + "/" + root
+    files = depset(
+        ctx.files.srcs,
+        transitive = [dep[_ProtoFilesInfo].files for dep in ctx.attr.deps],
+    )
+    out_root = "/".join(
+        [part for part in [ctx.bin_dir.path, ctx.label.workspace_root, ctx.label.package] if part],
+    )
     arguments = ctx.actions.args()
-    arguments.add_all(roots, format_each = "-I%s")
+    arguments.add_all(files, map_each = _import_option)
     arguments.add(out_root, format = "--cpp_out=%s")
     tools = []
     if ctx.attr.grpc:
         tools.append(ctx.executable._cpp_plugin)
         arguments.add(ctx.executable._cpp_plugin, format = "--plugin=protoc-gen-grpc=%s")
         arguments.add(out_root, format = "--grpc_out=%s")
-    arguments.add_all(ctx.files.srcs)
+    arguments.add_all(ctx.files.srcs, map_each = _imported_as)
     ctx.actions.run(
         arguments = [arguments],
         executable = ctx.executable._protoc,
@@ -45,7 +52,7 @@ def _generate_impl(ctx):
         outputs = ctx.outputs.outs,
         tools = tools,
     )
-    return [_ProtoFilesInfo(files = files, roots = roots)]
+    return [_ProtoFilesInfo(files = files)]
 
 _generate = rule(
     implementation = _generate_impl,
@@ -85,7 +92,8 @@ def ferry_cc_proto_library(name, srcs, deps = [], grpc = False, **kwargs):
       grpc: whether to generate service stubs too.
       **kwargs: visibility, testonly and the like.
     """
-    stems = [src[:-len(".proto")] for src in srcs]
+    folder = _IMPORTED_FROM + "/" + native.package_name() + "/"
+    stems = [folder + src[:-len(".proto")] for src in srcs]
     kinds = [".pb"] + ([".grpc.pb"] if grpc else [])
     hdrs = [stem + kind + ".h" for stem in stems for kind in kinds]
     sources = [stem + kind + ".cc" for stem in stems for kind in kinds]
@@ -102,6 +110,9 @@ def ferry_cc_proto_library(name, srcs, deps = [], grpc = False, **kwargs):
         srcs = sources,
         hdrs = hdrs,
         copts = ["-w"],
+        # Not `includes`: the package's own limits.h would be <limits.h>.
+        strip_include_prefix = _IMPORTED_FROM,
+        include_prefix = _IMPORTED_FROM,
         deps = deps + [Label("//third_party/protobuf")] +
                ([Label("//third_party/grpc")] if grpc else []),
         **kwargs

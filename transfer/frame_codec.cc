@@ -9,7 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
-#include "transfer/frame.pb.h"
+#include "tensorferry/transfer/frame.pb.h"
 
 namespace tensorferry {
 namespace {

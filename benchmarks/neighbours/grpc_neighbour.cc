@@ -9,8 +9,8 @@
 #include "absl/synchronization/mutex.h"
 #include "base/status_macros.h"
 #include "benchmarks/neighbours/neighbour.h"
-#include "benchmarks/neighbours/stream.grpc.pb.h"
 #include "benchmarks/two_process/workload.h"
+#include "tensorferry/benchmarks/neighbours/stream.grpc.pb.h"
 
 namespace tensorferry::benchmarks {
 namespace {

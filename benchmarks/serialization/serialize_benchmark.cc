@@ -18,8 +18,8 @@
 #include "absl/strings/str_cat.h"
 #include "serialization/allocate.h"
 #include "serialization/deserialize.h"
-#include "serialization/manifest.pb.h"
 #include "serialization/serialize.h"
+#include "tensorferry/serialization/manifest.pb.h"
 
 namespace tensorferry {
 namespace {

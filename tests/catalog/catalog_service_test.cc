@@ -15,11 +15,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
-#include "catalog/catalog.grpc.pb.h"
 #include "catalog/catalog_client.h"
 #include "control/access.h"
 #include "control/authorizer.h"
 #include "control/security.h"
+#include "tensorferry/catalog/catalog.grpc.pb.h"
 #include "tests/testing/fixed_grants.h"
 #include "tests/testing/status_matchers.h"
 

@@ -26,7 +26,6 @@
 #include "absl/synchronization/notification.h"
 #include "catalog/blocking.h"
 #include "catalog/catalog.h"
-#include "catalog/catalog.pb.h"
 #include "catalog/catalog_client.h"
 #include "catalog/safetensors.h"
 #include "catalog/serve.h"
@@ -35,6 +34,7 @@
 #include "control/security.h"
 #include "session/blocking.h"
 #include "session/peer.h"
+#include "tensorferry/catalog/catalog.pb.h"
 #include "tests/testing/fixed_grants.h"
 #include "tests/testing/status_matchers.h"
 

@@ -33,6 +33,12 @@ std::string Bytes(const Message& message) {
   return message.SerializeAsString();
 }
 
+// Two files of one name end the process that has both.
+TEST(ProtoConversionTest, ProtobufKnowsTheFileByANameOfItsOwn) {
+  EXPECT_EQ(pb::Capabilities::descriptor()->file()->name(),
+            "tensorferry/control/control.proto");
+}
+
 TEST(ProtoConversionTest, CapabilitiesGoThereAndBack) {
   Capabilities inside = PeerWith("c", {"cuda:0"});
   inside.process_id = 4711;

@@ -7,9 +7,9 @@
 #include <string>
 
 #include "control/capabilities.h"
-#include "control/control.grpc.pb.h"
 #include "control/offer.h"
 #include "grpcpp/grpcpp.h"
+#include "tensorferry/control/control.grpc.pb.h"
 
 namespace tensorferry {
 namespace testing {

@@ -5,8 +5,8 @@
 #include <memory>
 #include <string>
 
-#include "control/control.grpc.pb.h"
 #include "grpcpp/grpcpp.h"
+#include "tensorferry/control/control.grpc.pb.h"
 
 namespace tensorferry {
 namespace testing {

@@ -8,7 +8,7 @@
 #include <limits>
 #include <sstream>
 
-#include "serialization/manifest.pb.h"
+#include "tensorferry/serialization/manifest.pb.h"
 #include "tests/testing/status_matchers.h"
 
 namespace tensorferry {

@@ -8,10 +8,10 @@
 #include <utility>
 
 #include "absl/time/time.h"
-#include "control/control.grpc.pb.h"
 #include "grpcpp/support/client_callback.h"
 #include "grpcpp/support/server_callback.h"
 #include "grpcpp/support/status.h"
+#include "tensorferry/control/control.grpc.pb.h"
 #include "tests/simulation/event_queue.h"
 
 namespace tensorferry {

@@ -13,10 +13,10 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "catalog/bundle.h"
-#include "catalog/catalog.pb.h"
 #include "catalog/named_tensors.h"
 #include "catalog/replies.h"
 #include "serialization/message.h"
+#include "tensorferry/catalog/catalog.pb.h"
 
 namespace tensorferry {
 namespace {

@@ -6,9 +6,9 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "control/control.pb.h"
 #include "control/negotiate.h"
 #include "control/proto_conversion.h"
+#include "tensorferry/control/control.pb.h"
 #include "tests/control/test_values.h"
 
 namespace tensorferry {
