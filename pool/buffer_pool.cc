@@ -1,5 +1,6 @@
 #include "pool/buffer_pool.h"
 
+#include <sched.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -45,6 +46,12 @@ absl::Status ReplacePages(void* data, uint64_t nbytes) {
 
 }  // namespace
 
+unsigned MemoryNodeOfThread() {
+  unsigned node = 0;
+  getcpu(nullptr, &node);
+  return node;
+}
+
 std::shared_ptr<BufferPool> BufferPool::Create(BufferPoolOptions options) {
   return std::shared_ptr<BufferPool>(new BufferPool(std::move(options)));
 }
@@ -68,13 +75,26 @@ absl::StatusOr<BufferPool::Block> BufferPool::Take(uint64_t nbytes) {
 
 bool BufferPool::HasFree(uint64_t nbytes) const {
   absl::MutexLock lock(&mu_);
-  return free_.Has(PageUp(nbytes));
+  return std::any_of(free_.begin(), free_.end(), [&](const auto& spans) {
+    return spans.second.Has(PageUp(nbytes));
+  });
+}
+
+std::optional<uint64_t> BufferPool::TakeSpan(uint64_t nbytes) {
+  const auto here = free_.find(options_.memory_node());
+  if (here != free_.end()) {
+    if (auto address = here->second.Take(nbytes)) return address;
+  }
+  for (auto& [node, spans] : free_) {
+    if (auto address = spans.Take(nbytes)) return address;
+  }
+  return std::nullopt;
 }
 
 std::optional<BufferPool::Block> BufferPool::TakeFree(
     const std::shared_ptr<Loan>& loan, uint64_t pages) {
   absl::MutexLock lock(&mu_);
-  const std::optional<uint64_t> address = free_.Take(pages);
+  const std::optional<uint64_t> address = TakeSpan(pages);
   if (!address) return std::nullopt;
   return Hand(loan, std::prev(shelves_.upper_bound(*address))->second,
               *address);
@@ -100,6 +120,8 @@ absl::StatusOr<BufferPool::Shelf> BufferPool::MakeArena(uint64_t for_block) {
   FERRY_ASSIGN_OR_RETURN(
       const DescriptorBudget::Claim claim,
       DescriptorBudget::OfProcess().Take(1, "an arena of the pool"));
+  Shelf made;
+  made.memory_node = options_.memory_node();
   FERRY_ASSIGN_OR_RETURN(std::unique_ptr<Arena> arena,
                          Arena::Create(number, nbytes, options_.peer));
   // Blocks hold the arena, and it its charge.
@@ -107,7 +129,6 @@ absl::StatusOr<BufferPool::Shelf> BufferPool::MakeArena(uint64_t for_block) {
     delete made;
     charge = nullptr;
   };
-  Shelf made;
   made.arena = std::shared_ptr<Arena>(arena.release(), std::move(give_back));
   made.charge = std::move(charge);
   return made;
@@ -119,7 +140,8 @@ BufferPool::Block BufferPool::TakeFrom(Shelf made, std::shared_ptr<Loan> loan,
   const uint64_t size = made.arena->nbytes();
   absl::MutexLock lock(&mu_);
   Shelf& shelf = shelves_[address] = std::move(made);
-  if (size > pages) free_.Add(address + pages, size - pages);
+  FreeSpans& free = free_[shelf.memory_node];
+  if (size > pages) free.Add(address + pages, size - pages);
   return Hand(std::move(loan), shelf, address);
 }
 
@@ -156,7 +178,7 @@ void BufferPool::GiveBack(uintptr_t address, bool a_child_has_it) {
       unused.spans.insert(std::move(block));
     } else if (!CatchExceptions("a pool", [&] {
                   mu_.AssertHeld();
-                  free_.Add(address, block.mapped());
+                  free_.at(shelf.memory_node).Add(address, block.mapped());
                 }).ok()) {
       unused = RetireArena(found->first);  // no memory to remember it by
     }
@@ -174,7 +196,7 @@ BufferPool::UnusedPages BufferPool::RetireArena(uintptr_t arena) {
   Shelf& shelf = shelves_.at(arena);
   shelf.retired = true;
   return {shelf.arena, shelf.charge,
-          free_.Remove(arena, shelf.arena->nbytes())};
+          free_.at(shelf.memory_node).Remove(arena, shelf.arena->nbytes())};
 }
 
 void BufferPool::Drop(const UnusedPages& pages) {
@@ -257,7 +279,7 @@ void BufferPool::DropIdle(absl::Time idle_since, uint64_t nbytes) {
       ++at;
       continue;
     }
-    free_.Remove(at->first, shelf.arena->nbytes());
+    free_.at(shelf.memory_node).Remove(at->first, shelf.arena->nbytes());
     sum += shelf.arena->nbytes();
     dropped.push_back(std::move(shelf.arena));
     at = shelves_.erase(at);

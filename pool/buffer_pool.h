@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -22,6 +23,8 @@
 
 namespace tensorferry {
 
+unsigned MemoryNodeOfThread();  // getcpu(2); the thread may move at any time
+
 struct BufferPoolOptions {
   std::shared_ptr<PoolBudget> budget;  // shared with other pools; required
   // What peers that are shown its arenas may do.
@@ -32,6 +35,9 @@ struct BufferPoolOptions {
   // An arena without blocks is kept warm for as long.
   absl::Duration idle = absl::Seconds(30);
   const Clock* clock = Clock::Real();
+  // The memory node of the calling thread, where the system puts the pages that
+  // it makes.
+  std::function<unsigned()> memory_node = &MemoryNodeOfThread;
 };
 
 // Memory that is ready to be written to: its pages were made before, which
@@ -60,7 +66,8 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
   ~BufferPool() = default;
 
   // A block of as many whole pages as `nbytes` (not 0) need. What it holds is
-  // not specified. May block while an arena is made: 4 MiB at first, then as
+  // not specified. Of what is free, that of the thread's memory node comes
+  // first. May block while an arena is made: 4 MiB at first, then as
   // much as the pool has already, up to arena_bytes. Arenas without blocks, all
   // of which are too small then, make room for it: a pool hardly holds more
   // than was in use at one time.
@@ -121,6 +128,7 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
   struct Shelf {
     std::shared_ptr<Arena> arena;
     std::shared_ptr<Charge> charge;
+    unsigned memory_node = 0;
     Blocks blocks;
     bool retired = false;
     absl::Time idle_since;  // with no blocks
@@ -147,6 +155,9 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
     Blocks::node_type entry;  // until the shelf has it
   };
 
+  // Of the thread's memory node, or else of any.
+  std::optional<uint64_t> TakeSpan(uint64_t nbytes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   std::optional<Block> TakeFree(const std::shared_ptr<Loan>& loan,
                                 uint64_t pages);
   absl::StatusOr<Shelf> MakeArena(uint64_t for_block);
@@ -166,7 +177,8 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
   const BufferPoolOptions options_;
   mutable absl::Mutex mu_;
   Shelves shelves_ ABSL_GUARDED_BY(mu_);
-  FreeSpans free_ ABSL_GUARDED_BY(mu_);
+  // By memory node; each that an arena is of has an entry.
+  std::map<unsigned, FreeSpans> free_ ABSL_GUARDED_BY(mu_);
   uint64_t arenas_made_ ABSL_GUARDED_BY(mu_) = 0;
 };
 

@@ -71,6 +71,28 @@ TEST_F(BufferPoolTest, WhatIsFreeIsKnownBefore) {
   EXPECT_FALSE(pool->HasFree(4 * kMiB + 1));
 }
 
+TEST_F(BufferPoolTest, WhatIsFreeOnTheThreadsOwnMemoryNodeIsTakenFirst) {
+  unsigned node = 0;
+  auto pool = BufferPool::Create(
+      {.budget = budget_, .memory_node = [&node] { return node; }});
+  std::byte* arenas[2];
+  {
+    const Block first = Taken(*pool, 4 * kMiB);
+    node = 1;
+    const Block second = Taken(*pool, 4 * kMiB);
+    arenas[0] = first.data, arenas[1] = second.data;
+  }
+  const Block there = Taken(*pool, kMiB);
+  EXPECT_EQ(there.data, arenas[1]);
+  node = 0;
+  const Block here = Taken(*pool, kMiB);
+  EXPECT_EQ(here.data, arenas[0]);
+  // Before more is made, the other's is taken.
+  const Block rest = Taken(*pool, 3 * kMiB), from_there = Taken(*pool, kMiB);
+  EXPECT_EQ(from_there.data, arenas[1] + kMiB);
+  EXPECT_EQ(pool->held(), 8 * kMiB);
+}
+
 TEST_F(BufferPoolTest, BlocksAreWholePagesAndApart) {
   auto pool = Pool();
   const Block one = Taken(*pool, 1);
