@@ -7,6 +7,11 @@
 
 #include <string>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "base/status_macros.h"
+
 namespace tensorferry {
 
 // `message` as a payload: maps in the order of their keys. A receipt's digest
@@ -19,6 +24,21 @@ inline std::string ToPayload(const google::protobuf::MessageLite& message) {
   message.SerializeToCodedStream(&coded);
   coded.Trim();
   return bytes;
+}
+
+// Parses what a peer sent. INVALID_ARGUMENT: it is no such message.
+// RESOURCE_EXHAUSTED, before it is parsed: it has more than 1,048,576 fields
+// (a field of two bytes takes a hundred and more once it is parsed). Both say
+// `what` it should have been.
+absl::Status ParsePayload(const std::string& payload, absl::string_view what,
+                          google::protobuf::MessageLite& message);
+
+template <class Message>
+absl::StatusOr<Message> ParsePayload(const std::string& payload,
+                                     absl::string_view what) {
+  Message message;
+  FERRY_RETURN_IF_ERROR(ParsePayload(payload, what, message));
+  return message;
 }
 
 }  // namespace tensorferry

@@ -10,6 +10,7 @@
 #include "base/placement.h"
 #include "base/status_macros.h"
 #include "catalog/bundle_proto.h"
+#include "catalog/payload.h"
 
 namespace tensorferry {
 namespace {
@@ -81,10 +82,7 @@ absl::StatusOr<std::vector<BundleInfo>> ReadList(
 }
 
 absl::StatusOr<pb::PullReply> ParsePullReply(const std::string& payload) {
-  pb::PullReply reply;
-  if (reply.ParseFromString(payload)) return reply;
-  return absl::InvalidArgumentError(absl::StrCat(
-      "the peer's answer of ", payload.size(), " bytes is no PullReply"));
+  return ParsePayload<pb::PullReply>(payload, "PullReply");
 }
 
 absl::StatusOr<NamedTensors> ReadPulled(const pb::PullReply& reply,
@@ -104,11 +102,10 @@ absl::StatusOr<NamedTensors> ReadPulled(const pb::PullReply& reply,
 }
 
 absl::StatusOr<pb::PushReply> ParsePushReply(const std::string& payload) {
-  pb::PushReply reply;
-  if (reply.ParseFromString(payload) && reply.version() != 0) return reply;
-  return absl::InvalidArgumentError(
-      absl::StrCat("the peer's answer of ", payload.size(),
-                   " bytes is no PushReply with a version"));
+  FERRY_ASSIGN_OR_RETURN(pb::PushReply reply,
+                         ParsePayload<pb::PushReply>(payload, "PushReply"));
+  if (reply.version() != 0) return reply;
+  return absl::InvalidArgumentError("the peer's PushReply has no version");
 }
 
 }  // namespace tensorferry

@@ -1,5 +1,6 @@
 // Internal to catalog/: what peers answer, as those who asked take it. Each is
-// INVALID_ARGUMENT if it is not what it should be.
+// INVALID_ARGUMENT if it is not what it should be; RESOURCE_EXHAUSTED: it has
+// more fields than catalog/payload.h parses.
 #ifndef TENSORFERRY_CATALOG_REPLIES_H_
 #define TENSORFERRY_CATALOG_REPLIES_H_
 

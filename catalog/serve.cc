@@ -1,10 +1,6 @@
 #include "catalog/serve.h"
 
-#include <google/protobuf/io/coded_stream.h>
-#include <google/protobuf/wire_format_lite.h>
-
 #include <algorithm>
-#include <climits>
 #include <map>
 #include <utility>
 #include <vector>
@@ -37,42 +33,6 @@ SendOptions SendOptionsWithTimeout(int64_t timeout_ms) {
   return {.timeout = absl::Milliseconds(
               std::clamp<int64_t>(timeout_ms, 1, kLongestAnswerMs)),
           .streams = {}};
-}
-
-// A field of two bytes takes a hundred and more once it is parsed.
-constexpr int kMostFields = 1 << 20;
-
-// Whether `payload` has at most so many. A group, which may hide any number, is
-// too many: none of our messages has one.
-bool HasFewFields(const std::string& payload) {
-  using google::protobuf::internal::WireFormatLite;
-  google::protobuf::io::CodedInputStream stream(
-      reinterpret_cast<const uint8_t*>(payload.data()),
-      static_cast<int>(std::min<size_t>(payload.size(), INT_MAX)));
-  for (int fields = 0; fields <= kMostFields; ++fields) {
-    const uint32_t tag = stream.ReadTag();
-    if (WireFormatLite::GetTagWireType(tag) ==
-        WireFormatLite::WIRETYPE_START_GROUP) {
-      return false;
-    }
-    // The end, or what the parser will refuse.
-    if (tag == 0 || !WireFormatLite::SkipField(&stream, tag)) return true;
-  }
-  return false;
-}
-
-template <class Proto>
-absl::StatusOr<Proto> ParsePayload(const std::string& payload,
-                                   absl::string_view what) {
-  if (!HasFewFields(payload)) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "the payload of ", payload.size(), " bytes has more than ", kMostFields,
-        " fields, or groups of them: too many for a ", what));
-  }
-  Proto proto;
-  if (proto.ParseFromString(payload)) return proto;
-  return absl::InvalidArgumentError(
-      absl::StrCat("the payload of ", payload.size(), " bytes is no ", what));
 }
 
 TensorMessage Message(uint32_t type, const google::protobuf::Message& payload) {
@@ -424,14 +384,15 @@ void CatalogServer::State::OnPush(Session& session, Received received,
     Refuse(session, received.envelope, served.status);
     return Served(std::move(served));
   }
-  auto take = [this, handle, held, received = std::move(received),
-               request = *std::move(request),
-               served = std::move(served)]() mutable {
+  absl::Cleanup unqueue = [this, held] { Unqueue(held); };
+  auto take = [this, handle, received = std::move(received),
+               request = *std::move(request), served = std::move(served),
+               unqueue = std::move(unqueue)]() mutable {
     absl::StatusOr<uint64_t> version;
     const absl::Status ran = RunUserCode("taking a push", [&] {
       version = TakePush(std::move(received.message), request);
     });
-    Unqueue(held);
+    std::move(unqueue).Invoke();
     if (!ran.ok()) version = ran;
     served.status = version.status();
     const auto session = handle.lock();
@@ -451,8 +412,12 @@ void CatalogServer::State::OnPush(Session& session, Received received,
                      }
                    });
   };
-  absl::MutexLock lock(&mu_);
-  UserExecutor(writer_.get()).Run(std::move(take));
+  ThreadPool* writer;
+  {
+    absl::MutexLock lock(&mu_);
+    writer = writer_.get();
+  }
+  UserExecutor(writer).Run(std::move(take));
 }
 
 void CatalogServer::State::OnEcho(Session& session, Received received,

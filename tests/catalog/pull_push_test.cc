@@ -537,12 +537,18 @@ TEST_F(PullPushTest, RequestsThatAreNoneAreRefused) {
   EXPECT_THAT(store.catalog().List(), IsEmpty());
 }
 
+// Field 127, which nobody knows, over and over.
+std::string FarTooManyFields() {
+  std::string fields;
+  for (int i = 0; i < (1 << 20) + 1; ++i) fields += "\xf8\x07\x01";
+  return fields;
+}
+
 TEST_F(PullPushTest, RequestsOfFarMoreFieldsThanTheyHaveAreRefusedUnparsed) {
   Store store({.accept_push = TakeAll});
   const auto session = Connect(store.address());
-  std::string fields, group = "\xfb\x07";  // of field 127, which nobody knows
-  for (int i = 0; i < (1 << 20) + 1; ++i) fields += "\xf8\x07\x01";
-  group += fields + "\xfc\x07";
+  const std::string fields = FarTooManyFields();
+  const std::string group = "\xfb\x07" + fields + "\xfc\x07";
   for (uint32_t type : {kPullType, kPushOfferType, kPushType, kEchoType}) {
     for (const std::string& payload : {fields, group}) {
       EXPECT_THAT(
@@ -627,6 +633,17 @@ TEST_F(PullPushTest, AnAnswerThatContradictsItselfIsAnError) {
   EXPECT_THAT(blocking::Pull(session, {.bundle = "m", .names = "v*"}),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("\"w\"")));
   EXPECT_THAT(blocking::Pull(session, {.bundle = "m"}), IsOk());
+}
+
+TEST_F(PullPushTest, AnAnswerOfFarMoreFieldsThanItHasIsNotParsed) {
+  Liar liar;
+  const auto session = Connect(liar.address());
+  TensorMessage lie = Reply("m", 1);
+  lie.payload += FarTooManyFields();
+  liar.Say(lie);
+  EXPECT_THAT(
+      blocking::Pull(session, {.bundle = "m"}),
+      StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("PullReply")));
 }
 
 TEST_F(PullPushTest, APullEndsByItsDeadline) {

@@ -28,7 +28,8 @@ void Check(bool claim) {
 // Refusals can be shown.
 bool Taken(const absl::Status& status) {
   if (status.ok()) return true;
-  Check(absl::IsInvalidArgument(status));
+  Check(absl::IsInvalidArgument(status) ||
+        absl::IsResourceExhausted(status));  // groups of fields
   for (char c : status.message()) Check(c != '\x1b');
   return false;
 }
