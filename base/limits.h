@@ -20,7 +20,7 @@ struct Limits {
   uint64_t payload_bytes = uint64_t{256} << 20;  // taken before it arrives
   uint64_t manifest_bytes = uint64_t{32} << 20;
   uint32_t tensors = 1 << 17;
-  uint32_t rank = 64;
+  uint32_t rank = 64;          // dimensions of one tensor
   uint32_t name_bytes = 4096;  // of one tensor
 
   // One direction of one session.
@@ -31,8 +31,11 @@ struct Limits {
   // Arrived, no Receive matches yet. They are in flight: only a smaller number
   // than operations_in_flight makes a difference.
   uint32_t headers_waiting = 1024;
-  uint64_t eager_bytes = uint64_t{1} << 20;  // promised before a grant
+  // What a sender may send of tensors before the receiver has a place for them.
+  uint64_t eager_bytes = uint64_t{1} << 20;
 
+  // Connections that carry tensors at the same time, beside the one for
+  // headers. Each takes three descriptors.
   uint32_t body_lanes = 4;
 
   friend bool operator==(const Limits&, const Limits&) = default;

@@ -13,7 +13,7 @@ constexpr absl::Duration kEvery = absl::Milliseconds(200);
 
 }  // namespace
 
-void Tell(const ProgressCallback& callback, Progress progress) {
+void TellProgress(const ProgressCallback& callback, Progress progress) {
   RunUserCode("a progress callback", [&] { callback(progress); }).IgnoreError();
 }
 
@@ -44,7 +44,7 @@ void ProgressWatch::Tick() {
     if (session == nullptr) return;
     now = Counted(*session);
   }
-  Tell(callback_, {std::min(now - before_, total_), total_});
+  TellProgress(callback_, {std::min(now - before_, total_), total_});
   loop_.RunAt(loop_.clock()->Now() + kEvery, [this] { Tick(); });
 }
 

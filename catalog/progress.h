@@ -23,7 +23,8 @@ struct Progress {
 // may block, and then misses calls. What it throws is dropped.
 using ProgressCallback = std::function<void(Progress)>;
 
-void Tell(const ProgressCallback& callback, Progress progress);
+// Calls it, and drops what it throws.
+void TellProgress(const ProgressCallback& callback, Progress progress);
 
 // Watches a session's counters for as long as it lives. Must not be destroyed
 // by its own callback.

@@ -93,18 +93,15 @@ class PullOperation : public std::enable_shared_from_this<PullOperation> {
   }
 
   void OnTensors(Received received) {
-    absl::StatusOr<Pulled> pulled;
-    const absl::Status read = CatchExceptions(
-        "reading the answer to a pull",
-        [&] { pulled = ReadReply(std::move(received), options_); });
-    if (!read.ok()) return Finish(read);
-    Finish(std::move(pulled));
+    Finish(CatchExceptions("reading the answer to a pull", [&] {
+      return ReadReply(std::move(received), options_);
+    }));
   }
 
   void Finish(absl::StatusOr<Pulled> pulled) {
     watch_.reset();
     if (pulled.ok() && options_.progress) {
-      Tell(options_.progress, {total_, total_});
+      TellProgress(options_.progress, {total_, total_});
     }
     session_.reset();
     std::move(done_)(std::move(pulled));

@@ -102,12 +102,9 @@ class PushOperation : public std::enable_shared_from_this<PushOperation> {
   }
 
   void OnPublished(Received received) {
-    absl::StatusOr<Pushed> pushed;
-    const absl::Status read =
-        CatchExceptions("reading the answer to a push",
-                        [&] { pushed = ReadReply(received.message.payload); });
-    if (!read.ok()) return Finish(read);
-    Finish(std::move(pushed));
+    Finish(CatchExceptions("reading the answer to a push", [&] {
+      return ReadReply(received.message.payload);
+    }));
   }
 
   void Finish(absl::StatusOr<Pushed> pushed) {
@@ -115,7 +112,7 @@ class PushOperation : public std::enable_shared_from_this<PushOperation> {
     if (pushed.ok()) {
       pushed->receipt.time = Clock::Real()->Now() - started_;
       pushed->receipt.tensors = static_cast<int>(contents_.tensors.size());
-      if (options_.progress) Tell(options_.progress, {total_, total_});
+      if (options_.progress) TellProgress(options_.progress, {total_, total_});
     }
     session_.reset();
     std::move(done_)(std::move(pushed));

@@ -388,12 +388,10 @@ void CatalogServer::State::OnPush(Session& session, Received received,
   auto take = [this, handle, received = std::move(received),
                request = *std::move(request), served = std::move(served),
                unqueue = std::move(unqueue)]() mutable {
-    absl::StatusOr<uint64_t> version;
-    const absl::Status ran = RunUserCode("taking a push", [&] {
-      version = TakePush(std::move(received.message), request);
-    });
+    const absl::StatusOr<uint64_t> version = CatchExceptions(
+        "taking a push",
+        [&] { return TakePush(std::move(received.message), request); });
     std::move(unqueue).Invoke();
-    if (!ran.ok()) version = ran;
     served.status = version.status();
     const auto session = handle.lock();
     if (session == nullptr) return Served(std::move(served));

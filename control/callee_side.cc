@@ -264,23 +264,12 @@ void ServiceShared::RemoveStream(const Caller& caller) {
   --streams;
 }
 
-absl::Status ServiceShared::Guard(absl::FunctionRef<absl::Status()> answer) {
-  absl::Status status;
-  absl::Status ran = CatchExceptions("the host", [&] { status = answer(); });
-  return ran.ok() ? status : ran;
-}
-
 // On a gRPC thread.
 absl::StatusOr<Answer> ServiceShared::Open(
     const pb::Open& open, const Caller& by,
     std::shared_ptr<ControlStream> stream) {
-  absl::StatusOr<Answer> answer;
-  absl::Status status = Guard([&] {
-    answer = Admit(open, by, std::move(stream));
-    return answer.status();
-  });
-  if (!status.ok()) return status;
-  return answer;
+  return CatchExceptions("the host",
+                         [&] { return Admit(open, by, std::move(stream)); });
 }
 
 absl::StatusOr<Answer> ServiceShared::Admit(

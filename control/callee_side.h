@@ -12,7 +12,6 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
@@ -59,9 +58,6 @@ struct ServiceShared {
   void RemoveStream(const Caller& caller);
   absl::StatusOr<Answer> Open(const control::v1::Open& open, const Caller& by,
                               std::shared_ptr<ControlStream> stream);
-  // Makes a status of what the host throws in `answer`: gRPC would swallow it,
-  // and the call would never end.
-  static absl::Status Guard(absl::FunctionRef<absl::Status()> answer);
   // Ends the sessions whose lease has passed, now and each time one does.
   void Sweep();
   void AwaitNoStreams();

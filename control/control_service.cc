@@ -9,6 +9,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "base/exception_status.h"
 #include "base/loop.h"
 #include "base/status_macros.h"
 #include "control/answers.h"
@@ -79,43 +80,43 @@ class ControlService::State : public pb::Control::CallbackService {
   }
   const SessionTable& table() const { return shared_.table; }
 
+  // gRPC would swallow what the host throws, and the call would never end.
   grpc::ServerUnaryReactor* GetCapabilities(
       grpc::CallbackServerContext* context, const pb::GetCapabilitiesRequest*,
       pb::GetCapabilitiesResponse* response) override {
     return answers_.Give(
-        ServiceShared::Guard([&] {
-          FERRY_RETURN_IF_ERROR(AdmitDescribing(*context).status());
-          *response->mutable_capabilities() =
-              ToProto(shared_.host->GetCapabilities());
-          return absl::OkStatus();
-        }),
+        CatchExceptions("the host",
+                        [&] {
+                          FERRY_RETURN_IF_ERROR(
+                              AdmitDescribing(*context).status());
+                          *response->mutable_capabilities() =
+                              ToProto(shared_.host->GetCapabilities());
+                          return absl::OkStatus();
+                        }),
         *response);
   }
   grpc::ServerUnaryReactor* Explain(grpc::CallbackServerContext* context,
                                     const pb::ExplainRequest* request,
                                     pb::ExplainResponse* response) override {
-    return answers_.Give(ServiceShared::Guard([&] {
-                           return Explain(*context, *request, response);
-                         }),
-                         *response);
+    return answers_.Give(
+        CatchExceptions("the host",
+                        [&] { return Explain(*context, *request, response); }),
+        *response);
   }
   grpc::ServerUnaryReactor* ListSessions(
       grpc::CallbackServerContext* context, const pb::ListSessionsRequest*,
       pb::ListSessionsResponse* response) override {
     return answers_.Give(
-        ServiceShared::Guard([&] { return List(*context, response); }),
+        CatchExceptions("the host", [&] { return List(*context, response); }),
         *response);
   }
   grpc::ServerUnaryReactor* CloseSession(
       grpc::CallbackServerContext* context,
       const pb::CloseSessionRequest* request,
       pb::CloseSessionResponse* response) override {
-    absl::StatusOr<Caller> caller;
-    const absl::Status admitted = ServiceShared::Guard([&] {
-      caller = AdmitToSessions(*context);
-      return caller.status();
-    });
-    if (!admitted.ok()) return answers_.Give(admitted, *response);
+    absl::StatusOr<Caller> caller =
+        CatchExceptions("the host", [&] { return AdmitToSessions(*context); });
+    if (!caller.ok()) return answers_.Give(caller.status(), *response);
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     Post([reactor, id = request->session_id(),
           caller = *std::move(caller)](ServiceShared& shared) {
@@ -218,7 +219,7 @@ absl::Status ControlService::State::Close(ServiceShared& shared,
 grpc::ServerBidiReactor<pb::SessionRequest, pb::SessionResponse>*
 ControlService::State::OpenSession(grpc::CallbackServerContext* context) {
   std::shared_ptr<CalleeSide> side;
-  const absl::Status begun = ServiceShared::Guard([&] {
+  const absl::Status begun = CatchExceptions("the host", [&] {
     FERRY_ASSIGN_OR_RETURN(const Caller caller,
                            shared_.options.access->Admit(*context));
     if (caller.grants.sessions < 1) {

@@ -27,8 +27,8 @@ struct ServerSecurity {
   // What each may do. Null: users other than our own may not come in through
   // unix sockets, all else that may come in may do everything.
   std::shared_ptr<const Authorizer> authorizer;
-  // Insecure: anonymous callers and plain text are taken beyond loopback, and
-  // so is data in plain text.
+  // Takes anonymous callers, control calls and data in plain text beyond
+  // loopback too.
   bool insecure = false;
   mode_t unix_mode = 0600;  // of a unix socket's file
   // How often certificate files are looked at; whole seconds. The other files
@@ -46,7 +46,7 @@ struct ClientSecurity {
   std::string token_file;
   // The name that the certificate must have; empty: the address's.
   std::string server_name;
-  bool insecure = false;  // insecure: plain text beyond loopback
+  bool insecure = false;  // calls and data in plain text beyond loopback too
   absl::Duration certificate_reload = absl::Seconds(10);
 };
 

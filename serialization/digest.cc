@@ -127,10 +127,8 @@ DigestScope ScopeOf(const Manifest& manifest,
 }
 
 absl::StatusOr<HostCopies> CopyToHost(const std::vector<Region>& regions) {
-  absl::StatusOr<HostCopies> copies;
-  FERRY_RETURN_IF_ERROR(CatchExceptions("copying to the host",
-                                        [&] { copies = Copied(regions); }));
-  return copies;
+  return CatchExceptions("copying to the host",
+                         [&] { return Copied(regions); });
 }
 
 absl::Status CompareDigests(const Manifest& manifest,

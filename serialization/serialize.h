@@ -14,10 +14,11 @@ namespace tensorferry {
 struct SerializeOptions {
   Placement placement;  // empty: cpu -> cpu
   Limits limits;
-  // That carry the message: one for each device other than the CPU in it.
+  // The streams that carry the message: one for each device other than the CPU
+  // in it.
   StreamSet streams;
-  // That its tensors are ready on: work on `streams` waits for them. For other
-  // devices these are the calling thread's current streams.
+  // The streams on which its tensors become ready: work on `streams` waits for
+  // them. For other devices these are the calling thread's current streams.
   StreamSet ready_on;
   const ConverterRegistry* converters = nullptr;  // null: the global one
   // Storages of at most this many bytes travel together in one buffer, if they

@@ -179,8 +179,8 @@ class LivePeer final : public Peer, public SessionHost {
 
  private:
   Limits LimitsNow() const;
-  // Those of the one who is called and of the one who calls differ in whether
-  // data may go between hosts as it is.
+  // Callee and caller may differ in whether data may go between hosts in plain
+  // text.
   Capabilities CapabilitiesWith(bool plaintext_between_hosts) const;
   absl::StatusOr<std::unique_ptr<Endpoint>> NewEndpoint() const;
   std::shared_ptr<SessionCore> NewCore(Identity remote,

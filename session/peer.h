@@ -47,6 +47,9 @@ struct PeerOptions {
   ServerSecurity security;  // of those who call this peer
   ClientSecurity client_security;  // of those whom it calls
   Limits limits;  // a session gets the smaller of both peers', field by field
+  // What every caller may place tensors on, over which paths, within which
+  // limits. Who may do what: security.authorizer, e.g. a PolicyFile
+  // (control/policy_file.h).
   Policy policy;
   absl::Duration heartbeat = absl::Seconds(4);  // 10 ms to half the lease
   // Silence that ends a session: 100 ms to 1 h.
@@ -131,8 +134,9 @@ class Peer {
 
   // Negotiates with the peer at `address` and opens a session, within
   // `timeout`, or once a device has made the session's streams, if that takes
-  // longer (it holds up this peer's other calls of Connect too). The callee's and the transport's statuses come through;
-  // FAILED_PRECONDITION names both epochs if the offer expected another one.
+  // longer (it holds up this peer's other calls of Connect too). The callee's
+  // and the transport's statuses come through; FAILED_PRECONDITION names both
+  // epochs if the offer expected another one.
   virtual void Connect(std::string address, Offer offer, absl::Duration timeout,
                        Done<std::shared_ptr<Session>> done) = 0;
 

@@ -69,20 +69,32 @@ class Session {
   // Sends one message. Headers leave in the order of Send; messages may
   // complete in another. Those that nobody receives yet count as in flight:
   // beyond Limits::operations_in_flight, or bytes_in_flight, all that this side
-  // sends waits for them, its calls and replies too. See Link::Send for what
-  // each status says of the other side. Once the session has ended this and all
-  // calls below answer FAILED_PRECONDITION, naming the reason, before they
-  // return.
+  // sends waits for them, its calls and replies too. The tensors must not be
+  // written to before `done` has run.
+  // OK: the receiver has every byte, in the tensors that its user sees, and
+  // found the digests equal. INVALID_ARGUMENT, FAILED_PRECONDITION,
+  // RESOURCE_EXHAUSTED: this side refused, nothing was sent; or the receiver
+  // did, as the text says. DEADLINE_EXCEEDED, CANCELLED, DATA_LOSS (the
+  // receiver's digest differs), UNAVAILABLE (the peer is gone): the receiver
+  // may or may not have the message.
+  // Once the session has ended this and all calls below answer
+  // FAILED_PRECONDITION, naming the reason, before they return.
   virtual Operation Send(TensorMessage message, SendOptions options,
                          Done<Receipt> done) = 0;
 
   // Takes the oldest message that fits options.filter, or waits for one. Takes
   // requests too: see Received::envelope and Reply.
+  // INVALID_ARGUMENT: `into` does not fit the message, which is refused to its
+  // sender. RESOURCE_EXHAUSTED: no memory for it, and so too. DATA_LOSS: not
+  // what was sent; its sender hears so. DEADLINE_EXCEEDED, CANCELLED: no
+  // message was taken, or one was and its sender hears so. UNAVAILABLE: the
+  // peer is gone. After all of them the content of `into` is unspecified.
   virtual Operation Receive(ReceiveOptions options, Done<Received> done) = 0;
 
   // Sends a request and waits for its reply. A reply error arrives as the
   // status that the other side gave. A request that nobody there receives waits
-  // for somebody, until it is DEADLINE_EXCEEDED.
+  // for somebody, until it is DEADLINE_EXCEEDED. Otherwise the statuses of Send
+  // for the request, and of Receive for the reply.
   virtual Operation Call(TensorMessage request, CallOptions options,
                          Done<Received> done) = 0;
 

@@ -24,10 +24,11 @@ struct Envelope {
 struct ReceiveFilter {
   // Unset: any type below kReservedTypes.
   std::optional<uint32_t> type;
-  // Set: only the reply to this call. Unset: messages and requests.
+  // Of Session::Call, which sets it: only the reply to this call. Unset:
+  // messages and requests.
   std::optional<uint64_t> reply_to;
-  // With `type` unset: types that are not taken all the same (they have
-  // handlers of their own).
+  // Of Session::Receive, which sets it if `type` is unset: types that are not
+  // taken all the same, as they have handlers of their own.
   std::vector<uint32_t> except_types;
 };
 

@@ -61,13 +61,13 @@ absl::Status CheckLent(const Manifest& manifest,
   for (size_t i = 0; i < lent.size(); ++i) {
     const bool grows = i == 0 || lent[i - 1] < lent[i];
     if (!grows || lent[i] >= static_cast<uint32_t>(manifest.buffer_count()) ||
-        manifest.buffer_nbytes(lent[i]) < LendableMemory::kSmallestBlock ||
+        manifest.buffer_nbytes(lent[i]) < kSmallestLent ||
         !manifest.buffer_source(lent[i]).is_cpu() ||
         !manifest.buffer_target(lent[i]).is_cpu()) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "buffer ", lent[i], " cannot be lent: not one of ",
-          manifest.buffer_count(), " of the host's memory, of ",
-          LendableMemory::kSmallestBlock, " bytes or more, in growing order"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("buffer ", lent[i], " cannot be lent: not one of ",
+                       manifest.buffer_count(), " of the host's memory, of ",
+                       kSmallestLent, " bytes or more, in growing order"));
     }
   }
   return absl::OkStatus();
@@ -321,9 +321,9 @@ void IncomingMessages::End(const absl::Status& why) {
   Run([&](auto& out) { machine_.End(why, out); });
 }
 
-// Once for a Receive: tensors may be many, and are not copied. Those on devices
-// stay there, too: their user has them back when their streams have come so
-// far.
+// Called once for a Receive: moves the tensors out, as there may be many. Those
+// on devices stay in `receiving` too: their user has them back when their
+// streams have come so far.
 AllocateOptions IncomingMessages::TakeOptions(Receiving& receiving,
                                               const Message& message) const {
   AllocateOptions options;

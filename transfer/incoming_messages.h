@@ -91,7 +91,8 @@ class IncomingMessages {
     std::vector<uint64_t> digests;  // that its sender computed
     // What is digested while it is copied here; the loop's. Null: nothing.
     std::unique_ptr<DigestsAlong> along;
-    // Of what has come; of one task on the executor at a time.
+    // The digest of the bodies that have come; used by one task on the executor
+    // at a time.
     std::unique_ptr<ArrivalDigest> arrived;
     PathTally paths;
 

@@ -58,9 +58,8 @@ absl::Status TakeMemory(const tensorpipe::Descriptor& descriptor,
 
 absl::StatusOr<Frame> Decode(const std::string& bytes,
                              const TransferRules& rules, size_t behind) {
-  absl::StatusOr<Frame> frame;
-  FERRY_RETURN_IF_ERROR(CatchExceptions(
-      "reading a frame", [&] { frame = DecodeFrame(bytes, rules.limits); }));
+  absl::StatusOr<Frame> frame = CatchExceptions(
+      "reading a frame", [&] { return DecodeFrame(bytes, rules.limits); });
   if (!frame.ok() || behind == 0) return frame;
   auto* header = std::get_if<HeaderFrame>(&*frame);
   if (header != nullptr && header->is_inline) return frame;

@@ -46,8 +46,8 @@ class Lanes {
   using BodyDone =
       absl::AnyInvocable<void(bool ok, std::vector<PathUse> uses) &&>;
 
-  // What happens, on the loop. None of it within a call of a Lanes method other
-  // than Accept and Dial.
+  // What happens, on the loop. Never called within a method of Lanes, but for
+  // Accept and Dial.
   class Owner {
    public:
     virtual ~Owner() = default;

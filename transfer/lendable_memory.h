@@ -34,8 +34,8 @@ namespace tensorferry {
 // A peer that was lent something reads what it likes of all that lies in the
 // same arena (of 4 MiB at first, up to a GiB), and can write to none of it. The
 // same tensor may be lent to any number of peers, and sent without being lent.
-// Of what lies in more than 16 arenas (the first have 8 GiB together) a lane
-// lends what lies in those that it met first, and copies the rest.
+// One lane lends from the first 16 arenas that it meets (the first that are
+// made have 8 GiB together); tensors in others are copied.
 //
 // Must not be written to while it is lent (IsLent, WhenReturned): the receiver
 // would see it. A tensor that is dropped meanwhile goes when it is returned.

@@ -49,7 +49,7 @@ std::vector<uint32_t> Lendable(const WriteBuffers& buffers,
   for (int i = 0; i < manifest.buffer_count(); ++i) {
     const Region& region = buffers.regions()[i];
     if (region.device().is_cpu() && manifest.buffer_target(i).is_cpu() &&
-        region.nbytes >= LendableMemory::kSmallestBlock &&
+        region.nbytes >= kSmallestLent &&
         memory.PlaceOf(region.data, region.nbytes)) {
       lendable.push_back(static_cast<uint32_t>(i));
     }
@@ -453,8 +453,8 @@ void OutgoingMessages::Digest(OperationId id, HostCopies bytes) {
       });
 }
 
-// What of it crosses as host memory and is not. The device may stand still
-// meanwhile.
+// Copies to host memory those pieces of the body that are on a device and cross
+// as host memory. The device may stand still meanwhile.
 void OutgoingMessages::CopyBody(const SendAction& action) {
   const Sending& sending = *sendings_.at(action.operation);
   const Manifest& manifest = sending.buffers.manifest();

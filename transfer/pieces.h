@@ -15,6 +15,9 @@ inline constexpr size_t kMaxPiecesInBody = 64;
 // Nor is one longer, unless a test wants it shorter.
 inline constexpr uint64_t kPieceBytes = uint64_t{8} << 20;
 
+// No buffer that is lent is shorter.
+inline constexpr uint64_t kSmallestLent = uint64_t{256} << 10;
+
 // Part of a buffer in one step of a transfer.
 struct Piece {
   int buffer = 0;

@@ -457,7 +457,7 @@ absl::Status Connection::Keep(std::vector<UniqueFd> descriptors) {
                                           " descriptors that nobody took"));
 }
 
-// Where nobody reads who would.
+// Notices a peer that has gone while no read is pending, which would find out.
 bool Connection::NoticeEnd() {
   if (!peer_gone_ || reader_.expecting() || !stash_.empty() ||
       !stream_->AtEnd()) {

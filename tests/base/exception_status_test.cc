@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <system_error>
 
+#include "absl/status/statusor.h"
 #include "tests/testing/status_matchers.h"
 
 namespace tensorferry {
@@ -23,6 +24,20 @@ TEST(ExceptionStatusTest, WhatIsThrownIsAStatusThatNamesTheThrower) {
       StatusIs(absl::StatusCode::kInternal, HasSubstr("a handler threw: why")));
   EXPECT_THAT(CatchExceptions("a handler", [] { throw 7; }),
               StatusIs(absl::StatusCode::kInternal, HasSubstr("a handler")));
+}
+
+TEST(ExceptionStatusTest, WhatIsReturnedIsGivenOnUnlessSomethingIsThrown) {
+  const auto half = [](int n) -> absl::StatusOr<int> {
+    if (n == 0) throw std::runtime_error("nothing");
+    if (n % 2 != 0) return absl::InvalidArgumentError("odd");
+    return n / 2;
+  };
+  EXPECT_EQ(*CatchExceptions("halving", [&] { return half(6); }), 3);
+  EXPECT_THAT(CatchExceptions("halving", [&] { return half(7); }),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("odd")));
+  EXPECT_THAT(CatchExceptions("halving", [&] { return half(0); }),
+              StatusIs(absl::StatusCode::kInternal,
+                       HasSubstr("halving threw: nothing")));
 }
 
 TEST(ExceptionStatusTest, NoThreadIsAnExhaustedResource) {
