@@ -64,7 +64,7 @@ TEST_F(DescriptorBudgetTest, WhatIsOpenCountsItself) {
 
 // Whether a child counts its own descriptors, and none of the parent's claims.
 bool CountsItsOwn(int claimed, int free, DescriptorBudget::Claim claim) {
-  alarm(20);
+  alarm(60);
   const int before = DescriptorBudget::OfProcess().Free();
   // The copy of the parent's directory is open, too.
   if (before != free + claimed - 1) return false;

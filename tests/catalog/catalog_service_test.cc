@@ -36,7 +36,7 @@ namespace pb = ::tensorferry::catalog::v1;
 using Listed = absl::StatusOr<std::vector<BundleInfo>>;
 
 Listed List(CatalogClient& client, const ListFilter& filter,
-            absl::Duration timeout = absl::Seconds(30)) {
+            absl::Duration timeout = absl::Minutes(2)) {
   Listed listed;
   absl::Notification ended;
   client.ListBundles(filter, timeout, [&](Listed result) {

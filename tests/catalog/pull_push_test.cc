@@ -692,7 +692,7 @@ TEST_F(PullPushTest, WhoMayHaveNoSessionsAnyMoreHasNoEcho) {
 int UseInChild(std::unique_ptr<CatalogServer> server,
                std::unique_ptr<CatalogClient> client,
                std::shared_ptr<Session> session) {
-  alarm(20);
+  alarm(60);
   int left = 2;
   left -= absl::IsFailedPrecondition(server->Serve(std::move(session)));
   client->ListBundles({}, kPatience, [&](auto listed) {

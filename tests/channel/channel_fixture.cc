@@ -71,6 +71,7 @@ UvConnections::~UvConnections() {
 UnixConnections::UnixConnections() {
   HubOptions options;
   options.loop = loop_.get();
+  options.handshake_timeout = absl::Minutes(1);  // of slow machines
   hub_ = *Hub::Create(options);
   const SessionKey key{"channel test", std::string(16, 'k')};
   Hub::Expected expected =

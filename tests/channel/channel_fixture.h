@@ -17,6 +17,7 @@
 #include "base/unique_fd.h"
 #include "channel/local_channel.h"
 #include "channel/local_frame.h"
+#include "tests/testing/becomes.h"
 #include "third_party/tensorpipe/plugin_interface.h"
 #include "transport/hub.h"
 #include "transport/poll_loop.h"
@@ -25,9 +26,6 @@ namespace tensorferry {
 namespace testing {
 
 using Connection = tensorpipe::transport::Connection;
-
-// No wait of these tests is longer.
-constexpr absl::Duration kPatience = absl::Seconds(30);
 
 // What an operation of tensorpipe came to.
 class Outcome {

@@ -23,6 +23,7 @@
 #include "pool/buffer_pool.h"
 #include "pool/pool_budget.h"
 #include "tests/channel/channel_fixture.h"
+#include "tests/testing/becomes.h"
 #include "tests/testing/held_executor.h"
 #include "tests/testing/open_descriptors.h"
 #include "tests/testing/status_matchers.h"
@@ -33,6 +34,7 @@ namespace testing {
 namespace {
 
 using absl::StatusCode;
+using ::tensorferry::testing::Becomes;
 using ::tensorferry::testing::OpenDescriptors;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -405,7 +407,8 @@ TEST(PoolChannelTest, DescriptorsAndMappingsAreGoneWithTheChannels) {
     EXPECT_EQ(ArenasMapped(), 2) << "one, on both sides";
     pool->Trim();
   }
-  EXPECT_EQ(OpenDescriptors(), before);
+  // Sockets may be closed elsewhere, a little later.
+  EXPECT_TRUE(Becomes([&] { return OpenDescriptors() <= before; }));
   EXPECT_EQ(ArenasMapped(), 0);
 }
 
@@ -956,7 +959,8 @@ TEST_F(LyingReceiverTest, ArenasWithoutEndLeaveNothingOpen) {
   }
   Want(0);
   ExpectPlacedIn(memory, 0);
-  EXPECT_EQ(OpenDescriptors(), before) << "closed once it is mapped";
+  EXPECT_TRUE(Becomes([&] { return OpenDescriptors() <= before; }))
+      << "closed once it is mapped";
 }
 
 }  // namespace

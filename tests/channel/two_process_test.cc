@@ -55,6 +55,7 @@ class PipeEnd {
       : side_(Options(copier, std::move(pool))) {
     HubOptions options;
     options.loop = loop_.get();
+    options.handshake_timeout = absl::Minutes(1);  // of slow machines
     hub_ = *Hub::Create(options);
   }
   ~PipeEnd() {
@@ -439,7 +440,7 @@ TEST_F(TwoProcessTest, ReceiverClosesWhileTheSenderIsStopped) {
   Tell("start 4 1");
   ASSERT_TRUE(held_.RunOne());  // the proof
   ASSERT_TRUE(held_.RunOne());  // the first piece
-  child_->Signal(SIGSTOP);
+  child_->Stop();
   end_->Close();
   end_->Flush();
   ASSERT_TRUE(held_.RunOne());  // the piece that was in line

@@ -28,7 +28,7 @@ block() {
 run() {
   { echo "set -e"; cat "$1"; } >script
   cat script
-  timeout 50 bash -x script
+  timeout 120 bash -x script
 }
 
 block "The command" 1 | sed "s/127.0.0.1:4750/127.0.0.1:$(free_port)/" >commands

@@ -172,7 +172,7 @@ TEST_F(CommandSecurityTest, WithoutDescriptorsEachCallerEndsAndNobodyDies) {
   const rlimit few = {64, 64};
   ASSERT_EQ(prlimit(server_->pid(), RLIMIT_NOFILE, &few, nullptr), 0);
   std::vector<std::unique_ptr<Program>> callers;
-  for (int i = 0; i < 64; ++i) {
+  for (int i = 0; i < 24; ++i) {
     callers.push_back(std::make_unique<Program>(
         Words{"pull", address_, "--out", Path(absl::StrCat("out", i)), "--json",
               "--deadline", "2m"}));

@@ -38,8 +38,10 @@ class LateBodyTest : public SoftwareGpuTorchTest {
     rules_.paths = {"unix/basic", "unix/cuda_basic"};
     rules_.incoming.rules = {*ParsePlacementRule("cpu=cuda:1")};
     rules_.receive_streams = {c10::cuda::getStreamFromPool(false, 1)};
-    FERRY_ASSERT_OK_AND_ASSIGN(endpoint_,
-                               Endpoint::Create({.executor = &executor_}));
+    EndpointOptions options;
+    options.executor = executor_.get();
+    options.data.handshake_timeout = absl::Minutes(1);  // of slow machines
+    FERRY_ASSERT_OK_AND_ASSIGN(endpoint_, Endpoint::Create(options));
     StatusOutcome up;
     FERRY_ASSERT_OK_AND_ASSIGN(
         const Endpoint::Expected expected,
@@ -56,6 +58,7 @@ class LateBodyTest : public SoftwareGpuTorchTest {
     link_ = nullptr;
     endpoint_ = nullptr;
     peer_ = nullptr;
+    executor_ = nullptr;  // whose tasks may hold memory of devices
     CloseCudaChannelsForTesting();
     SoftwareGpuTorchTest::TearDown();
   }
@@ -92,7 +95,7 @@ class LateBodyTest : public SoftwareGpuTorchTest {
   }
 
   std::string bytes_ = std::string(kBytes, 'x');
-  ThreadPool executor_{2};
+  std::unique_ptr<ThreadPool> executor_ = std::make_unique<ThreadPool>(2);
   TransferRules rules_;
   std::unique_ptr<Endpoint> endpoint_;
   std::shared_ptr<Link> link_;

@@ -36,6 +36,7 @@ class ThroughHostRulesTest : public software_gpu::SoftwareGpuTorchTest,
  protected:
   void TearDown() override {
     received_ = Ended<Received>();
+    executor_ = nullptr;  // whose tasks may hold memory of devices
     CloseCudaChannelsForTesting();
     SoftwareGpuTorchTest::TearDown();
   }
@@ -64,7 +65,7 @@ class ThroughHostRulesTest : public software_gpu::SoftwareGpuTorchTest,
   // Both have heard how it ended.
   void Carry(bool sender_says_so, bool receiver_says_so) {
     EndpointOptions options;
-    options.executor = &executor_;
+    options.executor = executor_.get();
     FERRY_ASSERT_OK_AND_ASSIGN(
         InProcessPair pair,
         MakeInProcessPair(options, options,
@@ -92,7 +93,7 @@ class ThroughHostRulesTest : public software_gpu::SoftwareGpuTorchTest,
     EXPECT_THAT(sent_, StatusIs(absl::StatusCode::kUnavailable));
   }
 
-  ThreadPool executor_{2};
+  std::unique_ptr<ThreadPool> executor_ = std::make_unique<ThreadPool>(2);
   Ended<Received> received_;
   absl::StatusOr<Receipt> sent_;
 };

@@ -9,8 +9,10 @@ receiving=$!
 trap 'kill $receiving 2>/dev/null || true' EXIT
 exec {lines}<log
 until sent=$("$sender" 2>&1); do
+  echo "$sent"
   kill -0 $receiving  # is not ready yet
 done
+echo "$sent"
 grep -qx OK <<<"$sent"
 until [[ "${line-}" == "weights came" ]]; do
   read -ru $lines line

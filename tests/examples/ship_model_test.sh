@@ -3,10 +3,9 @@
 # a model that is not one fails.
 set -euo pipefail
 out="$TEST_TMPDIR/pulled.safetensors"
-output=$("$1" --model "$2" --out "$out" 2>&1)
-echo "$output"
+"$1" --model "$2" --out "$out" 2>&1 | tee "$TEST_TMPDIR/log"
 cmp "$2" "$out"
-grep -q "identical" <<<"$output"
+grep -q "identical" "$TEST_TMPDIR/log"
 
 # A relative path is the user's, not that of the folder `bazel run` starts it in.
 mkdir "$TEST_TMPDIR/work"

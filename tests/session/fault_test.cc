@@ -109,7 +109,7 @@ TEST_F(FaultTest, AStoppedPeerIsUnavailableAfterTheLease) {
     why = report.why;
     ended.Notify();
   });
-  child_->Signal(SIGSTOP);
+  child_->Stop();
   const absl::Time stopped = absl::Now();
   ended.WaitForNotification();
   EXPECT_LT(absl::Now() - stopped, absl::Seconds(10));
@@ -119,7 +119,7 @@ TEST_F(FaultTest, AStoppedPeerIsUnavailableAfterTheLease) {
 
 TEST_F(FaultTest, ACallToAStoppedPeerEndsAtItsDeadline) {
   FERRY_ASSERT_OK_AND_ASSIGN(auto session, Connect());
-  child_->Signal(SIGSTOP);
+  child_->Stop();
   EXPECT_THAT(blocking::Call(*session, Megabytes(64),
                              {.timeout = absl::Milliseconds(300)}),
               StatusIs(absl::StatusCode::kDeadlineExceeded));
@@ -128,7 +128,7 @@ TEST_F(FaultTest, ACallToAStoppedPeerEndsAtItsDeadline) {
 
 TEST_F(FaultTest, APeerThatGoesOnInTimeAnswers) {
   FERRY_ASSERT_OK_AND_ASSIGN(auto session, Connect());
-  child_->Signal(SIGSTOP);
+  child_->Stop();
   absl::Notification answered;
   session->Call(Megabytes(64), {.timeout = kPatience},
                 [&](absl::StatusOr<Received> reply) {
@@ -144,7 +144,7 @@ TEST_F(FaultTest, APeerThatGoesOnInTimeAnswers) {
 }
 
 TEST_F(FaultTest, ConnectToAStoppedPeerEndsAtItsTimeout) {
-  child_->Signal(SIGSTOP);
+  child_->Stop();
   EXPECT_THAT(Connect(absl::Milliseconds(300)),
               AnyOf(StatusIs(absl::StatusCode::kDeadlineExceeded),
                     StatusIs(absl::StatusCode::kUnavailable)));
@@ -213,7 +213,7 @@ int UseInChild(std::unique_ptr<Peer> peer, std::shared_ptr<Session> session,
                std::unique_ptr<KeptSession> kept,
                std::unique_ptr<ControlClient> client, Operation pending,
                std::string address) {
-  alarm(20);
+  alarm(60);
   int refused = 0;
   auto count = [&](const absl::Status& status) {
     refused += absl::IsFailedPrecondition(status);

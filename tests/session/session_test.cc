@@ -1002,7 +1002,7 @@ class ExecutorThatMayHold : public Executor {
 
 TEST_F(SessionTest, WhatWasAcknowledgedIsHandledThoughTheSessionHasEnded) {
   std::vector<std::string> handled;
-  absl::Notification accepted;
+  absl::Notification handles;
   ExecutorThatMayHold executor;
   FERRY_ASSERT_OK_AND_ASSIGN(
       auto callee, Peer::Create({.name = "callee", .executor = &executor}));
@@ -1011,15 +1011,16 @@ TEST_F(SessionTest, WhatWasAcknowledgedIsHandledThoughTheSessionHasEnded) {
         ->Handle(1,
                  [&](Session&, Received got) {
                    handled.push_back(got.message.payload);
+                   if (handled.size() == 1) handles.Notify();
                  })
         .IgnoreError();
     session->OnEnd([session](SessionReport) {});  // the last to hold it
-    if (!accepted.HasBeenNotified()) accepted.Notify();
   });
   FERRY_ASSERT_OK_AND_ASSIGN(
       auto ours,
       blocking::Connect(*caller_, callee->control_address(), {}, kPatience));
-  accepted.WaitForNotification();
+  ASSERT_THAT(blocking::Send(*ours, {.type = 1, .payload = "first"}), IsOk());
+  handles.WaitForNotification();
   executor.hold = true;
   ASSERT_THAT(blocking::Send(*ours, {.type = 1, .payload = "last words"}),
               IsOk());
@@ -1034,7 +1035,7 @@ TEST_F(SessionTest, WhatWasAcknowledgedIsHandledThoughTheSessionHasEnded) {
       blocking::Connect(*caller_, callee->control_address(), {}, kPatience),
       IsOk());
   executor.held.RunAll();
-  EXPECT_THAT(handled, ElementsAre("last words"));
+  EXPECT_THAT(handled, ElementsAre("first", "last words"));
 }
 
 TEST_F(SessionTest, ListSessionsCountsBytes) {

@@ -99,6 +99,13 @@ void ChildProcess::CloseInput() {
 
 void ChildProcess::Signal(int signal) { kill(pid_, signal); }
 
+void ChildProcess::Stop() {
+  Signal(SIGSTOP);
+  int status = 0;
+  while (waitpid(pid_, &status, WUNTRACED) < 0 && errno == EINTR) {
+  }
+}
+
 int ChildProcess::Wait() {
   int status = 0;
   while (waitpid(pid_, &status, 0) < 0 && errno == EINTR) {

@@ -31,6 +31,8 @@ class ChildProcess {
   // Ends the child's standard input, which it may wait for.
   void CloseInput();
   void Signal(int signal);
+  // SIGSTOP, and waits until none of its threads runs any more.
+  void Stop();
   // Waits for the end: its exit code, or 128 + the signal that ended it.
   int Wait();
 

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <iostream>
+#include <string>
 #include <utility>
 
 #include "absl/strings/escaping.h"
@@ -17,11 +19,14 @@ ChildProcess ChildLinkTest::Meet(const std::string& role,
   EndpointOptions options;
   options.executor = &executor_;
   endpoint_ = *Endpoint::Create(options);
+  auto child = ChildProcess::Start({"--child", role});
+  // It takes its time to load; a link is not expected for long.
+  EXPECT_THAT(child->ReadLine(), IsOk());
   StatusOutcome up;
   auto expected = endpoint_->Expect(rules, up.done(), down_.done());
   link_ = expected->link;
-  auto child = ChildProcess::Start({"--child", role, expected->addresses[0],
-                                    absl::BytesToHexString(expected->key)});
+  EXPECT_THAT(child->WriteLine(expected->addresses[0]), IsOk());
+  EXPECT_THAT(child->WriteLine(absl::BytesToHexString(expected->key)), IsOk());
   EXPECT_THAT(up.Wait(), IsOk());
   return *std::move(child);
 }
@@ -29,7 +34,7 @@ ChildProcess ChildLinkTest::Meet(const std::string& role,
 int RunTestsOrChild(
     int argc, char** argv, const TransferRules& rules,
     const std::function<int(const std::string& role, Link&)>& play) {
-  if (argc != 5 || std::string(argv[1]) != "--child") {
+  if (argc != 3 || std::string(argv[1]) != "--child") {
     ::testing::InitGoogleTest(&argc, argv);
     return RUN_ALL_TESTS();
   }
@@ -38,9 +43,14 @@ int RunTestsOrChild(
   options.executor = &executor;
   auto endpoint = Endpoint::Create(options);
   if (!endpoint.ok()) return 1;
+  testing::WriteLine("ready");
+  std::string address, key;
+  if (!std::getline(std::cin, address) || !std::getline(std::cin, key)) {
+    return 1;
+  }
   Outcome<std::shared_ptr<Link>> dialed;
-  (*endpoint)->Dial({argv[3]}, absl::HexStringToBytes(argv[4]), rules,
-                    absl::Seconds(10), nullptr, dialed.done());
+  (*endpoint)->Dial({address}, absl::HexStringToBytes(key), rules,
+                    absl::Minutes(1), nullptr, dialed.done());
   absl::StatusOr<std::shared_ptr<Link>> link = dialed.Wait();
   return link.ok() ? play(argv[2], **link) : 1;
 }

@@ -53,6 +53,9 @@ void LinkTest::Connect(TransferRules rules, Clock* clock,
   EndpointOptions options;
   options.executor = &executor_;
   options.clock = clock;
+  if (clock == Clock::Real()) {
+    options.data.handshake_timeout = absl::Minutes(1);  // of slow machines
+  }
   options.pool_bytes = pool_bytes;
   absl::StatusOr<InProcessPair> pair =
       MakeInProcessPair(options, options, rules, rules);

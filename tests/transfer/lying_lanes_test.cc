@@ -29,6 +29,9 @@ class LyingLanesTest : public LinkTest {
     EndpointOptions options;
     options.executor = &executor_;
     options.clock = clock;
+    if (clock == Clock::Real()) {
+      options.data.handshake_timeout = absl::Minutes(1);  // of slow machines
+    }
     absl::StatusOr<std::unique_ptr<Endpoint>> endpoint =
         Endpoint::Create(options);
     ASSERT_THAT(endpoint, IsOk());

@@ -36,6 +36,7 @@ absl::StatusOr<T> WaitFor(std::future<absl::StatusOr<T>> future) {
 RawPeer::RawPeer(const TransferRules& rules) : rules_(rules) {
   HubOptions options;
   options.loop = loop_.get();
+  options.handshake_timeout = absl::Minutes(1);  // of slow machines
   auto hub = Hub::Create(options);
   if (!hub.ok()) std::abort();
   hub_ = *std::move(hub);
