@@ -72,11 +72,12 @@ class LendableMemory : public std::enable_shared_from_this<LendableMemory> {
 
   // Whether the storage of `tensor` lies in it.
   bool Has(const at::Tensor& tensor) const;
-  // Whether a peer may be reading it, now or soon: from Send on, until the peer
-  // has said that it takes no lease, or all have let go of it.
+  // Whether it may be being read, now or soon: from Send on until its `done`
+  // runs or, of what a peer has leased, until all have let go of it.
   bool IsLent(const at::Tensor& tensor) const;
-  // Runs `returned` once nobody may be reading it any more: within the call, or
-  // on any thread, where it must be short. UNAVAILABLE: a peer has not returned
+  // Runs `returned` once nobody may be reading it any more, this side's sends
+  // included: within the call, or on any thread, where it must be short. What
+  // it throws is dropped. UNAVAILABLE: a peer has not returned
   // it and never will, since the session is over: it must not be written to.
   void WhenReturned(const at::Tensor& tensor, DoneStatus returned) const;
 

@@ -206,7 +206,6 @@ void OutgoingMessages::Submit(OperationId id,
   if (!sending->lendable.empty() &&
       (!host_->lanes->CarryLoans() || loans_.size() >= kMostLoans)) {
     sending->lendable.clear();
-    sending->loans.clear();
     Cut(*host_, *sending);
   }
   sending->header.lent = sending->lendable;
@@ -287,7 +286,6 @@ void OutgoingMessages::OnGrant(const GrantFrame& frame) {
           frame.operation, ")")));
     }
     if (frame.leases) Lend(frame.operation, sending);
-    sending.loans.clear();
   }
   Run([&](auto& out) { machine_.OnGrant(frame.operation, out); });
 }

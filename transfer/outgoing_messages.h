@@ -48,7 +48,7 @@ struct Sending {
   DigestScope digest_scope = DigestScope::kHost;
   std::shared_ptr<LendableMemory> lend;
   std::vector<uint32_t> lendable;  // buffers that lie there
-  Loans loans;                     // of them, until the peer's GRANT
+  Loans loans;  // of what is to be lent, until a GRANT leases it or the end
   std::vector<uint32_t> lent;  // the same buffers, once the peer leases them
   bool header_sent = false, granted = false;
   absl::Time start, deadline;

@@ -155,6 +155,30 @@ TEST_F(LeaseTest, IsLentFromSendOnUntilItIsKnownThatItIsNot) {
   EXPECT_FALSE(memory_->IsLent(lent));
 }
 
+TEST_F(LeaseTest, WhatIsCopiedAfterAllMayNotBeWrittenToBeforeItWasSent) {
+  for (const char* path : {"unix/local", "unix/basic"}) {
+    Connect(Rules(path));
+    const at::Tensor lent = Lendable(40 * kMiB, 1);
+    Outcome<Receipt> sent;
+    SendOptions lend;
+    lend.lend = memory_;
+    caller().Send({.tensors = {lent}}, {}, std::move(lend), sent.done());
+    StatusOutcome rewritten;
+    memory_->WhenReturned(
+        lent, [lent, done = rewritten.done()](absl::Status status) mutable {
+          lent.fill_(9);
+          std::move(done)(std::move(status));
+        });
+    Outcome<Received> received;
+    callee().Receive({}, received.done());
+    FERRY_ASSERT_OK_AND_ASSIGN(const Received copied, received.Wait());
+    EXPECT_TRUE(SameBytes(copied.message.tensors.at(0), Pattern(40 * kMiB, 1)))
+        << path;
+    EXPECT_THAT(sent.Wait(), IsOk());
+    EXPECT_THAT(rewritten.Wait(), IsOk());
+  }
+}
+
 TEST_F(LeaseTest, WhatHasNoStorageIsNotLent) {
   const at::Tensor sparse = at::zeros({3}).to_sparse();
   for (const at::Tensor& tensor : {at::Tensor(), sparse, at::zeros({3})}) {
