@@ -1,4 +1,4 @@
-#include "session/user_code.h"
+#include "base/user_code.h"
 
 #include <utility>
 

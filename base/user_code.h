@@ -1,5 +1,5 @@
-#ifndef TENSORFERRY_SESSION_USER_CODE_H_
-#define TENSORFERRY_SESSION_USER_CODE_H_
+#ifndef TENSORFERRY_BASE_USER_CODE_H_
+#define TENSORFERRY_BASE_USER_CODE_H_
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
@@ -13,7 +13,8 @@ namespace tensorferry {
 absl::Status RunUserCode(absl::string_view what,
                          absl::FunctionRef<void()> code);
 
-// Whether this thread runs a user's code for us, and so must not wait for it.
+// Whether this thread runs a user's code for us, and so must not wait for what
+// may wait for that code.
 bool InUserCode();
 
 // Runs every task as a user's code on another executor. What reaches it from a
@@ -31,4 +32,4 @@ class UserExecutor final : public Executor {
 
 }  // namespace tensorferry
 
-#endif  // TENSORFERRY_SESSION_USER_CODE_H_
+#endif  // TENSORFERRY_BASE_USER_CODE_H_

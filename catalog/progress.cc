@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "absl/time/time.h"
-#include "session/user_code.h"
+#include "base/user_code.h"
 
 namespace tensorferry {
 namespace {

@@ -13,12 +13,12 @@
 #include "base/exception_status.h"
 #include "base/executor.h"
 #include "base/status_macros.h"
+#include "base/user_code.h"
 #include "catalog/catalog_service.h"
 #include "catalog/payload.h"
 #include "catalog/select.h"
 #include "catalog/wire_types.h"
 #include "control/authorizer.h"
-#include "session/user_code.h"
 #include "tensorferry/catalog/catalog.pb.h"
 
 namespace tensorferry {
@@ -394,7 +394,13 @@ void CatalogServer::State::OnPush(Session& session, Received received,
     std::move(unqueue).Invoke();
     served.status = version.status();
     const auto session = handle.lock();
-    if (session == nullptr) return Served(std::move(served));
+    if (session == nullptr) {
+      if (version.ok()) {
+        served.status = absl::UnavailableError(
+            "it was taken, but its session ended before it was answered");
+      }
+      return Served(std::move(served));
+    }
     if (!version.ok()) {
       Refuse(*session, received.envelope, version.status());
       return Served(std::move(served));

@@ -37,7 +37,8 @@ struct Grants {
 };
 
 // Says what an identity may do. Asked at every call and for every pull and
-// push, on any thread, several at once: be short. What was not given is denied.
+// push, on any thread, several at once: be short, and do not destroy the peer
+// that asks. What was not given is denied.
 class Authorizer {
  public:
   virtual ~Authorizer() = default;

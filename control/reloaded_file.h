@@ -14,8 +14,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
-#include "base/exception_status.h"
 #include "base/status_macros.h"
+#include "base/user_code.h"
 
 namespace tensorferry {
 
@@ -67,9 +67,7 @@ class ReloadedFile {
       value = value_;
     }
     if (on_reload_) {
-      CatchExceptions("on_reload", [&] {
-        on_reload_(path_, read);
-      }).IgnoreError();
+      RunUserCode("on_reload", [&] { on_reload_(path_, read); }).IgnoreError();
     }
     return value;
   }

@@ -21,6 +21,7 @@
 #include "base/loop.h"
 #include "base/random_bytes.h"
 #include "base/status_macros.h"
+#include "base/user_code.h"
 #include "control/address.h"
 #include "control/control_client.h"
 #include "control/control_listener.h"
@@ -34,7 +35,6 @@
 #include "session/peer_handle.h"
 #include "session/plan_rules.h"
 #include "session/session_core.h"
-#include "session/user_code.h"
 #include "transfer/endpoint.h"
 
 namespace tensorferry {

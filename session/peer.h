@@ -70,7 +70,8 @@ struct PeerOptions {
   // peer's. So do not block there: hand over to a thread of yours, or pass an
   // executor that has threads enough. This, the clock and the registries must
   // outlive the peer. With an executor of your own, callbacks that are queued
-  // there may run after ~Peer.
+  // there may run after ~Peer, and ~Peer needs a thread of it: do not destroy
+  // the peer in a task of yours on its only one.
   Executor* executor = nullptr;
   Clock* clock = Clock::Real();
   // Tensors of 256 KiB and more are received into memory that is kept for the

@@ -12,7 +12,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/synchronization/mutex.h"
 #include "base/home_process.h"
-#include "session/user_code.h"
+#include "base/user_code.h"
 
 namespace tensorferry {
 namespace {

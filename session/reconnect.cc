@@ -9,7 +9,7 @@
 #include "absl/synchronization/mutex.h"
 #include "base/loop.h"
 #include "base/random_bytes.h"
-#include "session/user_code.h"
+#include "base/user_code.h"
 
 namespace tensorferry {
 

@@ -41,9 +41,9 @@ struct CallOptions {
 // a callback is the fence after which nobody touches its operation's buffers. A
 // session may be destroyed in a callback. What a callback of an operation
 // throws ends the session with INTERNAL (RESOURCE_EXHAUSTED: std::bad_alloc);
-// what one of the end throws is dropped. What cannot be done at all, as after
-// the session's end, is told within the call, by its callback: hold no lock
-// there that the callback takes.
+// what one of the end throws is dropped. What is refused at once, as after the
+// session's end or for a message that cannot be sent, is told within the call,
+// by its callback: hold no lock there that the callback takes.
 //
 // Where nobody wants to know how a Send, a Reply or a ReplyError ended, its
 // `done` is null. A session may outlive its peer, which ends it.
@@ -119,7 +119,9 @@ class Session {
   virtual absl::Status Handle(uint32_t type, Handler handler) = 0;
 
   // `on_end` runs once, when the session has ended for whatever reason; at once
-  // if it has.
+  // if it has. Callbacks and handlers were given to the executor before it: one
+  // of several threads may run it while they run, or are about to. What they
+  // use must outlive them. So it is with `done` of Close.
   virtual void OnEnd(absl::AnyInvocable<void(SessionReport) &&> on_end) = 0;
 
   // Lets operations begun on both sides finish for up to `drain`, refuses new

@@ -4,8 +4,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "base/user_code.h"
 #include "session/call.h"
-#include "session/user_code.h"
 
 namespace tensorferry {
 namespace {
@@ -414,21 +414,19 @@ void SessionCore::AwaitHandled(uint32_t type,
   options.filter.type = type;
   // What was acknowledged is handled, though the session may have ended since
   // and be held by nobody else. The end of the link lets go of this.
-  (*link)->Receive(std::move(options), [self = shared_from_this(), type,
-                                        handler](
-                                           absl::StatusOr<Received> received) {
-    if (received.ok()) {
-      self->AwaitHandled(type, handler);
-      return self->RunHandler(*handler, *std::move(received));
-    }
-    // One message went wrong, or the link is closing: then it refuses at
-    // once, and the session's end must get a turn before the next try.
-    absl::MutexLock lock(&self->mu_);
-    if (self->machine_.state() == SessionMachine::State::kEnded) return;
-    self->environment_.loop->Post([weak = std::weak_ptr(self), type, handler] {
-      if (auto self = weak.lock()) self->AwaitHandled(type, handler);
-    });
-  });
+  (*link)->Receive(std::move(options),
+                   [self = shared_from_this(), type, handler,
+                    weak_link = std::weak_ptr<Link>(*link)](
+                       absl::StatusOr<Received> received) {
+                     if (received.ok()) {
+                       self->AwaitHandled(type, handler);
+                       return self->RunHandler(*handler, *std::move(received));
+                     }
+                     // One message went wrong, or all did.
+                     const std::shared_ptr<Link> link = weak_link.lock();
+                     if (link != nullptr && !link->ended())
+                       self->AwaitHandled(type, handler);
+                   });
 }
 
 void SessionCore::RunHandler(Handler& handler, Received received) {

@@ -63,6 +63,7 @@ class LinkHandle : public Link {
   void Close(absl::Status why, DoneStatus closed) override {
     core_->Close(std::move(why), std::move(closed));
   }
+  bool ended() const override { return core_->ended(); }
   LinkCounters counters() const override { return core_->counters(); }
 
  private:

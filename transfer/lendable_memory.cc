@@ -14,6 +14,7 @@
 #include "absl/time/time.h"
 #include "base/exception_status.h"
 #include "base/home_process.h"
+#include "base/user_code.h"
 #include "pool/pool_budget.h"
 #include "serialization/torch_errors.h"
 
@@ -225,8 +226,9 @@ LendableMemory::Loan::~Loan() {
     if (block_->lost) status = Lost();
   }
   for (DoneStatus& returned : told) {
-    CatchExceptions("what waits for a loan", [&] {
+    RunUserCode("what waits for a loan", [&] {
       std::move(returned)(status);
+      returned = nullptr;
     }).IgnoreError();
   }
 }

@@ -110,8 +110,8 @@ struct LinkCounters {
 // streams is over. So one on a stream that stands still does not end.
 //
 // Callbacks run on the endpoint's executor (see done_is_quick), exactly once
-// each. Destroying a link closes it; pending callbacks then run with CANCELLED,
-// never inside the destructor.
+// each; but what is refused is told within the call. Destroying a link closes
+// it; pending callbacks then run with CANCELLED, never inside the destructor.
 class Link {
  public:
   virtual ~Link() = default;
@@ -134,7 +134,8 @@ class Link {
   // No new sends but replies (FAILED_PRECONDITION); those begun or queued go
   // on, and Receive still takes what arrives. `drained` runs once none of this
   // side's sends and no message whose header has arrived is left, and the last
-  // word on each was handed to the transport. Idempotent.
+  // word on each was handed to the transport; not OK: the link ended first.
+  // Idempotent.
   virtual void Drain(DoneStatus drained) = 0;
 
   // The peer is about to hear that all ends with `why` (CANCELLED if it is OK),
@@ -146,6 +147,9 @@ class Link {
   // after the transport has let go of its buffers; then `closed` runs.
   // Idempotent: the first `why` counts, every `closed` runs.
   virtual void Close(absl::Status why, DoneStatus closed) = 0;
+
+  // Whether it has ended or is about to: nothing new is begun any more.
+  virtual bool ended() const = 0;
 
   virtual LinkCounters counters() const = 0;
 };

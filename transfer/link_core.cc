@@ -97,6 +97,19 @@ bool LinkCore::PostUnlessGone(Task task) {
   return true;
 }
 
+// Who drains still answers the calls that were begun.
+absl::Status LinkCore::MaySend(Envelope::Kind kind) const {
+  if (!end_.ok()) return Closed();
+  if (!draining_ || kind == Envelope::Kind::kReply) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("the link to ", Whom(), " is being drained"));
+}
+
+bool LinkCore::ended() const {
+  absl::MutexLock lock(&mu_);
+  return !end_.ok();
+}
+
 absl::Status LinkCore::Closed() const {
   return absl::FailedPreconditionError(absl::StrCat(
       "the link to ", Whom(), " is closed; it ended with: ", end_.ToString()));
@@ -112,32 +125,19 @@ Operation LinkCore::Send(TensorMessage message, Envelope envelope,
   absl::Status status;
   {
     absl::MutexLock lock(&mu_);
-    // Who drains still answers the calls that were begun.
-    const bool refuses = draining_ && envelope.kind != Envelope::Kind::kReply;
-    if (!end_.ok()) {
-      status = Closed();
-    } else if (refuses) {
-      status = absl::FailedPreconditionError(
-          absl::StrCat("the link to ", Whom(), " is being drained"));
-    }
+    status = MaySend(envelope.kind);
   }
   if (status.ok()) {
     status = OutgoingMessages::Prepare(*this, std::move(message), envelope,
                                        options, *sending);
   }
-  if (!status.ok()) {
-    Tell([done = std::move(done), status]() mutable {
-      std::move(done)(std::move(status));
-    });
-    return Operation();
-  }
-  sending->done = std::move(done);
-  OperationId id;
-  {
+  if (status.ok()) {
     // Ids and the loop's queue agree on the order.
     absl::MutexLock lock(&mu_);
-    if (!gone_) {
-      id = ++last_send_;
+    status = MaySend(envelope.kind);  // that may have taken long
+    if (status.ok()) {
+      const OperationId id = ++last_send_;
+      sending->done = std::move(done);
       loop_->Post([self = shared_from_this(), id,
                    sending = std::move(sending)]() mutable {
         self->outgoing_.Submit(id, std::move(sending));
@@ -149,11 +149,9 @@ Operation LinkCore::Send(TensorMessage message, Envelope envelope,
             [core = self.get(), id] { core->outgoing_.Cancel(id); });
       });
     }
-    status = Closed();
   }
-  Tell([sending = std::move(sending), status]() mutable {
-    std::move(sending->done)(std::move(status));
-  });
+  sending.reset();  // the tensors are the user's again
+  std::move(done)(std::move(status));
   return Operation();
 }
 
@@ -162,13 +160,12 @@ Operation LinkCore::Receive(ReceiveOptions options, Done<Received> done) {
   receiving->start = clock->Now();
   receiving->deadline = receiving->start + options.timeout;
   receiving->options = std::move(options);
-  receiving->done = std::move(done);
   absl::Status status = IncomingMessages::Prepare(*this, *receiving);
-  {
+  if (status.ok()) {
     absl::MutexLock lock(&mu_);
-    if (status.ok() && (gone_ || !end_.ok())) status = Closed();
-    if (status.ok()) {
-      ReceiveId id = ++last_receive_;
+    if (end_.ok()) {
+      const ReceiveId id = ++last_receive_;
+      receiving->done = std::move(done);
       loop_->Post([self = shared_from_this(), id,
                    receiving = std::move(receiving)]() mutable {
         self->incoming_.Receive(id, std::move(receiving));
@@ -180,25 +177,26 @@ Operation LinkCore::Receive(ReceiveOptions options, Done<Received> done) {
             [core = self.get(), id] { core->incoming_.Cancel(id); });
       });
     }
+    status = Closed();
   }
-  Tell([receiving = std::move(receiving), status]() mutable {
-    std::move(receiving->done)(std::move(status));
-  });
+  receiving.reset();  // the tensors are the user's again
+  std::move(done)(std::move(status));
   return Operation();
 }
 
 void LinkCore::Drain(DoneStatus drained) {
+  absl::Status end;
   {
     absl::MutexLock lock(&mu_);
     draining_ = true;
+    end = end_;
   }
   auto shared = std::make_shared<DoneStatus>(std::move(drained));
   bool posted = PostUnlessGone([this, shared] {
     drained_.push_back(std::move(*shared));
     AfterEvent();
   });
-  if (posted) return;
-  Tell([shared] { std::move (*shared)(absl::OkStatus()); });
+  if (!posted) std::move (*shared)(std::move(end));
 }
 
 void LinkCore::AnnounceEnd(absl::Status why) {
@@ -223,8 +221,7 @@ void LinkCore::Close(absl::Status why, DoneStatus closed) {
     if (*shared) closed_.push_back(std::move(*shared));
     End(why, /*by_user=*/true);
   });
-  if (posted || !*shared) return;
-  Tell([shared] { std::move (*shared)(absl::OkStatus()); });
+  if (!posted && *shared) std::move (*shared)(absl::OkStatus());
 }
 
 LinkCounters LinkCore::counters() const {

@@ -68,6 +68,7 @@ class LinkCore : public LinkHost,
   void Drain(DoneStatus drained);
   void AnnounceEnd(absl::Status why);
   void Close(absl::Status why, DoneStatus closed);
+  bool ended() const;
   LinkCounters counters() const;
 
   // Gives memory back that was not used for a while. On the loop.
@@ -105,6 +106,10 @@ class LinkCore : public LinkHost,
   enum class Phase { kOpening, kUp, kEnding, kGone };
 
   void Start(absl::Duration timeout, Task open);
+  // What is refused is told within the call: once the link is gone its executor
+  // may be, too.
+  absl::Status MaySend(Envelope::Kind kind) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // What to say to those who come after the end.
   absl::Status Closed() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // `task` on the loop if there is still one to run on. Returns whether.

@@ -35,6 +35,7 @@
 #include "session/blocking.h"
 #include "session/peer.h"
 #include "tensorferry/catalog/catalog.pb.h"
+#include "tests/testing/becomes.h"
 #include "tests/testing/fixed_grants.h"
 #include "tests/testing/status_matchers.h"
 
@@ -43,6 +44,7 @@ namespace {
 
 namespace pb = ::tensorferry::catalog::v1;
 
+using ::tensorferry::testing::Becomes;
 using ::tensorferry::testing::IsOk;
 using ::tensorferry::testing::IsOkAndHolds;
 using ::tensorferry::testing::StatusIs;
@@ -85,6 +87,7 @@ class Store {
   }
   Catalog& catalog() { return catalog_; }
   const std::string& address() const { return peer_->control_address(); }
+  bool HasSessions() { return !peer_->ListSessions().empty(); }
 
  private:
   Catalog catalog_;
@@ -454,6 +457,32 @@ TEST_F(PullPushTest, EveryPullIsToldOnceWithTheStatusOfItsAnswer) {
       +[](std::vector<std::string>* told) { return told->size() >= 2; },
       &told));
   EXPECT_THAT(told, ElementsAre("pull none NOT_FOUND", "pull model OK"));
+}
+
+TEST_F(PullPushTest, APushIsNotToldAsAnsweredIfNobodyWasThereAnyMore) {
+  absl::Notification taking, go_on, told;
+  absl::Status status;
+  Store store({.accept_push =
+                   [&](const std::string&, NamedTensors contents) {
+                     taking.Notify();
+                     go_on.WaitForNotification();
+                     return contents;
+                   },
+               .on_served =
+                   [&](const ServedRequest& served) {
+                     status = served.status;
+                     told.Notify();
+                   }});
+  auto session = Connect(store.address());
+  Push(session, Contents({"a"}, 1, 1), {.bundle = "model"},
+       [](absl::StatusOr<Pushed>) {});
+  taking.WaitForNotification();
+  EXPECT_THAT(blocking::Close(*session, absl::ZeroDuration()), IsOk());
+  session = nullptr;
+  EXPECT_TRUE(Becomes([&] { return !store.HasSessions(); }));
+  go_on.Notify();
+  told.WaitForNotification();
+  EXPECT_THAT(status, Not(IsOk()));
 }
 
 TEST_F(PullPushTest, RequestsThatAreNoneAreToldOnceToo) {

@@ -112,7 +112,7 @@ TEST_F(LateBodyTest, MemoryIsTakenElsewhereUnlessAllTensorsAreGiven) {
   absl::Notification go_on;
   absl::BlockingCounter held(2);
   for (int thread = 0; thread < 2; ++thread) {
-    executor_.Run([&] {
+    executor_->Run([&] {
       held.DecrementCount();
       go_on.WaitForNotification();
     });

@@ -42,6 +42,7 @@
 #include "tests/testing/held_executor.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/test_folder.h"
+#include "transfer/lendable_memory.h"
 
 namespace tensorferry {
 namespace {
@@ -445,6 +446,25 @@ TEST_F(SessionTest, APeerMayGoWithAQuickCallback) {
                [peer = std::move(caller_),
                 ours = std::move(ours)](absl::StatusOr<Receipt>) {});
   ASSERT_THAT(blocking::Receive(*theirs), IsOk());
+  ended.WaitForNotification();
+}
+
+TEST_F(SessionTest, APeerMayGoOnceWhatItLentIsReturned) {
+  FERRY_ASSERT_OK_AND_ASSIGN(auto ours, Connect());
+  auto theirs = Accepted(0);
+  ASSERT_NE(theirs, nullptr);
+  absl::Notification ended;
+  theirs->OnEnd([&](SessionReport) { ended.Notify(); });
+  auto memory = LendableMemory::Create();
+  FERRY_ASSERT_OK_AND_ASSIGN(at::Tensor lent,
+                             memory->Empty({1 << 20}, at::kByte));
+  ours->Send({.tensors = {lent}}, {.lend = memory}, nullptr);
+  {
+    FERRY_ASSERT_OK_AND_ASSIGN(Received received,
+                               blocking::Receive(*theirs, {.leases = true}));
+    memory->WhenReturned(lent, [peer = std::move(caller_),
+                                ours = std::move(ours)](absl::Status) {});
+  }
   ended.WaitForNotification();
 }
 
@@ -999,6 +1019,25 @@ class ExecutorThatMayHold : public Executor {
  private:
   ThreadPool threads_{2};
 };
+
+TEST_F(SessionTest, APeerMayGoBeforeItHearsThatItsLanesAreUp) {
+  ExecutorThatMayHold executor;
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      auto caller,
+      Peer::Create({.name = "caller", .control = "", .executor = &executor}));
+  executor.hold = true;
+  absl::Status status;
+  caller->Connect(callee_->control_address(), {}, kPatience,
+                  [&](absl::StatusOr<std::shared_ptr<Session>> session) {
+                    status = session.status();
+                  });
+  ASSERT_TRUE(executor.held.AwaitOne());
+  caller.reset();
+  executor.held.RunAll();
+  executor.hold = false;
+  EXPECT_THAT(status, EndsAsPeersGo());
+  EXPECT_FALSE(status.ok());
+}
 
 TEST_F(SessionTest, WhatWasAcknowledgedIsHandledThoughTheSessionHasEnded) {
   std::vector<std::string> handled;

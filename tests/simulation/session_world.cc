@@ -358,7 +358,7 @@ void SessionSide::Attach(std::shared_ptr<SimulatedLanes> lanes) {
       [this](const char* what) { world_->Fail(what); });
   lanes_ = std::move(lanes);
   core_->Attach(link);
-  if (link->closing()) lanes_ = nullptr;  // they came too late
+  if (link->ended()) lanes_ = nullptr;  // they came too late
 }
 
 void SessionSide::Close(absl::Duration drain) {

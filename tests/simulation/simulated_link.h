@@ -36,9 +36,8 @@ class SimulatedLink final : public Link {
   void Drain(DoneStatus drained) override;
   void AnnounceEnd(absl::Status why) override;
   void Close(absl::Status why, DoneStatus closed) override;
+  bool ended() const override { return closing_; }
   LinkCounters counters() const override { return {}; }
-
-  bool closing() const { return closing_; }
 
  private:
   struct Pending {

@@ -292,6 +292,15 @@ TEST_F(LinkTest, DrainWaitsForWhatIsUnderWayAndRefusesMore) {
   EXPECT_THAT(drained.Wait(), IsOk());
 }
 
+TEST_F(LinkTest, DrainOfALinkThatHasEndedSaysWhy) {
+  Connect(BasicRules());
+  StatusOutcome closed, drained;
+  caller().Close(absl::AbortedError("a reason"), closed.done());
+  EXPECT_THAT(closed.Wait(), IsOk());
+  caller().Drain(drained.done());
+  EXPECT_THAT(drained.Wait(), StatusIs(absl::StatusCode::kAborted));
+}
+
 TEST_F(LinkTest, DrainedReceiverIsThroughOnceItsLastWordIsWritten) {
   Connect(BasicRules(), &fake_clock_);
   Outcome<Receipt> sent;
