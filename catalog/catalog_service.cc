@@ -36,10 +36,10 @@ class CatalogService::Methods : public pb::Catalog::CallbackService {
       const pb::ListBundlesRequest* request,
       pb::ListBundlesResponse* response) override {
     // gRPC would make UNIMPLEMENTED of what is thrown.
-    absl::Status status;
-    const absl::Status ran = CatchExceptions(
-        "the catalog", [&] { status = List(*context, *request, *response); });
-    return answers_.Give(ran.ok() ? status : ran, *response);
+    return answers_.Give(
+        CatchExceptions("the catalog",
+                        [&] { return List(*context, *request, *response); }),
+        *response);
   }
 
   void SetAccess(std::shared_ptr<const Access> access) {

@@ -1,5 +1,6 @@
 #include "catalog/payload.h"
 
+#include <google/protobuf/descriptor.h>
 #include <google/protobuf/wire_format_lite.h>
 
 #include <algorithm>
@@ -11,32 +12,53 @@
 namespace tensorferry {
 namespace {
 
+using ::google::protobuf::Descriptor;
+using ::google::protobuf::FieldDescriptor;
+using ::google::protobuf::internal::WireFormatLite;
+using ::google::protobuf::io::CodedInputStream;
+
 constexpr int kMostFields = 1 << 20;
 
-// Whether `payload` has at most so many. A group, which may hide any number, is
-// too many: none of our messages has one.
-bool HasFewFields(const std::string& payload) {
-  using google::protobuf::internal::WireFormatLite;
-  google::protobuf::io::CodedInputStream stream(
-      reinterpret_cast<const uint8_t*>(payload.data()),
-      static_cast<int>(std::min<size_t>(payload.size(), INT_MAX)));
-  for (int fields = 0; fields <= kMostFields; ++fields) {
-    const uint32_t tag = stream.ReadTag();
-    if (WireFormatLite::GetTagWireType(tag) ==
-        WireFormatLite::WIRETYPE_START_GROUP) {
+// Takes the fields of a message of this type, up to the stream's limit, from
+// those that are `left`, and those of the messages in it. False: they are more.
+// A group, which may hide any number, is too many: no message of ours has one.
+// What the parser will refuse need not be counted to its end.
+bool CountFields(CodedInputStream& stream, const Descriptor& type, int& left) {
+  while (const uint32_t tag = stream.ReadTag()) {
+    const auto wire_type = WireFormatLite::GetTagWireType(tag);
+    if (wire_type == WireFormatLite::WIRETYPE_START_GROUP || --left < 0) {
       return false;
     }
-    // The end, or what the parser will refuse.
-    if (tag == 0 || !WireFormatLite::SkipField(&stream, tag)) return true;
+    const FieldDescriptor* const field =
+        type.FindFieldByNumber(WireFormatLite::GetTagFieldNumber(tag));
+    if (field == nullptr || field->message_type() == nullptr ||
+        wire_type != WireFormatLite::WIRETYPE_LENGTH_DELIMITED) {
+      if (!WireFormatLite::SkipField(&stream, tag)) return true;
+      continue;
+    }
+    uint32_t nbytes = 0;
+    if (!stream.ReadVarint32(&nbytes) || nbytes > INT_MAX) return true;
+    const auto limit = stream.PushLimit(static_cast<int>(nbytes));
+    if (!CountFields(stream, *field->message_type(), left)) return false;
+    if (stream.BytesUntilLimit() > 0) return true;
+    stream.PopLimit(limit);
   }
-  return false;
+  return true;
+}
+
+bool HasFewFields(const std::string& payload, const Descriptor& type) {
+  CodedInputStream stream(
+      reinterpret_cast<const uint8_t*>(payload.data()),
+      static_cast<int>(std::min<size_t>(payload.size(), INT_MAX)));
+  int left = kMostFields;
+  return CountFields(stream, type, left);
 }
 
 }  // namespace
 
 absl::Status ParsePayload(const std::string& payload, absl::string_view what,
-                          google::protobuf::MessageLite& message) {
-  if (!HasFewFields(payload)) {
+                          google::protobuf::Message& message) {
+  if (!HasFewFields(payload, *message.GetDescriptor())) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "the payload of ", payload.size(), " bytes has more than ", kMostFields,
         " fields, or groups of them: too many for a ", what));

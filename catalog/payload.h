@@ -3,7 +3,7 @@
 
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
-#include <google/protobuf/message_lite.h>
+#include <google/protobuf/message.h>
 
 #include <string>
 
@@ -27,11 +27,12 @@ inline std::string ToPayload(const google::protobuf::MessageLite& message) {
 }
 
 // Parses what a peer sent. INVALID_ARGUMENT: it is no such message.
-// RESOURCE_EXHAUSTED, before it is parsed: it has more than 1,048,576 fields
-// (a field of two bytes takes a hundred and more once it is parsed). Both say
+// RESOURCE_EXHAUSTED, before it is parsed: it has more than 1,048,576 fields,
+// those of messages in it included (a field of two bytes takes a hundred and
+// more once it is parsed). Both say
 // `what` it should have been.
 absl::Status ParsePayload(const std::string& payload, absl::string_view what,
-                          google::protobuf::MessageLite& message);
+                          google::protobuf::Message& message);
 
 template <class Message>
 absl::StatusOr<Message> ParsePayload(const std::string& payload,

@@ -139,8 +139,8 @@ BufferPool::Block BufferPool::TakeFrom(Shelf made, std::shared_ptr<Loan> loan,
   const uintptr_t address = AddressOf(made.arena->data());
   const uint64_t size = made.arena->nbytes();
   absl::MutexLock lock(&mu_);
+  FreeSpans& free = free_[made.memory_node];
   Shelf& shelf = shelves_[address] = std::move(made);
-  FreeSpans& free = free_[shelf.memory_node];
   if (size > pages) free.Add(address + pages, size - pages);
   return Hand(std::move(loan), shelf, address);
 }

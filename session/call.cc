@@ -28,6 +28,8 @@ class PendingCall : public std::enable_shared_from_this<PendingCall> {
                                      [self](absl::StatusOr<Received> reply) {
                                        self->Replied(std::move(reply));
                                      });
+    // Refused: nothing is sent.
+    if (FailedAlready()) return Sent(absl::CancelledError());
     Operation send = link.Send(
         std::move(request), {.kind = Envelope::Kind::kRequest, .call = call},
         {.timeout = options.timeout,
@@ -58,6 +60,11 @@ class PendingCall : public std::enable_shared_from_this<PendingCall> {
   }
 
  private:
+  bool FailedAlready() {
+    absl::MutexLock lock(&mu_);
+    return failed_;
+  }
+
   void Sent(absl::Status status) {
     const bool failed = !status.ok();
     {

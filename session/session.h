@@ -41,9 +41,9 @@ struct CallOptions {
 // a callback is the fence after which nobody touches its operation's buffers. A
 // session may be destroyed in a callback. What a callback of an operation
 // throws ends the session with INTERNAL (RESOURCE_EXHAUSTED: std::bad_alloc);
-// what one of the end throws is dropped. What is refused at once, as after the
-// session's end or for a message that cannot be sent, is told within the call,
-// by its callback: hold no lock there that the callback takes.
+// what one of the end throws is dropped. What a call itself refuses, as after
+// the session's end or for a message that cannot be serialised, is told within
+// it, by its callback: hold no lock there that the callback takes.
 //
 // Where nobody wants to know how a Send, a Reply or a ReplyError ended, its
 // `done` is null. A session may outlive its peer, which ends it.
@@ -73,10 +73,11 @@ class Session {
   // written to before `done` has run.
   // OK: the receiver has every byte, in the tensors that its user sees, and
   // found the digests equal. INVALID_ARGUMENT, FAILED_PRECONDITION,
-  // RESOURCE_EXHAUSTED: this side refused, nothing was sent; or the receiver
-  // did, as the text says. DEADLINE_EXCEEDED, CANCELLED, DATA_LOSS (the
-  // receiver's digest differs), UNAVAILABLE (the peer is gone): the receiver
-  // may or may not have the message.
+  // RESOURCE_EXHAUSTED: this side refused, nothing was sent; or the text says
+  // that the receiver did, or that the session ended with it. After that, and
+  // after DEADLINE_EXCEEDED, CANCELLED, DATA_LOSS (the receiver's digest
+  // differs), UNAVAILABLE (the peer is gone) and INTERNAL, the receiver may or
+  // may not have the message.
   // Once the session has ended this and all calls below answer
   // FAILED_PRECONDITION, naming the reason, before they return.
   virtual Operation Send(TensorMessage message, SendOptions options,
@@ -111,7 +112,8 @@ class Session {
   // before this call takes goes on going to that Receive. Up to four messages
   // of the type arrive at a time, in no order among them, each as by a Receive
   // with the default options (so nothing is leased). One that fails on the way
-  // is not given to the handler; its sender hears why. Handlers run on the
+  // is not given to the handler; its sender hears why. What was acknowledged is
+  // handled, even after the session's end. Handlers run on the
   // executor, maybe several at once. What one throws is INTERNAL: to the caller
   // of a request, and for any other message the session ends with it.
   // FAILED_PRECONDITION: the type has a handler.

@@ -409,23 +409,17 @@ absl::Status SessionCore::Handle(uint32_t type, Handler handler) {
 void SessionCore::AwaitHandled(uint32_t type,
                                std::shared_ptr<Handler> handler) {
   auto link = LiveLink();
-  if (!link.ok()) return;  // the session ended, and its handlers with it
+  if (!link.ok() || (*link)->ended()) return;  // and its handlers with it
   ReceiveOptions options;
   options.filter.type = type;
   // What was acknowledged is handled, though the session may have ended since
   // and be held by nobody else. The end of the link lets go of this.
   (*link)->Receive(std::move(options),
-                   [self = shared_from_this(), type, handler,
-                    weak_link = std::weak_ptr<Link>(*link)](
-                       absl::StatusOr<Received> received) {
-                     if (received.ok()) {
-                       self->AwaitHandled(type, handler);
-                       return self->RunHandler(*handler, *std::move(received));
-                     }
-                     // One message went wrong, or all did.
-                     const std::shared_ptr<Link> link = weak_link.lock();
-                     if (link != nullptr && !link->ended())
-                       self->AwaitHandled(type, handler);
+                   [self = shared_from_this(), type,
+                    handler](absl::StatusOr<Received> received) {
+                     self->AwaitHandled(type, handler);
+                     if (received.ok())
+                       self->RunHandler(*handler, *std::move(received));
                    });
 }
 

@@ -993,9 +993,8 @@ void IncomingMessages::VerifyAndTell(std::shared_ptr<Delivery> delivery) {
   const LinkHost::Weight weight =
       WeightOfDelivery(*delivery->message, delivery->digested);
   host_->Work(weight, [this, delivery]() -> LinkHost::Afterwards {
-    const absl::Status verified = CatchExceptions(
-        "verifying a message", [&] { delivery->received = Verify(*delivery); });
-    if (!verified.ok()) delivery->received = verified;
+    delivery->received = CatchExceptions("verifying a message",
+                                         [&] { return Verify(*delivery); });
     delivery->message.reset();
     if (delivery->streams.empty()) return Conclude(*delivery, absl::OkStatus());
     return {[this, delivery] {

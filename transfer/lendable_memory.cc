@@ -38,6 +38,16 @@ absl::Status Lost() {
       "read it for as long as it likes");
 }
 
+// What the callback holds is the user's, too: both may drop a peer.
+void Tell(DoneStatus returned, const absl::Status& status) {
+  RunUserCode("what waits for a loan", [&] {
+    std::move(returned)(status);
+  }).IgnoreError();
+  RunUserCode("what waits for a loan", [&] {
+    returned = nullptr;
+  }).IgnoreError();
+}
+
 }  // namespace
 
 // Of the pool: held by its tensor and by what is lent of it.
@@ -191,7 +201,7 @@ void LendableMemory::WhenReturned(const at::Tensor& tensor,
     if (block->loans > 0) return block->waiting.push_back(std::move(returned));
     if (block->lost) status = Lost();
   }
-  std::move(returned)(std::move(status));
+  Tell(std::move(returned), status);
 }
 
 std::unique_ptr<LendableMemory::Loan> LendableMemory::Lend(
@@ -226,10 +236,7 @@ LendableMemory::Loan::~Loan() {
     if (block_->lost) status = Lost();
   }
   for (DoneStatus& returned : told) {
-    RunUserCode("what waits for a loan", [&] {
-      std::move(returned)(status);
-      returned = nullptr;
-    }).IgnoreError();
+    Tell(std::move(returned), status);
   }
 }
 

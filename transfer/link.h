@@ -110,8 +110,10 @@ struct LinkCounters {
 // streams is over. So one on a stream that stands still does not end.
 //
 // Callbacks run on the endpoint's executor (see done_is_quick), exactly once
-// each; but what is refused is told within the call. Destroying a link closes
-// it; pending callbacks then run with CANCELLED, never inside the destructor.
+// each; but what a call itself refuses (the link has ended or drains, a message
+// that cannot be serialised, no stream for a device) is told within it.
+// Destroying a link closes it; pending callbacks then run with CANCELLED, never
+// inside the destructor.
 class Link {
  public:
   virtual ~Link() = default;

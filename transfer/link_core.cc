@@ -185,18 +185,22 @@ Operation LinkCore::Receive(ReceiveOptions options, Done<Received> done) {
 }
 
 void LinkCore::Drain(DoneStatus drained) {
-  absl::Status end;
   {
     absl::MutexLock lock(&mu_);
     draining_ = true;
-    end = end_;
   }
   auto shared = std::make_shared<DoneStatus>(std::move(drained));
   bool posted = PostUnlessGone([this, shared] {
     drained_.push_back(std::move(*shared));
     AfterEvent();
   });
-  if (!posted) std::move (*shared)(std::move(end));
+  if (posted) return;
+  absl::Status end;
+  {
+    absl::MutexLock lock(&mu_);
+    end = end_;
+  }
+  std::move (*shared)(std::move(end));
 }
 
 void LinkCore::AnnounceEnd(absl::Status why) {

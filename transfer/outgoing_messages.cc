@@ -41,6 +41,8 @@ absl::Status CheckLength(const std::string& manifest, const Limits& limits) {
       " bytes, over the limit manifest_bytes of ", limits.manifest_bytes));
 }
 
+static_assert(LendableMemory::kSmallestBlock == kSmallestLent);
+
 // Buffers that lie there whole, so that a peer can have them where they are.
 std::vector<uint32_t> Lendable(const WriteBuffers& buffers,
                                const LendableMemory& memory) {

@@ -668,11 +668,17 @@ TEST_F(PullPushTest, AnAnswerOfFarMoreFieldsThanItHasIsNotParsed) {
   Liar liar;
   const auto session = Connect(liar.address());
   TensorMessage lie = Reply("m", 1);
-  lie.payload += FarTooManyFields();
-  liar.Say(lie);
-  EXPECT_THAT(
-      blocking::Pull(session, {.bundle = "m"}),
-      StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("PullReply")));
+  const std::string honest = lie.payload;
+  pb::PullReply within;  // of a bundle of its
+  ASSERT_TRUE(within.add_bundles()->ParseFromString(FarTooManyFields()));
+  for (const std::string& more :
+       {FarTooManyFields(), within.SerializeAsString()}) {
+    lie.payload = honest + more;
+    liar.Say(lie);
+    EXPECT_THAT(
+        blocking::Pull(session, {.bundle = "m"}),
+        StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("PullReply")));
+  }
 }
 
 TEST_F(PullPushTest, APullEndsByItsDeadline) {

@@ -535,5 +535,32 @@ TEST_F(SecurityTest, WhatDoesNotGoTogetherIsSaidAtTheStart) {
                                             HasSubstr("1: want NAME")));
 }
 
+TEST_F(SecurityTest, APeerMayGoWhenItsPolicyIsReadAgain) {
+  Write("policy", "");
+  absl::Mutex mu;
+  std::unique_ptr<Peer> callee;
+  std::string address;
+  FERRY_ASSERT_OK_AND_ASSIGN(
+      std::shared_ptr<PolicyFile> policy,
+      PolicyFile::Open(Path("policy"),
+                       [&](const std::string&, const absl::Status&) {
+                         absl::MutexLock lock(&mu);
+                         callee.reset();
+                       }));
+  {
+    absl::MutexLock lock(&mu);
+    FERRY_ASSERT_OK_AND_ASSIGN(
+        callee, Peer::Create({.name = "callee",
+                              .security = {.authorizer = std::move(policy)}}));
+    address = callee->control_address();
+  }
+  Write("policy", "rules { who: \"anonymous\" sessions: 1 }");
+  FERRY_ASSERT_OK_AND_ASSIGN(auto caller,
+                             Peer::Create({.name = "caller", .control = ""}));
+  EXPECT_THAT(blocking::Connect(*caller, address, {}, kPatience), Not(IsOk()));
+  absl::MutexLock lock(&mu);
+  EXPECT_EQ(callee, nullptr);
+}
+
 }  // namespace
 }  // namespace tensorferry

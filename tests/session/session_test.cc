@@ -29,6 +29,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/blocking_counter.h"
 #include "absl/synchronization/mutex.h"
@@ -1045,6 +1046,10 @@ TEST_F(SessionTest, WhatWasAcknowledgedIsHandledThoughTheSessionHasEnded) {
   ExecutorThatMayHold executor;
   FERRY_ASSERT_OK_AND_ASSIGN(
       auto callee, Peer::Create({.name = "callee", .executor = &executor}));
+  const absl::Cleanup go_on = [&] {
+    executor.hold = false;
+    executor.held.RunAll();
+  };
   callee->Accept([&](std::shared_ptr<Session> session) {
     session
         ->Handle(1,
@@ -1064,7 +1069,7 @@ TEST_F(SessionTest, WhatWasAcknowledgedIsHandledThoughTheSessionHasEnded) {
   ASSERT_THAT(blocking::Send(*ours, {.type = 1, .payload = "last words"}),
               IsOk());
   ours.reset();
-  // The message, what else the handler waited for, the end of the session.
+  // The message, what else the handler waited for, the end of the link.
   ASSERT_TRUE(executor.held.Await(5));
   executor.hold = false;
   // As a pool may if one of its threads is held up.

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -104,6 +105,9 @@ void ChildProcess::Stop() {
   int status = 0;
   while (waitpid(pid_, &status, WUNTRACED) < 0 && errno == EINTR) {
   }
+  if (WIFSTOPPED(status)) return;
+  ADD_FAILURE() << "the child has ended, status " << status;
+  pid_ = -1;
 }
 
 int ChildProcess::Wait() {

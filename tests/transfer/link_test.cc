@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstring>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/synchronization/blocking_counter.h"
@@ -290,6 +291,23 @@ TEST_F(LinkTest, DrainWaitsForWhatIsUnderWayAndRefusesMore) {
   EXPECT_THAT(sent.Wait(), IsOk());
   EXPECT_THAT(received.Wait(), IsOk());
   EXPECT_THAT(drained.Wait(), IsOk());
+}
+
+// Its executor may be gone by then.
+TEST_F(LinkTest, AfterItsEndALinkTellsWithinTheCall) {
+  Connect(BasicRules());
+  StatusOutcome closed;
+  caller().Close(absl::AbortedError("a reason"), closed.done());
+  EXPECT_THAT(closed.Wait(), IsOk());
+  std::vector<std::thread::id> told;
+  const auto tell = [&](const auto&) {
+    told.push_back(std::this_thread::get_id());
+  };
+  caller().Send(PatternMessage(3, 8), {}, {}, tell);
+  caller().Receive({}, tell);
+  caller().Drain(tell);
+  caller().Close(absl::OkStatus(), tell);
+  EXPECT_EQ(told, std::vector<std::thread::id>(4, std::this_thread::get_id()));
 }
 
 TEST_F(LinkTest, DrainOfALinkThatHasEndedSaysWhy) {
