@@ -10,12 +10,6 @@ namespace {
 
 thread_local int depth = 0;  // of user code on this thread
 
-void Contain(Task& task) {
-  RunUserCode("a callback", [&] { std::move(task)(); }).IgnoreError();
-  // What the task holds may be the user's, too.
-  RunUserCode("a callback", [&] { task = nullptr; }).IgnoreError();
-}
-
 }  // namespace
 
 absl::Status RunUserCode(absl::string_view what,
@@ -28,9 +22,13 @@ absl::Status RunUserCode(absl::string_view what,
 bool InUserCode() { return depth > 0; }
 
 void UserExecutor::Run(Task task) {
-  executor_->Run([task = std::move(task)]() mutable { Contain(task); });
+  executor_->Run([task = std::move(task)]() mutable {
+    TellUser("a callback", std::move(task));
+  });
 }
 
-void UserExecutor::RunHere(Task task) { Contain(task); }
+void UserExecutor::RunHere(Task task) {
+  TellUser("a callback", std::move(task));
+}
 
 }  // namespace tensorferry

@@ -1,6 +1,8 @@
 #ifndef TENSORFERRY_BASE_USER_CODE_H_
 #define TENSORFERRY_BASE_USER_CODE_H_
 
+#include <utility>
+
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
@@ -12,6 +14,14 @@ namespace tensorferry {
 // ...", see base/exception_status.h.
 absl::Status RunUserCode(absl::string_view what,
                          absl::FunctionRef<void()> code);
+
+// Runs a user's callback and drops it. What either throws is dropped.
+template <class Callback, class... Args>
+void TellUser(absl::string_view what, Callback callback, const Args&... args) {
+  RunUserCode(what, [&] { std::move(callback)(args...); }).IgnoreError();
+  // What it holds may be the user's, too.
+  RunUserCode(what, [&] { callback = nullptr; }).IgnoreError();
+}
 
 // Whether this thread runs a user's code for us, and so must not wait for what
 // may wait for that code.

@@ -29,8 +29,7 @@ inline std::string ToPayload(const google::protobuf::MessageLite& message) {
 // Parses what a peer sent. INVALID_ARGUMENT: it is no such message.
 // RESOURCE_EXHAUSTED, before it is parsed: it has more than 1,048,576 fields,
 // those of messages in it included (a field of two bytes takes a hundred and
-// more once it is parsed). Both say
-// `what` it should have been.
+// more once it is parsed). Both say `what` it should have been.
 absl::Status ParsePayload(const std::string& payload, absl::string_view what,
                           google::protobuf::Message& message);
 

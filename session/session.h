@@ -113,9 +113,9 @@ class Session {
   // of the type arrive at a time, in no order among them, each as by a Receive
   // with the default options (so nothing is leased). One that fails on the way
   // is not given to the handler; its sender hears why. What was acknowledged is
-  // handled, even after the session's end. Handlers run on the
-  // executor, maybe several at once. What one throws is INTERNAL: to the caller
-  // of a request, and for any other message the session ends with it.
+  // handled, even after the session's end. Handlers run on the executor, maybe
+  // several at once. What one throws is INTERNAL: to the caller of a request,
+  // and for any other message the session ends with it.
   // FAILED_PRECONDITION: the type has a handler.
   using Handler = std::function<void(Session&, Received)>;
   virtual absl::Status Handle(uint32_t type, Handler handler) = 0;

@@ -414,13 +414,12 @@ void SessionCore::AwaitHandled(uint32_t type,
   options.filter.type = type;
   // What was acknowledged is handled, though the session may have ended since
   // and be held by nobody else. The end of the link lets go of this.
-  (*link)->Receive(std::move(options),
-                   [self = shared_from_this(), type,
-                    handler](absl::StatusOr<Received> received) {
-                     self->AwaitHandled(type, handler);
-                     if (received.ok())
-                       self->RunHandler(*handler, *std::move(received));
-                   });
+  auto handle = [self = shared_from_this(), type,
+                 handler](absl::StatusOr<Received> received) {
+    self->AwaitHandled(type, handler);
+    if (received.ok()) self->RunHandler(*handler, *std::move(received));
+  };
+  (*link)->Receive(std::move(options), std::move(handle));
 }
 
 void SessionCore::RunHandler(Handler& handler, Received received) {

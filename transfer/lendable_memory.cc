@@ -38,15 +38,7 @@ absl::Status Lost() {
       "read it for as long as it likes");
 }
 
-// What the callback holds is the user's, too: both may drop a peer.
-void Tell(DoneStatus returned, const absl::Status& status) {
-  RunUserCode("what waits for a loan", [&] {
-    std::move(returned)(status);
-  }).IgnoreError();
-  RunUserCode("what waits for a loan", [&] {
-    returned = nullptr;
-  }).IgnoreError();
-}
+constexpr absl::string_view kWaiting = "what waits for a loan";
 
 }  // namespace
 
@@ -201,7 +193,7 @@ void LendableMemory::WhenReturned(const at::Tensor& tensor,
     if (block->loans > 0) return block->waiting.push_back(std::move(returned));
     if (block->lost) status = Lost();
   }
-  Tell(std::move(returned), status);
+  TellUser(kWaiting, std::move(returned), status);
 }
 
 std::unique_ptr<LendableMemory::Loan> LendableMemory::Lend(
@@ -236,7 +228,7 @@ LendableMemory::Loan::~Loan() {
     if (block_->lost) status = Lost();
   }
   for (DoneStatus& returned : told) {
-    Tell(std::move(returned), status);
+    TellUser(kWaiting, std::move(returned), status);
   }
 }
 

@@ -47,14 +47,13 @@ namespace pb = ::tensorferry::catalog::v1;
 using ::tensorferry::testing::Becomes;
 using ::tensorferry::testing::IsOk;
 using ::tensorferry::testing::IsOkAndHolds;
+using ::tensorferry::testing::kPatience;
 using ::tensorferry::testing::StatusIs;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
-
-constexpr absl::Duration kPatience = absl::Seconds(60);
 
 NamedTensors Contents(std::vector<std::string> names, float value,
                       int64_t size) {

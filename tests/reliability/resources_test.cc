@@ -80,7 +80,10 @@ TEST_P(DescriptorTest, EachOf64CallersIsServedOrToldThatNoneAreLeft) {
     std::cout << count << " " << absl::StatusCodeToString(code) << std::endl;
     EXPECT_THAT(code, AnyOf(StatusCode::kOk, StatusCode::kResourceExhausted));
   }
-  EXPECT_GT(outcomes[StatusCode::kOk], 0);
+  // With less the control connections of the four may leave none for a session.
+  if (GetParam() >= 40) {
+    EXPECT_GT(outcomes[StatusCode::kOk], 0);
+  }
   ASSERT_TRUE(IsAlive(server->pid()));
   for (auto& client : clients) client->Kill();
   // Everything is there again.
@@ -94,9 +97,8 @@ TEST_P(DescriptorTest, EachOf64CallersIsServedOrToldThatNoneAreLeft) {
   }));
 }
 
-// With 32 the control connections of the four may leave none for a session.
 INSTANTIATE_TEST_SUITE_P(Limits, DescriptorTest,
-                         ::testing::Values(40, 64, 256));
+                         ::testing::Values(32, 40, 64, 256));
 
 TEST(ResourcesTest, AMessageBeyondTheAddressSpaceIsRefusedAndTheNextOneIsNot) {
   START_OR_SKIP(server,
